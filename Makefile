@@ -1,0 +1,40 @@
+# Everything from a fresh clone: `make pipeline`, `make test`. Needs Python 3.11 to 3.13 and git.
+PYTHON ?= python3
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help pipeline results test check dashboard bench clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+pipeline: .venv/.ready  ## Run every stage that is not up to date, show the results.
+	dvc repro
+	@reprise results
+	@echo 'See every run on the dashboard:  make dashboard'
+
+results: .venv/.ready  ## Write docs/results.md from data/results/.
+	reprise results --write docs/results.md
+
+test: .venv/.ready  ## Run the tests.
+	python -m pytest
+
+check: .venv/.ready  ## Lint, types, import rules.
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+dashboard: .venv/.ready  ## Open MLflow over mlruns/ on 127.0.0.1:5000.
+	reprise dashboard
+
+bench: .venv/.ready  ## Ratios against a bare loop and against plain Lightning (minutes; by hand).
+	python benchmarks/step_cost.py
+
+clean:  ## Remove the virtual environment; data, runs and results stay.
+	rm -rf .venv

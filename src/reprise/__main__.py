@@ -1,0 +1,257 @@
+"""The command line: one short function a subcommand, which hands on to stages/ and runs/.
+
+Imports stand inside the functions: PyTorch, Lightning and MLflow take seconds, and most commands need none of them.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+
+from reprise import config as configs
+from reprise.config.complete import complete_override
+from reprise.errors import Stopped, UserError
+from reprise.stages.places import Places
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+console = Console(stderr=False)
+
+
+class Override(click.ParamType[str]):
+    """`key=value`, completed from conf/."""
+
+    name = "key=value"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        """Keys and choices that begin as typed."""
+        words = [*ctx.params.get("overrides", ())]
+        return [
+            click.shell_completion.CompletionItem(word) for word in complete_override(configs.project_root(), words, incomplete)
+        ]
+
+
+overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
+pipeline_option = click.option(
+    "--pipeline", metavar="NAME", help="Do what dvc.yaml asks for: read data/config/NAME.yaml, write under data/."
+)
+
+
+@click.group(context_settings=SETTINGS)
+def cli() -> None:
+    """Train image and sequence models so that every number can be run again and comes out the same.
+
+    \b
+    The pipeline:   compose -> download -> preprocess -> window -> train -> evaluate
+                    `dvc repro` runs it for every experiment in conf/pipeline.yaml, and only what changed.
+    By hand:        reprise train experiment=digits_cnn
+                    reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000
+                    A run by hand is a run of its own; it overwrites nothing that the pipeline made.
+    See:            reprise dashboard
+
+    Any key of the config can be set as key=value; `reprise compose experiment=NAME` prints them all. Tab completion:
+    eval "$(_REPRISE_COMPLETE=bash_source reprise)" (or zsh_source, fish_source).
+
+    Exit codes: 0 done, 2 something to mend (said in one line), 130 and 143 stopped by a signal, 1 a defect of reprise.
+    REPRISE_DEBUG=1 shows tracebacks.
+    """
+
+
+@cli.command()
+@overrides_argument
+def compose(overrides: tuple[str, ...]) -> None:
+    """Print the resolved config of an experiment; without arguments, write those of the pipeline.
+
+    \b
+    reprise compose experiment=temperature_lstm optimizer.lr=0.003     prints
+    reprise compose                                                     writes data/config/<experiment>.yaml
+    """
+    from reprise.stages import compose as stage
+
+    places = _places()
+    if overrides:
+        click.echo(configs.render(configs.compose(places.root, overrides)), nl=False)
+    else:
+        stage.run(places, console)
+
+
+@cli.command()
+@overrides_argument
+def download(overrides: tuple[str, ...]) -> None:
+    """Fetch the files of a data set, sha256 checked; name it by data=NAME or by an experiment.
+
+    Tried in order: REPRISE_MIRROR (a folder or URL holding <data set>/<file>), then the sources in conf/data/NAME.yaml.
+    A download that broke off goes on where it stopped.
+    """
+    from reprise.stages import download
+
+    places = _places()
+    download.run(_data(places, overrides), places, console)
+
+
+@cli.command()
+@overrides_argument
+def preprocess(overrides: tuple[str, ...]) -> None:
+    """Turn published files into arrays, data/processed/<data set>/; name it by data=NAME or by an experiment."""
+    from reprise.stages import preprocess
+
+    places = _places()
+    preprocess.run(_data(places, overrides), places, console)
+
+
+@cli.command()
+@pipeline_option
+@overrides_argument
+def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
+    """Split into train, val and test, fit statistics on train alone, and audit that nothing leaks.
+
+    By hand, windows for other settings than the pipeline's go under mlruns/windows/.
+    """
+    from reprise.stages import window
+
+    places = _places()
+    config = _config(places, pipeline, overrides)
+    window.run(config, places, console, None if pipeline else window.folder_for(config, places))
+
+
+@cli.command()
+@pipeline_option
+@overrides_argument
+def train(pipeline: str | None, overrides: tuple[str, ...]) -> None:
+    """Train an experiment: one MLflow run a seed, the best epoch by the validation metric.
+
+    \b
+    reprise train experiment=digits_cnn                                   seconds, no network needed
+    reprise train experiment=fashion_mnist_cnn optimizer.lr=0.003         any key can be set
+    reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000      a quick try
+    reprise train experiment=temperature_lstm seed=7 seeds=3              seeds 7, 8 and 9, a run each
+    reprise train experiment=digits_cnn model=cnn optimizer=sgd scheduler=one_cycle      whole groups
+    reprise train experiment=digits_cnn trainer=ddp_cpu trainer.devices=2                two processes
+
+    \b
+    Often set:  trainer.max_epochs, trainer.batch_size, trainer.precision (auto, float32, bf16, fp16),
+                trainer.patience (early stopping), trainer.gradient_clip, optimizer.lr, scheduler=cosine, seed
+    Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp, trainer.devices, trainer.num_nodes
+
+    Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it.
+    """
+    from reprise.stages import train
+
+    places = _places()
+    train.run(_config(places, pipeline, overrides), places, console, publish=pipeline is not None)
+
+
+@cli.command()
+@pipeline_option
+@click.argument("run", required=False)
+@click.argument("overrides", nargs=-1, type=Override(), metavar="[key=value ...]")
+def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...]) -> None:
+    """Open the test split for a trained RUN: its test metrics and figures go into the same MLflow run.
+
+    RUN is a run's id, the beginning of it, or its name. Keys of trainer and tracking may be set (trainer=ddp_cpu).
+    With experiment=NAME in place of RUN: the runs that the pipeline trained.
+    """
+    from reprise.stages import evaluate
+
+    places = _places()
+    named = run if run and "=" in run else None
+    if named or pipeline:
+        name = pipeline or configs.compose(places.root, [str(named), *overrides]).name
+        evaluate.pipeline(configs.load(places.config(name)), places, console)
+    elif run:
+        run_id, config = evaluate.recorded(places, run, overrides)
+        evaluate.by_hand(config, run_id, places, console)
+    else:
+        raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
+
+
+@cli.command()
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
+def results(write: Path | None, as_json: bool) -> None:
+    """Show the results of the pipeline as a table, or write docs/results.md."""
+    import json
+
+    from reprise.runs.results import Results
+
+    found = Results.read(_places().root / "data" / "results")
+    if as_json:
+        click.echo(json.dumps(found.by_experiment, indent=2))
+    elif write:
+        write.write_text(found.markdown())
+    else:
+        found.show(console)
+
+
+@cli.command()
+@click.option("--port", default=5000, show_default=True)
+def dashboard(port: int) -> None:
+    """Open MLflow's dashboard over the tracking store, on this machine only (127.0.0.1)."""
+    from reprise.runs.dashboard import serve
+
+    serve(_places(), port, console)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line; the only place where an exception becomes an exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        cli.main(args=None if arguments is None else list(arguments), prog_name="reprise", standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as asked:
+        code = asked.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = 2
+    except UserError as error:
+        if os.environ.get("REPRISE_DEBUG") == "1":
+            raise
+        _say(str(error))
+        code = 2
+    except Stopped as stopped:
+        _say(str(stopped))
+        code = stopped.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _say(message: str) -> None:
+    from reprise.ranks import is_first
+
+    if is_first():
+        click.echo(f"reprise: {message}", err=True)
+
+
+def _stop(signum: int, _: FrameType | None) -> NoReturn:
+    signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the closing of books
+    raise Stopped(signum)
+
+
+def _places() -> Places:
+    return Places(configs.project_root())
+
+
+def _config(places: Places, pipeline: str | None, overrides: Sequence[str]) -> configs.Config:
+    if pipeline is None:
+        return configs.compose(places.root, overrides)
+    if overrides:
+        raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or leave --pipeline away")
+    return configs.load(places.config(pipeline))
+
+
+def _data(places: Places, overrides: Sequence[str]) -> configs.DataConfig:
+    if len(overrides) == 1 and overrides[0].startswith("data="):
+        return configs.compose_dataset(places.root, overrides[0].removeprefix("data="))
+    return configs.compose(places.root, overrides).data
+
+
+if __name__ == "__main__":
+    main()

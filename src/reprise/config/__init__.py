@@ -1,0 +1,33 @@
+"""What a run is: the schema, its composition from conf/, and the building of what it names."""
+
+from reprise.config.compose import (
+    check,
+    compose,
+    compose_dataset,
+    load,
+    pipeline,
+    project_root,
+    render,
+    tracking_config,
+)
+from reprise.config.schema import Config, DataConfig, ImageData, ImageWindow, SeriesData, SeriesWindow, TrainerConfig
+from reprise.config.targets import build
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "ImageData",
+    "ImageWindow",
+    "SeriesData",
+    "SeriesWindow",
+    "TrainerConfig",
+    "build",
+    "check",
+    "compose",
+    "compose_dataset",
+    "load",
+    "pipeline",
+    "project_root",
+    "render",
+    "tracking_config",
+]

@@ -1,0 +1,200 @@
+"""The schema of a resolved config: every key, its type and its range. What the keys mean stands beside them in conf/."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import model_validator as _model_validator
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
+"""How many: a count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, typed strictly, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Target(Section):
+    """Something to build: a class or function by its import path, and its arguments (checked when it is built)."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+    target: str = Field(alias="_target_")
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments as plain containers, without the import path."""
+        return self.model_dump(exclude={"target"})
+
+
+class RawFile(Section):
+    """One published file."""
+
+    fetch: str
+    sha256: Sha256
+    array: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name under data/raw: files that travel compressed are kept decompressed."""
+        return self.fetch.removesuffix(".gz")
+
+
+class Channel(Section):
+    """One column of a series."""
+
+    name: str
+    unit: str
+
+
+class Dataset(Section):
+    """What every data set says of itself."""
+
+    name: Name
+    title: str
+    homepage: str
+    citation: str
+    licence: str
+    mirror: str
+    sources: Annotated[list[str], Field(min_length=1)]
+    files: Annotated[list[RawFile], Field(min_length=1)]
+    limit: PositiveInt | None
+
+
+class ImageData(Dataset):
+    """Labelled images of one size."""
+
+    kind: Literal["images"]
+    reader: Literal["idx", "csv_images"]
+    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+    classes: Annotated[list[str], Field(min_length=2)]
+    known_duplicates: NonNegativeInt
+
+
+class SeriesData(Dataset):
+    """One long series of several channels."""
+
+    kind: Literal["series"]
+    reader: Literal["csv_series"]
+    time: str
+    channels: Annotated[list[Channel], Field(min_length=1)]
+
+
+DataConfig = Annotated[ImageData | SeriesData, Field(discriminator="kind")]
+
+
+class ImageWindow(Section):
+    """How images are split."""
+
+    kind: Literal["images"]
+    val_size: Size
+    test_size: Size | None
+    seed: NonNegativeInt
+    limit: PositiveInt | None
+
+
+class SeriesWindow(Section):
+    """How a series is split, and what of it is read and forecast."""
+
+    kind: Literal["series"]
+    lookback: PositiveInt
+    horizon: PositiveInt
+    stride: PositiveInt
+    inputs: list[str] | None
+    targets: Annotated[list[str], Field(min_length=1)]
+    calendar: list[Literal["year"]]
+    val_size: Size
+    test_size: Size
+    season: PositiveInt
+    limit: PositiveInt | None
+
+
+WindowConfig = Annotated[ImageWindow | SeriesWindow, Field(discriminator="kind")]
+
+
+class OptimizerConfig(Target):
+    """An optimizer: called with the parameters and these arguments."""
+
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class TrainerConfig(Section):
+    """On what, how long and how a network is trained."""
+
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: PositiveInt
+    num_nodes: PositiveInt
+    strategy: Literal["single", "ddp", "fsdp"]
+    precision: Literal["auto", "float32", "bf16", "fp16"]
+    max_epochs: PositiveInt
+    batch_size: PositiveInt
+    eval_batch_size: PositiveInt
+    gradient_clip: PositiveFloat | None
+    patience: PositiveInt | None
+    deterministic: bool | Literal["warn"]
+    threads: PositiveInt | None
+    resident: bool | Literal["auto"]
+    progress: bool
+
+    @property
+    def world_size(self) -> int:
+        """Processes in all, on all nodes."""
+        return self.devices * self.num_nodes
+
+    @_model_validator(mode="after")
+    def _strategy_fits_devices(self) -> Self:
+        if self.strategy == "single" and self.world_size > 1:
+            raise ValueError(f"strategy=single trains on one device, not {self.world_size}; take trainer=ddp")
+        if self.strategy == "fsdp" and self.accelerator == "cpu":
+            raise ValueError("strategy=fsdp needs GPUs; take trainer=ddp_cpu")
+        if self.batch_size < self.world_size:
+            raise ValueError(f"batch_size={self.batch_size} cannot be split over {self.world_size} devices")
+        return self
+
+
+class TrackingConfig(Section):
+    """Where runs are written down."""
+
+    uri: str | None
+    experiment: str
+    log_model: bool
+
+
+class Config(Section):
+    """A whole run. `seeds` trainings start from `seed`, `seed + 1`, ..."""
+
+    name: Name
+    seed: NonNegativeInt
+    seeds: PositiveInt
+    plugins: list[str]
+    data: DataConfig
+    window: WindowConfig
+    task: Target
+    model: Target
+    optimizer: OptimizerConfig
+    scheduler: Target
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+
+    @_model_validator(mode="after")
+    def _window_fits_data(self) -> Self:
+        if self.window.kind != self.data.kind:
+            raise ValueError(f"window={self.window.kind} cannot cut data={self.data.name}, which holds {self.data.kind}")
+        if isinstance(self.data, SeriesData) and isinstance(self.window, SeriesWindow):
+            known = [channel.name for channel in self.data.channels]
+            for key, chosen in (("inputs", self.window.inputs or []), ("targets", self.window.targets)):
+                for channel in chosen:
+                    if channel not in known:
+                        raise ValueError(f"window.{key} names {channel!r}; data={self.data.name} has {', '.join(known)}")
+        return self
+
+
+class Pipeline(Section):
+    """What `dvc repro` makes: experiments and their data sets, and overrides that hold for all of them."""
+
+    experiments: dict[Name, Name]
+    datasets: list[Name]
+    overrides: list[str]

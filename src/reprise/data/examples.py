@@ -1,0 +1,231 @@
+"""One split as tensors: a batch is gathered by index and normalised there.
+
+Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels. Channels are always last, as they are stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from reprise.data import store
+from reprise.errors import UserError
+
+SECONDS_A_YEAR = 365.2425 * 86_400
+"""The Gregorian mean."""
+
+
+class Batch(NamedTuple):
+    """What a step gets.
+
+    `inputs` are normalised, `float32 [B, H, W, C]` or `[B, T, C]`; `targets` are classes `int64 [B]` or normalised
+    values `float32 [B, horizon, target]`. `share` weighs the mean loss of this rank's part of the batch, so that the mean
+    over ranks is the mean over the whole batch: 1 where the ranks hold equally many.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    share: float = 1.0
+
+
+class Examples(Protocol):
+    """A split. Rows are numbered 0 to `len - 1`."""
+
+    def __len__(self) -> int: ...
+    def gather(self, rows: Tensor) -> Batch:
+        """The batch of these rows, on the device the arrays are on."""
+        ...
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """The inputs of these rows before normalising."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """The same split with its arrays on a device."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the arrays are."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        ...
+
+
+def standardize(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """`(values - mean) / std` by channel, in float32: the one place where it is done."""
+    return values.to(torch.float32).sub_(mean).div_(std) if values.dtype == torch.uint8 else (values - mean) / std
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images: pixels `uint8 [sample, H, W, C]`, labels `int64 [sample]`, and which samples are this split's."""
+
+    pixels: Tensor
+    labels: Tensor
+    samples: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """The pixels of these rows `uint8 [B, H, W, C]`."""
+        return self.pixels[self.samples[rows]]
+
+    def gather(self, rows: Tensor) -> Batch:
+        """The normalised images and labels of these rows."""
+        samples = self.samples[rows]
+        return Batch(standardize(self.pixels[samples], self.mean, self.std), self.labels[samples])
+
+    def to(self, device: torch.device) -> Images:
+        """The same split on a device."""
+        return replace(self, **{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+    @property
+    def device(self) -> torch.device:
+        """Where the arrays are."""
+        return self.pixels.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.pixels.nbytes + self.labels.nbytes
+
+
+@dataclass(frozen=True)
+class SeriesWindows:
+    """Windows of a normalised series `float32 [time, C]`: `lookback` steps read, then `horizon` steps forecast."""
+
+    series: Tensor
+    starts: Tensor
+    lookback: int
+    horizon: int
+    targets: list[int]
+    unscaled: Tensor
+    """The series in its own units, on the host."""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def raw(self, rows: Tensor) -> Tensor:
+        """The steps read `[B, lookback, C]` before normalising."""
+        return self.unscaled.unfold(0, self.lookback, 1)[self.starts.cpu()[rows]].transpose(1, 2).contiguous()
+
+    def gather(self, rows: Tensor) -> Batch:
+        """The steps read `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`."""
+        views = self.series.unfold(0, self.lookback + self.horizon, 1)  # [start, C, T], a view
+        windows = views[self.starts[rows]].transpose(1, 2)
+        return Batch(windows[:, : self.lookback].contiguous(), windows[:, self.lookback :, self.targets].contiguous())
+
+    def to(self, device: torch.device) -> SeriesWindows:
+        """The same split on a device."""
+        return replace(self, series=self.series.to(device), starts=self.starts.to(device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the arrays are."""
+        return self.series.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.series.nbytes
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A published windows folder and the arrays it points into, both verified."""
+
+    folder: Path
+    arrays: Path
+    meta: dict[str, Any]
+
+    @property
+    def input_shape(self) -> list[int]:
+        """Shape of one input, channels last: `[H, W, C]` or `[lookback, C]`."""
+        return list(self.meta["input_shape"])
+
+    def learning(self) -> tuple[Examples, Examples]:
+        """The train and the val split."""
+        return self._open("train"), self._open("val")
+
+    def val(self) -> Examples:
+        """The val split."""
+        return self._open("val")
+
+    def test(self) -> Examples:
+        """The test split. Only `evaluate` calls this: `lock_test_split` makes it fail in every process that trains."""
+        if _test_split_locked:
+            raise UserError("the test split is locked in a process that trains", "only `reprise evaluate` opens it")
+        return self._open("test")
+
+    def history(self) -> npt.NDArray[np.float32]:
+        """The target channels of the series `float32 [time, target]` in their own units, for baselines."""
+        return np.asarray(store.open_array(self.arrays / "values.npy")[:, self.meta["target_columns"]])
+
+    def starts(self, split: str) -> npt.NDArray[np.int64]:
+        """First row of each window of a split of a series."""
+        return np.asarray(store.open_array(self.folder / f"{split}.npy"))
+
+    def _open(self, split: str) -> Examples:
+        chosen = torch.from_numpy(np.array(store.open_array(self.folder / f"{split}.npy")))
+        mean, std = (torch.tensor(self.meta["statistics"][key], dtype=torch.float32) for key in ("mean", "std"))
+        if self.meta["kind"] == "images":
+            part = self.arrays / self.meta["parts"][split]
+            pixels, labels = (_tensor(store.open_array(part / f"{name}.npy")) for name in ("images", "labels"))
+            return Images(pixels, labels, chosen, mean, std)
+        end = self.meta["borders"][split]  # rows after this split are not touched
+        values = np.array(store.open_array(self.arrays / "values.npy")[:end, self.meta["input_columns"]])
+        features = calendar(np.array(store.open_array(self.arrays / "time.npy")[:end]), self.meta["calendar"])
+        raw = torch.from_numpy(np.concatenate([values, features], axis=1))
+        lengths = self.meta["lookback"], self.meta["horizon"]
+        return SeriesWindows(standardize(raw, mean, std), chosen, *lengths, self.meta["target_positions"], raw)
+
+
+def calendar(time: npt.NDArray[np.int64], features: list[str]) -> npt.NDArray[np.float32]:
+    """Features of time stamps (seconds since 1970), `float32 [time, 2 * feature]`: sine and cosine of the part of the year."""
+    columns = []
+    for feature in features:
+        period = {"year": SECONDS_A_YEAR}[feature]
+        phase = 2 * np.pi * (time % period) / period
+        columns += [np.sin(phase), np.cos(phase)]
+    return np.stack(columns, axis=1).astype(np.float32) if columns else np.empty((len(time), 0), np.float32)
+
+
+def open_windows(folder: Path, arrays: Path) -> Windows:
+    """A windows folder with the arrays it was made from; every byte of both is checked against its manifest."""
+    store.verify(folder, "make it again with `reprise window`")
+    store.verify(arrays, "make it again with `reprise preprocess`")
+    meta = store.read_json(folder / "windows.json")
+    if meta["arrays"] != store.digest(arrays):
+        raise UserError(f"{folder} was made from other arrays than {arrays} holds", "make it again with `reprise window`")
+    return Windows(folder, arrays, meta)
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    """A tensor over a memory-mapped array, which PyTorch would warn is not writable; nothing here writes."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+_test_split_locked = False
+
+
+def lock_test_split() -> None:
+    """From now on, this process cannot open a test split."""
+    global _test_split_locked
+    _test_split_locked = True

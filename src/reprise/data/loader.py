@@ -1,0 +1,115 @@
+"""Batches on the device: order, shards over ranks, and prefetching where the arrays do not fit there."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from reprise.data.examples import Batch, Examples
+
+MEMORY_SHARE = 0.5
+"""Of a GPU's free memory, what the arrays may take; beyond it they stay on the host."""
+AHEAD = 2
+"""Batches gathered ahead of the network when the arrays stay on the host."""
+
+
+@dataclass
+class TrainLoader:
+    """Every sample once an epoch, in an order that is a function of `(seed, epoch)` alone.
+
+    `batch_size` is that of the whole step: each of `world` ranks takes its contiguous part of every batch. A last batch with
+    fewer samples than ranks is left out.
+    """
+
+    examples: Examples
+    batch_size: int
+    seed: int
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    epoch: int = 0
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.examples), self.batch_size)
+        return full + (rest >= self.world)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = epoch_order(len(self.examples), self.seed, self.epoch).to(self.examples.device)
+        parts: list[tuple[Tensor, float]] = []
+        for whole in torch.split(order, self.batch_size)[: len(self)]:
+            part = whole.tensor_split(self.world)[self.rank]
+            parts.append((part, len(part) * self.world / len(whole)))
+        yield from _batches(self.examples, parts, self.device)
+
+
+@dataclass
+class EvalLoader:
+    """Every sample exactly once, in order; of the batches, rank r takes r, r + world, and so on.
+
+    So each batch holds the same samples whatever the number of ranks, and gives the same bits. A rank for which none is left
+    gets the first batch with a `share` of 0, which counts nothing: Lightning leaves a rank without batches behind.
+    """
+
+    examples: Examples
+    batch_size: int
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    parts: list[tuple[Tensor, float]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        batches = torch.split(torch.arange(len(self.examples), device=self.examples.device), self.batch_size)
+        self.parts = [(rows, 1.0) for rows in batches[self.rank :: self.world]] or [(batches[0], 0.0)]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        yield from _batches(self.examples, self.parts, self.device)
+
+
+def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
+    """Draw a permutation of `range(length)` that depends on `(seed, epoch)` alone, drawn on the CPU so that devices agree."""
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
+    return torch.randperm(length, generator=generator)
+
+
+def place(examples: Examples, device: torch.device, resident: bool | str) -> Examples:
+    """The split on the device when it is wanted there or (`auto`) when it fits; else on the host, to be streamed."""
+    if resident == "auto":
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+        resident = free is None or examples.nbytes < MEMORY_SHARE * free
+    return examples.to(device) if resident else examples
+
+
+def _batches(examples: Examples, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
+    if examples.device == device:
+        for rows, share in parts:
+            yield examples.gather(rows)._replace(share=share)
+    else:
+        yield from _streamed(examples, parts, device)
+
+
+def _streamed(examples: Examples, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
+    """Gather on the host in a thread, `AHEAD` batches in front, and copy from pinned memory while the network works."""
+
+    def gather(rows: Tensor, share: float) -> Batch:
+        inputs, targets, _ = examples.gather(rows)
+        if device.type == "cuda":
+            inputs, targets = inputs.pin_memory(), targets.pin_memory()
+        return Batch(inputs, targets, share)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
+        waiting: list[Future[Batch]] = []
+        for number in range(len(parts) + AHEAD):
+            if number < len(parts):
+                waiting.append(pool.submit(gather, *parts[number]))
+            if number >= AHEAD:
+                inputs, targets, share = waiting.pop(0).result()
+                yield Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), share)

@@ -1,0 +1,119 @@
+"""The on-disk contract: folders that appear whole or not at all, with a sha256 manifest that is checked when they are opened."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reprise.errors import UserError
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def publish(folder: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which takes the place of `folder` when the block ends well and vanishes when it does not."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        draft.chmod(0o755)
+        yield draft
+        write_json(draft / MANIFEST, {name: sha256(draft / name) for name in _files(draft)})
+        for path in (*draft.rglob("*"), draft):
+            _fsync(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.replace(folder)
+        _fsync(folder.parent)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def verify(folder: Path, mend: str) -> dict[str, str]:
+    """The manifest of a published folder, once every file was found to be as it says.
+
+    Raises:
+        UserError: naming the first file that is missing, changed or unknown; `mend` says what makes the folder.
+
+    """
+    if not (folder / MANIFEST).is_file():
+        raise UserError(f"no {folder}", mend)
+    manifest: dict[str, str] = read_json(folder / MANIFEST)
+    present = set(_files(folder))
+    if missing := sorted(set(manifest) - present):
+        raise UserError(f"{folder / missing[0]} is missing", f"delete {folder}, then {mend}")
+    if unknown := sorted(present - set(manifest)):
+        raise UserError(f"{folder / unknown[0]} is in no manifest", f"delete {folder}, then {mend}")
+    for name, expected in manifest.items():
+        if sha256(folder / name) != expected:
+            raise UserError(f"{folder / name} is not what was written (sha256 differs)", f"delete {folder}, then {mend}")
+    return manifest
+
+
+def digest(folder: Path) -> str:
+    """One hash for the content of a published folder: that of its manifest."""
+    return sha256(folder / MANIFEST)
+
+
+def write_array(file: Path, array: npt.NDArray[Any]) -> None:
+    """An array as .npy, its folders made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.save(file, np.ascontiguousarray(array), allow_pickle=False)
+
+
+def open_array(file: Path) -> npt.NDArray[Any]:
+    """An array, memory-mapped and read-only: only what is touched is read."""
+    return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Plain values as JSON that a person can read."""
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(file: Path) -> Any:
+    """What `write_json` wrote."""
+    return json.loads(file.read_text())
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Replace a file whole: a temporary one beside it, fsync, rename, fsync of the folder. Safe against a kill at any instant."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.chmod(0o644)
+        draft.replace(file)
+        _fsync(file.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def sha256(file: Path) -> str:
+    """The sha256 of a file's bytes, in hex."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

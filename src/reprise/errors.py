@@ -1,0 +1,19 @@
+"""What ends a command early: a user's error in one line, or a signal."""
+
+import signal
+
+
+class UserError(Exception):
+    """Something the user or the surroundings must mend; shown as one line, exit code 2."""
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        line = " ".join(what.split())
+        super().__init__(f"{line}; {' '.join(mend.split())}" if mend else line)
+
+
+class Stopped(BaseException):
+    """A signal asked the process to stop; exit code 128 + its number. Not an `Exception`: nothing may swallow it."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.exit_code = 128 + signum

@@ -1,0 +1,1 @@
+"""How a network learns: the one LightningModule, tasks, schedules, precision, checkpoints."""

@@ -1,0 +1,163 @@
+"""The one LightningModule: it serves every model and every task."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, final
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from reprise.data.examples import Batch
+from reprise.errors import UserError
+from reprise.learning.tasks import Task
+
+Row = dict[str, float]
+
+
+class Record(Protocol):
+    """Takes the metrics of an epoch, `train/…` and `val/…`, and the number of epochs done."""
+
+    def __call__(self, metrics: Row, step: int) -> None:
+        """Take them."""
+        ...
+
+
+@final
+class Learner(pl.LightningModule):
+    """A network, a task, and how it is optimised.
+
+    A step keeps its predictions on the device and does nothing more: metrics are computed once, when the epoch is over,
+    from all of them. (Per-step `self.log` costs more than a small network.)
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        seed: int,
+        record: Record,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.seed = seed
+        self.record = record
+        self.seen = Seen()
+        self.row: Row = {}
+        self.whole: tuple[Tensor, Tensor] | None = None
+        """Predictions and targets of the last split validated outside of training."""
+        self.began = 0.0
+
+    @property
+    def fitting(self) -> bool:
+        """Whether validation is part of training."""
+        return self.trainer.state.fn == TrainerFn.FITTING
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer, one schedule stepped with it."""
+        optimizer = self.make_optimizer(self.network.parameters())
+        scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The loader's batches are where they should be."""
+        return batch
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout is a function of (seed, epoch, rank), whatever ran before."""
+        torch.manual_seed(((self.seed * 1_000_003 + self.current_epoch) * 10_007 + self.global_rank) % 2**63)
+        self.began = time.perf_counter()
+        self.seen = Seen()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch; see `Batch.share`."""
+        predictions = self.task.read(self.network(batch.inputs), batch.inputs)
+        loss = self.task.loss(predictions, batch.targets)
+        self.seen.add(predictions.detach(), batch.targets)
+        return loss * batch.share if batch.share != 1.0 else loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Close the books of training: they cover the same epoch."""
+        self.row = {}
+        if self.fitting:
+            seconds = time.perf_counter() - self.began
+            predictions, targets = self.seen.gathered(self)
+            self.row = _named("train", self.task.metrics(predictions, targets))
+            self.row |= {"train/seconds": seconds, "train/samples_per_second": len(targets) / seconds}
+            self.row["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.seen = Seen()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Predictions are collected; nothing is averaged by batch. A batch without share counts no sample."""
+        predictions = self.task.read(self.network(batch.inputs), batch.inputs)
+        counted = len(predictions) if batch.share else 0
+        self.seen.add(predictions[:counted], batch.targets[:counted])
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics of the whole split, the same on every rank."""
+        predictions, targets = self.seen.gathered(self)
+        self.seen = Seen()
+        if not self.fitting:
+            self.whole = predictions.float().cpu(), targets.cpu()
+            return
+        self.row |= _named("val", self.task.metrics(predictions, targets))
+        self.log_dict(self.row)
+        if not math.isfinite(self.row["train/loss"] + self.row["val/loss"]):
+            worst = "train/loss" if not math.isfinite(self.row["train/loss"]) else "val/loss"
+            raise UserError(
+                f"training diverged: {worst} is {self.row[worst]} after epoch {self.current_epoch + 1}",
+                "try a smaller optimizer.lr, or trainer.gradient_clip=1",
+            )
+        if self.trainer.is_global_zero:
+            self.record(self.row, self.current_epoch + 1)
+
+
+class Seen:
+    """Predictions and targets of an epoch, kept on the device."""
+
+    def __init__(self) -> None:
+        self.predictions: list[Tensor] = []
+        self.targets: list[Tensor] = []
+
+    def add(self, predictions: Tensor, targets: Tensor) -> None:
+        """Keep a batch."""
+        self.predictions.append(predictions)
+        self.targets.append(targets)
+
+    def gathered(self, learner: pl.LightningModule) -> tuple[Tensor, Tensor]:
+        """All predictions and targets of all ranks; batches in the order in which `EvalLoader` dealt them out.
+
+        Batch sizes may differ; every sample appears exactly once.
+        """
+        if learner.trainer.world_size == 1:
+            return torch.cat(self.predictions), torch.cat(self.targets)
+        return _gather(self.predictions, learner), _gather(self.targets, learner)
+
+
+def _gather(batches: list[Tensor], learner: pl.LightningModule) -> Tensor:
+    """Batches of every rank, dealt back in turn: the first of rank 0, of rank 1, …, the second of rank 0, …."""
+    sizes = torch.tensor([len(batch) for batch in batches], device=learner.device)
+    counts = learner.all_gather(torch.tensor([len(batches)], device=learner.device)).flatten().tolist()  # type: ignore[union-attr]
+    most = max(counts)
+    all_sizes = learner.all_gather(_padded(sizes, most)).tolist()  # type: ignore[union-attr]
+    rows = max(sum(sizes) for sizes in all_sizes)
+    all_rows: Tensor = learner.all_gather(_padded(torch.cat(batches), rows))  # type: ignore[assignment]
+    parts = [torch.split(all_rows[rank], [*sizes, rows - sum(sizes)]) for rank, sizes in enumerate(all_sizes)]
+    return torch.cat([parts[rank][turn] for turn in range(most) for rank, dealt in enumerate(counts) if turn < dealt])
+
+
+def _padded(tensor: Tensor, length: int) -> Tensor:
+    return torch.cat([tensor, tensor.new_zeros(length - len(tensor), *tensor.shape[1:])])
+
+
+def _named(split: str, metrics: dict[str, float]) -> Row:
+    return {f"{split}/{name}": value for name, value in metrics.items()}

@@ -1,0 +1,33 @@
+"""A trained network with everything it needs to answer: raw values in, probabilities or values in units out."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reprise.data.examples import standardize
+from reprise.learning.tasks import Task
+
+
+class Predictor(nn.Module):
+    """Normalising, network and task in one module, so that preprocessing travels with the model.
+
+    Images `uint8 [B, H, W, C]` to probabilities `[B, K]`; series `float32 [B, T, C]`, in their units and with calendar
+    features, to forecasts `[B, S, Y]` in units. Makes the same arithmetic as `evaluate`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: nn.Module, task: Task, statistics: dict[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.task = task
+        self.register_buffer("mean", torch.tensor(statistics["mean"], dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(statistics["std"], dtype=torch.float32))
+        self.eval()
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """Raw values to the answer."""
+        inputs = standardize(raw, self.mean, self.std)
+        return self.task.answer(self.task.read(self.network(inputs), inputs))

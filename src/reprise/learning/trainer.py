@@ -1,0 +1,100 @@
+"""Lightning's Trainer as reprise wants it, and the processes of a distributed run."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
+
+from reprise.config import TrainerConfig
+from reprise.errors import UserError
+from reprise.learning import precision
+from reprise.learning.tasks import Task
+
+
+def relaunch(config: TrainerConfig) -> None:
+    """Run this very command once per device of this node, under torchrun, and end with its exit code.
+
+    A run over several nodes is started by the user, with torchrun or srun on each.
+    """
+    if config.num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={config.num_nodes}: each node starts its own processes",
+            f"on each, run `torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} … -m reprise …`",
+        )
+    import subprocess
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.devices}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads(config)), "TORCHELASTIC_ERROR_FILE": os.devnull}
+    process = subprocess.Popen([*command, "-m", "reprise", *sys.argv[1:]], env=environment)
+    raise SystemExit(process.wait())
+
+
+def threads(config: TrainerConfig) -> int:
+    """Processor threads of each process: as configured, or all of them shared out."""
+    return config.threads or max(1, (os.cpu_count() or 1) // config.devices)
+
+
+def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+    """A Trainer that writes nothing by itself, with its process group joined and its device chosen.
+
+    Raises:
+        UserError: when the devices asked for are not there.
+
+    """
+    quiet_lightning()
+    torch.set_num_threads(threads(config))
+    _check_devices(config)
+    accelerator = config.accelerator if config.accelerator != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
+    kind = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    number_format = precision.resolve(config.precision, kind, task.tolerates_bf16)
+    patience = [] if config.patience is None else [EarlyStopping(f"val/{task.monitor}", mode=task.mode, patience=config.patience)]
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=_strategy(config, kind),
+        precision=precision.LIGHTNING[number_format],  # type: ignore[arg-type]
+        max_epochs=config.max_epochs,
+        gradient_clip_val=config.gradient_clip,
+        deterministic=config.deterministic,
+        callbacks=[*callbacks, *patience],
+        enable_progress_bar=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10**9,
+    )
+    trainer.strategy.setup_environment()
+    return trainer
+
+
+def _strategy(config: TrainerConfig, kind: torch.device) -> str | DDPStrategy | FSDPStrategy:
+    if config.strategy == "ddp":
+        return DDPStrategy(process_group_backend="gloo" if kind.type == "cpu" else "nccl")
+    if config.strategy == "fsdp":
+        return FSDPStrategy(state_dict_type="full")
+    return "auto"
+
+
+def _check_devices(config: TrainerConfig) -> None:
+    present = torch.cuda.device_count()
+    if config.accelerator == "gpu" and config.devices > present:
+        raise UserError(
+            f"trainer.devices={config.devices}: this machine has {present} GPUs", "take trainer=cpu or trainer=ddp_cpu"
+        )
+
+
+def quiet_lightning() -> None:
+    """No tips, no advice on workers of loaders we do not have."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")

@@ -1,0 +1,53 @@
+"""Recurrent networks: the state after the last step read is what the forecast or class is made from.
+
+Shapes: `B` batch, `T` time steps, `C` channels, `F` hidden features.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+
+class Recurrent(nn.Module):
+    """LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014) layers, then a linear output.
+
+    `float32 [B, T, C]` to `[B, outputs]`.
+
+    Args:
+        input_shape: of one sample, `[T, C]`.
+        outputs: numbers given a sample.
+        cell: lstm or gru.
+        hidden: features of the state.
+        layers: stacked, with dropout between them and before the output.
+        dropout: share set to zero in training.
+
+    """
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        outputs: int,
+        cell: Literal["lstm", "gru"] = "lstm",
+        hidden: int = 32,
+        layers: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(input_shape) != 2:
+            raise ValueError(f"reads sequences [T, C], not inputs of shape {list(input_shape)}")
+        if hidden < 1 or layers < 1:
+            raise ValueError(f"hidden={hidden} and layers={layers} must be at least 1")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout} must be at least 0 and below 1")
+        between = dropout if layers > 1 else 0.0
+        kind = nn.LSTM if cell == "lstm" else nn.GRU
+        self.layers = kind(input_shape[-1], hidden, layers, batch_first=True, dropout=between)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(hidden, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """`[B, T, C]` to `[B, outputs]`."""
+        states, _ = self.layers(inputs)  # [B, T, F]
+        forecast: Tensor = self.head(self.dropout(states[:, -1]))
+        return forecast

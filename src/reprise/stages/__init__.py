@@ -1,0 +1,1 @@
+"""The stages of the pipeline: one file, one entry in dvc.yaml, one subcommand each."""

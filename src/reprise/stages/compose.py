@@ -1,0 +1,23 @@
+"""compose: the resolved config of every experiment of the pipeline, one file each."""
+
+from rich.console import Console
+
+from reprise import config as configs
+from reprise.data import store
+from reprise.errors import UserError
+from reprise.stages.places import Places
+
+
+def run(places: Places, console: Console) -> None:
+    """Write data/config/<experiment>.yaml for all of conf/pipeline.yaml, or none of them."""
+    wanted = configs.pipeline(places.root)
+    made = {name: configs.compose(places.root, [f"experiment={name}", *wanted.overrides]) for name in wanted.experiments}
+    for name, config in made.items():
+        if config.name != name:
+            raise UserError(f"conf/experiment/{name}.yaml: name={config.name}", "an experiment is called as its file is")
+        if config.data.name != wanted.experiments[name] or config.data.name not in wanted.datasets:
+            raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", "say so in experiments and in datasets")
+    with store.publish(places.config("").parent) as draft:
+        for name, config in made.items():
+            (draft / f"{name}.yaml").write_text(configs.render(config))
+    console.print(f"compose  {', '.join(made)}", soft_wrap=True)

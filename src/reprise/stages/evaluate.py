@@ -1,0 +1,198 @@
+"""evaluate: the one stage that opens the test split. Metrics and figures go into the run that was trained."""
+
+import contextlib
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from reprise import figures
+from reprise.config import Config, check, compose
+from reprise.data import store
+from reprise.data.examples import Examples, Windows, open_windows
+from reprise.data.loader import EvalLoader, place
+from reprise.errors import UserError
+from reprise.learning.checkpoint import load_weights
+from reprise.learning.learner import Learner
+from reprise.learning.tasks import Task
+from reprise.learning.trainer import make_trainer, relaunch
+from reprise.ranks import launched
+from reprise.stages.places import Places
+from reprise.stages.train import Trained, build_parts
+from reprise.tracking import run as tracking
+from reprise.tracking.spool import read_history
+
+Metrics = dict[str, float]
+
+
+def pipeline(config: Config, places: Places, console: Console) -> Path:
+    """Evaluate what the pipeline trained for an experiment and make data/results/<experiment>/.
+
+    metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, run ids.
+    """
+    models = places.models(config.name)
+    store.verify(models, f"run `dvc repro train@{config.name}`")
+    trained = [Trained(**one) for one in store.read_json(models / "run.json")]
+    folder = places.results(config.name)
+    with store.publish(folder) as draft:
+        results = []
+        for one in trained:
+            figures_folder = draft if one is trained[0] else None
+            weights, history = models / f"seed{one.seed}.pt", models / f"seed{one.seed}.history.jsonl"
+            results.append(evaluate_one(config, one, weights, history, places, console, figures_folder))
+        store.write_json(draft / "metrics.json", _summary(config, trained, results))
+    return folder
+
+
+def recorded(places: Places, wanted: str, overrides: Sequence[str]) -> tuple[str, Config]:
+    """A run's id and the config it was trained with; of the overrides, those of trainer and tracking are taken over."""
+    run_id = tracking.find(places.store, wanted)
+    config = store.read_json(places.home(run_id) / "config.json")
+    if others := [item for item in overrides if item.split("=")[0].split(".")[0] not in {"trainer", "tracking"}]:
+        raise UserError(f"{others[0]}: a run is evaluated as it was trained", "only trainer and tracking may be set")
+    now = compose(places.root, [f"experiment={config['name']}", *overrides])
+    chosen = now.trainer.model_dump() if overrides else config["trainer"]
+    return run_id, check({**config, "trainer": chosen, "tracking": now.tracking.model_dump()}, "the run's config")
+
+
+def by_hand(config: Config, run_id: str, places: Places, console: Console) -> dict[str, Metrics]:
+    """Evaluate one run from its home; its metrics go to the console and into its MLflow run."""
+    if config.trainer.world_size > 1 and not launched():
+        relaunch(config.trainer)
+    home = places.home(run_id)
+    trained = Trained(**store.read_json(home / "run.json"))
+    return evaluate_one(config, trained, home / "best.pt", home / "metrics.jsonl", places, console, None)
+
+
+def evaluate_one(
+    config: Config, trained: Trained, weights: Path, history: Path, places: Places, console: Console, keep: Path | None
+) -> dict[str, Metrics]:
+    """Metrics of val and test, computed in float32, and the baselines; figures are logged, and kept in `keep`.
+
+    The config is that of the run; only its trainer (devices) and tracking may be another.
+    """
+    windows = open_windows(places.root / trained.windows, places.processed(config.data.name))
+    network, task = build_parts(config, windows)
+    network.load_state_dict(load_weights(weights))
+    trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)
+    learner = Learner(network, task, _never, _never, config.seed, _never)
+
+    def predict(split: Examples) -> tuple[Tensor, Tensor]:
+        device = trainer.strategy.root_device
+        loader = EvalLoader(
+            place(split, device, config.trainer.resident),
+            config.trainer.eval_batch_size,
+            device,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+        trainer.validate(learner, loader, verbose=False)
+        assert learner.whole is not None
+        return learner.whole
+
+    outcome = {"val": task.metrics(*predict(windows.val()))}
+    predictions, targets = predict(windows.test())
+    outcome["test"] = task.metrics(predictions, targets)
+    baselines = forecast_baselines(windows, targets) if windows.meta["kind"] == "series" else {}
+    outcome |= {name: task.metrics(forecast, targets.double()) for name, forecast in baselines.items()}
+    if trainer.is_global_zero:
+        opened = tracking.reopen(config, places.store, trained.run_id)
+        said = {"test": outcome["test"], **{f"baseline_{name}": outcome[name] for name in baselines}}
+        opened.log_once({f"{part}/{name}": value for part, metrics in said.items() for name, value in metrics.items()})
+        with contextlib.ExitStack() as stack:
+            folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            _draw(folder, trained, task, windows, read_history(history), predictions, targets, baselines)
+            opened.artifacts(folder, "figures")
+        main = task.monitor
+        console.print(
+            f"evaluate  {trained.name}: val {main} {outcome['val'][main]:.4f}, test {main} {outcome['test'][main]:.4f}",
+            soft_wrap=True,
+        )
+    return outcome
+
+
+def forecast_baselines(windows: Windows, targets: Tensor) -> dict[str, Tensor]:
+    """Naive forecasts of the test windows, standardised `float64 [N, S, Y]`.
+
+    repeat_last: every step as the last one read. seasonal_naive: as one season before (left out where the series does not
+    reach back so far). Source: Hyndman and Athanasopoulos 2021, section 5.2.
+    """
+    meta, history = windows.meta, windows.history().astype(np.float64)
+    mean, std = (np.array([meta["statistics"][key][p] for p in meta["target_positions"]]) for key in ("mean", "std"))
+    scaled = (history - mean) / std
+    first = windows.starts("test") + meta["lookback"]  # row of the first step to forecast
+    steps = first[:, None] + np.arange(meta["horizon"])
+    made = {"repeat_last": scaled[first - 1][:, None].repeat(meta["horizon"], axis=1)}
+    back = steps - meta["season"] * (1 + np.arange(meta["horizon"]) // meta["season"])
+    if back.min() >= 0:
+        made["seasonal_naive"] = scaled[back]
+    assert all(forecast.shape == tuple(targets.shape) for forecast in made.values())
+    return {name: torch.from_numpy(forecast) for name, forecast in made.items()}
+
+
+def _draw(
+    folder: Path,
+    trained: Trained,
+    task: Task,
+    windows: Windows,
+    history: figures.Points,
+    predictions: Tensor,
+    targets: Tensor,
+    baselines: dict[str, Tensor],
+) -> None:
+    figures.save(figures.curves(history, task.monitor, trained.best_epoch, trained.name), folder / "curves.png")
+    if windows.meta["kind"] == "images":
+        classes = windows.meta["classes"]
+        counts = confusion(predictions.argmax(-1), targets, len(classes))
+        figure = figures.confusion_matrix(counts, classes, f"{trained.name}: {len(targets):,} test images")
+        figures.save(figure, folder / "confusion_matrix.png")
+        return
+    truth, predicted, naive = [
+        task.answer(values.double())[:, 0, 0].numpy() for values in (targets, predictions, baselines["repeat_last"])
+    ]
+    time = np.asarray(store.open_array(windows.arrays / "time.npy"))[windows.starts("test") + windows.meta["lookback"]]
+    name, unit = windows.meta["targets"][0], windows.meta["units"][0]
+    figures.save(
+        figures.forecast(time, truth, predicted, naive, unit, f"{trained.name}: {name}, one step ahead"), folder / "forecast.png"
+    )
+
+
+def confusion(predicted: Tensor, true: Tensor, classes: int) -> npt.NDArray[np.int64]:
+    """Counts `int64 [true, predicted]`."""
+    return torch.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes).numpy()
+
+
+def _summary(config: Config, trained: list[Trained], results: list[dict[str, Metrics]]) -> dict[str, Any]:
+    def over_seeds(split: str, reduce: Any) -> Metrics:
+        return {name: reduce([result[split][name] for result in results]) for name in results[0][split]}
+
+    def spread(values: list[float]) -> float:
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
+    summary = {
+        f"{split}{suffix}": over_seeds(split, reduce)
+        for split in ("test", "val")
+        for suffix, reduce in (("", statistics.fmean), ("_std", spread))
+    }
+    baselines = {name: results[0][name] for name in results[0] if name not in {"test", "val"}}
+    return summary | {
+        "baselines": baselines,
+        "data": config.data.name,
+        "seeds": [one.seed for one in trained],
+        "run_ids": [one.run_id for one in trained],
+        "runs": [one.name for one in trained],
+        "parameters": trained[0].parameters,
+        "train_seconds": statistics.fmean(one.train_seconds for one in trained),
+        "epochs": statistics.fmean(one.epochs for one in trained),
+    }
+
+
+def _never(*_: Any, **__: Any) -> Any:
+    raise AssertionError("evaluation optimises and records nothing")

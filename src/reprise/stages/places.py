@@ -1,0 +1,44 @@
+"""Where everything lies, from the project's root."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of a project."""
+
+    root: Path
+
+    def config(self, experiment: str) -> Path:
+        """The resolved config that `compose` wrote for the pipeline."""
+        return self.root / "data" / "config" / f"{experiment}.yaml"
+
+    def raw(self, dataset: str) -> Path:
+        """Bytes as published."""
+        return self.root / "data" / "raw" / dataset
+
+    def processed(self, dataset: str) -> Path:
+        """Arrays and meta.json."""
+        return self.root / "data" / "processed" / dataset
+
+    def windows(self, experiment: str) -> Path:
+        """Split and window indices, statistics, audit."""
+        return self.root / "data" / "windows" / experiment
+
+    def models(self, experiment: str) -> Path:
+        """Weights, run.json and history of what the pipeline trained."""
+        return self.root / "data" / "models" / experiment
+
+    def results(self, experiment: str) -> Path:
+        """metrics.json and figures."""
+        return self.root / "data" / "results" / experiment
+
+    @property
+    def store(self) -> Path:
+        """The tracking store and the homes of runs."""
+        return self.root / "mlruns"
+
+    def home(self, run_id: str) -> Path:
+        """Where a run keeps its config, metrics, weights and figures, whether or not a tracking server is alive."""
+        return self.store / "runs" / run_id

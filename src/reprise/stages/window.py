@@ -1,0 +1,147 @@
+"""window: which samples or windows are train, val and test, statistics of train alone, and the audit that proves it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from reprise.config import Config, ImageWindow, SeriesWindow
+from reprise.data import splits, store
+from reprise.data.examples import calendar
+from reprise.errors import UserError
+from reprise.stages.places import Places
+
+
+def run(config: Config, places: Places, console: Console, folder: Path | None = None) -> Path:
+    """Make data/windows/<experiment>/, or `folder`: one index array a split, windows.json, audit.json.
+
+    Raises:
+        UserError: when the audit finds that something leaks; nothing is left under the final name.
+
+    """
+    folder = folder or places.windows(config.name)
+    arrays = places.processed(config.data.name)
+    store.verify(arrays, f"run `reprise preprocess data={config.data.name}`")
+    with store.publish(folder) as draft:
+        meta, wanted = store.read_json(arrays / "meta.json"), config.window
+        made = _images(wanted, arrays, meta) if isinstance(wanted, ImageWindow) else _series(wanted, arrays, meta)
+        parts, description, audit = made
+        for split, chosen in parts.items():
+            store.write_array(draft / f"{split}.npy", chosen)
+        description |= {"arrays": store.digest(arrays), "settings": config.window.model_dump()}
+        store.write_json(draft / "windows.json", description)
+        store.write_json(draft / "audit.json", audit)
+        for name, check in audit.items():
+            if not check["passed"]:
+                details = {key: value for key, value in check.items() if key != "passed"}
+                raise UserError(f"{config.name}: the audit of the splits failed: {name}: {details}"[:600])
+    counts = ", ".join(f"{split} {len(chosen):,}" for split, chosen in parts.items())
+    console.print(f"window  {config.name}: {counts}; {len(audit)} audits passed", highlight=False, soft_wrap=True)
+    return folder
+
+
+def are_for(folder: Path, config: Config, arrays: Path) -> bool:
+    """Whether the windows in `folder` are those that `run` would make for this config and these arrays."""
+    file = folder / "windows.json"
+    if not file.is_file() or not (arrays / store.MANIFEST).is_file():
+        return False
+    made = store.read_json(file)
+    return bool(made["settings"] == config.window.model_dump() and made["arrays"] == store.digest(arrays))
+
+
+def folder_for(config: Config, places: Places) -> Path:
+    """Where the windows of a run by hand are: the pipeline's own where they fit, else a folder named by what decides them."""
+    arrays = places.processed(config.data.name)
+    if are_for(places.windows(config.name), config, arrays):
+        return places.windows(config.name)
+    said = json.dumps([config.window.model_dump(), store.digest(arrays)], sort_keys=True)
+    return places.store / "windows" / f"{config.data.name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+
+
+Made = tuple[dict[str, splits.Indices], dict[str, Any], dict[str, Any]]
+"""Index arrays, what windows.json says, and the audit."""
+
+
+def _images(window: ImageWindow, arrays: Path, meta: dict[str, Any]) -> Made:
+    images, labels = (store.open_array(arrays / "train" / f"{name}.npy") for name in ("images", "labels"))
+    published = (arrays / "test").is_dir()
+    if published == (window.test_size is not None):
+        why = "its publisher names a test set" if published else "its publisher names no test set"
+        raise UserError(
+            f"window.test_size={window.test_size} with data={meta['name']}: {why}",
+            f"set it {'to null' if published else ''}",
+        )
+    tests = store.open_array(arrays / "test" / "images.npy") if published else images[:0]
+    groups = splits.identical_images(np.concatenate([images, tests]))
+    labels = np.asarray(labels)
+    sizes = [splits.count(window.val_size, len(labels)), splits.count(window.test_size, len(labels))]
+    val, test, train = splits.stratified_split(labels, sizes, window.seed, groups[: len(labels)])
+    train = splits.limit_stratified(train, labels, window.limit, window.seed)
+    statistics = splits.image_statistics(images, train)
+    everywhere = {"train": train, "val": val, "test": test}
+    if published:
+        test = np.arange(len(tests), dtype=np.int64)
+        everywhere["test"] = test + len(images)
+    found = splits.image_statistics(images, np.flatnonzero(np.isin(np.arange(len(images)), train)))
+    description = {
+        "kind": "images",
+        "input_shape": list(images.shape[1:]),
+        "classes": meta["classes"],
+        "parts": {"train": "train", "val": "train", "test": "test" if published else "train"},
+        "statistics": statistics,
+    }
+    audit = splits.audit_images(everywhere, groups, meta["known_duplicates"], statistics, found)
+    return {"train": train, "val": val, "test": test}, description, audit
+
+
+def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
+    values = store.open_array(arrays / "values.npy")
+    names = [channel["name"] for channel in meta["channels"]]
+    inputs = window.inputs or names
+    if missing := [target for target in window.targets if target not in inputs]:
+        raise UserError(
+            f"window.targets={missing[0]}: not among window.inputs",
+            "a forecast starts from the past of its own channel",
+        )
+    borders = splits.time_borders(len(values), window.val_size, window.test_size)
+    size = window.lookback + window.horizon
+    stride = {"train": window.stride, "val": 1, "test": 1}  # what is measured is measured everywhere
+    parts = {split: splits.window_starts(borders.span(split), size, stride[split]) for split in splits.SPLITS}
+    if empty := [split for split, starts in parts.items() if not len(starts)]:
+        raise UserError(
+            f"the {empty[0]} split has no room for a window of {size} steps",
+            "make window.lookback smaller or the split larger",
+        )
+    if window.limit:
+        parts["train"] = parts["train"][-window.limit :]
+    first = int(parts["train"][0])
+    columns = [names.index(name) for name in inputs]
+    fitted = splits.series_statistics(values[:, columns], (first, borders.train))
+    found = splits.series_statistics(np.array(values[first : borders.train][:, columns]), (0, borders.train - first))
+    audit = splits.audit_series(parts, borders, size, fitted, found)
+    extra = calendar(np.zeros(1, np.int64), list(window.calendar)).shape[1]  # bounded by 1 as they are: left alone
+    targets = [inputs.index(name) for name in window.targets]
+    description = {
+        "kind": "series",
+        "input_shape": [window.lookback, len(inputs) + extra],
+        "lookback": window.lookback,
+        "horizon": window.horizon,
+        "borders": {"train": borders.train, "val": borders.val, "test": borders.test},
+        "inputs": inputs + [f"{feature}_{part}" for feature in window.calendar for part in ("sin", "cos")],
+        "input_columns": columns,
+        "calendar": window.calendar,
+        "targets": window.targets,
+        "target_positions": targets,
+        "target_columns": [names.index(name) for name in window.targets],
+        "units": [meta["channels"][names.index(name)]["unit"] for name in window.targets],
+        "season": window.season,
+        "statistics": {
+            "mean": fitted["mean"] + [0.0] * extra,
+            "std": fitted["std"] + [1.0] * extra,
+            "naive_mae": [fitted["naive_mae"][position] for position in targets],
+        },
+    }
+    return parts, description, audit

@@ -1,0 +1,1 @@
+"""Runs written down in MLflow: the only place that imports it."""

@@ -1,0 +1,97 @@
+"""The tracking store: a database under mlruns/, or a server."""
+
+import logging
+import os
+import sqlite3
+import sys
+import warnings
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from reprise.config.schema import TrackingConfig
+from reprise.errors import UserError
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its seven block for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
+
+from mlflow import MlflowClient  # noqa: E402 -- it reads the environment when it is imported
+from mlflow.exceptions import MlflowException  # noqa: E402
+
+
+def address(config: TrackingConfig, folder: Path) -> str:
+    """Where runs go: MLFLOW_TRACKING_URI, the configured address, or `mlflow.db` in `folder` (mlruns/)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or config.uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+
+
+def connect(uri: str, folder: Path) -> MlflowClient:
+    """A client of the store, which is made if it is a database that is not there yet.
+
+    Two processes that open a fresh database at once break its migrations, hence the lock.
+
+    Raises:
+        UserError: when the store cannot be reached.
+
+    """
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
+    try:
+        if not uri.startswith("sqlite:"):
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+            return client
+        database = Path(uri.removeprefix("sqlite:///"))
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(database.with_suffix(".lock")):
+            fresh = not database.exists()
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)
+            if fresh:
+                with sqlite3.connect(database) as connection:
+                    connection.execute("PRAGMA journal_mode=WAL")
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise UserError(
+            f"the tracking store {shown(uri)} cannot be opened: {reason}", "start the server, or set tracking.uri"
+        ) from None
+    return client
+
+
+def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) -> str:
+    """The id of an MLflow experiment, made if needed; a local one keeps its artifacts under `folder`/artifacts."""
+    with FileLock(folder / "experiments.lock"):
+        found = client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        place = (folder / "artifacts").resolve().as_uri() if local else None
+        return str(client.create_experiment(name, artifact_location=place))
+
+
+def shown(uri: str) -> str:
+    """An address as it may be printed: without a password."""
+    parts = urlsplit(uri)
+    return uri.replace(f"{parts.username}:{parts.password}@", "") if parts.password else uri
+
+
+def dashboard(uri: str, port: int) -> NoReturn:
+    """Become MLflow's own server on 127.0.0.1 over the store; does not return."""
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    os.execv(sys.executable, command)  # noqa: S606 -- no shell is wanted

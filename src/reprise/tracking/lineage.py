@@ -1,0 +1,77 @@
+"""What a run was made from: code, packages, processor, data."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CODE = ("src", "conf", "dvc.yaml", "pyproject.toml", "constraints.txt")
+"""What decides a run; a change elsewhere does not make its code dirty."""
+PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
+
+
+def code(root: Path) -> tuple[dict[str, str], str]:
+    """Tags `git.commit` and `git.dirty`, and the patch from the commit to the working tree ("" when clean)."""
+    commit = _git(root, "rev-parse", "HEAD").strip()
+    if not commit:
+        return {"git.commit": "none", "git.dirty": "unknown"}, ""
+    patch = _patch(root)
+    return {"git.commit": commit, "git.dirty": str(bool(patch)).lower()}, patch
+
+
+def _patch(root: Path) -> str:
+    """All that is not committed of `CODE`, new files too, through an index of our own: the user's stays as it is."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        present = [name for name in CODE if (root / name).exists()]
+        _git(root, "read-tree", "HEAD", environment=index)
+        _git(root, "add", "-A", "--", *present, environment=index)
+        return _git(root, "diff", "--cached", "--binary", "HEAD", "--", *CODE, environment=index)
+
+
+def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None) -> str:
+    """What git prints, or "" where it fails."""
+    outcome = subprocess.run(
+        ["git", "-C", root, *arguments], env={**os.environ, **(environment or {})}, capture_output=True, text=True
+    )
+    return "" if outcome.returncode else outcome.stdout
+
+
+def packages() -> str:
+    """Every installed package and its version, as pip writes them."""
+    installed = {f"{found.metadata['Name']}=={found.version}" for found in importlib.metadata.distributions()}
+    return "\n".join(sorted(installed, key=str.lower)) + "\n"
+
+
+def versions() -> dict[str, str]:
+    """Tags with the versions that matter most."""
+    return {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES} | {
+        "version.python": platform.python_version()
+    }
+
+
+def processor() -> str:
+    """The processor's name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def dvc_hash(path: Path) -> str:
+    """The md5 by which DVC knows a folder: of the JSON list of its files' md5 and paths."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    listing: list[dict[str, Any]] = [
+        {
+            "md5": hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest(),
+            "relpath": file.relative_to(path).as_posix(),
+        }
+        for file in files
+    ]
+    listing.sort(key=lambda entry: entry["relpath"])
+    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
