@@ -8,7 +8,7 @@ from typing import Any, Protocol, final
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -140,19 +140,25 @@ class Seen:
         """
         if learner.trainer.world_size == 1:
             return torch.cat(self.predictions), torch.cat(self.targets)
-        return _gather(self.predictions, learner), _gather(self.targets, learner)
+        return _gather(self.predictions, learner.device), _gather(self.targets, learner.device)
 
 
-def _gather(batches: list[Tensor], learner: pl.LightningModule) -> Tensor:
-    """Batches of every rank, dealt back in turn: the first of rank 0, of rank 1, …, the second of rank 0, …."""
-    sizes = torch.tensor([len(batch) for batch in batches], device=learner.device)
-    counts = learner.all_gather(torch.tensor([len(batches)], device=learner.device)).flatten().tolist()  # type: ignore[union-attr]
-    most = max(counts)
-    all_sizes = learner.all_gather(_padded(sizes, most)).tolist()  # type: ignore[union-attr]
-    rows = max(sum(sizes) for sizes in all_sizes)
-    all_rows: Tensor = learner.all_gather(_padded(torch.cat(batches), rows))  # type: ignore[assignment]
-    parts = [torch.split(all_rows[rank], [*sizes, rows - sum(sizes)]) for rank, sizes in enumerate(all_sizes)]
-    return torch.cat([parts[rank][turn] for turn in range(most) for rank, dealt in enumerate(counts) if turn < dealt])
+def _gather(batches: list[Tensor], device: torch.device) -> Tensor:
+    """Batches of every rank, dealt back in turn: the first of rank 0, of rank 1, …, the second of rank 0, and so on."""
+    [counts] = torch.stack(_all_gather(torch.tensor([len(batches)], device=device))).T.tolist()
+    sizes = torch.tensor([len(batch) for batch in batches], device=device)
+    all_sizes = [row.tolist() for row in _all_gather(_padded(sizes, max(counts)))]
+    rows = max(map(sum, all_sizes))
+    all_rows = _all_gather(_padded(torch.cat(batches), rows))
+    parts = [torch.split(own, [*sizes, rows - sum(sizes)]) for own, sizes in zip(all_rows, all_sizes, strict=True)]
+    return torch.cat([parts[rank][turn] for turn in range(max(counts)) for rank, dealt in enumerate(counts) if turn < dealt])
+
+
+def _all_gather(tensor: Tensor) -> list[Tensor]:
+    """The same-shaped tensor of every rank."""
+    everyones = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(everyones, tensor)
+    return everyones
 
 
 def _padded(tensor: Tensor, length: int) -> Tensor:

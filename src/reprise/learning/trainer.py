@@ -93,8 +93,9 @@ def _check_devices(config: TrainerConfig) -> None:
 
 
 def quiet_lightning() -> None:
-    """No tips, no advice on workers of loaders we do not have."""
+    """No tips, and no advice that does not fit: our loaders need no workers, our metrics are gathered before they are logged."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*`IterableDataset` has `__len__` defined.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's own use of PyTorch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +75,8 @@ class Run:
 
         taken, given = (Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))]) for array in (example, answer))
         mlflow.set_tracking_uri(self.client.tracking_uri)
-        with mlflow.start_run(run_id=self.id):
+        with mlflow.start_run(run_id=self.id), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # an LSTM's flat weights: views
             mlflow.pytorch.log_model(
                 network,
                 name="model",
@@ -175,8 +177,6 @@ def recorded(config: Config) -> dict[str, Any]:
 
 def _end(run: Run, status: str, tags: dict[str, str]) -> None:
     """Deliver, tag and close; a store that is dead by now gets a warning, not an exception."""
-    import warnings
-
     try:
         failure = run.spool.deliver()
         if tags:

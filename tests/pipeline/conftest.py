@@ -1,0 +1,60 @@
+"""A small project of its own for each module: the real conf/, dvc.yaml and src/, two experiments on data that ship in packages."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = {"digits_cnn": ["trainer.max_epochs=2"], "temperature_lstm": ["trainer.max_epochs=2"]}
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def make_project(folder: Path) -> Path:
+    """A project at `folder` that DVC and reprise take for a clone: code linked, config copied, data empty."""
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "src").symlink_to(ROOT / "src")
+    for name, overrides in QUICK.items():  # the shipped experiments, shortened
+        file = folder / "conf" / "experiment" / f"{name}.yaml"
+        tree = yaml.safe_load(file.read_text())
+        for override in overrides:
+            path, value = override.split("=")
+            section, key = path.split(".")
+            tree[section][key] = int(value)
+        file.write_text("# @package _global_\n" + yaml.safe_dump(tree, sort_keys=False))
+    lists = {"experiments": {"digits_cnn": "digits", "temperature_lstm": "seattle_weather"}, "datasets": ["digits", "seattle_weather"]}
+    (folder / "conf" / "pipeline.yaml").write_text(yaml.safe_dump(lists | {"overrides": ["seeds=1", "trainer.threads=1"]}))
+    return folder
+
+
+def run_in(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command in the project, with this Python's programs first on PATH and nothing of the outer project's settings."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "REPRISE_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
+    settings = inherited | {"PATH": path, "COLUMNS": "200"} | environment
+    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which nothing was run yet."""
+    folder = make_project(tmp_path_factory.mktemp("project") / "clone")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
+        identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        done = run_in(folder, *command, **identity)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(project: Path) -> Path:
+    """A project after `dvc repro`."""
+    done = run_in(project, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
