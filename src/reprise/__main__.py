@@ -3,37 +3,36 @@
 Imports stand inside the functions: PyTorch, Lightning and MLflow take seconds, and most commands need none of them.
 """
 
+import errno
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 from rich.console import Console
 
 from reprise import config as configs
-from reprise.config.complete import complete_override
+from reprise import ranks
+from reprise.completion import Override
 from reprise.errors import Stopped, UserError
 from reprise.stages.places import Places
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-console = Console(stderr=False)
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
+"""Errors of the operating system that are the user's to mend: no space, no permission."""
+console = Console()
 
 
-class Override(click.ParamType[str]):
-    """`key=value`, completed from conf/."""
+class InOrder(click.Group):
+    """Lists its subcommands in the order in which they are used."""
 
-    name = "key=value"
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-        """Keys and choices that begin as typed."""
-        words = [*ctx.params.get("overrides", ())]
-        return [
-            click.shell_completion.CompletionItem(word) for word in complete_override(configs.project_root(), words, incomplete)
-        ]
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As they stand in this file."""
+        return list(self.commands)
 
 
 overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
@@ -42,7 +41,7 @@ pipeline_option = click.option(
 )
 
 
-@click.group(context_settings=SETTINGS)
+@click.group(cls=InOrder, context_settings=SETTINGS)
 def cli() -> None:
     """Train image and sequence models so that every number can be run again and comes out the same.
 
@@ -150,7 +149,8 @@ def train(pipeline: str | None, overrides: tuple[str, ...]) -> None:
 @pipeline_option
 @click.argument("run", required=False)
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[key=value ...]")
-def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...]) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print all metrics of a RUN as JSON, and nothing else.")
+def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Open the test split for a trained RUN: its test metrics and figures go into the same MLflow run.
 
     RUN is a run's id, the beginning of it, or its name. Keys of trainer and tracking may be set (trainer=ddp_cpu).
@@ -161,11 +161,13 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...]) 
     places = _places()
     named = run if run and "=" in run else None
     if named or pipeline:
-        name = pipeline or configs.compose(places.root, [str(named), *overrides]).name
+        name = pipeline or configs.compose(places.root, [str(named)]).name
+        if overrides or (pipeline and run):
+            raise UserError("the pipeline's runs are evaluated as the pipeline says", "name a RUN to set keys of trainer")
         evaluate.pipeline(configs.load(places.config(name)), places, console)
     elif run:
         run_id, config = evaluate.recorded(places, run, overrides)
-        evaluate.by_hand(config, run_id, places, console)
+        evaluate.by_hand(config, run_id, places, console, as_json)
     else:
         raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
 
@@ -206,8 +208,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 0
     except click.exceptions.Exit as asked:
         code = asked.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        _say(str(UserError(error.format_message().rstrip("."), f"see `{context.command_path} --help`" if context else "")))
         code = 2
     except UserError as error:
         if os.environ.get("REPRISE_DEBUG") == "1":
@@ -220,13 +226,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in SURROUNDINGS or os.environ.get("REPRISE_DEBUG") == "1":
+            raise
+        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+        code = 2
     sys.exit(code)
 
 
 def _say(message: str) -> None:
-    from reprise.ranks import is_first
-
-    if is_first():
+    if ranks.is_first():
         click.echo(f"reprise: {message}", err=True)
 
 
@@ -248,6 +257,8 @@ def _config(places: Places, pipeline: str | None, overrides: Sequence[str]) -> c
 
 
 def _data(places: Places, overrides: Sequence[str]) -> configs.DataConfig:
+    if not overrides:
+        raise UserError("no data set named", f"add data=NAME, one of {', '.join(configs.choices(places.root, 'data'))}")
     if len(overrides) == 1 and overrides[0].startswith("data="):
         return configs.compose_dataset(places.root, overrides[0].removeprefix("data="))
     return configs.compose(places.root, overrides).data

@@ -3,8 +3,10 @@
 import logging
 import os
 import sys
+import uuid
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -12,13 +14,13 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
 
 from reprise.config import TrainerConfig
-from reprise.errors import UserError
+from reprise.errors import Stopped, UserError
 from reprise.learning import precision
 from reprise.learning.tasks import Task
 
 
-def relaunch(config: TrainerConfig) -> None:
-    """Run this very command once per device of this node, under torchrun, and end with its exit code.
+def relaunch(config: TrainerConfig) -> NoReturn:
+    """Run this very command once per device of this node, as torchrun does, and end with the exit code of the first that fails.
 
     A run over several nodes is started by the user, with torchrun or srun on each.
     """
@@ -27,12 +29,38 @@ def relaunch(config: TrainerConfig) -> None:
             f"trainer.num_nodes={config.num_nodes}: each node starts its own processes",
             f"on each, run `torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} … -m reprise …`",
         )
-    import subprocess
+    _check_devices(config)
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.devices}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads(config)), "TORCHELASTIC_ERROR_FILE": os.devnull}
-    process = subprocess.Popen([*command, "-m", "reprise", *sys.argv[1:]], env=environment)
-    raise SystemExit(process.wait())
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # a failing rank has said why
+    os.environ["OMP_NUM_THREADS"] = str(threads(config))
+    launch = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=config.devices,
+        max_restarts=0,
+        monitor_interval=0.1,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id=uuid.uuid4().hex,
+    )
+    try:
+        elastic_launch(launch, sys.executable)("-m", "reprise", *sys.argv[1:])
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        raise SystemExit(code if code > 0 else 128 - code) from None
+    except SignalException as signalled:
+        raise Stopped(signalled.sigval) from None
+    raise SystemExit(0)
+
+
+def disband() -> None:
+    """Wait for the other ranks and leave the group: a rank that ends while others still talk to it takes them down."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def threads(config: TrainerConfig) -> int:
@@ -50,7 +78,7 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
     quiet_lightning()
     torch.set_num_threads(threads(config))
     _check_devices(config)
-    accelerator = config.accelerator if config.accelerator != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
+    accelerator = _accelerator(config)
     kind = torch.device("cuda" if accelerator == "gpu" else "cpu")
     number_format = precision.resolve(config.precision, kind, task.tolerates_bf16)
     patience = [] if config.patience is None else [EarlyStopping(f"val/{task.monitor}", mode=task.mode, patience=config.patience)]
@@ -84,12 +112,16 @@ def _strategy(config: TrainerConfig, kind: torch.device) -> str | DDPStrategy | 
     return "auto"
 
 
+def _accelerator(config: TrainerConfig) -> str:
+    return config.accelerator if config.accelerator != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
+
+
 def _check_devices(config: TrainerConfig) -> None:
-    present = torch.cuda.device_count()
-    if config.accelerator == "gpu" and config.devices > present:
-        raise UserError(
-            f"trainer.devices={config.devices}: this machine has {present} GPUs", "take trainer=cpu or trainer=ddp_cpu"
-        )
+    present, otherwise = torch.cuda.device_count(), "take trainer=cpu or trainer=ddp_cpu"
+    if _accelerator(config) == "gpu" and config.devices > present:
+        raise UserError(f"trainer.devices={config.devices}: this machine has {present} GPUs", otherwise)
+    if _accelerator(config) == "cpu" and config.strategy == "fsdp":
+        raise UserError("trainer.strategy=fsdp: this machine has no GPU", otherwise)
 
 
 def quiet_lightning() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
+from rich.table import Table
 from torch import Tensor
 
 from reprise import figures
@@ -22,8 +23,8 @@ from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.learner import Learner
 from reprise.learning.tasks import Task
-from reprise.learning.trainer import make_trainer, relaunch
-from reprise.ranks import launched
+from reprise.learning.trainer import disband, make_trainer, relaunch
+from reprise.ranks import is_first, launched
 from reprise.stages.places import Places
 from reprise.stages.train import Trained, build_parts
 from reprise.tracking import run as tracking
@@ -62,13 +63,24 @@ def recorded(places: Places, wanted: str, overrides: Sequence[str]) -> tuple[str
     return run_id, check({**config, "trainer": chosen, "tracking": now.tracking.model_dump()}, "the run's config")
 
 
-def by_hand(config: Config, run_id: str, places: Places, console: Console) -> dict[str, Metrics]:
+def by_hand(config: Config, run_id: str, places: Places, console: Console, as_json: bool = False) -> None:
     """Evaluate one run from its home; its metrics go to the console and into its MLflow run."""
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer)
     home = places.home(run_id)
     trained = Trained(**store.read_json(home / "run.json"))
-    return evaluate_one(config, trained, home / "best.pt", home / "metrics.jsonl", places, console, None)
+    quiet = Console(quiet=True) if as_json else console
+    outcome = evaluate_one(config, trained, home / "best.pt", home / "metrics.jsonl", places, quiet, None)
+    disband()
+    if not is_first():
+        return
+    if as_json:
+        console.print_json(data=outcome)
+        return
+    table = Table("", *outcome["test"])
+    for part, metrics in outcome.items():
+        table.add_row(part.replace("_", " "), *(f"{value:.4f}" for value in metrics.values()))
+    console.print(table)
 
 
 def evaluate_one(

@@ -20,7 +20,7 @@ from reprise.learning.learner import Learner
 from reprise.learning.predictor import Predictor
 from reprise.learning.progress import EpochProgress
 from reprise.learning.tasks import Task
-from reprise.learning.trainer import make_trainer, relaunch, threads
+from reprise.learning.trainer import disband, make_trainer, relaunch, threads
 from reprise.ranks import is_first, launched
 from reprise.stages import download, preprocess, window
 from reprise.stages.places import Places
@@ -60,8 +60,9 @@ def run(config: Config, places: Places, console: Console, publish: bool = False)
         train_one(config.model_copy(update={"seed": config.seed + turn, "seeds": 1}), windows, places, console, tags)
         for turn in range(config.seeds)
     ]
-    if publish:
+    if publish and is_first():
         _publish(config, trained, places)
+    disband()
     return trained
 
 
@@ -95,7 +96,11 @@ def train_one(config: Config, windows: Windows, places: Places, console: Console
     """One training, one MLflow run. Its home then holds best.pt, metrics.jsonl, config.json and run.json."""
     network, task = build_parts(config, windows)
     probe = BestWeights(Path(), task.monitor, task.mode)
-    bar = [EpochProgress(console, f"{config.name} seed {config.seed}", task.monitor)] if config.trainer.progress and is_first() else []
+    bar = (
+        [EpochProgress(console, f"{config.name} seed {config.seed}", task.monitor)]
+        if config.trainer.progress and is_first()
+        else []
+    )
     trainer = make_trainer(config.trainer, task, [probe, *bar])
     device, rank, world = trainer.strategy.root_device, trainer.global_rank, trainer.world_size
     train, val = (place(split, device, config.trainer.resident) for split in windows.learning())

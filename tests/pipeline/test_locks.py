@@ -1,0 +1,162 @@
+"""Nothing leaks: training cannot see the test split, however it tries."""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rich.console import Console
+
+from reprise import config as configs
+from reprise.data import store
+from reprise.errors import UserError
+from reprise.learning.checkpoint import load_weights
+from reprise.stages import download, preprocess, window
+from reprise.stages.places import Places
+from tests.pipeline.conftest import make_project, run_in
+
+QUIET = Console(quiet=True)
+
+
+def prepared(folder: Path, experiment: str, change: str = "") -> Places:
+    """Processed arrays and windows of an experiment; `change` alters the test rows before the windows are made."""
+    places = Places(make_project(folder))
+    config = configs.compose(places.root, [f"experiment={experiment}"])
+    download.run(config.data, places, QUIET)
+    arrays = preprocess.run(config.data, places, QUIET)
+    if change:
+        with store.publish(places.root / "changed") as draft:
+            shutil.copytree(arrays, draft, dirs_exist_ok=True)
+            (draft / store.MANIFEST).unlink()
+            values = np.array(store.open_array(draft / "values.npy"))
+            values[-100:] = 99.0  # all of them test rows
+            store.write_array(draft / "values.npy", values)
+        shutil.rmtree(arrays)
+        (places.root / "changed").rename(arrays)
+    window.run(config, places, QUIET)
+    return places
+
+
+def trained_weights(places: Places, experiment: str) -> dict[str, bytes]:
+    done = run_in(places.root, "reprise", "train", f"experiment={experiment}", "trainer.threads=1", "tracking.log_model=false")
+    assert done.returncode == 0, done.stderr
+    (home,) = (places.store / "runs").iterdir()
+    return {name: tensor.numpy().tobytes() for name, tensor in load_weights(home / "best.pt").items()}
+
+
+def test_training_gives_the_same_bits_whatever_the_test_rows_hold(tmp_path: Path) -> None:
+    before = trained_weights(prepared(tmp_path / "as_published", "temperature_lstm"), "temperature_lstm")
+    after = trained_weights(prepared(tmp_path / "changed", "temperature_lstm", change="test rows"), "temperature_lstm")
+    assert before == after
+
+
+TRAIN_AND_LIST_FILES = """
+import sys
+from pathlib import Path
+opened = set()
+sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
+from reprise.__main__ import main
+try:
+    main(["train", "experiment=published_test", "tracking.log_model=false"])
+except SystemExit as end:
+    assert end.code == 0, end.code
+here = Path.cwd()
+inside = {Path(name).resolve().relative_to(here).as_posix() for name in opened if name.endswith(".npy") and str(here) in str(Path(name).resolve())}
+print("opened:", *sorted(inside))
+"""
+
+
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + b"".join(extent.to_bytes(4, "big") for extent in array.shape) + array.tobytes()
+
+
+def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
+    """Every file that a training process opens, by the interpreter's own account."""
+    root = make_project(tmp_path / "clone")
+    (root / "published").mkdir()
+    generator = np.random.default_rng(0)
+    files = []
+    for part, count in (("train", 300), ("test", 101)):
+        for name, array in (
+            ("images", generator.integers(0, 256, (count, 8, 8), np.uint8)),
+            ("labels", np.arange(count, dtype=np.uint8) % 2),
+        ):
+            (root / "published" / f"{part}-{name}").write_bytes(idx(array))
+            digest = hashlib.sha256(idx(array)).hexdigest()
+            files.append({"fetch": f"{part}-{name}", "array": f"{part}/{name}", "sha256": digest})
+    data = yaml.safe_load((root / "conf" / "data" / "digits.yaml").read_text())
+    data |= {"name": "published", "reader": "idx", "sources": [f"{root}/published/"], "files": files, "classes": ["0", "1"]}
+    (root / "conf" / "data" / "published.yaml").write_text(yaml.safe_dump(data))
+    experiment = yaml.safe_load((root / "conf" / "experiment" / "digits_cnn.yaml").read_text())
+    experiment["defaults"][0] = {"override /data": "published"}
+    experiment |= {"name": "published_test", "window": {"val_size": 50, "test_size": None}}
+    (root / "conf" / "experiment" / "published_test.yaml").write_text("# @package _global_\n" + yaml.safe_dump(experiment, sort_keys=False))
+    for stage in ("download", "preprocess"):
+        assert run_in(root, "reprise", stage, "data=published").returncode == 0
+    assert run_in(root, "reprise", "window", "experiment=published_test").returncode == 0
+    done = run_in(root, sys.executable, "-c", TRAIN_AND_LIST_FILES)
+    assert done.returncode == 0, done.stderr
+    opened = done.stdout.splitlines()[-1].split()[1:]
+    assert "data/processed/published/train/images.npy" in opened
+    assert [name for name in opened if "test" in name] == []
+
+
+def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> None:
+    places = prepared(tmp_path / "clone", "digits_cnn")
+    code = (
+        "from pathlib import Path; from reprise.data import examples\n"
+        f"w = examples.open_windows(Path({str(places.windows('digits_cnn'))!r}), Path({str(places.processed('digits'))!r}))\n"
+        "print(len(w.test())); examples.lock_test_split()\n"
+        "try: w.test()\n"
+        "except examples.UserError as error: print('refused:', error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["359", "refused: the test split is locked in a process that trains; only `reprise evaluate` opens it"]
+
+
+@pytest.mark.parametrize("path", ["src/reprise/stages/train.py", "src/reprise/learning/learner.py"])
+def test_the_code_that_trains_locks_first_and_never_asks(path: str) -> None:
+    source = (Path(__file__).resolve().parents[2] / path).read_text()
+    assert ".test()" not in source
+
+
+def test_a_model_that_asks_for_the_test_split_fails_its_run(tmp_path: Path) -> None:
+    """A network from a plugin package opens the windows folder itself, inside the training process."""
+    places = prepared(tmp_path / "clone", "digits_cnn")
+    plugin = tmp_path / "plugin" / "peeking"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text(
+        "from pathlib import Path\nimport torch\nfrom reprise.data.examples import open_windows\n"
+        "class Peek(torch.nn.Module):\n"
+        "    def __init__(self, input_shape: list[int], outputs: int) -> None:\n"
+        "        super().__init__()\n"
+        "        self.layer = torch.nn.Linear(64, outputs)\n"
+        "    def forward(self, x):\n"
+        "        open_windows(Path('data/windows/digits_cnn'), Path('data/processed/digits')).test()\n"
+        "        return self.layer(x.flatten(1))\n"
+    )
+    (places.root / "conf" / "model" / "peek.yaml").write_text("_target_: peeking.Peek\n")
+    (places.root / "conf" / "experiment" / "digits_cnn.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /data: digits\n  - override /model: peek\n\n"
+        "name: digits_cnn\nwindow:\n  val_size: 0.2\n  test_size: 0.2\n"
+    )
+    done = run_in(places.root, "reprise", "train", "experiment=digits_cnn", "plugins=[peeking]", PYTHONPATH=str(plugin.parent))
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("reprise: the test split is locked")
+
+
+def test_windows_and_arrays_are_refused_when_a_byte_of_them_changed(tmp_path: Path) -> None:
+    places = prepared(tmp_path / "clone", "digits_cnn")
+    file = places.processed("digits") / "train" / "images.npy"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    config = configs.compose(places.root, ["experiment=digits_cnn"])
+    from reprise.stages import train
+
+    with pytest.raises(UserError, match="images.npy is not what was written"):
+        train.prepare(config, places, QUIET)

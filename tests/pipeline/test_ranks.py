@@ -1,0 +1,34 @@
+"""Several processes: each sample counts once, one run is written, and the figures do not depend on how many there are."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from reprise.data import store
+from tests.pipeline.conftest import run_in
+
+CASES = {"digits_cnn": ("digits", "window.test_size=361"), "temperature_lstm": ("seattle_weather", "window.test_size=221")}
+"""Experiment: its MLflow experiment, and what makes its number of test samples odd."""
+
+
+@pytest.mark.parametrize("experiment", CASES)
+def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(project: Path, experiment: str) -> None:
+    tracked, odd = CASES[experiment]
+    done = run_in(project, "reprise", "train", f"experiment={experiment}", odd, "trainer=ddp_cpu", "tracking.log_model=false")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 2/2") == 1  # the first rank alone speaks
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name(tracked).experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["devices"] == "2"
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
+    found = []
+    for trainer in (["trainer=cpu"], ["trainer=ddp_cpu"]):
+        home = project / "mlruns" / "runs" / run.info.run_id
+        told = run_in(project, "reprise", "evaluate", "--json", run.info.run_id[:8], *trainer, "trainer.threads=1", "trainer.eval_batch_size=50")
+        assert told.returncode == 0, told.stderr
+        found.append(told.stdout)
+        assert store.read_json(home / "run.json")["run_id"] == run.info.run_id
+    assert found[0] == found[1]
+    assert len(client.get_metric_history(run.info.run_id, "test/loss")) == 1  # said once, for it came out the same
