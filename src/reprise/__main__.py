@@ -64,7 +64,7 @@ def cli() -> None:
 @cli.command()
 @overrides_argument
 def compose(overrides: tuple[str, ...]) -> None:
-    """Print the resolved config of an experiment; without arguments, write those of the pipeline.
+    """Print the resolved config of an experiment. Without arguments, write those of the pipeline.
 
     \b
     reprise compose experiment=temperature_lstm optimizer.lr=0.003     prints
@@ -82,7 +82,7 @@ def compose(overrides: tuple[str, ...]) -> None:
 @cli.command()
 @overrides_argument
 def download(overrides: tuple[str, ...]) -> None:
-    """Fetch the files of a data set, sha256 checked; name it by data=NAME or by an experiment.
+    """Fetch the files of a data set, sha256 checked. Name it by data=NAME or by an experiment.
 
     Tried in order: REPRISE_MIRROR (a folder or URL holding <data set>/<file>), then the sources in conf/data/NAME.yaml.
     A download that broke off goes on where it stopped.
@@ -96,7 +96,7 @@ def download(overrides: tuple[str, ...]) -> None:
 @cli.command()
 @overrides_argument
 def preprocess(overrides: tuple[str, ...]) -> None:
-    """Turn published files into arrays, data/processed/<data set>/; name it by data=NAME or by an experiment."""
+    """Turn published files into arrays. They go to data/processed/<data set>/; name it by data=NAME or by an experiment."""
     from reprise.stages import preprocess
 
     places = _places()
@@ -107,7 +107,7 @@ def preprocess(overrides: tuple[str, ...]) -> None:
 @pipeline_option
 @overrides_argument
 def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
-    """Split into train, val and test, fit statistics on train alone, and audit that nothing leaks.
+    """Split into train, val and test, and audit that nothing leaks. Statistics are fitted on train alone.
 
     By hand, windows for other settings than the pipeline's go under mlruns/windows/.
     """
@@ -122,7 +122,7 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
 @pipeline_option
 @overrides_argument
 def train(pipeline: str | None, overrides: tuple[str, ...]) -> None:
-    """Train an experiment: one MLflow run a seed, the best epoch by the validation metric.
+    """Train an experiment, one MLflow run a seed. Kept is the best epoch by the validation metric.
 
     \b
     reprise train experiment=digits_cnn                                   seconds, no network needed
@@ -151,7 +151,7 @@ def train(pipeline: str | None, overrides: tuple[str, ...]) -> None:
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[key=value ...]")
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics of a RUN as JSON, and nothing else.")
 def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Open the test split for a trained RUN: its test metrics and figures go into the same MLflow run.
+    """Measure a trained RUN on the test split. Metrics and figures go into the same MLflow run.
 
     RUN is a run's id, the beginning of it, or its name. Keys of trainer and tracking may be set (trainer=ddp_cpu).
     With experiment=NAME in place of RUN: the runs that the pipeline trained.
@@ -176,7 +176,7 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 @click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
 def results(write: Path | None, as_json: bool) -> None:
-    """Show the results of the pipeline as a table, or write docs/results.md."""
+    """Show the results of the pipeline, as a table, Markdown or JSON."""
     import json
 
     from reprise.runs.results import Results
@@ -193,7 +193,7 @@ def results(write: Path | None, as_json: bool) -> None:
 @cli.command()
 @click.option("--port", default=5000, show_default=True)
 def dashboard(port: int) -> None:
-    """Open MLflow's dashboard over the tracking store, on this machine only (127.0.0.1)."""
+    """Open MLflow's dashboard over all runs. It listens on this machine only (127.0.0.1)."""
     from reprise.runs.dashboard import serve
 
     serve(_places(), port, console)

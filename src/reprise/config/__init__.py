@@ -2,6 +2,7 @@
 
 from reprise.config.compose import (
     check,
+    choices,
     compose,
     compose_dataset,
     load,
@@ -23,6 +24,7 @@ __all__ = [
     "TrainerConfig",
     "build",
     "check",
+    "choices",
     "compose",
     "compose_dataset",
     "load",

@@ -12,14 +12,11 @@ def complete_override(root: Path, words: Sequence[str], incomplete: str) -> list
     key, equals, value = incomplete.partition("=")
     if equals:
         return [f"{key}={choice}" for choice in choices(root, key) if choice.startswith(value)]
-    named = [f"{group}=" for group in groups(root)]
+    chosen = list(words)
+    if not any(word.startswith("experiment=") for word in chosen):
+        chosen += [f"experiment={name}" for name in choices(root, "experiment")[:1]]
     try:
-        chosen = (
-            words
-            if any(word.startswith("experiment=") for word in words)
-            else [*words, f"experiment={choices(root, 'experiment')[0]}"]
-        )
-        keys = [f"{path}=" for path in leaf_keys(root, chosen)]
-    except UserError:
+        keys = leaf_keys(root, chosen)
+    except UserError:  # of the words already typed: they are complained of when the command is run
         keys = []
-    return [word for word in [*named, *keys] if word.startswith(incomplete)]
+    return [f"{name}=" for name in [*groups(root), *keys] if name.startswith(incomplete)]
