@@ -13,6 +13,11 @@ from reprise.config.schema import Config, DataConfig, Pipeline, TrackingConfig
 from reprise.config.targets import check_allowed
 from reprise.errors import UserError
 
+MISSING = "???"
+"""What conf/ says where a value has to be given."""
+BUILT = ("task.", "model.", "optimizer.", "scheduler.")
+"""Sections that name something to build: arguments that conf/ leaves at their defaults can be added to them."""
+
 
 def project_root() -> Path:
     """The nearest folder, from here upwards, that holds conf/config.yaml."""
@@ -25,10 +30,12 @@ def project_root() -> Path:
 
 def pipeline(root: Path) -> Pipeline:
     """conf/pipeline.yaml."""
+    file = root / "conf" / "pipeline.yaml"
+    tree = _read(file)
     try:
-        return Pipeline.model_validate(yaml.safe_load((root / "conf" / "pipeline.yaml").read_text()))
+        return Pipeline.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"conf/pipeline.yaml: {_first(error)}") from None
+        raise _complaint(error, tree, file) from None
 
 
 def compose(root: Path, overrides: Sequence[str]) -> Config:
@@ -38,23 +45,24 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
         UserError: for an unknown key or choice (naming the nearest), a wrong type, or a value out of range.
 
     """
-    return check(_hydra(root, overrides), "the composed config")
+    return check(_hydra(root, overrides))
 
 
 def compose_dataset(root: Path, name: str) -> DataConfig:
     """The data set `conf/data/NAME.yaml` describes; its file holds no interpolation."""
     file = root / "conf" / "data" / f"{name}.yaml"
-    if not file.is_file():
+    if name not in choices(root, "data"):
         raise UserError(f"no data set named {name}", _nearest(name, choices(root, "data")))
+    tree = _read(file)
     try:
-        return TypeAdapter[DataConfig](DataConfig).validate_python(yaml.safe_load(file.read_text()))
+        return TypeAdapter[DataConfig](DataConfig).validate_python(tree)
     except ValidationError as error:
-        raise UserError(f"conf/data/{name}.yaml: {_first(error)}") from None
+        raise _complaint(error, tree, file) from None
 
 
 def tracking_config(root: Path) -> TrackingConfig:
     """Where runs are written down by default: conf/tracking/local.yaml."""
-    uri = yaml.safe_load((root / "conf" / "tracking" / "local.yaml").read_text()).get("uri")
+    uri = _read(root / "conf" / "tracking" / "local.yaml").get("uri")
     return TrackingConfig(uri=uri, experiment="", log_model=False)
 
 
@@ -62,7 +70,7 @@ def load(file: Path) -> Config:
     """A config that `compose` wrote."""
     if not file.is_file():
         raise UserError(f"no {file}", "run `reprise compose` first, or `dvc repro` for everything")
-    return check(yaml.safe_load(file.read_text()), str(file))
+    return check(_read(file), file)
 
 
 def render(config: BaseModel) -> str:
@@ -70,14 +78,17 @@ def render(config: BaseModel) -> str:
     return yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False, allow_unicode=True, width=1000)
 
 
-def check(tree: Any, where: str) -> Config:
-    """The tree as a `Config`: types, ranges, cross-checks and the allowlist of `_target_`."""
+def check(tree: Any, where: Path | str = "") -> Config:
+    """The tree as a `Config`: types, ranges, cross-checks and the allowlist of `_target_`; `where` it stands, for complaints."""
     try:
         config = Config.model_validate(tree)
     except ValidationError as error:
-        raise UserError(_first(error), f"it stands in {where}" if Path(where).is_file() else "") from None
-    for path, target in _targets(config.model_dump(by_alias=True)):
-        check_allowed(target, config.plugins, path)
+        raise _complaint(error, tree, where) from None
+    for path, value in leaves(config.model_dump(by_alias=True)):
+        if value == MISSING:
+            raise UserError(f"{path}: is missing", f"set {path}=…")
+        if "_target_" in path.split("."):
+            check_allowed(value, config.plugins, path)
     return config
 
 
@@ -124,62 +135,85 @@ def _hydra(root: Path, overrides: Sequence[str], suggest: bool = True) -> dict[s
         with initialize_config_dir(str(root / "conf"), version_base="1.3"):
             tree = hydra_compose("config", overrides=list(overrides))
         _refuse_resolvers(OmegaConf.to_container(tree, resolve=False))
-        return OmegaConf.to_container(tree, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException) as error:
+        return OmegaConf.to_container(tree, resolve=True)  # type: ignore[return-value]
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         explained = _explain(root, overrides) if suggest else None
-        raise explained or UserError(str(error).split("\n")[0]) from None
+        place = getattr(error, "override", None) or getattr(error, "full_key", None)
+        said = str(error) if isinstance(error, yaml.YAMLError) else str(error).split("\n")[0]
+        raise explained or UserError(f"{place}: {said}" if place and place not in said else said) from None
 
 
 def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:
     """The override that Hydra could not take, with the nearest name that it could."""
     named = groups(root)
-    for item in overrides:
-        key, _, value = item.lstrip("+~").partition("=")
-        if key in named and value not in choices(root, key):
+    split = [(item, *item.lstrip("+~").partition("=")) for item in overrides]
+    for item, key, equals, value in split:
+        if not key or not (equals or item.startswith("~")):
+            return UserError(f"{item}: not of the form key=value")
+        if key in named and equals and value not in choices(root, key):
             return UserError(f"{key}={value}: no conf/{key}/{value}.yaml", _nearest(value, choices(root, key)))
     if not any(item.startswith("experiment=") for item in overrides):
         return UserError("no experiment named", f"add experiment=NAME, one of {', '.join(choices(root, 'experiment'))}")
     known = leaf_keys(root, overrides)
-    for item in overrides:
-        key = item.lstrip("+~").partition("=")[0]
+    for item, key, _, _ in split:
         if key not in named and not any(path == key or path.startswith(f"{key}.") for path in known):
-            return UserError(f"{key}: no such key", _nearest(key, [*known, *named]))
+            add = f"; to add an argument: +{item}" if key.startswith(BUILT) and not item.startswith(("+", "~")) else ""
+            return UserError(f"{key}: no such key", _nearest_key(key, [*known, *named]) + add)
     return None
 
 
 def _refuse_resolvers(tree: Any) -> None:
     """A config may point at its own keys; it may not call code or read the environment (secrets would get into runs)."""
     for path, value in leaves(tree):
-        if isinstance(value, str) and (found := re.search(r"\$\{\s*[^}]*?:", value)):
-            raise UserError(f"{path}: {found.group()}…}} calls a resolver", "only ${key.of.the.config} is allowed")
+        if isinstance(value, str) and "${" in re.sub(r"\$\{[\w.-]+\}", "", value):
+            raise UserError(f"{path}={value}: calls a resolver", "only ${key.of.the.config} is allowed")
 
 
-def _targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if key == "_target_":
-                yield f"{path}.{key}", value
-            yield from _targets(value, f"{path}.{key}" if path else str(key))
-    elif isinstance(node, list):
-        for position, item in enumerate(node):
-            yield from _targets(item, f"{path}.{position}")
+def _read(file: Path) -> Any:
+    """The YAML in a file of conf/, or in one that `compose` wrote."""
+    try:
+        with file.open() as stream:
+            return yaml.safe_load(stream)
+    except FileNotFoundError:
+        raise UserError(f"no {file}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: {error}") from None
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.3)
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
     return f"the nearest is {near[0]}" if near else f"there are {', '.join(known)}"
 
 
-def _first(error: ValidationError) -> str:
-    """The first complaint of pydantic as `key=value: why`."""
-    detail = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in detail["loc"] if not _is_branch(part))
-    message = detail["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if detail["type"] in {"extra_forbidden", "missing"}:
-        return f"{path}: {'no such key' if detail['type'] == 'extra_forbidden' else 'is missing'}"
-    return message if isinstance(detail["input"], dict) else f"{path}={detail['input']}: {message}"
+def _nearest_key(key: str, known: Iterable[str]) -> str:
+    """The key whose path, or last part, is most like the one given: `epochs` finds `trainer.max_epochs`."""
+
+    def likeness(path: str) -> float:
+        return max(difflib.SequenceMatcher(None, name, key).ratio() for name in (path, path.rpartition(".")[2]))
+
+    nearest = max(known, key=likeness)
+    return f"the nearest is {nearest}" if likeness(nearest) > 0.6 else "`reprise compose experiment=NAME` prints them all"
+
+
+def _complaint(error: ValidationError, tree: Any, where: Path | str) -> UserError:
+    """The first complaint of pydantic as `key=value: why`. A union complains once for each of its types: all are said."""
+    details = error.errors(include_url=False)
+    paths = [".".join(str(part) for part in detail["loc"] if not _is_branch(part)) for detail in details]
+    first, path = details[0], paths[0]
+    stands = f"it stands in {where}" if where else ""
+    if first["type"] == "extra_forbidden":
+        known = [name for name, _ in leaves(tree) if name != path and not name.startswith(f"{path}.")]
+        return UserError(f"{path}: no such key", "; ".join(filter(None, [_nearest_key(path, known), stands])))
+    if first["type"] == "missing" or first["input"] == MISSING:
+        return UserError(f"{path}: is missing", stands or f"set {path}=…")
+    same = [detail["msg"] for detail, other in zip(details, paths, strict=True) if other == path]
+    why = " or ".join(dict.fromkeys(re.sub(r"^(Value error, |Input |String |List )", "", message) for message in same))
+    why = why.replace(" or should be ", " or ")
+    value = "" if isinstance(first["input"], dict) else f"={first['input']}"
+    return UserError(f"{path}{value}: {why}" if path else why, stands)
 
 
 def _is_branch(part: str | int) -> bool:
     """Whether pydantic put this into the path to name a branch of a union, not a key."""
-    return part in {"images", "series"} or (isinstance(part, str) and bool(re.search(r"[\[(]|^(int|float|bool|str)$", part)))
+    kinds = r"images|series|int|float|bool|str|.*[\[(].*"
+    return isinstance(part, str) and bool(re.fullmatch(kinds, part))

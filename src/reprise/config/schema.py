@@ -2,12 +2,20 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PlainValidator, PositiveFloat, PositiveInt
 from pydantic import model_validator as _model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Size = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
+
+
+def _size(value: Any) -> Any:
+    if (isinstance(value, int) and not isinstance(value, bool) and value >= 1) or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise ValueError("should be a count of at least 1, or a share between 0 and 1")
+
+
+Size = Annotated[int | float, PlainValidator(_size)]
 """How many: a count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
 
 
@@ -118,7 +126,6 @@ class OptimizerConfig(Target):
     """An optimizer: called with the parameters and these arguments."""
 
     lr: PositiveFloat
-    weight_decay: NonNegativeFloat = 0.0
 
 
 class TrainerConfig(Section):
@@ -169,7 +176,7 @@ class Config(Section):
     name: Name
     seed: NonNegativeInt
     seeds: PositiveInt
-    plugins: list[str]
+    plugins: list[Name]
     data: DataConfig
     window: WindowConfig
     task: Target
@@ -179,16 +186,33 @@ class Config(Section):
     trainer: TrainerConfig
     tracking: TrackingConfig
 
+    @_model_validator(mode="before")
+    @classmethod
+    def _window_is_of_the_kind_of_the_data(cls, tree: Any) -> Any:
+        # Before all else: windows of the wrong kind lack keys, and that would be the complaint.
+        data, window = (tree.get(section) if isinstance(tree, dict) else None for section in ("data", "window"))
+        if isinstance(data, dict) and isinstance(window, dict) and data.get("kind") != window.get("kind"):
+            raise ValueError(f"window={window.get('kind')} cannot cut data={data.get('name')}, which holds {data.get('kind')}")
+        return tree
+
     @_model_validator(mode="after")
-    def _window_fits_data(self) -> Self:
-        if self.window.kind != self.data.kind:
-            raise ValueError(f"window={self.window.kind} cannot cut data={self.data.name}, which holds {self.data.kind}")
+    def _window_names_channels_of_the_data(self) -> Self:
         if isinstance(self.data, SeriesData) and isinstance(self.window, SeriesWindow):
             known = [channel.name for channel in self.data.channels]
             for key, chosen in (("inputs", self.window.inputs or []), ("targets", self.window.targets)):
                 for channel in chosen:
                     if channel not in known:
                         raise ValueError(f"window.{key} names {channel!r}; data={self.data.name} has {', '.join(known)}")
+        return self
+
+    @_model_validator(mode="after")
+    def _gradient_can_be_clipped(self) -> Self:
+        fused = self.optimizer.arguments().get("fused")
+        if self.trainer.precision == "fp16" and self.trainer.gradient_clip is not None and fused:
+            raise ValueError(
+                "trainer.gradient_clip with trainer.precision=fp16 needs optimizer.fused=false: "
+                "a fused optimizer gets gradients that are still scaled"
+            )
         return self
 
 

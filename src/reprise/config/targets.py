@@ -1,10 +1,12 @@
 """`_target_` is code: what may be named, and building it with arguments checked against its signature."""
 
+import dataclasses
+import difflib
 import importlib
 import inspect
+import re
 import typing
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -14,6 +16,7 @@ from reprise.errors import UserError
 
 ALLOWED = ("reprise.models.", "reprise.learning.", "torch.nn.", "torch.optim.", "torchmetrics.", "kornia.augmentation.")
 """What a `_target_` may start with, beside the packages named in `plugins`."""
+VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def check_allowed(target: Any, plugins: Sequence[str], path: str) -> None:
@@ -26,19 +29,23 @@ def check_allowed(target: Any, plugins: Sequence[str], path: str) -> None:
         )
 
 
-def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **extra: Any) -> Any:
-    """Call what `node` names with its own arguments and those given here, which win.
+def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **given: Any) -> Any:
+    """Call what `node` names with its own arguments and those given here.
 
-    An argument that the signature does not know, or of another type than it says, is the user's error, and so is a
-    `ValueError` or `TypeError` of the constructor; `path` is where the node stands in the config (`model`, …).
+    An argument that the signature does not know, that is given here, or of another type than the signature says, is the
+    user's error, and so is a `ValueError` or `TypeError` of the constructor; `path` is where the node stands in the config
+    (`model`, …).
     """
-    check_allowed(node.target, plugins, f"{path}._target_")
     function = _locate(node.target, plugins, path)
-    arguments = _check_arguments(function, node.arguments(), path, given=(len(args), extra))
+    parameters = list(inspect.signature(function).parameters.values())
+    taken = {parameter.name for parameter in parameters[: len(args)]} | set(given)
+    own = _check_arguments(function, [one for one in parameters if one.name not in taken], taken, node.arguments(), path)
     try:
-        return function(*args, **{**arguments, **extra})
+        return function(*args, **own, **given)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: {error}", f"it is built by {node.target}") from error
+        about = re.match(r"\w+", str(error))  # many a complaint begins with the argument's name
+        separator = "." if about and about.group() in own else ": "
+        raise UserError(f"{path}{separator}{error}", f"it is built by {node.target}") from error
 
 
 def takes(node: Target, argument: str, plugins: Sequence[str]) -> bool:
@@ -47,36 +54,54 @@ def takes(node: Target, argument: str, plugins: Sequence[str]) -> bool:
 
 
 def _locate(target: str, plugins: Sequence[str], path: str) -> Any:
-    """Import what the path names. It must also be *defined* in an allowed package: `torch.nn.functional.torch.load` is not."""
+    """Import what the path names. It must also be *defined* in an allowed package: what torch.nn merely imports is not."""
+    where = f"{path}._target_"
+    check_allowed(target, plugins, where)
     module_name, _, name = target.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), name)
-    except ImportError:
-        raise UserError(f"{path}._target_={target}: no module {module_name}") from None
-    except AttributeError:
-        raise UserError(f"{path}._target_={target}: {module_name} has no {name}") from None
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"{where}={target}: {error}") from error
+    found = getattr(module, name, None)
+    if found is None:
+        raise UserError(f"{where}={target}: {module_name} has no {name}")
     if not (inspect.isclass(found) or inspect.isfunction(found)):
-        raise UserError(f"{path}._target_={target}: neither a class nor a function")
-    check_allowed(f"{found.__module__}.{found.__qualname__}", plugins, f"{path}._target_")
+        raise UserError(f"{where}={target}: neither a class nor a function")
+    check_allowed(f"{found.__module__}.{found.__qualname__}", plugins, where)
     return found
 
 
-def _check_arguments(function: Any, arguments: dict[str, Any], path: str, given: tuple[int, dict[str, Any]]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters
-    positional, extra = given
-    settable = [name for name in list(parameters)[positional:] if name not in extra]
-    hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+def _check_arguments(
+    function: Any, free: Sequence[inspect.Parameter], taken: Collection[str], arguments: dict[str, Any], path: str
+) -> dict[str, Any]:
+    """The arguments, each as the type that the signature says; `free` are the parameters they may name."""
+    settable = [parameter.name for parameter in free if parameter.kind not in VARIADIC]
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in free)
+    hints = _hints(function)
     checked = {}
     for name, value in arguments.items():
-        if name not in settable:
-            near = get_close_matches(name, settable, n=1, cutoff=0.3)
-            raise UserError(f"{path}.{name}: no such key", f"the nearest is {path}.{near[0]}" if near else "")
+        if name in taken:
+            raise UserError(f"{path}.{name}: is given by reprise itself", "leave it away")
+        if name not in settable and not takes_any:
+            raise UserError(f"{path}.{name}: no such key", _nearest(name, settable, path))
         checked[name] = _convert(value, hints.get(name, Any), f"{path}.{name}")
-    missing = [n for n in settable if n not in arguments and parameters[n].default is inspect.Parameter.empty]
-    missing = [n for n in missing if parameters[n].kind not in {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}]
-    if missing:
-        raise UserError(f"{path}.{missing[0]}: is missing")
+    required = [one.name for one in free if one.name in settable and one.default is inspect.Parameter.empty]
+    for name in required:
+        if name not in arguments:
+            raise UserError(f"{path}.{name}: is missing")
     return checked
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:  # a plugin that imports its types for type checkers alone: its arguments are its own to judge
+        return {}
+
+
+def _nearest(name: str, known: Sequence[str], path: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+    return f"the nearest is {path}.{near[0]}" if near else f"there are {', '.join(known)}" if known else "it takes none"
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
@@ -89,9 +114,14 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         return adapter.validate_python(value)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
-        where = ".".join([path, *(str(part) for part in detail["loc"] if not str(part).startswith("function"))])
+        *parts, last = [path, *(str(part) for part in detail["loc"] if not str(part).startswith("function"))]
+        where = ".".join([*parts, last])
         if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-            raise UserError(f"{where}: no such key") from None
+            kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+            known = [field.name for kind in kinds for field in dataclasses.fields(kind)]
+            raise UserError(f"{where}: no such key", _nearest(last, known, ".".join(parts))) from None
+        if detail["type"] in {"missing", "missing_argument"}:
+            raise UserError(f"{where}: is missing") from None
         raise UserError(f"{where}={detail['input']}: {detail['msg'].removeprefix('Input ')}") from None
 
 
