@@ -53,7 +53,7 @@ class Classification:
 
     def __init__(self, meta: dict[str, Any], label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 1")
+            raise ValueError(f"label_smoothing={label_smoothing}: must be at least 0 and below 1")
         self.outputs = len(meta["classes"])
         self.label_smoothing = label_smoothing
 

@@ -5,7 +5,7 @@ Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels, `F` features.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
@@ -50,22 +50,15 @@ class Dense:
 
 @dataclass
 class _Shape:
-    """The shape `[C, *space]` on its way through the layers; refuses what does not fit, naming the layer."""
+    """The shape `[C, *space]` on its way through the layers."""
 
     channels: int
     space: list[int]
-    layer: str = field(default="input")
 
-    def slide(self, layer: str, width: int, stride: int, padding: Padding) -> None:
-        self.layer = layer
-        if width < 1 or stride < 1:
-            raise ValueError(f"{layer}: width {width} and stride {stride} must be at least 1")
-        if padding == "same":
-            if stride != 1:
-                raise ValueError(f"{layer}: padding=same needs stride 1, not {stride}")
-            return
+    def slide(self, width: int, stride: int, named: str) -> None:
+        """Shrink as an unpadded window does; `named` is the key that says its width."""
         if any(extent < width for extent in self.space):
-            raise ValueError(f"{layer}: width {width} is larger than its input of {' x '.join(map(str, self.space))}")
+            raise ValueError(f"{named}={width}: larger than its input of {' x '.join(map(str, self.space))}")
         self.space = [(extent - width) // stride + 1 for extent in self.space]
 
 
@@ -83,7 +76,7 @@ class ConvNet(nn.Module):
         init: `torch`, or `glorot`: uniform weights (Glorot and Bengio 2010, eq. 16) and zero biases, as Keras does.
 
     Raises:
-        ValueError: naming the layer and the shape at which it does not fit.
+        ValueError: naming the layer, and the shape which it does not fit.
 
     """
 
@@ -97,8 +90,10 @@ class ConvNet(nn.Module):
         init: Literal["torch", "glorot"] = "torch",
     ) -> None:
         super().__init__()
+        if len(input_shape) not in {2, 3}:
+            raise ValueError(f"reads images [H, W, C] or sequences [T, C], not inputs of shape {list(input_shape)}")
         if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation}: unknown; there are {', '.join(ACTIVATIONS)}")
+            raise ValueError(f"activation={activation}: there are {', '.join(ACTIVATIONS)}")
         shape = _Shape(input_shape[-1], list(input_shape[:-1]))
         layers: list[nn.Module] = []
         for number, block in enumerate(blocks):
@@ -107,13 +102,8 @@ class ConvNet(nn.Module):
         width = shape.channels * math.prod(shape.space)
         head: list[nn.Module] = []
         for number, hidden in enumerate(dense):
-            if hidden.units < 1:
-                raise ValueError(f"dense.{number}: units={hidden.units} must be at least 1")
-            head += [
-                nn.Linear(width, hidden.units),
-                ACTIVATIONS[activation](),
-                *_dropout(hidden.dropout, nn.Dropout, f"dense.{number}"),
-            ]
+            _positive(hidden, ("units",), f"dense.{number}")
+            head += [nn.Linear(width, hidden.units), ACTIVATIONS[activation](), *_dropout(hidden.dropout, f"dense.{number}")]
             width = hidden.units
         self.head = nn.Sequential(*head, nn.Linear(width, outputs))
         if init == "glorot":
@@ -127,40 +117,38 @@ class ConvNet(nn.Module):
 
 
 def _block(block: Block, shape: _Shape, path: str, activation: type[nn.Module]) -> list[nn.Module]:
+    _positive(block, ("filters", "kernel", "convolutions", "stride", "pool"), path)
+    if block.padding == "same" and block.stride != 1:
+        raise ValueError(f"{path}.stride={block.stride}: padding=same needs stride 1")
     flat = len(shape.space) == 1
-    if block.filters < 1 or block.convolutions < 1:
-        raise ValueError(f"{path}: filters={block.filters} and convolutions={block.convolutions} must be at least 1")
+    convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if flat else (nn.Conv2d, nn.BatchNorm2d)
+    maximum, average = (nn.MaxPool1d, nn.AvgPool1d) if flat else (nn.MaxPool2d, nn.AvgPool2d)
     layers: list[nn.Module] = []
     for _ in range(block.convolutions):
-        shape.slide(f"{path} (convolution)", block.kernel, block.stride, block.padding)
-        convolution = nn.Conv1d if flat else nn.Conv2d
-        layers.append(
-            convolution(
-                shape.channels,
-                block.filters,
-                block.kernel,
-                block.stride,
-                padding=block.padding,
-                bias=not block.batch_norm,
-            )
-        )
+        if block.padding == "valid":
+            shape.slide(block.kernel, block.stride, f"{path}.kernel")
+        sizes = shape.channels, block.filters, block.kernel, block.stride
+        layers.append(convolution(*sizes, padding=block.padding, bias=not block.batch_norm))
         if block.batch_norm:
-            layers.append((nn.BatchNorm1d if flat else nn.BatchNorm2d)(block.filters))
+            layers.append(norm(block.filters))
         layers.append(activation())
         shape.channels = block.filters
     if block.pool > 1:
-        shape.slide(f"{path} (pool)", block.pool, block.pool, "valid")
-        maximum, average = (nn.MaxPool1d, nn.AvgPool1d) if flat else (nn.MaxPool2d, nn.AvgPool2d)
-        layers.append((maximum if block.pooling == "max" else average)(block.pool))
-    elif block.pool < 1:
-        raise ValueError(f"{path} (pool): width {block.pool} must be at least 1")
-    return layers + _dropout(block.dropout, nn.Dropout, path)
+        shape.slide(block.pool, block.pool, f"{path}.pool")
+        layers.append({"max": maximum, "average": average}[block.pooling](block.pool))
+    return layers + _dropout(block.dropout, path)
 
 
-def _dropout(rate: float, layer: type[nn.Dropout], path: str) -> list[nn.Module]:
+def _positive(layer: Block | Dense, names: Sequence[str], path: str) -> None:
+    for name in names:
+        if getattr(layer, name) < 1:
+            raise ValueError(f"{path}.{name}={getattr(layer, name)}: must be at least 1")
+
+
+def _dropout(rate: float, path: str) -> list[nn.Module]:
     if not 0 <= rate < 1:
-        raise ValueError(f"{path}: dropout={rate} must be at least 0 and below 1")
-    return [layer(rate)] if rate else []
+        raise ValueError(f"{path}.dropout={rate}: must be at least 0 and below 1")
+    return [nn.Dropout(rate)] if rate else []
 
 
 def _glorot(module: nn.Module) -> None:

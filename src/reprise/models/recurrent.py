@@ -8,6 +8,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+CELLS: dict[str, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+
 
 class Recurrent(nn.Module):
     """LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014) layers, then a linear output.
@@ -21,6 +23,9 @@ class Recurrent(nn.Module):
         hidden: features of the state.
         layers: stacked, with dropout between them and before the output.
         dropout: share set to zero in training.
+
+    Raises:
+        ValueError: naming the argument that does not fit.
 
     """
 
@@ -36,13 +41,15 @@ class Recurrent(nn.Module):
         super().__init__()
         if len(input_shape) != 2:
             raise ValueError(f"reads sequences [T, C], not inputs of shape {list(input_shape)}")
-        if hidden < 1 or layers < 1:
-            raise ValueError(f"hidden={hidden} and layers={layers} must be at least 1")
+        if cell not in CELLS:
+            raise ValueError(f"cell={cell}: there are {', '.join(CELLS)}")
+        for name, size in (("hidden", hidden), ("layers", layers)):
+            if size < 1:
+                raise ValueError(f"{name}={size}: must be at least 1")
         if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout} must be at least 0 and below 1")
+            raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
         between = dropout if layers > 1 else 0.0
-        kind = nn.LSTM if cell == "lstm" else nn.GRU
-        self.layers = kind(input_shape[-1], hidden, layers, batch_first=True, dropout=between)
+        self.layers = CELLS[cell](input_shape[-1], hidden, layers, batch_first=True, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, outputs)
 
