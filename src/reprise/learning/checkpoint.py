@@ -2,6 +2,7 @@
 
 import io
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,15 +27,20 @@ def load_weights(file: Path) -> dict[str, Tensor]:
     """Read what `save_weights` wrote.
 
     Raises:
-        UserError: when the file is missing, is not what was written, or holds anything but tensors.
+        UserError: when the file is missing, is not what was written, or holds anything but tensors by name.
 
     """
     beside = file.with_suffix(".sha256")
     if not file.is_file() or not beside.is_file():
         raise UserError(f"no weights {file}", "train first")
-    if store.sha256(file) != beside.read_text().split()[0]:
+    if beside.read_text().split()[:1] != [store.sha256(file)]:
         raise UserError(f"{file} is not what was written (sha256 differs)", "train again")
-    weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError):  # what else it says is advice on how to run such a file all the same
+        weights = None
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise UserError(f"{file} holds something else than weights, and was not run", "train again")
     return weights
 
 
@@ -53,7 +59,7 @@ class BestWeights(pl.Callback):
         if trainer.state.fn != TrainerFn.FITTING:
             return
         value = self.sign * float(trainer.callback_metrics[self.monitor])
-        if value <= self.best:
+        if not value > self.best:  # nor is a NaN
             return
         self.best, self.epoch = value, trainer.current_epoch + 1
         state = trainer.strategy.lightning_module_state_dict()  # every rank: sharded weights are gathered here
