@@ -235,7 +235,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _say(message: str) -> None:
-    if ranks.is_first():
+    if ranks.has_parent():
+        ranks.tell_parent(message)
+    elif ranks.is_first():
         click.echo(f"reprise: {message}", err=True)
 
 

@@ -2,8 +2,9 @@
 
 import logging
 import os
+import signal
 import sys
-import uuid
+import tempfile
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn
@@ -12,7 +13,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from reprise import ranks
 from reprise.config import TrainerConfig
 from reprise.errors import Stopped, UserError
 from reprise.learning import precision
@@ -20,9 +25,14 @@ from reprise.learning.tasks import Task
 
 
 def relaunch(config: TrainerConfig) -> NoReturn:
-    """Run this very command once per device of this node, as torchrun does, and end with the exit code of the first that fails.
+    """Run this very command once per device of this node, as torchrun does, and end as the process that fails.
 
     A run over several nodes is started by the user, with torchrun or srun on each.
+
+    Raises:
+        UserError: what one of the processes had to say, or by which signal it was killed.
+        Stopped: by a signal, which was passed on to them.
+
     """
     if config.num_nodes > 1:
         raise UserError(
@@ -30,30 +40,44 @@ def relaunch(config: TrainerConfig) -> NoReturn:
             f"on each, run `torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} … -m reprise …`",
         )
     _check_devices(config)
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # a failing rank has said why
+    logging.disable()  # torch's pages on a process that failed: what it has to say is said below
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
-    launch = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=config.devices,
-        max_restarts=0,
-        monitor_interval=0.1,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        run_id=uuid.uuid4().hex,
-    )
-    try:
-        elastic_launch(launch, sys.executable)("-m", "reprise", *sys.argv[1:])
-    except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        raise SystemExit(code if code > 0 else 128 - code) from None
-    except SignalException as signalled:
-        raise Stopped(signalled.sigval) from None
+    with tempfile.TemporaryDirectory() as reports:
+        launch = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=config.devices,
+            max_restarts=0,
+            monitor_interval=0.1,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            run_id=ranks.new_group(),
+            logs_specs=DefaultLogsSpecs(reports),
+        )
+        try:
+            elastic_launch(launch, sys.executable)("-m", "reprise", *sys.argv[1:])
+        except ChildFailedError as error:
+            _end_as(error)
+        except SignalException as signalled:
+            raise Stopped(signalled.sigval) from None
     raise SystemExit(0)
+
+
+def _end_as(error: ChildFailedError) -> NoReturn:
+    """End as the process that failed of itself.
+
+    When one was killed or has left, the others lose their connection; and the agent stops those that are left by SIGTERM.
+    """
+    first = min(
+        error.failures.values(),
+        key=lambda one: (one.exitcode == -signal.SIGTERM, one.exitcode > 0, one.exitcode != 2, one.exitcode),
+    )
+    if first.exitcode == 2:
+        raise UserError(first.message) from None
+    if first.exitcode > 0:
+        raise SystemExit(first.exitcode)
+    killer = signal.Signals(-first.exitcode).name
+    raise UserError(f"process {first.local_rank} was killed by {killer}", "is there memory enough?") from None
 
 
 def disband() -> None:
