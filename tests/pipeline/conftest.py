@@ -28,7 +28,10 @@ def make_project(folder: Path) -> Path:
             section, key = path.split(".")
             tree[section][key] = int(value)
         file.write_text("# @package _global_\n" + yaml.safe_dump(tree, sort_keys=False))
-    lists = {"experiments": {"digits_cnn": "digits", "temperature_lstm": "seattle_weather"}, "datasets": ["digits", "seattle_weather"]}
+    lists = {
+        "experiments": {"digits_cnn": "digits", "temperature_lstm": "seattle_weather"},
+        "datasets": ["digits", "seattle_weather"],
+    }
     (folder / "conf" / "pipeline.yaml").write_text(yaml.safe_dump(lists | {"overrides": ["seeds=1", "trainer.threads=1"]}))
     return folder
 

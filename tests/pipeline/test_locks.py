@@ -94,7 +94,9 @@ def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
     experiment = yaml.safe_load((root / "conf" / "experiment" / "digits_cnn.yaml").read_text())
     experiment["defaults"][0] = {"override /data": "published"}
     experiment |= {"name": "published_test", "window": {"val_size": 50, "test_size": None}}
-    (root / "conf" / "experiment" / "published_test.yaml").write_text("# @package _global_\n" + yaml.safe_dump(experiment, sort_keys=False))
+    (root / "conf" / "experiment" / "published_test.yaml").write_text(
+        "# @package _global_\n" + yaml.safe_dump(experiment, sort_keys=False)
+    )
     for stage in ("download", "preprocess"):
         assert run_in(root, "reprise", stage, "data=published").returncode == 0
     assert run_in(root, "reprise", "window", "experiment=published_test").returncode == 0
@@ -115,7 +117,10 @@ def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> Non
         "except examples.UserError as error: print('refused:', error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines() == ["359", "refused: the test split is locked in a process that trains; only `reprise evaluate` opens it"]
+    assert done.stdout.splitlines() == [
+        "359",
+        "refused: the test split is locked in a process that trains; only `reprise evaluate` opens it",
+    ]
 
 
 @pytest.mark.parametrize("path", ["src/reprise/stages/train.py", "src/reprise/learning/learner.py"])

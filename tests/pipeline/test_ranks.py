@@ -26,7 +26,16 @@ def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(proje
     found = []
     for trainer in (["trainer=cpu"], ["trainer=ddp_cpu"]):
         home = project / "mlruns" / "runs" / run.info.run_id
-        told = run_in(project, "reprise", "evaluate", "--json", run.info.run_id[:8], *trainer, "trainer.threads=1", "trainer.eval_batch_size=50")
+        told = run_in(
+            project,
+            "reprise",
+            "evaluate",
+            "--json",
+            run.info.run_id[:8],
+            *trainer,
+            "trainer.threads=1",
+            "trainer.eval_batch_size=50",
+        )
         assert told.returncode == 0, told.stderr
         found.append(told.stdout)
         assert store.read_json(home / "run.json")["run_id"] == run.info.run_id

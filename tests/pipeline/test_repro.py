@@ -39,8 +39,12 @@ def test_the_naive_baselines_are_those_computed_by_hand(made: Path) -> None:
     found = store.read_json(made / "data" / "results" / "temperature_lstm" / "metrics.json")
     values = store.open_array(made / "data/processed/seattle_weather/values.npy")[:, 0].astype(float)
     first = len(values) - round(0.15 * len(values)) + 30  # the first test day with 30 days of test before it
-    assert found["baselines"]["repeat_last"]["mae"] == pytest.approx(abs(values[first:] - values[first - 1 : -1]).mean(), rel=1e-6)
-    assert found["baselines"]["seasonal_naive"]["mae"] == pytest.approx(abs(values[first:] - values[first - 365 : -365]).mean(), rel=1e-6)
+    assert found["baselines"]["repeat_last"]["mae"] == pytest.approx(
+        abs(values[first:] - values[first - 1 : -1]).mean(), rel=1e-6
+    )
+    assert found["baselines"]["seasonal_naive"]["mae"] == pytest.approx(
+        abs(values[first:] - values[first - 365 : -365]).mean(), rel=1e-6
+    )
 
 
 def test_a_second_repro_runs_no_stage(made: Path) -> None:
@@ -184,7 +188,9 @@ def test_each_leaf_key_changed_reruns_exactly_the_stages_that_read_it(made: Path
             tree = yaml.safe_load(before)
             put(tree, path, other(value))
             file.write_text(yaml.safe_dump(tree, sort_keys=False))
-            said = json.loads(run_in(made, "dvc", "status", "--json", *[f"{stage}@digits_cnn" for stage in ("window", "train")]).stdout)
+            said = json.loads(
+                run_in(made, "dvc", "status", "--json", *[f"{stage}@digits_cnn" for stage in ("window", "train")]).stdout
+            )
             changed = {stage.split("@")[0] for stage, why in said.items() if any("changed deps" in part for part in why)}
             keys = [key for key in READ_BY if path == key or path.startswith(f"{key}.")]
             if changed != set().union(*(READ_BY[key] for key in keys)):

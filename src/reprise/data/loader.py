@@ -35,8 +35,13 @@ class TrainLoader:
         full, rest = divmod(len(self.examples), self.batch_size)
         return full + (rest >= self.world)
 
+    @property
+    def sampler(self) -> "TrainLoader":
+        """Itself: Lightning calls `set_epoch` of a loader's sampler before each epoch, and of nothing else."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
+        """From the next iteration on, the order is that of this epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[Batch]:

@@ -57,7 +57,7 @@ def connect(uri: str, folder: Path) -> MlflowClient:
                 with sqlite3.connect(database) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
     except (MlflowException, OSError, sqlite3.Error) as error:
-        reason = str(error).split("\n")[0][:200]
+        reason = shown(uri, str(error).split("\n")[0])[:200]
         raise UserError(
             f"the tracking store {shown(uri)} cannot be opened: {reason}", "start the server, or set tracking.uri"
         ) from None
@@ -74,10 +74,11 @@ def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) ->
         return str(client.create_experiment(name, artifact_location=place))
 
 
-def shown(uri: str) -> str:
-    """An address as it may be printed: without a password."""
+def shown(uri: str, text: str | None = None) -> str:
+    """The address, or a text that holds it, as it may be printed: without user and password."""
     parts = urlsplit(uri)
-    return uri.replace(f"{parts.username}:{parts.password}@", "") if parts.password else uri
+    login = f"{parts.username}:{parts.password}@" if parts.password else f"{parts.username}@"
+    return (text or uri).replace(login, "")
 
 
 def dashboard(uri: str, port: int) -> NoReturn:

@@ -1,0 +1,210 @@
+"""What a run says of itself, and how it ends: real processes, a real database."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from reprise.data import store
+from reprise.data.examples import open_windows
+from reprise.learning.checkpoint import load_weights
+from reprise.tracking.spool import read_history
+from tests.pipeline.conftest import make_project, run_in
+
+SECRET = "hunter2-do-not-tell"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with one uncommitted change to its code and one to something else."""
+    folder = make_project(tmp_path_factory.mktemp("tracking") / "clone")
+    (folder / ".gitignore").write_text("mlruns\ndata\n")
+    identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    for command in (["git", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
+        assert run_in(folder, *command, **identity).returncode == 0
+    (folder / "conf" / "experiment" / "mine.yaml").write_text((folder / "conf" / "experiment" / "digits_cnn.yaml").read_text())
+    (folder / "notes.txt").write_text(SECRET)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(project: Path) -> Run:
+    """A finished run and its evaluation, made with a secret in the environment."""
+    settings = {"AWS_SECRET_ACCESS_KEY": SECRET, "MLFLOW_TRACKING_PASSWORD": SECRET}
+    done = run_in(project, "reprise", "train", "experiment=mine", "name=mine", **settings)
+    assert done.returncode == 0, done.stderr
+    (run,) = runs(project)
+    done = run_in(project, "reprise", "evaluate", run.info.run_id[:10], **settings)
+    assert done.returncode == 0, done.stderr
+    return runs(project)[0]
+
+
+def runs(project: Path) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    every = client.search_experiments()
+    return list(client.search_runs([experiment.experiment_id for experiment in every]))
+
+
+def ends(project: Path) -> dict[str, str]:
+    """How every run ended."""
+    with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as database:
+        return dict(database.execute("SELECT run_uuid, status FROM runs"))
+
+
+def artifact(run: Run, name: str) -> Path:
+    return Path(run.info.artifact_uri.removeprefix("file://")) / name
+
+
+def test_a_run_holds_config_code_packages_machine_and_data(project: Path, run: Run) -> None:
+    config = json.loads(artifact(run, "lineage/config.json").read_text())
+    assert config["optimizer"]["lr"] == 0.001
+    assert run.data.params["optimizer.lr"] == "0.001"
+    assert run.data.params["model.blocks.0.filters"] == "16"
+    tags = run.data.tags
+    assert tags["git.commit"] == run_in(project, "git", "rev-parse", "HEAD").stdout.strip()
+    assert tags["seed"] == "0"
+    assert tags["precision"] in {"bf16-mixed", "32-true"}
+    assert int(tags["threads"]) >= 1
+    assert tags["processor"]
+    assert tags["version.torch"] == __import__("torch").__version__
+    assert "torch==" in artifact(run, "lineage/packages.txt").read_text()
+    assert tags["dvc.processed"].endswith(".dir")
+    assert {given.dataset.name for given in run.inputs.dataset_inputs} == {"digits (processed)", "digits (windows)"}
+
+
+def test_a_dirty_run_keeps_the_patch_and_nothing_but_the_code(run: Run) -> None:
+    assert run.data.tags["git.dirty"] == "true"
+    patch = artifact(run, "lineage/uncommitted.patch").read_text()
+    assert "conf/experiment/mine.yaml" in patch
+    assert SECRET not in patch
+
+
+def test_metrics_of_training_and_test_are_in_the_same_run(project: Path, run: Run) -> None:
+    assert run.info.status == "FINISHED"
+    assert {"train/loss", "val/accuracy", "test/accuracy", "test/f1_macro", "train/lr"} <= set(run.data.metrics)
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "val/accuracy")] == [1, 2]
+    assert artifact(run, "figures/curves.png").stat().st_size > 5000
+    assert artifact(run, "figures/confusion_matrix.png").stat().st_size > 5000
+
+
+def test_the_logged_model_answers_from_raw_pixels_as_evaluate_does(project: Path, run: Run) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    (windows,) = (project / "mlruns" / "windows").iterdir()
+    test = open_windows(windows, project / "data" / "processed" / "digits").test()
+    import torch
+
+    everything = torch.arange(len(test))
+    answers = model.predict(test.raw(everything).numpy())
+    assert answers.shape == (len(test), 10)
+    accuracy = (answers.argmax(1) == test.gather(everything).targets.numpy()).mean()
+    assert accuracy == pytest.approx(run.data.metrics["test/accuracy"], abs=1e-6)
+    assert model.metadata.signature is not None
+    assert np.allclose(answers.sum(1), 1, atol=1e-5)
+
+
+def test_no_secret_of_the_environment_gets_into_what_is_kept(project: Path, run: Run) -> None:
+    assert run.info.run_id
+    # In a process of its own: closing a file of SQLite's in this one would drop the locks of its open connections.
+    found = subprocess.run(["grep", "-rlF", SECRET, project / "mlruns"], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert subprocess.run(["grep", "-rlF", run.info.run_id, project / "mlruns"], capture_output=True).returncode == 0
+
+
+def start(project: Path, *overrides: str) -> subprocess.Popen[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["reprise", "train", "experiment=digits_cnn", "tracking.log_model=false", "trainer.max_epochs=100000", *overrides]
+    return subprocess.Popen(
+        command, cwd=project, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_says_killed(project: Path, number: signal.Signals, code: int) -> None:
+    before = ends(project)
+    with start(project) as process:
+        assert process.stdout
+        assert process.stderr
+        while "epoch 3/" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(number)
+        assert process.wait(timeout=60) == code
+        last = process.stderr.read().splitlines()[-1]
+    assert last == f"reprise: stopped by {number.name}"
+    ((new, status),) = ends(project).items() - before.items()
+    assert status == "KILLED"
+    assert len(read_history(project / "mlruns" / "runs" / new / "metrics.jsonl")["val/loss"]) >= 3
+    assert (project / "mlruns" / "runs" / new / "metrics.delivered").read_text() != "0"
+
+
+def test_a_diverged_run_says_failed_and_why(project: Path) -> None:
+    before = ends(project)
+    done = run_in(project, "reprise", "train", "experiment=temperature_lstm", "optimizer.lr=1e30", "trainer.precision=float32")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("reprise: training diverged: ")
+    ((_, status),) = ends(project).items() - before.items()
+    assert status == "FAILED"
+
+
+def test_a_store_that_cannot_be_reached_is_one_line(project: Path) -> None:
+    done = run_in(project, "reprise", "train", "experiment=digits_cnn", MLFLOW_TRACKING_URI=f"http://me:{SECRET}@127.0.0.1:9")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "127.0.0.1:9 cannot be opened" in done.stderr
+    assert SECRET not in done.stderr
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """A real MLflow server on loopback."""
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path / 'server.db'}",
+        "--artifacts-destination",
+        str(tmp_path / "artifacts"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    for _ in range(240):
+        try:
+            MlflowClient(address).search_experiments(max_results=1)
+            break
+        except mlflow.exceptions.MlflowException:
+            time.sleep(0.25)
+    yield address
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+def test_a_shared_server_is_one_setting(project: Path, server: str) -> None:
+    done = run_in(project, "reprise", "train", "experiment=digits_cnn", f"tracking.uri={server}")
+    assert done.returncode == 0, done.stderr
+    client = MlflowClient(server)
+    (run,) = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.info.run_id, "val/accuracy")) == 2
+    assert server not in json.dumps(run.data.params)
+    home = project / "mlruns" / "runs" / run.info.run_id
+    assert load_weights(home / "best.pt")
+    assert "tracking" not in store.read_json(home / "config.json")
+    assert yaml.safe_load((project / "conf" / "tracking" / "local.yaml").read_text())["uri"] is None
