@@ -1,12 +1,14 @@
 """The on-disk contract: folders that appear whole or not at all, with a sha256 manifest that is checked when they are opened."""
 
+import contextlib
+import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from reprise.errors import UserError
 MANIFEST = "manifest.json"
 
 
-@contextmanager
+@contextlib.contextmanager
 def publish(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill, which takes the place of `folder` when the block ends well and vanishes when it does not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -29,12 +31,25 @@ def publish(folder: Path) -> Iterator[Path]:
         write_json(draft / MANIFEST, {name: sha256(draft / name) for name in _files(draft)})
         for path in (*draft.rglob("*"), draft):
             _fsync(path)
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.replace(folder)
+        _take_place(draft, folder)
         _fsync(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _take_place(draft: Path, folder: Path) -> None:
+    """Rename the draft to `folder`. The old one is moved aside whole before it is deleted: a kill leaves no half of it."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True) as aside:
+        for turn in itertools.count():
+            with contextlib.suppress(FileNotFoundError):
+                folder.rename(Path(aside) / str(turn))
+            try:
+                draft.rename(folder)
+            except OSError as error:  # another process published the folder in between: the last one stays
+                if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                    raise
+            else:
+                return
 
 
 def verify(folder: Path, mend: str) -> dict[str, str]:
@@ -76,12 +91,20 @@ def open_array(file: Path) -> npt.NDArray[Any]:
 
 def write_json(file: Path, content: Any) -> None:
     """Plain values as JSON that a person can read."""
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_json(file: Path) -> Any:
-    """What `write_json` wrote."""
-    return json.loads(file.read_text())
+    """What `write_json` wrote.
+
+    Raises:
+        UserError: when the file is damaged.
+
+    """
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except ValueError as error:  # of the encoding, or of JSON
+        raise UserError(f"{file} is damaged: {error}") from None
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -108,7 +131,8 @@ def sha256(file: Path) -> str:
 
 
 def _files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    names = (str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(name for name in names if name != MANIFEST)
 
 
 def _fsync(path: Path) -> None:

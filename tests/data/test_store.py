@@ -1,0 +1,281 @@
+"""What is published appears whole or not at all, and is noticed when it is no longer what was written."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from reprise.data import store
+from reprise.errors import UserError
+from tests.data.conftest import left_in
+
+
+def publish(folder: Path, word: str) -> None:
+    with store.publish(folder) as draft:
+        store.write_array(draft / "part" / "numbers.npy", np.arange(5))
+        (draft / "word.txt").write_text(word)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    publish(tmp_path / "data" / "set", "first")
+    return tmp_path / "data" / "set"
+
+
+# --- publish
+
+
+def test_a_published_folder_holds_what_was_written_and_its_manifest(folder: Path) -> None:
+    assert left_in(folder.parent) == {"set/manifest.json", "set/part/numbers.npy", "set/word.txt"}
+    assert set(store.verify(folder, "make it")) == {"part/numbers.npy", "word.txt"}
+    assert store.verify(folder, "")["word.txt"] == store.sha256(folder / "word.txt")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+
+
+def test_nothing_has_the_final_name_before_the_block_ends(tmp_path: Path) -> None:
+    with store.publish(tmp_path / "set") as draft:
+        (draft / "word.txt").write_text("x")
+        assert not (tmp_path / "set").exists()
+    assert (tmp_path / "set" / "word.txt").read_text() == "x"
+
+
+def test_publishing_again_leaves_nothing_of_the_old_folder(folder: Path) -> None:
+    with store.publish(folder) as draft:
+        (draft / "other.txt").write_text("second")
+    assert left_in(folder.parent) == {"set/manifest.json", "set/other.txt"}
+
+
+@pytest.mark.parametrize("error", [ValueError, UserError, KeyboardInterrupt])
+def test_an_exception_leaves_nothing_new_and_keeps_the_old_folder(folder: Path, error: type[BaseException]) -> None:
+    before = store.digest(folder)
+
+    def fail() -> None:
+        with store.publish(folder) as draft:
+            (draft / "word.txt").write_text("half")
+            raise error("stop")
+
+    with pytest.raises(error):
+        fail()
+    assert [path.name for path in folder.parent.iterdir()] == ["set"]
+    store.verify(folder, "")
+    assert store.digest(folder) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from reprise.data import store
+
+folder, turn = Path(sys.argv[1]), int(sys.argv[2])
+renames = iter(range(100))
+rename = Path.rename
+
+def killing(self, target):
+    if next(renames) == turn:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(self, target)
+
+Path.rename = killing
+with store.publish(folder) as draft:
+    (draft / "word.txt").write_text("second")
+    if turn < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("turn", [-1, 0, 1])
+def test_a_kill_never_leaves_half_a_folder(folder: Path, turn: int) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, folder, str(turn)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    if folder.exists():
+        store.verify(folder, "")
+        assert (folder / "word.txt").read_text() == "first"
+    publish(folder, "third")
+    store.verify(folder, "")
+    assert (folder / "word.txt").read_text() == "third"
+
+
+def test_a_folder_published_by_another_process_in_between_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.rename
+    met: list[Path] = []
+
+    def late(self: Path, target: Path) -> Path:
+        if target == folder and not met:  # the old folder is moved aside; now another process is faster
+            met.append(self)
+            publish(folder, "the other's")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    publish(folder, "ours")
+    assert met
+    store.verify(folder, "")
+    assert (folder / "word.txt").read_text() == "ours"
+    assert [path.name for path in folder.parent.iterdir()] == ["set"]
+
+
+def test_many_who_publish_at_once_leave_one_whole_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda turn: publish(folder, str(turn)), range(40)))
+    store.verify(folder, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_the_digest_is_that_of_the_content_alone(tmp_path: Path) -> None:
+    for place, word in (("a", "same"), ("b/deeper", "same"), ("c", "other")):
+        publish(tmp_path / place, word)
+    assert store.digest(tmp_path / "a") == store.digest(tmp_path / "b" / "deeper")
+    assert store.digest(tmp_path / "a") != store.digest(tmp_path / "c")
+
+
+# --- verify
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("lasting") / "set"
+    publish(folder, "first")
+    return folder
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_single_flipped_bit_is_noticed_wherever_it_is(lasting: Path, data: st.DataObject) -> None:
+    file = lasting / data.draw(st.sampled_from(sorted(left_in(lasting))))
+    content = file.read_bytes()
+    flipped = bytearray(content)
+    flipped[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    file.write_bytes(flipped)
+    with pytest.raises(UserError):
+        store.verify(lasting, "make it again")
+    file.write_bytes(content)
+    store.verify(lasting, "make it again")
+
+
+@pytest.mark.parametrize("name", ["word.txt", "part/numbers.npy"])
+def test_a_missing_file_is_named_with_the_mend(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=f"{folder}/{name} is missing; delete {folder}, then run `it`"):
+        store.verify(folder, "run `it`")
+
+
+@pytest.mark.parametrize("name", ["extra.txt", "part/.hidden", "part/manifest.json"])
+def test_an_extra_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).write_text("{}")
+    with pytest.raises(UserError, match=f"{folder}/{name} is in no manifest"):
+        store.verify(folder, "run `it`")
+
+
+def test_a_changed_file_is_named(folder: Path) -> None:
+    (folder / "word.txt").write_text("forst")
+    with pytest.raises(UserError, match=f"{folder}/word.txt is not what was written"):
+        store.verify(folder, "run `it`")
+
+
+@pytest.mark.parametrize("gone", ["manifest.json", "."])
+def test_a_folder_that_is_not_there_says_what_makes_it(folder: Path, gone: str) -> None:
+    shutil.rmtree(folder) if gone == "." else (folder / gone).unlink()
+    with pytest.raises(UserError, match=f"no {folder}; run `it`"):
+        store.verify(folder, "run `it`")
+
+
+def test_a_file_called_manifest_further_down_is_published_like_any_other(tmp_path: Path) -> None:
+    with store.publish(tmp_path / "set") as draft:
+        (draft / "inner").mkdir()
+        (draft / "inner" / "manifest.json").write_text("{}")
+    assert set(store.verify(tmp_path / "set", "")) == {"inner/manifest.json"}
+
+
+# --- arrays and JSON
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays.arrays(st.sampled_from([np.uint8, np.int64, np.float32, np.bool_]), arrays.array_shapes()))
+def test_an_array_comes_back_as_it_was_and_read_only(array: npt.NDArray[Any]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        store.write_array(Path(name) / "some" / "array.npy", array)
+        opened = store.open_array(Path(name) / "some" / "array.npy")
+        assert opened.dtype == array.dtype
+        assert opened.tobytes() == np.ascontiguousarray(array).tobytes()
+        with pytest.raises(ValueError, match="read-only"):
+            opened[...] = opened
+
+
+def test_a_pickled_object_is_neither_written_nor_read(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="allow_pickle"):
+        store.write_array(tmp_path / "a.npy", np.array([{}], object))
+    np.save(tmp_path / "b.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="Python objects"):
+        store.open_array(tmp_path / "b.npy")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(JSON)
+def test_json_comes_back_as_it_was(content: object) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        store.write_json(Path(name) / "a.json", content)
+        assert store.read_json(Path(name) / "a.json") == content
+
+
+@pytest.mark.parametrize("content", [b"", b'{"a": ', b"\xff\xfe"])
+def test_damaged_json_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=f"{tmp_path}/a.json is damaged"):
+        store.read_json(tmp_path / "a.json")
+
+
+# --- write_atomically
+
+
+def test_a_file_is_replaced_whole_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+    for content in (b"first", b"", b"second" * 1000):
+        store.write_atomically(tmp_path / "deep" / "a.bin", content)
+        assert (tmp_path / "deep" / "a.bin").read_bytes() == content
+        assert left_in(tmp_path) == {"deep/a.bin"}
+    assert stat.S_IMODE((tmp_path / "deep" / "a.bin").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_file_that_cannot_be_written_keeps_its_old_content(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write_atomically(tmp_path / "a.bin", b"first")
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os if step == "fsync" else Path, step, full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write_atomically(tmp_path / "a.bin", b"second")
+    assert (tmp_path / "a.bin").read_bytes() == b"first"
+    assert left_in(tmp_path) == {"a.bin"}
+
+
+def test_the_old_content_stands_until_the_new_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write_atomically(tmp_path / "a.bin", b"first")
+    fsync, seen = os.fsync, []
+
+    def look(handle: int) -> None:
+        seen.append((tmp_path / "a.bin").read_bytes())
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", look)
+    store.write_atomically(tmp_path / "a.bin", b"second")
+    assert seen == [b"first", b"second"]  # the file before its rename, its folder after it
