@@ -1,5 +1,6 @@
 """Splits, windows, train-only statistics and their audit: pure functions of arrays."""
 
+import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,33 +39,47 @@ def stratified_split(
 ) -> list[Indices]:
     """Disjoint draws of `sizes` samples, each with the classes in the shares they have in `labels`; the rest comes last.
 
-    Samples of one group (identical images) fall into one part. Where groups or rounding do not fit a size exactly, parts
-    deviate by the size of a group. Every part is sorted; the result depends on `labels`, `sizes`, `seed` and `groups` alone.
+    Up to every border between parts, each class is less than one sample off its exact share. Samples of one group (identical
+    images) fall into one part: where a border would part a group, it moves behind the group. Every part is sorted; the result
+    depends on `labels`, `sizes`, `seed` and `groups` alone.
     """
     total = len(labels)
     if sum(sizes) >= total:
         raise UserError(f"val and test ask for {sum(sizes)} of {total} images and leave none to train on")
-    generator = np.random.Generator(np.random.PCG64(seed))
-    order = generator.permutation(total)
-    if groups is not None:  # members of a group stand together, at the place of their first
-        first = np.full(int(groups.max()) + 1, total)
-        np.minimum.at(first, groups[order], np.arange(total))
-        order = order[np.argsort(first[groups[order]], kind="stable")]
-    # A sample's rank within its class, over the class's size, spreads each class evenly over (0, 1): cutting there is stratified.
-    position = np.empty(total)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    if groups is not None:
-        lowest = np.full(int(groups.max()) + 1, np.inf)
-        np.minimum.at(lowest, groups, position)
-        position = lowest[groups]
-    ranked = np.lexsort((np.arange(total), position))
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(total)
+    _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    rank = np.empty(total, np.int64)  # the samples of a class, shuffled, take its turns
+    rank[order[np.argsort(classes[order], kind="stable")]] = np.argsort(_turns(counts.tolist()), kind="stable")
     cuts = np.cumsum([0, *sizes])
-    if groups is not None:
+    if groups is None:
+        ranked = np.argsort(rank)
+    else:
+        lowest = np.full(int(groups.max()) + 1, total)
+        np.minimum.at(lowest, groups, rank)
+        ranked = np.lexsort((rank, lowest[groups]))  # a group stands together, where its first sample stood
         cuts = np.array([_whole_group(groups[ranked], int(cut)) for cut in cuts])
     parts = [ranked[start:stop] for start, stop in zip(cuts, [*cuts[1:], total], strict=True)]
     return [np.sort(part).astype(np.int64) for part in parts]
+
+
+def _turns(counts: Sequence[int]) -> list[int]:
+    """Classes in an order each of whose beginnings holds every class within one sample of its share.
+
+    The `n`-th sample of a class may come no earlier and no later than keeps its class within one sample; of those that may
+    come, the one that must come soonest does. Source: Steiner and Yeomans 1993, Level schedules for mixed-model, just-in-time
+    processes.
+    """
+    total = sum(counts)
+    samples = sorted(
+        (n * total // count, -(-(n + 1) * total // count), kind) for kind, count in enumerate(counts) for n in range(count)
+    )
+    turns: list[int] = []
+    waiting: list[tuple[int, int]] = []
+    for earliest, latest, kind in samples:
+        while len(turns) < earliest:
+            turns.append(heapq.heappop(waiting)[1])
+        heapq.heappush(waiting, (latest, kind))
+    return turns + [kind for _, kind in sorted(waiting)]
 
 
 def _whole_group(groups: Indices, cut: int) -> int:
@@ -154,7 +169,7 @@ def audit_images(
     return {
         "splits are disjoint": _disjoint(parts),
         "identical images in two splits": {
-            "passed": len(shared) == known_duplicates,
+            "passed": len(shared) <= known_duplicates,  # fewer where window.limit leaves some out
             "count": len(shared),
             "known": known_duplicates,
             "samples": [np.flatnonzero(groups == group).tolist() for group in shared[:100]],

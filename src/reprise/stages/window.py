@@ -72,19 +72,20 @@ def _images(window: ImageWindow, arrays: Path, meta: dict[str, Any]) -> Made:
         why = "its publisher names a test set" if published else "its publisher names no test set"
         raise UserError(
             f"window.test_size={window.test_size} with data={meta['name']}: {why}",
-            f"set it {'to null' if published else ''}",
+            f"set it to {'null' if published else 'a count, or a share below 1'}",
         )
     tests = store.open_array(arrays / "test" / "images.npy") if published else images[:0]
     groups = splits.identical_images(np.concatenate([images, tests]))
     labels = np.asarray(labels)
     sizes = [splits.count(window.val_size, len(labels)), splits.count(window.test_size, len(labels))]
     val, test, train = splits.stratified_split(labels, sizes, window.seed, groups[: len(labels)])
-    train = splits.limit_stratified(train, labels, window.limit, window.seed)
-    statistics = splits.image_statistics(images, train)
-    everywhere = {"train": train, "val": val, "test": test}
     if published:
         test = np.arange(len(tests), dtype=np.int64)
-        everywhere["test"] = test + len(images)
+    train = splits.limit_stratified(train, labels, window.limit, window.seed)
+    parts = {"train": train, "val": val, "test": test}
+    if empty := [split for split, chosen in parts.items() if not len(chosen)]:
+        raise UserError(f"the {empty[0]} split is left without an image", "change window.val_size or window.test_size")
+    statistics = splits.image_statistics(images, train)
     found = splits.image_statistics(images, np.flatnonzero(np.isin(np.arange(len(images)), train)))
     description = {
         "kind": "images",
@@ -93,8 +94,9 @@ def _images(window: ImageWindow, arrays: Path, meta: dict[str, Any]) -> Made:
         "parts": {"train": "train", "val": "train", "test": "test" if published else "train"},
         "statistics": statistics,
     }
+    everywhere = parts | ({"test": test + len(images)} if published else {})  # numbered as in `groups`
     audit = splits.audit_images(everywhere, groups, meta["known_duplicates"], statistics, found)
-    return {"train": train, "val": val, "test": test}, description, audit
+    return parts, description, audit
 
 
 def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
