@@ -43,16 +43,20 @@ def read_csv_images(content: bytes, name: str, shape: Sequence[int]) -> tuple[np
     pixels = math.prod(shape)
     if table.shape[1] != pixels + 1:
         raise UserError(f"{name} has {table.shape[1]} columns; {pixels} pixels and a label were expected")
-    numbers = np.stack([_numbers(table[column], name, f"column {column}") for column in table.columns], axis=1)
-    if (numbers < 0).any() or (numbers > 255).any() or (numbers != np.floor(numbers)).any():
-        raise UserError(f"{name} holds a pixel or label that is not a whole number from 0 to 255")
+    numbers = np.stack([_numbers(table[column], name, f"column {column + 1}") for column in table.columns], axis=1)
+    largest = np.array([255.0] * pixels + [2.0**53])
+    wrong = np.argwhere((numbers < 0) | (numbers > largest) | (numbers % 1 != 0))
+    if len(wrong):
+        row, column = wrong[0]
+        kind = "label: a whole number" if column == pixels else "pixel: a whole number from 0 to 255"
+        raise UserError(f"{name}, row {table.index[row]}, column {column + 1}: {table.iat[row, column]!r} is no {kind}")
     return numbers[:, :-1].astype(np.uint8).reshape(-1, *shape), numbers[:, -1].astype(np.int64)
 
 
 def read_csv_series(
     content: bytes, name: str, time: str, channels: Sequence[str]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """A CSV with a header, one evenly spaced time step a row.
+    """A CSV with a header, one evenly spaced time step a row, its time stamp as in ISO 8601 (without a zone: UTC).
 
     Returns:
         time stamps `int64 [time]` (seconds since 1970-01-01) and values `float32 [time, channel]`.
@@ -67,35 +71,44 @@ def read_csv_series(
     for column in (time, *channels):
         if column not in table.columns:
             raise UserError(f"{name} has no column {column!r}", f"it has {', '.join(map(str, table.columns))}")
-    stamps = pd.to_datetime(table[time], errors="coerce", format="mixed")
+    stamps = pd.to_datetime(table[time], errors="coerce", format="ISO8601", utc=True)
     if stamps.isna().any():
-        row = int(stamps.isna().to_numpy().argmax())
-        raise UserError(f"{name}, row {row + 2}, column {time}: {table[time].iloc[row]!r} is no date")
-    seconds = stamps.to_numpy().astype("datetime64[s]").astype(np.int64)
+        row = stamps.isna().idxmax()
+        raise UserError(
+            f"{name}, row {row}, column {time}: {table[time][row]!r} is no date", "write dates as 2012-12-31 23:59:59"
+        )
+    seconds = stamps.dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
     steps = np.diff(seconds)
-    if len(steps) and (uneven := np.flatnonzero((steps != steps[0]) | (steps <= 0))).size:
+    rule = max(int(np.median(steps)), 1) if len(steps) else 1
+    if (uneven := np.flatnonzero(steps != rule)).size:
         row = int(uneven[0]) + 1
-        raise UserError(f"{name}, row {row + 2}: {steps[row - 1]} s after the row before, where {steps[0]} s is the rule")
+        where = f"{name}, row {table.index[row]}, column {time}"
+        raise UserError(f"{where}: {steps[row - 1]} s after the row before, where {rule} s is the rule")
     values = np.stack([_numbers(table[channel], name, f"column {channel}") for channel in channels], axis=1)
     return seconds, values.astype(np.float32)
 
 
 def _read_table(content: bytes, name: str, header: int | None) -> Any:
+    """The cells as text; the index counts rows as an editor does, a header among them. Blank lines are left out."""
     import pandas as pd
 
     try:
-        return pd.read_csv(io.BytesIO(content), header=header, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
+        table = pd.read_csv(io.BytesIO(content), header=header, dtype=str, keep_default_na=False, skip_blank_lines=False)
+    except ValueError as error:  # pandas' own errors, and those of the encoding, are ValueErrors
         raise UserError(f"{name} is no CSV table: {error}") from None
+    first = 1 if header is None else 2
+    if not isinstance(table.index, pd.RangeIndex):  # pandas took the cells too many for an index
+        raise UserError(f"{name}, row {first}: more cells than the header has columns")
+    table.index += first
+    return table[(table != "").any(axis=1)]
 
 
 def _numbers(column: Any, name: str, where: str) -> npt.NDArray[np.float64]:
     import pandas as pd
 
     numbers: npt.NDArray[np.float64] = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    bad = ~np.isfinite(numbers)
+    bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)  # nor is NaN
     if bad.any():
         row = int(bad.argmax())
-        offset = 2 if isinstance(column.name, str) else 1  # rows as an editor counts them, a header among them
-        raise UserError(f"{name}, row {row + offset}, {where}: {column.iloc[row]!r} is no number")
+        raise UserError(f"{name}, row {column.index[row]}, {where}: {column.iloc[row]!r} is no float32 number")
     return numbers

@@ -1,5 +1,6 @@
 """preprocess: published bytes to arrays (.npy) and meta.json. Fits nothing, chooses nothing."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from reprise.config import DataConfig, ImageData, SeriesData
+from reprise.config.schema import RawFile
 from reprise.data import formats, store
 from reprise.errors import UserError
 from reprise.stages.places import Places
@@ -43,9 +45,10 @@ def _read(data: DataConfig, raw: Path) -> dict[str, bytes]:
     for file in data.files:
         if not (raw / file.name).is_file():
             raise UserError(f"no {raw / file.name}", f"run `reprise download data={data.name}`")
-        if store.sha256(raw / file.name) != file.sha256:
+        content = (raw / file.name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != file.sha256:
             raise UserError(f"{raw / file.name} is not as published (sha256 differs)", f"run `reprise download data={data.name}`")
-        contents[file.name] = (raw / file.name).read_bytes()
+        contents[file.name] = content
     return contents
 
 
@@ -55,18 +58,31 @@ def _images(data: ImageData, contents: dict[str, bytes]) -> Arrays:
         read = [formats.read_csv_images(content, name, data.shape) for name, content in contents.items()]
         arrays["train/images"], arrays["train/labels"] = (np.concatenate(parts) for parts in zip(*read, strict=True))
     else:
-        for file in data.files:
-            if file.array is None:
-                raise UserError(f"conf/data/{data.name}.yaml: files: {file.fetch} does not say which array it holds")
-            array = formats.read_idx(contents[file.name], file.name)
-            arrays[file.array] = array.astype(np.int64) if array.ndim == 1 else array.reshape(len(array), *data.shape)
-    for part in {name.split("/")[0] for name in arrays}:
+        arrays = {str(file.array): _idx(data, file, contents[file.name]) for file in data.files}
+    parts = ["train", "test"] if len(arrays) > 2 else ["train"]
+    if set(arrays) != {f"{part}/{name}" for part in parts for name in ("images", "labels")}:
+        raise UserError(
+            f"conf/data/{data.name}.yaml: files: each needs an array",
+            "train/images and train/labels, and test/images and test/labels where the publisher names a test set",
+        )
+    for part in parts:
         images, labels = arrays[f"{part}/images"], arrays[f"{part}/labels"]
-        if len(images) != len(labels):
+        if len(images) != len(labels) or not len(images):
             raise UserError(f"{data.name}/{part} has {len(images)} images and {len(labels)} labels")
-        if labels.min() < 0 or labels.max() >= len(data.classes):
+        if ((labels < 0) | (labels >= len(data.classes))).any():
             raise UserError(f"{data.name}/{part} has a label outside its {len(data.classes)} classes")
     return arrays
+
+
+def _idx(data: ImageData, file: RawFile, content: bytes) -> npt.NDArray[Any]:
+    """Labels `int64 [sample]`, or images `uint8 [sample, height, width, channel]`; IDX files leave out a single channel."""
+    array = formats.read_idx(content, file.name)
+    if str(file.array).endswith("/labels"):
+        if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
+            return array.astype(np.int64)
+    elif array.dtype == np.uint8 and array.ndim in {3, 4} and [*array.shape[1:], 1][:3] == data.shape:
+        return array.reshape(-1, *data.shape)
+    raise UserError(f"{file.name} holds {array.dtype} {list(array.shape)}: not what array={file.array} is to be")
 
 
 def _series(data: SeriesData, contents: dict[str, bytes]) -> Arrays:

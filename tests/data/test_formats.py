@@ -1,0 +1,192 @@
+"""Published bytes become the arrays they hold, or an error that says where they do not."""
+
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from reprise.data.formats import read_csv_images, read_csv_series, read_idx
+from reprise.errors import UserError
+
+CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
+DAY = 86_400
+FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+def idx(array: npt.NDArray[Any]) -> bytes:
+    """An array as an IDX file, written from the description of the format, not with our reader's table."""
+    code = CODES[array.dtype.str[1:]]
+    extents = b"".join(struct.pack(">I", extent) for extent in array.shape)
+    return bytes([0, 0, code, array.ndim]) + extents + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def csv_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> str:
+    rows = np.concatenate([images.reshape(len(images), -1), labels[:, None]], axis=1)
+    return "".join(",".join(map(str, row)) + "\n" for row in rows.tolist())
+
+
+def csv_series(stamps: list[str], columns: dict[str, list[Any]]) -> bytes:
+    lines = [",".join(["when", *columns])]
+    lines += [",".join([stamp, *map(str, cells)]) for stamp, *cells in zip(stamps, *columns.values(), strict=True)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def days(count: int) -> list[str]:
+    return [str(day) for day in np.datetime64("2012-01-01") + np.arange(count)]
+
+
+IDX_ARRAYS = st.sampled_from(list(CODES)).flatmap(
+    lambda kind: arrays.arrays(kind, arrays.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=5))
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(IDX_ARRAYS)
+def test_an_idx_file_gives_back_the_array_it_was_written_from(array: npt.NDArray[Any]) -> None:
+    read = read_idx(idx(array), "x")
+    assert read.dtype == array.dtype
+    assert read.dtype.isnative
+    np.testing.assert_array_equal(read, array)
+
+
+@settings(max_examples=60, deadline=None)
+@given(IDX_ARRAYS, st.data())
+def test_an_idx_file_cut_short_anywhere_is_refused(array: npt.NDArray[Any], data: st.DataObject) -> None:
+    content = idx(array)
+    with pytest.raises(UserError, match=r"^pictures-idx"):
+        read_idx(content[: data.draw(st.integers(0, len(content) - 1))], "pictures-idx")
+
+
+def test_an_idx_file_with_bytes_too_many_is_refused() -> None:
+    with pytest.raises(UserError, match="x promises 3 bytes of numbers and holds 4"):
+        read_idx(idx(np.zeros(3, np.uint8)) + b"\0", "x")
+
+
+@pytest.mark.parametrize("start", [b"\x1f\x8b\x08\x00", b"<htm", b"\x00\x00\x07\x01", b"\x00\x01\x08\x01", b""])
+def test_a_file_that_does_not_begin_as_idx_does_is_refused(start: bytes) -> None:
+    with pytest.raises(UserError, match="x is no IDX file"):
+        read_idx(start + bytes(8) if start else start, "x")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), arrays.array_shapes(min_dims=3, max_dims=3, max_side=4), st.integers(1, 6))
+def test_a_csv_of_images_gives_back_pixels_and_labels(data: st.DataObject, shape: tuple[int, ...], count: int) -> None:
+    images = data.draw(arrays.arrays(np.uint8, (count, *shape)))
+    labels = data.draw(arrays.arrays(np.int64, count, elements=st.integers(0, 1000)))
+    read_images, read_labels = read_csv_images(csv_images(images, labels).encode(), "x", shape)
+    assert (read_images.dtype, read_labels.dtype) == (np.uint8, np.int64)
+    np.testing.assert_array_equal(read_images, images)
+    np.testing.assert_array_equal(read_labels, labels)
+
+
+@pytest.mark.parametrize("cell", ["dog", "", "256", "-1", "1.5", "nan", "inf"])
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (2, 3), (1, 4)])
+def test_a_wrong_cell_in_a_csv_of_images_is_named_by_row_and_column(cell: str, row: int, column: int) -> None:
+    if column == 4 and cell == "256":
+        cell = "label"  # a label may be as large as it likes
+    table = [["1", "2", "3", "4", "0"] for _ in range(3)]
+    table[row][column] = cell
+    with pytest.raises(UserError, match=rf"^x\.csv, row {row + 1}, column {column + 1}: '{cell}' is no "):
+        read_csv_images("\n".join(",".join(line) for line in table).encode(), "x.csv", (2, 2, 1))
+
+
+def test_a_csv_of_images_of_another_size_is_refused() -> None:
+    with pytest.raises(UserError, match="has 5 columns; 9 pixels and a label"):
+        read_csv_images(b"1,2,3,4,0\n", "x", (3, 3, 1))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\xff", b'"1,2\n', b"1,2\n1,2,3\n"])
+def test_what_is_no_table_is_refused(content: bytes) -> None:
+    with pytest.raises(UserError, match="x is no CSV table"):
+        read_csv_images(content, "x", (1, 1, 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    arrays.arrays(np.float32, st.tuples(st.integers(1, 8), st.integers(1, 3)), elements=FLOAT32),
+    st.integers(-3_000_000_000, 4_000_000_000),
+    st.integers(1, 10 * DAY),
+)
+def test_a_csv_of_a_series_gives_back_times_and_values(values: npt.NDArray[np.float32], first: int, step: int) -> None:
+    seconds = first + step * np.arange(len(values))
+    columns: dict[str, list[Any]] = {f"c{number}": values[:, number].tolist() for number in range(values.shape[1])}
+    content = csv_series([str(stamp) for stamp in seconds.astype("datetime64[s]")], columns)
+    read_seconds, read_values = read_csv_series(content, "x", "when", list(columns))
+    assert (read_seconds.dtype, read_values.dtype) == (np.int64, np.float32)
+    np.testing.assert_array_equal(read_seconds, seconds)
+    np.testing.assert_array_equal(read_values, values)
+
+
+def test_channels_come_in_the_order_asked_for_and_others_are_left_out() -> None:
+    content = csv_series(days(2), {"a": [1, 2], "b": ["x", "y"], "c": [3, 4]})
+    _, values = read_csv_series(content, "x", "when", ["c", "a"])
+    assert values.tolist() == [[3, 1], [4, 2]]
+
+
+@pytest.mark.parametrize("stamp", ["2012-01-01T00:00:00Z", "2012-01-01 02:00+02:00", "2012-01-01"])
+def test_time_stamps_are_counted_in_utc(stamp: str) -> None:
+    seconds, _ = read_csv_series(csv_series([stamp, "2012-01-02T00:00:00Z"], {"a": [1, 2]}), "x", "when", ["a"])
+    assert seconds.tolist() == [15_340 * DAY, 15_341 * DAY]
+
+
+@pytest.mark.parametrize("cell", ["warm", "", "inf", "nan", "1e39", "1,5"])
+@pytest.mark.parametrize("row", [0, 1, 3])
+def test_a_wrong_cell_in_a_series_is_named_by_row_and_column(cell: str, row: int) -> None:
+    cells: list[Any] = [1.0, 2.0, 3.0, 4.0]
+    cells[row] = f'"{cell}"'
+    content = csv_series(days(4), {"dry": [0, 0, 0, 0], "temp": cells})
+    with pytest.raises(UserError, match=rf"^x\.csv, row {row + 2}, column temp: '{cell}' is no float32 number$"):
+        read_csv_series(content, "x.csv", "when", ["dry", "temp"])
+
+
+def test_rows_are_counted_as_an_editor_counts_them_blank_lines_among_them() -> None:
+    content = b"when,a\n2012-01-01,1\n\n2012-01-02,2\n2012-01-03,x\n\n\n"
+    with pytest.raises(UserError, match="row 5, column a: 'x'"):
+        read_csv_series(content, "x", "when", ["a"])
+    seconds, _ = read_csv_series(content.replace(b"x", b"3"), "x", "when", ["a"])
+    assert len(seconds) == 3
+
+
+@pytest.mark.parametrize("stamp", ["soon", "", "2012-13-01", "13/01/2012", "NaT"])
+def test_what_is_no_date_is_named_by_row_and_column(stamp: str) -> None:
+    stamps = days(3)
+    stamps[1] = stamp
+    with pytest.raises(UserError, match=f"^x, row 3, column when: '{stamp}' is no date"):
+        read_csv_series(csv_series(stamps, {"a": [1, 2, 3]}), "x", "when", ["a"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(4, 12), st.data())
+def test_a_missing_time_step_is_named_by_the_row_after_it(count: int, data: st.DataObject) -> None:
+    gone = data.draw(st.integers(1, count - 2))
+    stamps = [day for number, day in enumerate(days(count)) if number != gone]
+    if len(stamps) < 4:  # of two steps, none is the rule
+        stamps += ["2012-01-05"]
+    content = csv_series(stamps, {"a": [0] * len(stamps)})
+    with pytest.raises(
+        UserError, match=f"row {gone + 2}, column when: {2 * DAY} s after the row before, where {DAY} s is the rule"
+    ):
+        read_csv_series(content, "x", "when", ["a"])
+
+
+@pytest.mark.parametrize(("stamps", "row"), [([0, 1, 1, 2, 3], 4), ([0, 1, 2, 1, 2, 3], 5), ([0, 0], 3), ([3, 2, 1], 3)])
+def test_time_that_stands_still_or_runs_back_is_refused(stamps: list[int], row: int) -> None:
+    content = csv_series([days(9)[stamp] for stamp in stamps], {"a": [0] * len(stamps)})
+    with pytest.raises(UserError, match=f"row {row}, column when"):
+        read_csv_series(content, "x", "when", ["a"])
+
+
+@pytest.mark.parametrize(("time", "channel", "missing"), [("date", "a", "date"), ("when", "b", "b")])
+def test_a_missing_column_is_named_with_those_that_are_there(time: str, channel: str, missing: str) -> None:
+    with pytest.raises(UserError, match=f"x has no column '{missing}'; it has when, a"):
+        read_csv_series(csv_series(days(2), {"a": [1, 2]}), "x", time, [channel])
+
+
+def test_rows_longer_than_the_header_are_refused() -> None:
+    with pytest.raises(UserError, match="more cells than the header"):
+        read_csv_series(b"when,a\n2012-01-01,1,5\n2012-01-02,2,6\n", "x", "when", ["a"])
