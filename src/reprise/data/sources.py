@@ -1,18 +1,19 @@
 """Raw files from wherever they can be had: a mirror, https, a Debian package, an installed Python package."""
 
+import glob
 import gzip
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
-from urllib.parse import urlsplit
 
 from reprise.errors import UserError
 
@@ -37,7 +38,8 @@ class Progress(Protocol):
 class Fetcher:
     """Fetches the files of one data set from a list of sources, each a folder-like prefix, tried in order.
 
-    A prefix is a folder, `http(s)://…/`, `debian:PACKAGE/FOLDER/` or `package:MODULE/FOLDER/`.
+    A prefix is a folder, `http(s)://…/`, `debian:PACKAGE/FOLDER/` or `package:MODULE/FOLDER/`. Downloads that broke off are
+    kept beside the target to be gone on with, so one process at a time may fetch into a folder; the stage sees to that.
     """
 
     sources: Sequence[str]
@@ -53,19 +55,22 @@ class Fetcher:
             UserError: one message with each source and why it failed.
 
         """
-        target.parent.mkdir(parents=True, exist_ok=True)
         failures = []
-        for source in self.sources:
-            try:
-                self._from(source, published, sha256, target, progress)
-            except Unavailable as why:
-                failures.append(f"{_shown(source)}{published}: {why}")
-            except OSError as error:
-                raise UserError(f"cannot write {target}: {error.strerror or error}") from None
-            else:
-                return f"{_shown(source)}{published}"
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for source in self.sources:
+                try:
+                    self._from(source, published, sha256, target, progress)
+                except Unavailable as why:
+                    failures.append(f"{source}{published}: {why}")
+                else:
+                    for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+                        left.unlink()
+                    return _shown(f"{source}{published}")
+        except OSError as error:
+            raise UserError(f"cannot write {target}: {error.strerror or error}") from None
         raise UserError(
-            f"no source has {target.name}: {' | '.join(failures)}",
+            _shown(f"no source has {target.name}: {' | '.join(failures)}"),
             "set REPRISE_MIRROR to a folder or URL that holds it as <data set>/<file>",
         )
 
@@ -77,7 +82,7 @@ class Fetcher:
             try:
                 _settle(part, published, sha256, target)
             finally:
-                part.unlink(missing_ok=True)
+                part.unlink()
         elif scheme == "debian":
             _settle(_debian_file(rest, published), published, sha256, target)
         elif scheme == "package":
@@ -88,46 +93,42 @@ class Fetcher:
     def _download(self, url: str, part: Path, progress: Progress) -> None:
         """Bring `part` up to the whole file, asking only for what it lacks where the server can do that."""
         import requests  # late: 0.2 s, and a mirror folder needs none of it
+        from urllib3.exceptions import HTTPError
 
-        host = urlsplit(url).netloc
+        host = "/".join(url.split("/")[:3])
         if host in self.dead:
             raise Unavailable(self.dead[host])
         have = part.stat().st_size if part.exists() else 0
         try:
-            with requests.get(url, headers=_request_headers(have), stream=True, timeout=TIMEOUT) as answer:
-                if answer.status_code == 416:  # the part is no beginning of this file
-                    part.unlink()
-                    raise Unavailable("the part already here does not fit; it was dropped, try again")
-                if answer.status_code not in {200, 206}:
-                    raise Unavailable(f"HTTP {answer.status_code}")
-                resumed = answer.status_code == 206
-                length = answer.headers.get("Content-Length")
-                total = int(length) + (have if resumed else 0) if length else None
-                with part.open("ab" if resumed else "wb") as stream:
-                    _copy(answer.iter_content(BLOCK), stream, have if resumed else 0, total, progress)
-        except requests.ConnectionError as error:
-            self.dead[host] = f"{host} cannot be reached"
-            raise Unavailable(_reason(error, self.dead[host])) from None
+            answer = requests.get(url, headers=_request_headers(have), stream=True, timeout=TIMEOUT)
+        except (requests.ConnectionError, requests.Timeout):
+            self.dead[host] = "the server cannot be reached"
+            raise Unavailable(self.dead[host]) from None
         except requests.RequestException as error:
-            raise Unavailable(f"broke off: {error}") from None
+            raise Unavailable(str(error)) from None
+        with answer:
+            if answer.status_code == 416 and have:  # the part is the whole file already, or no beginning of it: begin anew
+                part.unlink()
+                return self._download(url, part, progress)
+            if answer.status_code not in {200, 206}:
+                raise Unavailable(f"HTTP {answer.status_code}")
+            have = have if answer.status_code == 206 else 0
+            length = answer.headers.get("Content-Length")
+            total = have + int(length) if length else None
+            with part.open("ab" if have else "wb") as stream:
+                try:  # the bytes as they lie there, whatever encoding a server says they have
+                    for block in answer.raw.stream(BLOCK, decode_content=False):
+                        stream.write(block)
+                        progress(stream.tell(), total)
+                except HTTPError:
+                    of = f" of {total}" if total else ""
+                    raise Unavailable(f"broke off after {stream.tell()}{of} bytes; the next try goes on from there") from None
+        return None
 
 
 def _request_headers(have: int) -> dict[str, str]:
-    headers = {"Accept-Encoding": "identity"}  # the file as it lies there, so that its length is known
+    headers = {"Accept-Encoding": "identity"}  # so that the length is known
     return {**headers, "Range": f"bytes={have}-"} if have else headers
-
-
-def _copy(blocks: Iterator[bytes], stream: BinaryIO, done: int, total: int | None, progress: Progress) -> None:
-    for block in blocks:
-        stream.write(block)
-        done += len(block)
-        progress(done, total)
-    if total is not None and done < total:
-        raise Unavailable(f"broke off after {done} of {total} bytes; the next try goes on from there")
-
-
-def _reason(error: Exception, unreachable: str) -> str:
-    return "broke off; the next try goes on from there" if "IncompleteRead" in str(error) else unreachable
 
 
 def _settle(file: Path, published: str, sha256: str, target: Path) -> None:
@@ -165,7 +166,10 @@ def _open(file: Path, published: str) -> BinaryIO:
 def _package_file(place: str, published: str) -> Path:
     """A file inside an installed Python package, which is not imported for it."""
     module, _, folder = place.partition("/")
-    found = importlib.util.find_spec(module)
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):  # of a parent that is missing, or a module without a spec
+        found = None
     if found is None or not found.submodule_search_locations:
         raise Unavailable(f"the Python package {module} is not installed")
     return Path(found.submodule_search_locations[0]) / folder / published
@@ -193,18 +197,26 @@ def _unpack_debian(package: str, cache: Path, unpacked: Path) -> None:
         private += ["-oAPT::Sandbox::User=", "-oDir::State::status=/dev/null"]
         for made in ("lists/partial", "cache/archives/partial"):
             (work / made).mkdir(parents=True)
-        for command in (["apt-get", *private, "-qq", "update"], ["apt-get", *private, "-qq", "download", package]):
-            outcome = subprocess.run(command, cwd=work, capture_output=True, text=True)
-            if outcome.returncode:
-                raise Unavailable(f"{' '.join([command[0], *command[-2:]])} failed: {outcome.stderr.strip().splitlines()[-1:]}")
+        _call("apt-get", *private, "-qq", "update", cwd=work)
+        _call("apt-get", *private, "-qq", "download", package, cwd=work)
         archive = next(work.glob("*.deb"), None)
         if archive is None:
             raise Unavailable(f"apt-get has no package {package}")
-        subprocess.run(["dpkg-deb", "-x", archive, work / "tree"], check=True, capture_output=True)
-        (work / "tree").replace(unpacked)
+        _call("dpkg-deb", "-x", str(archive), "tree", cwd=work)
+        try:
+            (work / "tree").rename(unpacked)
+        except OSError:
+            if not unpacked.is_dir():  # else another process was first
+                raise
 
 
-def _shown(source: str) -> str:
-    """A source as it may be printed: without a password."""
-    parts = urlsplit(source)
-    return source.replace(f"{parts.username}:{parts.password}@", "") if parts.password else source
+def _call(*command: str, cwd: Path) -> None:
+    outcome = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    if outcome.returncode:
+        said = (outcome.stderr.strip() or f"exit code {outcome.returncode}").splitlines()[-1]
+        raise Unavailable(f"{' '.join([command[0], *command[-2:]])} failed: {said}")
+
+
+def _shown(text: str) -> str:
+    """A text as it may be printed: without the user names, passwords and tokens in its addresses."""
+    return re.sub(r"//\S*@", "//", text)

@@ -1,9 +1,13 @@
 """download: the files of a data set, as published, sha256 checked."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -15,8 +19,10 @@ from rich.progress import (
 )
 
 from reprise.config import DataConfig
+from reprise.config.schema import RawFile
 from reprise.data import store
 from reprise.data.sources import Fetcher
+from reprise.errors import UserError
 from reprise.stages.places import Places
 
 
@@ -28,15 +34,33 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
 
     """
     folder = places.raw(data.name)
-    fetcher = Fetcher([*_mirror(data), *data.sources])
-    with _bar(console) as bar:
-        for file in data.files:
-            target = folder / file.name
-            if target.is_file() and store.sha256(target) == file.sha256:
-                continue
-            source = fetcher.fetch(file.fetch, file.sha256, target, _reporter(bar, file.name))
-            console.print(f"download  {data.name}/{file.name}  [dim]from {source}[/]", highlight=False, soft_wrap=True)
+    if _lacking(data, folder):
+        with _alone(folder), _bar(console) as bar:
+            fetcher = Fetcher([*_mirror(data), *data.sources])
+            for file in _lacking(data, folder):  # looked at again: another process may have brought them meanwhile
+                source = fetcher.fetch(file.fetch, file.sha256, folder / file.name, _Reporter(bar, file.name))
+                console.print(
+                    f"download  {data.name}/{file.name}  [dim]from {escape(source)}[/]", highlight=False, soft_wrap=True
+                )
     return folder
+
+
+def _lacking(data: DataConfig, folder: Path) -> list[RawFile]:
+    """The files that are not there, or not as published."""
+    return [file for file in data.files if not _is_right(folder / file.name, file.sha256)]
+
+
+def _is_right(file: Path, sha256: str) -> bool:
+    return file.is_file() and store.sha256(file) == sha256
+
+
+def _alone(folder: Path) -> AbstractContextManager[Any]:
+    """Holds off other processes that would download into the folder. The lock lies beside it: the folder itself is DVC's."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder.with_name(f".{folder.name}.lock")).acquire()
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
 
 
 def _mirror(data: DataConfig) -> list[str]:
@@ -55,7 +79,7 @@ def _bar(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-class _reporter:  # noqa: N801 -- used as a function
+class _Reporter:
     """Shows one download as a row of the bar, from its first bytes on."""
 
     def __init__(self, bar: Progress, name: str) -> None:
