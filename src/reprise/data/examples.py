@@ -5,6 +5,7 @@ Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels. Channels are alwa
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -120,7 +121,7 @@ class SeriesWindows:
 
     def raw(self, rows: Tensor) -> Tensor:
         """The steps read `[B, lookback, C]` before normalising."""
-        return self.unscaled.unfold(0, self.lookback, 1)[self.starts.cpu()[rows]].transpose(1, 2).contiguous()
+        return self.unscaled.unfold(0, self.lookback, 1)[self.starts[rows].cpu()].transpose(1, 2).contiguous()
 
     def gather(self, rows: Tensor) -> Batch:
         """The steps read `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`."""
@@ -215,8 +216,6 @@ def open_windows(folder: Path, arrays: Path) -> Windows:
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:
     """A tensor over a memory-mapped array, which PyTorch would warn is not writable; nothing here writes."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)

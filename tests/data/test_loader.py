@@ -1,0 +1,226 @@
+"""An epoch is every sample once, in an order that (seed, epoch) decides, however many ranks share it."""
+
+import threading
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from reprise.data.examples import Batch, Images
+from reprise.data.loader import AHEAD, EvalLoader, TrainLoader, _streamed, epoch_order, place
+
+CPU = torch.device("cpu")
+LENGTHS, BATCHES, WORLDS = st.integers(1, 60), st.integers(1, 25), st.integers(1, 5)
+quick = settings(max_examples=80, deadline=None)
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A split whose sample `i` has the input `i / 3` and the target `i`."""
+
+    length: int
+    device: torch.device = CPU
+    nbytes: int = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def gather(self, rows: Tensor) -> Batch:
+        return Batch(rows.to(torch.float32)[:, None] / 3, rows)
+
+    def raw(self, rows: Tensor) -> Tensor:
+        return rows
+
+    def to(self, device: torch.device) -> "Numbered":
+        return Numbered(self.length, device, self.nbytes)
+
+
+def train(length: int, batch_size: int, rank: int = 0, world: int = 1, seed: int = 0, epoch: int = 0) -> TrainLoader:
+    return TrainLoader(Numbered(length), batch_size, seed, CPU, rank, world, epoch)
+
+
+def samples(batches: list[Batch]) -> list[int]:
+    return [sample for batch in batches for sample in batch.targets.tolist()]
+
+
+# --- training
+
+
+@quick
+@given(LENGTHS, BATCHES, st.integers(0, 2**40), st.integers(0, 1000))
+def test_an_epoch_holds_every_sample_once(length: int, batch_size: int, seed: int, epoch: int) -> None:
+    batches = list(train(length, batch_size, seed=seed, epoch=epoch))
+    assert sorted(samples(batches)) == list(range(length))
+    assert [len(batch.targets) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
+    assert all(batch.share == 1.0 for batch in batches)
+
+
+@quick
+@given(LENGTHS, st.integers(0, 2**40), st.integers(0, 1000), BATCHES, BATCHES)
+def test_the_order_depends_on_seed_and_epoch_alone(length: int, seed: int, epoch: int, one: int, other: int) -> None:
+    torch.manual_seed(one)
+    first = samples(list(train(length, one, seed=seed, epoch=epoch)))
+    torch.manual_seed(other)
+    torch.rand(other)
+    later = train(length, other, seed=seed)
+    list(later)  # an epoch that was run before changes nothing
+    later.set_epoch(epoch)
+    assert samples(list(later)) == first
+
+
+def test_every_seed_and_every_epoch_has_an_order_of_its_own() -> None:
+    orders = {tuple(epoch_order(100, seed, epoch).tolist()) for seed in range(20) for epoch in range(20)}
+    assert len(orders) == 400
+
+
+def test_drawing_an_order_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    epoch_order(100, 1, 2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@quick
+@given(LENGTHS, WORLDS, st.data())
+def test_the_ranks_share_out_the_same_batches(length: int, world: int, data: st.DataObject) -> None:
+    batch_size = data.draw(st.integers(world, world + 20))
+    alone = list(train(length, batch_size))
+    ranks = [train(length, batch_size, rank, world) for rank in range(world)]
+    assert len({len(loader) for loader in ranks}) == 1
+    dealt = [list(loader) for loader in ranks]
+    left_out = len(alone) - len(ranks[0])
+    assert left_out == (0 < length % batch_size < world)
+    for batch, parts in zip(alone, zip(*dealt, strict=True), strict=False):
+        assert samples(list(parts)) == batch.targets.tolist()
+        assert all(len(part.targets) for part in parts)
+
+
+@quick
+@given(LENGTHS, WORLDS, st.data())
+def test_the_mean_over_ranks_of_the_weighted_loss_is_the_loss_of_the_whole_batch(
+    length: int, world: int, data: st.DataObject
+) -> None:
+    batch_size = data.draw(st.integers(world, world + 20))
+    alone = list(train(length, batch_size))
+    for batch, parts in zip(
+        alone, zip(*(train(length, batch_size, rank, world) for rank in range(world)), strict=True), strict=False
+    ):
+        mean = sum(part.share * part.targets.double().mean().item() for part in parts) / world
+        assert mean == pytest.approx(batch.targets.double().mean().item(), rel=1e-12)
+        assert sum(part.share for part in parts) == pytest.approx(world)
+        if len(batch.targets) % world == 0:
+            assert [part.share for part in parts] == [1.0] * world
+
+
+@quick
+@given(LENGTHS, BATCHES, WORLDS)
+def test_a_loader_says_how_many_batches_it_has(length: int, batch_size: int, world: int) -> None:
+    for loader in (train(length, max(batch_size, world), 0, world), EvalLoader(Numbered(length), batch_size, CPU, 0, world)):
+        assert len(list(loader)) == len(loader)
+
+
+# --- evaluation
+
+
+@quick
+@given(LENGTHS, BATCHES, WORLDS)
+def test_evaluation_counts_every_sample_once_in_order(length: int, batch_size: int, world: int) -> None:
+    dealt = [list(EvalLoader(Numbered(length), batch_size, CPU, rank, world)) for rank in range(world)]
+    counted = [[batch for batch in batches if batch.share] for batches in dealt]
+    turns = [ranks[turn] for turn in range(len(counted[0])) for ranks in counted if turn < len(ranks)]
+    assert samples(turns) == list(range(length))
+
+
+@quick
+@given(LENGTHS, BATCHES, WORLDS)
+def test_an_evaluation_batch_holds_the_same_whatever_the_number_of_ranks(length: int, batch_size: int, world: int) -> None:
+    alone = [samples([batch]) for batch in EvalLoader(Numbered(length), batch_size, CPU)]
+    for rank in range(world):
+        dealt = [samples([batch]) for batch in EvalLoader(Numbered(length), batch_size, CPU, rank, world) if batch.share]
+        assert dealt == alone[rank::world]
+
+
+@quick
+@given(LENGTHS, BATCHES, WORLDS)
+def test_no_rank_is_without_a_batch_and_one_too_many_has_no_share(length: int, batch_size: int, world: int) -> None:
+    needed = -(-length // batch_size)
+    for rank in range(world):
+        batches = list(EvalLoader(Numbered(length), batch_size, CPU, rank, world))
+        if rank < needed:
+            assert all(batch.share == 1.0 for batch in batches)
+        else:
+            assert [batch.share for batch in batches] == [0.0]
+            assert samples(batches) == list(range(min(batch_size, length)))
+
+
+# --- streaming
+
+
+@quick
+@given(st.lists(st.lists(st.integers(0, 49), min_size=1, max_size=9), max_size=9), st.data())
+def test_streaming_gives_the_same_bits_as_gathering(parts: list[list[int]], data: st.DataObject) -> None:
+    shares = [data.draw(st.sampled_from([0.0, 1.0, 1.25])) for _ in parts]
+    rows = [(torch.tensor(part), share) for part, share in zip(parts, shares, strict=True)]
+    streamed = list(_streamed(Numbered(50), rows, CPU))
+    for (part, share), batch in zip(rows, streamed, strict=True):
+        direct = Numbered(50).gather(part)
+        assert torch.equal(batch.inputs, direct.inputs)
+        assert torch.equal(batch.targets, direct.targets)
+        assert batch.share == share
+
+
+def test_batches_are_gathered_ahead_in_another_thread_and_no_further() -> None:
+    gathered: list[tuple[int, str]] = []
+
+    class Watched(Numbered):
+        def gather(self, rows: Tensor) -> Batch:
+            gathered.append((int(rows[0]), threading.current_thread().name))
+            return super().gather(rows)
+
+    batches = _streamed(Watched(50), [(torch.tensor([number]), 1.0) for number in range(20)], CPU)
+    for number in range(3):
+        assert next(batches).targets.tolist() == [number]
+    batches.close()  # type: ignore[attr-defined]
+    assert [row for row, _ in gathered] == list(range(len(gathered)))
+    assert len(gathered) == 3 + AHEAD
+    assert threading.current_thread().name not in {thread for _, thread in gathered}
+
+
+def test_an_error_while_gathering_ahead_reaches_the_training() -> None:
+    class Broken(Numbered):
+        def gather(self, rows: Tensor) -> Batch:
+            raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone"):
+        list(_streamed(Broken(50), [(torch.tensor([0]), 1.0)], CPU))
+
+
+@pytest.mark.parametrize(
+    ("resident", "device"),
+    [(True, "meta"), (False, "cpu"), ("auto", "meta")],  # meta: not a GPU, so no question of room
+)
+def test_arrays_are_placed_as_wanted(resident: bool | str, device: str) -> None:
+    assert place(Numbered(9), torch.device("meta"), resident).device == torch.device(device)
+
+
+@pytest.mark.parametrize(("nbytes", "device"), [(499, "cuda"), (501, "cpu")])
+def test_arrays_stay_on_the_host_when_they_would_fill_half_the_gpu(
+    nbytes: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda of: (1000, 2000))
+    assert place(Numbered(9, nbytes=nbytes), torch.device("cuda"), "auto").device.type == device
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_streamed_to_a_gpu_batches_are_those_gathered_there() -> None:
+    draw = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (500, 8, 8, 3), dtype=torch.uint8, generator=draw)
+    images = Images(pixels, torch.arange(500), torch.arange(500), torch.full((3,), 100.0), torch.full((3,), 37.0))
+    gpu = torch.device("cuda", 0)
+    streamed, resident = (list(TrainLoader(place(images, gpu, there), 64, 0, gpu)) for there in (False, True))
+    for one, other in zip(streamed, resident, strict=True):
+        assert one.inputs.device == other.inputs.device == gpu
+        assert torch.equal(one.targets, other.targets)
+        torch.testing.assert_close(one.inputs, other.inputs)
