@@ -75,7 +75,18 @@ def load(file: Path) -> Config:
 
 def render(config: BaseModel) -> str:
     """The config as YAML; `load` reads it back to an equal one."""
-    return yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False, allow_unicode=True, width=1000)
+    return yaml.dump(config.model_dump(by_alias=True), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes Unicode's line breaks so that it reads them as spaces, unless they stand in double quotes."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        quote = '"' if re.search("[\x85\u2028\u2029]", data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, quote)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def check(tree: Any, where: Path | str = "") -> Config:
@@ -191,7 +202,8 @@ def _nearest_key(key: str, known: Iterable[str]) -> str:
     def likeness(path: str) -> float:
         return max(difflib.SequenceMatcher(None, name, key).ratio() for name in (path, path.rpartition(".")[2]))
 
-    nearest = max(known, key=likeness)
+    paths = [path.split(".") for path in known]
+    nearest = max(sorted({".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}), key=likeness)
     return f"the nearest is {nearest}" if likeness(nearest) > 0.6 else "`reprise compose experiment=NAME` prints them all"
 
 

@@ -1,0 +1,60 @@
+"""The shipped conf/, and a copy of it that a test may change."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+
+from reprise.config import Config, ImageData, SeriesData, SeriesWindow
+from reprise.data.examples import Windows
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+torch.set_num_threads(1)  # the networks are too small to share
+
+ROOT = Path(__file__).resolve().parents[2]
+BARE = {  # experiments that choose data and task, and leave the rest to the defaults
+    "bare_images": "# @package _global_\ndefaults:\n  - override /data: fashion_mnist\nname: bare_images\n",
+    "bare_series": (
+        "# @package _global_\ndefaults:\n  - override /data: seattle_weather\n  - override /window: series\n"
+        "  - override /task: forecasting\nname: bare_series\nwindow:\n  targets: [temp_max]\n"
+    ),
+}
+
+
+@pytest.fixture
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A project with the shipped conf/ and the experiments of `BARE`."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    for name, content in BARE.items():
+        (tmp_path / "conf" / "experiment" / f"{name}.yaml").write_text(content)
+    return tmp_path
+
+
+def windows_for(config: Config) -> Windows:
+    """What `window` says in windows.json for a config, as far as networks and tasks read it."""
+    meta: dict[str, Any]
+    if isinstance(config.data, ImageData):
+        channels = config.data.shape[-1]
+        meta = {"input_shape": config.data.shape, "classes": config.data.classes}
+    else:
+        assert isinstance(config.data, SeriesData)
+        assert isinstance(config.window, SeriesWindow)
+        inputs = config.window.inputs or [channel.name for channel in config.data.channels]
+        channels = len(inputs) + 2 * len(config.window.calendar)
+        meta = {
+            "input_shape": [config.window.lookback, channels],
+            "horizon": config.window.horizon,
+            "target_positions": [inputs.index(target) for target in config.window.targets],
+        }
+    meta["kind"] = config.data.kind
+    meta["statistics"] = {"mean": [0.0] * channels, "std": [1.0] * channels, "naive_mae": [1.0] * channels}
+    return Windows(Path("windows"), Path("arrays"), meta)
