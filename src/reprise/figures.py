@@ -56,7 +56,7 @@ def curves(history: Points, metric: str, best_epoch: int, title: str) -> Figure:
 def confusion_matrix(counts: npt.NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
     """How often each class (row) was taken for which (column): counts, and shaded by the share of the row."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.4 + 0.55 * len(classes)
+    size = 2.0 + 0.42 * len(classes)
     with plt.style.context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(size + 0.8, size))
         image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)

@@ -9,7 +9,6 @@ import torch
 
 from reprise.config import build, check, compose
 from reprise.config.schema import Target
-from reprise.config.targets import takes
 from reprise.errors import UserError
 
 OUTSIDE = [
@@ -177,8 +176,3 @@ def test_a_plugin_that_is_not_there_says_what_is_missing(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UserError, match="No module named 'not_installed_anywhere'"):
         build(target("needs_more.Net"), "model", ["needs_more"])
-
-
-def test_a_schedule_is_asked_whether_it_takes_the_number_of_steps() -> None:
-    assert takes(target("torch.optim.lr_scheduler.OneCycleLR"), "total_steps", [])
-    assert not takes(target("torch.optim.lr_scheduler.StepLR"), "total_steps", [])

@@ -107,9 +107,9 @@ def test_a_split_holds_no_row_after_its_own_border(series: Windows) -> None:
     assert (len(train.unscaled), len(val.unscaled)) == (6, 11)
 
 
-def test_history_and_starts_are_for_baselines_in_their_own_units(series: Windows) -> None:
+def test_history_and_windows_are_for_baselines_in_their_own_units(series: Windows) -> None:
     assert series.history().tolist() == [[day] for day in range(12)]
-    assert series.starts("train").tolist() == [0, 1]
+    assert series.chosen("train").tolist() == [0, 1]
 
 
 def test_moving_a_split_changes_where_it_is_and_nothing_else(series: Windows, images: Windows) -> None:
@@ -207,7 +207,9 @@ def test_a_damaged_folder_is_refused_with_the_command_that_makes_it(series: Wind
     with pytest.raises(
         UserError, match=rf"{file} is not what was written.*`reprise {'window' if what == 'windows' else 'preprocess'}"
     ):
-        open_windows(series.folder, series.arrays)
+        everything = open_windows(series.folder, series.arrays)
+        everything.learning()
+        everything.test()
 
 
 def test_windows_made_from_other_arrays_are_refused(series: Windows) -> None:

@@ -1,4 +1,4 @@
-"""A small project of its own for each module: the real conf/, dvc.yaml and src/, two experiments on data that ship in packages."""
+"""Small projects to run for real: the shipped conf/, dvc.yaml and src/, two experiments on data that ship in packages."""
 
 import os
 import shutil
@@ -44,10 +44,9 @@ def run_in(folder: Path, *command: str, **environment: str) -> subprocess.Comple
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which nothing was run yet."""
-    folder = make_project(tmp_path_factory.mktemp("project") / "clone")
+def clone(folder: Path) -> Path:
+    """A project under git and DVC in which nothing was run yet."""
+    make_project(folder)
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
         identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         done = run_in(folder, *command, **identity)
@@ -56,8 +55,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(project: Path) -> Path:
-    """A project after `dvc repro`."""
-    done = run_in(project, "dvc", "repro")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh clone."""
+    return clone(tmp_path_factory.mktemp("project") / "clone")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone after `dvc repro`."""
+    folder = clone(tmp_path_factory.mktemp("made") / "clone")
+    done = run_in(folder, "dvc", "repro")
     assert done.returncode == 0, done.stdout + done.stderr
-    return project
+    return folder

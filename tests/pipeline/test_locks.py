@@ -163,5 +163,6 @@ def test_windows_and_arrays_are_refused_when_a_byte_of_them_changed(tmp_path: Pa
     config = configs.compose(places.root, ["experiment=digits_cnn"])
     from reprise.stages import train
 
-    with pytest.raises(UserError, match="images.npy is not what was written"):
-        train.prepare(config, places, QUIET)
+    windows = train.prepare(config, places, QUIET)
+    with pytest.raises(UserError, match=r"images\.npy is not what was written"):
+        windows.learning()

@@ -12,8 +12,6 @@ from mlflow import MlflowClient
 
 from reprise.config.compose import leaves
 from reprise.data import store
-from reprise.tracking.lineage import dvc_hash
-
 from tests.pipeline.conftest import ROOT, run_in
 
 STAGES = {"compose", "download@digits", "preprocess@digits", "window@digits_cnn", "train@digits_cnn", "evaluate@digits_cnn"}
@@ -53,9 +51,13 @@ def test_a_second_repro_runs_no_stage(made: Path) -> None:
     assert ran(again.stdout) == set()
 
 
-def test_the_hash_in_a_run_is_the_one_dvc_knows(made: Path) -> None:
-    locked = yaml.safe_load((made / "dvc.lock").read_text())["stages"]["preprocess@digits"]["outs"][0]["md5"]
-    assert dvc_hash(made / "data" / "processed" / "digits") == locked
+def test_a_run_of_the_pipeline_names_the_hashes_by_which_dvc_knows_its_inputs(made: Path) -> None:
+    locked = yaml.safe_load((made / "dvc.lock").read_text())["stages"]["train@digits_cnn"]["deps"]
+    known = {dep["path"]: dep["md5"] for dep in locked}
+    run_id = store.read_json(made / "data" / "results" / "digits_cnn" / "metrics.json")["run_ids"][0]
+    tags = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}").get_run(run_id).data.tags
+    for path in ("data/processed/digits", "data/windows/digits_cnn"):
+        assert tags[f"dvc.{path}"] == known[path]
 
 
 def test_results_are_shown_and_written_by_a_command(made: Path) -> None:

@@ -81,7 +81,8 @@ def test_a_run_holds_config_code_packages_machine_and_data(project: Path, run: R
     assert tags["processor"]
     assert tags["version.torch"] == __import__("torch").__version__
     assert "torch==" in artifact(run, "lineage/packages.txt").read_text()
-    assert tags["dvc.processed"].endswith(".dir")
+    assert tags["sha256.processed"] == store.digest(project / "data" / "processed" / "digits")
+    assert len(tags["sha256.windows"]) == 64
     assert {given.dataset.name for given in run.inputs.dataset_inputs} == {"digits (processed)", "digits (windows)"}
 
 

@@ -48,11 +48,6 @@ def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **given: 
         raise UserError(f"{path}{separator}{error}", f"it is built by {node.target}") from error
 
 
-def takes(node: Target, argument: str, plugins: Sequence[str]) -> bool:
-    """Whether what `node` names has an argument of this name."""
-    return argument in inspect.signature(_locate(node.target, plugins, node.target)).parameters
-
-
 def _locate(target: str, plugins: Sequence[str], path: str) -> Any:
     """Import what the path names. It must also be *defined* in an allowed package: what torch.nn merely imports is not."""
     where = f"{path}._target_"

@@ -18,6 +18,8 @@ from torch import Tensor
 from reprise.data import store
 from reprise.errors import UserError
 
+REMAKE_ARRAYS = "make it again with `reprise preprocess`"
+REMAKE_WINDOWS = "make it again with `reprise window`"
 SECONDS_A_YEAR = 365.2425 * 86_400
 """The Gregorian mean."""
 
@@ -146,7 +148,7 @@ class SeriesWindows:
 
 @dataclass(frozen=True)
 class Windows:
-    """A published windows folder and the arrays it points into, both verified."""
+    """A published windows folder and the arrays it points into. A file is checked against its manifest when it is opened."""
 
     folder: Path
     arrays: Path
@@ -173,22 +175,29 @@ class Windows:
 
     def history(self) -> npt.NDArray[np.float32]:
         """The target channels of the series `float32 [time, target]` in their own units, for baselines."""
-        return np.asarray(store.open_array(self.arrays / "values.npy")[:, self.meta["target_columns"]])
+        return np.asarray(self._array("values")[:, self.meta["target_columns"]])
 
-    def starts(self, split: str) -> npt.NDArray[np.int64]:
-        """First row of each window of a split of a series."""
-        return np.asarray(store.open_array(self.folder / f"{split}.npy"))
+    def time(self) -> npt.NDArray[np.int64]:
+        """The time stamps of the series `int64 [time]`, seconds since 1970."""
+        return np.array(self._array("time"))
+
+    def chosen(self, split: str) -> npt.NDArray[np.int64]:
+        """The samples of a split, or the first row of each of its windows."""
+        return np.array(store.open_array(store.check(self.folder, f"{split}.npy", REMAKE_WINDOWS)))
+
+    def _array(self, name: str) -> npt.NDArray[Any]:
+        return store.open_array(store.check(self.arrays, f"{name}.npy", REMAKE_ARRAYS))
 
     def _open(self, split: str) -> Examples:
-        chosen = torch.from_numpy(np.array(store.open_array(self.folder / f"{split}.npy")))
+        chosen = torch.from_numpy(self.chosen(split))
         mean, std = (torch.tensor(self.meta["statistics"][key], dtype=torch.float32) for key in ("mean", "std"))
         if self.meta["kind"] == "images":
-            part = self.arrays / self.meta["parts"][split]
-            pixels, labels = (_tensor(store.open_array(part / f"{name}.npy")) for name in ("images", "labels"))
+            part = self.meta["parts"][split]
+            pixels, labels = (_tensor(self._array(f"{part}/{name}")) for name in ("images", "labels"))
             return Images(pixels, labels, chosen, mean, std)
         end = self.meta["borders"][split]  # rows after this split are not touched
-        values = np.array(store.open_array(self.arrays / "values.npy")[:end, self.meta["input_columns"]])
-        features = calendar(np.array(store.open_array(self.arrays / "time.npy")[:end]), self.meta["calendar"])
+        values = np.array(self._array("values")[:end, self.meta["input_columns"]])
+        features = calendar(np.array(self._array("time")[:end]), self.meta["calendar"])
         raw = torch.from_numpy(np.concatenate([values, features], axis=1))
         lengths = self.meta["lookback"], self.meta["horizon"]
         return SeriesWindows(standardize(raw, mean, std), chosen, *lengths, self.meta["target_positions"], raw)
@@ -205,12 +214,11 @@ def calendar(time: npt.NDArray[np.int64], features: list[str]) -> npt.NDArray[np
 
 
 def open_windows(folder: Path, arrays: Path) -> Windows:
-    """A windows folder with the arrays it was made from; every byte of both is checked against its manifest."""
-    store.verify(folder, "make it again with `reprise window`")
-    store.verify(arrays, "make it again with `reprise preprocess`")
-    meta = store.read_json(folder / "windows.json")
+    """A windows folder with the arrays it was made from."""
+    meta = store.read_json(store.check(folder, "windows.json", REMAKE_WINDOWS))
+    store.manifest(arrays, REMAKE_ARRAYS)
     if meta["arrays"] != store.digest(arrays):
-        raise UserError(f"{folder} was made from other arrays than {arrays} holds", "make it again with `reprise window`")
+        raise UserError(f"{folder} was made from other arrays than {arrays} holds", REMAKE_WINDOWS)
     return Windows(folder, arrays, meta)
 
 

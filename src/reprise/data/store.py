@@ -53,24 +53,36 @@ def _take_place(draft: Path, folder: Path) -> None:
 
 
 def verify(folder: Path, mend: str) -> dict[str, str]:
-    """The manifest of a published folder, once every file was found to be as it says.
+    """The manifest of a published folder, once every file was found to be as it says; `mend` says what makes the folder.
 
     Raises:
-        UserError: naming the first file that is missing, changed or unknown; `mend` says what makes the folder.
+        UserError: naming the first file that is missing, changed or unknown.
 
     """
+    listed = manifest(folder, mend)
+    for name in listed:
+        check(folder, name, mend)
+    return listed
+
+
+def manifest(folder: Path, mend: str) -> dict[str, str]:
+    """The sha256 of every file of a published folder, once the files there were found to be those it lists."""
     if not (folder / MANIFEST).is_file():
         raise UserError(f"no {folder}", mend)
-    manifest: dict[str, str] = read_json(folder / MANIFEST)
+    listed: dict[str, str] = read_json(folder / MANIFEST)
     present = set(_files(folder))
-    if missing := sorted(set(manifest) - present):
+    if missing := sorted(set(listed) - present):
         raise UserError(f"{folder / missing[0]} is missing", f"delete {folder}, then {mend}")
-    if unknown := sorted(present - set(manifest)):
+    if unknown := sorted(present - set(listed)):
         raise UserError(f"{folder / unknown[0]} is in no manifest", f"delete {folder}, then {mend}")
-    for name, expected in manifest.items():
-        if sha256(folder / name) != expected:
-            raise UserError(f"{folder / name} is not what was written (sha256 differs)", f"delete {folder}, then {mend}")
-    return manifest
+    return listed
+
+
+def check(folder: Path, name: str, mend: str) -> Path:
+    """The path of one file of a published folder, once its bytes were found to be those that were written."""
+    if sha256(folder / name) != manifest(folder, mend)[name]:
+        raise UserError(f"{folder / name} is not what was written (sha256 differs)", f"delete {folder}, then {mend}")
+    return folder / name
 
 
 def digest(folder: Path) -> str:

@@ -139,7 +139,7 @@ def forecast_baselines(windows: Windows, targets: Tensor) -> dict[str, Tensor]:
     meta, history = windows.meta, windows.history().astype(np.float64)
     mean, std = (np.array([meta["statistics"][key][p] for p in meta["target_positions"]]) for key in ("mean", "std"))
     scaled = (history - mean) / std
-    first = windows.starts("test") + meta["lookback"]  # row of the first step to forecast
+    first = windows.chosen("test") + meta["lookback"]  # row of the first step to forecast
     steps = first[:, None] + np.arange(meta["horizon"])
     made = {"repeat_last": scaled[first - 1][:, None].repeat(meta["horizon"], axis=1)}
     back = steps - meta["season"] * (1 + np.arange(meta["horizon"]) // meta["season"])
@@ -169,7 +169,7 @@ def _draw(
     truth, predicted, naive = [
         task.answer(values.double())[:, 0, 0].numpy() for values in (targets, predictions, baselines["repeat_last"])
     ]
-    time = np.asarray(store.open_array(windows.arrays / "time.npy"))[windows.starts("test") + windows.meta["lookback"]]
+    time = windows.time()[windows.chosen("test") + windows.meta["lookback"]]
     name, unit = windows.meta["targets"][0], windows.meta["units"][0]
     figures.save(
         figures.forecast(time, truth, predicted, naive, unit, f"{trained.name}: {name}, one step ahead"), folder / "forecast.png"

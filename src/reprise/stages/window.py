@@ -10,7 +10,6 @@ from rich.console import Console
 
 from reprise.config import Config, ImageWindow, SeriesWindow
 from reprise.data import splits, store
-from reprise.data.examples import calendar
 from reprise.errors import UserError
 from reprise.stages.places import Places
 
@@ -31,7 +30,7 @@ def run(config: Config, places: Places, console: Console, folder: Path | None = 
         parts, description, audit = made
         for split, chosen in parts.items():
             store.write_array(draft / f"{split}.npy", chosen)
-        description |= {"arrays": store.digest(arrays), "settings": config.window.model_dump()}
+        description |= {"arrays": store.digest(arrays), "made_by": made_by(config)}
         store.write_json(draft / "windows.json", description)
         store.write_json(draft / "audit.json", audit)
         for name, check in audit.items():
@@ -49,7 +48,13 @@ def are_for(folder: Path, config: Config, arrays: Path) -> bool:
     if not file.is_file() or not (arrays / store.MANIFEST).is_file():
         return False
     made = store.read_json(file)
-    return bool(made["settings"] == config.window.model_dump() and made["arrays"] == store.digest(arrays))
+    return bool(made["made_by"] == made_by(config) and made["arrays"] == store.digest(arrays))
+
+
+def made_by(config: Config) -> dict[str, Any]:
+    """What decides windows, beside the arrays: the settings and the code."""
+    code = {Path(file).name: store.sha256(Path(file)) for file in (__file__, splits.__file__)}
+    return {"settings": config.window.model_dump(), "code": code}
 
 
 def folder_for(config: Config, places: Places) -> Path:
@@ -57,7 +62,7 @@ def folder_for(config: Config, places: Places) -> Path:
     arrays = places.processed(config.data.name)
     if are_for(places.windows(config.name), config, arrays):
         return places.windows(config.name)
-    said = json.dumps([config.window.model_dump(), store.digest(arrays)], sort_keys=True)
+    said = json.dumps([made_by(config), store.digest(arrays)], sort_keys=True)
     return places.store / "windows" / f"{config.data.name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
@@ -124,7 +129,7 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
     fitted = splits.series_statistics(values[:, columns], (first, borders.train))
     found = splits.series_statistics(np.array(values[first : borders.train][:, columns]), (0, borders.train - first))
     audit = splits.audit_series(parts, borders, size, fitted, found)
-    extra = calendar(np.zeros(1, np.int64), list(window.calendar)).shape[1]  # bounded by 1 as they are: left alone
+    extra = 2 * len(window.calendar)  # sines and cosines, bounded by 1 as they are: not normalised
     targets = [inputs.index(name) for name in window.targets]
     description = {
         "kind": "series",

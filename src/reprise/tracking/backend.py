@@ -24,6 +24,9 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
 from mlflow import MlflowClient  # noqa: E402 -- it reads the environment when it is imported
 from mlflow.exceptions import MlflowException  # noqa: E402
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Opens the dashboard on training runs, not on its pages for language models."""
+
 
 def address(config: TrackingConfig, folder: Path) -> str:
     """Where runs go: MLFLOW_TRACKING_URI, the configured address, or `mlflow.db` in `folder` (mlruns/)."""
@@ -71,7 +74,7 @@ def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) ->
         if found is not None:
             return str(found.experiment_id)
         place = (folder / "artifacts").resolve().as_uri() if local else None
-        return str(client.create_experiment(name, artifact_location=place))
+        return str(client.create_experiment(name, artifact_location=place, tags=KIND))
 
 
 def shown(uri: str, text: str | None = None) -> str:

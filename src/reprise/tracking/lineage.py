@@ -1,14 +1,13 @@
 """What a run was made from: code, packages, processor, data."""
 
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
+
+import yaml
 
 CODE = ("src", "conf", "dvc.yaml", "pyproject.toml", "constraints.txt")
 """What decides a run; a change elsewhere does not make its code dirty."""
@@ -63,15 +62,8 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def dvc_hash(path: Path) -> str:
-    """The md5 by which DVC knows a folder: of the JSON list of its files' md5 and paths."""
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    listing: list[dict[str, Any]] = [
-        {
-            "md5": hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest(),
-            "relpath": file.relative_to(path).as_posix(),
-        }
-        for file in files
-    ]
-    listing.sort(key=lambda entry: entry["relpath"])
-    return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+def dvc_hashes(root: Path) -> dict[str, str]:
+    """The md5 of every output that dvc.lock knows, by its path. They hold in a stage that DVC runs: it has just checked them."""
+    lock = root / "dvc.lock"
+    stages = yaml.safe_load(lock.read_text())["stages"] if lock.is_file() else {}
+    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}

@@ -108,7 +108,7 @@ def start(config: Config, folder: Path, tags: Mapping[str, Any], inputs: Mapping
     }
     facts |= {"mlflow.source.name": f"reprise train experiment={config.name}", "mlflow.source.type": "LOCAL"}
     facts |= {"mlflow.source.git.commit": git["git.commit"], "processor": lineage.processor()}
-    facts |= {f"dvc.{name}": lineage.dvc_hash(place) for name, place in inputs.items()}
+    facts |= {f"sha256.{name}": store.digest(place) for name, place in inputs.items()}
     created = client.create_run(experiment, tags={key: str(value) for key, value in facts.items()})
     run_id = created.info.run_id
     name = f"{config.name}-seed{config.seed}-{run_id[:4]}"

@@ -1,0 +1,166 @@
+"""What the pipeline costs beyond the network's own arithmetic: an epoch of fashion_mnist_cnn, three ways, side by side.
+
+    python benchmarks/step_cost.py [--rounds 5] [--samples 55000]
+
+- reprise: as `reprise train experiment=fashion_mnist_cnn` runs it: MLflow, spool, progress bar, validation, best weights.
+- bare: a plain PyTorch loop over tensors in memory: the same network, batch, precision, memory layout, optimizer and schedule;
+  no validation, no metrics, no logging.
+- template: a Dataset with a per-sample `__getitem__`, a DataLoader, and plain Lightning with two `self.log` a step.
+
+A round trains one epoch each way, in turn (A B C A B C …), after a warm-up round; printed are the medians of the rounds' ratios.
+Machines are noisy: read the ratios, not the seconds.
+"""
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from reprise import config as configs
+from reprise.config import Config
+from reprise.data.examples import Images, Windows
+from reprise.learning import precision
+from reprise.learning.trainer import quiet_lightning
+from reprise.stages import train
+from reprise.stages.places import Places
+
+
+def reprise_epoch(config: Config, windows: Windows, places: Places, unseen: TextIO) -> float:
+    """Seconds of the whole fit: one epoch's training and validation, metrics, spool, MLflow, weights, a bar that is drawn."""
+    console = Console(force_terminal=True, file=unseen)
+    return train.train_one(config, windows, places, console, {"origin": "benchmark"}).train_seconds
+
+
+EPOCH_SECONDS: list[float] = []
+
+
+class Stopwatch(pl.Callback):
+    """Seconds from the start of the epoch to the end of training."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = time.perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        EPOCH_SECONDS.append(time.perf_counter() - self.began)
+
+
+def autocast(number_format: str) -> torch.autocast:
+    return torch.autocast("cpu", torch.bfloat16, enabled=number_format == "bf16")
+
+
+def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
+    network, _ = train.build_parts(config, windows)
+    split, _ = windows.learning()
+    assert isinstance(split, Images)
+    inputs = (split.pixels[split.samples].float() - split.mean) / split.std
+    labels = split.labels[split.samples]
+    optimizer = configs.build(config.optimizer, "optimizer", [], network.parameters())
+    schedule = train._schedule(config, optimizer, len(inputs) // config.trainer.batch_size + 1)
+    began = time.perf_counter()
+    for rows in torch.randperm(len(inputs)).split(config.trainer.batch_size):
+        with autocast(number_format):
+            loss = nn.functional.cross_entropy(network(inputs[rows]), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return time.perf_counter() - began
+
+
+class PerSample(Dataset[tuple[Tensor, Tensor]]):
+    """The way of the tutorials: one sample at a time, normalised each time."""
+
+    def __init__(self, split: Images) -> None:
+        self.pixels, self.labels = split.pixels[split.samples], split.labels[split.samples]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.pixels[index].float().div(255).sub(0.286).div(0.353), self.labels[index]
+
+
+class Plain(pl.LightningModule):
+    """The way of the tutorials: a loss, an accuracy, two logs a step."""
+
+    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+        super().__init__()
+        self.network, self.learning_rate = network, learning_rate
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        logits = self.network(batch[0])
+        loss = nn.functional.cross_entropy(logits, batch[1])
+        self.log("train_loss", loss, prog_bar=True)
+        self.log("train_acc", (logits.argmax(1) == batch[1]).float().mean(), prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), self.learning_rate)
+
+
+def template_epoch(config: Config, windows: Windows, number_format: str) -> float:
+    network, _ = train.build_parts(config, windows)
+    split, _ = windows.learning()
+    assert isinstance(split, Images)
+    loader = DataLoader(PerSample(split), config.trainer.batch_size, shuffle=True)
+    quiet_lightning()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        precision=precision.LIGHTNING[number_format],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        callbacks=[Stopwatch()],
+    )
+    trainer.fit(Plain(network, config.optimizer.lr), loader)
+    return EPOCH_SECONDS.pop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=55_000, help="training images of the epoch")
+    options = parser.parse_args()
+    root = configs.project_root()
+    with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as unseen:
+        places = Places(Path(scratch))  # the project's config and data, a tracking store of its own
+        for name in ("conf", "data"):
+            (places.root / name).symlink_to(root / name)
+        overrides = ["trainer.max_epochs=1", f"data.limit={options.samples}", "tracking.log_model=false"]
+        config = configs.compose(root, ["experiment=fashion_mnist_cnn", *overrides])
+        windows = train.prepare(config, places, Console(quiet=True))
+        _, task = train.build_parts(config, windows)
+        number_format = precision.resolve(config.trainer.precision, torch.device("cpu"), task.tolerates_bf16)
+        ways: dict[str, Callable[[], float]] = {
+            "reprise": lambda: reprise_epoch(config, windows, places, unseen),
+            "bare": lambda: bare_epoch(config, windows, number_format),
+            "template": lambda: template_epoch(config, windows, number_format),
+        }
+        measured: dict[str, list[float]] = {way: [] for way in ways}
+        for turn in range(options.rounds + 1):
+            for way, epoch in ways.items():
+                seconds = epoch()
+                if turn:
+                    measured[way].append(seconds)
+            if turn:
+                print("  ".join(f"{way} {seconds[-1]:.2f} s" for way, seconds in measured.items()), flush=True)
+    print(f"{torch.get_num_threads()} threads, {number_format}, {options.samples:,} images, medians of {options.rounds} rounds")
+    for way in ("reprise", "template"):
+        ratios = [one / bare for one, bare in zip(measured[way], measured["bare"], strict=True)]
+        print(f"{way} / bare: {statistics.median(ratios):.3f}  (min {min(ratios):.3f}, max {max(ratios):.3f})")
+
+
+if __name__ == "__main__":
+    main()

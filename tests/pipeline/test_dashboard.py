@@ -1,0 +1,101 @@
+"""The dashboard as a person sees it: MLflow's own pages in a real browser."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from selenium import webdriver
+from selenium.common.exceptions import TimeoutException, WebDriverException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from reprise.data import store
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
+
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="Chromium is not installed: apt-get install chromium chromium-driver"
+)
+
+
+@pytest.fixture(scope="module")
+def dashboard(made: Path) -> Iterator[str]:
+    """`reprise dashboard`, answering."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    with (made / "dashboard.log").open("w") as log:
+        command = ["reprise", "dashboard", "--port", str(port)]
+        process = subprocess.Popen(command, cwd=made, env=environment, stdout=log, stderr=log, start_new_session=True)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGTERM)
+    process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def browser(dashboard: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = Options()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS.split(), "window-size=1400,1000", f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    WebDriverWait(driver, 60).until(lambda driver: answers(driver, dashboard))
+    yield driver
+    driver.quit()
+
+
+def answers(driver: webdriver.Chrome, address: str) -> bool:
+    try:
+        driver.get(address)
+    except WebDriverException:  # nothing listens yet
+        return False
+    return "MLflow" in driver.title
+
+
+def see(driver: webdriver.Chrome, address: str, *words: str) -> str:
+    """The page's text, once it holds all of these words."""
+    driver.get("about:blank")  # the pages differ behind the # alone: make it a new visit
+    driver.get(address)
+
+    def text(driver: webdriver.Chrome) -> str:
+        return driver.find_element(By.TAG_NAME, "body").text
+
+    try:
+        WebDriverWait(driver, 60).until(lambda driver: all(word in text(driver) for word in words))
+    except TimeoutException:
+        pytest.fail(f"{address} does not show {words}: {text(driver)[:2000]}")
+    return text(driver)
+
+
+def test_the_dashboard_shows_the_runs_their_metrics_and_a_figure(made: Path, dashboard: str, browser: webdriver.Chrome) -> None:
+    for experiment, metric, figure in (
+        ("digits_cnn", "accuracy", "confusion_matrix.png"),
+        ("temperature_lstm", "mae", "forecast.png"),
+    ):
+        found = store.read_json(made / "data" / "results" / experiment / "metrics.json")
+        run_id, name = found["run_ids"][0], found["runs"][0]
+        experiment_id = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}").get_run(run_id).info.experiment_id
+        runs = f"{dashboard}/#/experiments/{experiment_id}/runs"
+        see(browser, runs, "Run Name", name)
+        page = see(browser, f"{runs}/{run_id}", f"val/{metric}", f"test/{metric}", name)
+        assert str(found["test"][metric]) in page
+        see(browser, f"{runs}/{run_id}/artifacts/figures/{figure}", f"figures/{figure}")
+        image = WebDriverWait(browser, 45).until(lambda driver: shown_images(driver))[0]
+        assert image.size["width"] > 300
+
+
+def shown_images(driver: webdriver.Chrome) -> list[webdriver.remote.webelement.WebElement]:
+    """The pictures of the page that are loaded and large: the figure, not the icons."""
+    images = driver.find_elements(By.TAG_NAME, "img")
+    return [image for image in images if driver.execute_script("return arguments[0].naturalWidth", image) > 300]
