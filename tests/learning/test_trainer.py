@@ -1,0 +1,64 @@
+"""The Trainer: what it computes in, what it refuses, and that it writes nothing by itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from reprise.errors import UserError
+from reprise.learning.tasks import Classification, Forecasting
+from reprise.learning.trainer import make_trainer, relaunch, threads
+from tests.learning.conftest import CLASSES, SERIES, classify, trainer_config
+
+TASK = Classification(CLASSES)
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+
+
+@without_gpu
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"accelerator": "gpu"}, "trainer.devices=1: this machine has 0 GPUs; take trainer=cpu or trainer=ddp_cpu"),
+        (
+            {"accelerator": "auto", "strategy": "fsdp"},
+            "trainer.strategy=fsdp: this machine has no GPU; take trainer=cpu or trainer=ddp_cpu",
+        ),
+        ({"precision": "fp16"}, "trainer.precision=fp16 needs a GPU; take bf16 or float32"),
+    ],
+)
+def test_devices_that_are_not_there_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as refused:
+        make_trainer(trainer_config(**settings), TASK)
+    assert str(refused.value) == said
+
+
+def test_several_nodes_are_started_by_the_user() -> None:
+    with pytest.raises(UserError, match=r"^trainer.num_nodes=2: each node starts its own processes; on each, run `torchrun"):
+        relaunch(trainer_config(strategy="ddp", num_nodes=2))
+
+
+@without_gpu
+def test_processes_are_not_started_for_devices_that_are_not_there() -> None:
+    with pytest.raises(UserError, match=r"^trainer.devices=2: this machine has 0 GPUs"):
+        relaunch(trainer_config(accelerator="gpu", strategy="ddp", devices=2))
+
+
+def test_threads_are_shared_out_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert threads(trainer_config(threads=None)) == 8
+    assert threads(trainer_config(threads=None, devices=3, strategy="ddp")) == 2
+    assert threads(trainer_config(threads=None, devices=16, strategy="ddp", batch_size=64)) == 1
+    assert threads(trainer_config(threads=5)) == 5
+
+
+def test_precision_reaches_lightning() -> None:
+    assert make_trainer(trainer_config(precision="bf16"), TASK).precision == "bf16-mixed"
+    assert make_trainer(trainer_config(precision="auto"), Forecasting(SERIES)).precision == "32-true"
+
+
+def test_training_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lightning_logs, no checkpoints: what is kept, `train` keeps."""
+    monkeypatch.chdir(tmp_path)
+    classify()
+    assert list(tmp_path.iterdir()) == []

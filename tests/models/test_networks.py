@@ -1,0 +1,211 @@
+"""All networks in one table: shape, type, gradient, and that they can learn.
+
+Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels.
+"""
+
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reprise.models.convnet import ACTIVATIONS, Block, ConvNet, Dense
+from reprise.models.recurrent import Recurrent
+
+Make = Callable[[list[int], int], nn.Module]
+IMAGE, COLOUR, SERIES = [8, 10, 1], [7, 6, 3], [12, 2]
+
+
+def convnet(*blocks: Block, dense: tuple[Dense, ...] = (Dense(16),), **options: str) -> Make:
+    return lambda shape, outputs: ConvNet(shape, outputs, list(blocks), list(dense), **options)  # type: ignore[arg-type]
+
+
+def recurrent(**options: str | int | float) -> Make:
+    return lambda shape, outputs: Recurrent(shape, outputs, **options)  # type: ignore[arg-type]
+
+
+NETWORKS: dict[str, tuple[Make, list[int]]] = {
+    "as in the lessons": (convnet(Block(8, pool=2), Block(16, pool=2)), [14, 14, 1]),
+    "2-D": (convnet(Block(8, kernel=3, pool=2)), IMAGE),
+    "2-D, same, twice, batch norm": (convnet(Block(8, padding="same", convolutions=2, batch_norm=True)), COLOUR),
+    "2-D, strided, average": (convnet(Block(8, stride=2, pool=2, pooling="average")), COLOUR),
+    "1-D": (convnet(Block(8, padding="same", pool=2), Block(8, kernel=5)), SERIES),
+    "1-D, batch norm, average": (convnet(Block(8, batch_norm=True, pool=3, pooling="average")), SERIES),
+    "glorot": (convnet(Block(8), init="glorot"), IMAGE),
+    "no convolution": (convnet(dense=(Dense(16), Dense(8))), IMAGE),
+    "no dense layer": (convnet(Block(8), dense=()), IMAGE),
+    **{name: (convnet(Block(8), activation=name), SERIES) for name in ACTIVATIONS},
+    "lstm": (recurrent(cell="lstm", hidden=16), SERIES),
+    "gru of two layers": (recurrent(cell="gru", hidden=16, layers=2), SERIES),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network_and_shape(request: pytest.FixtureRequest) -> tuple[nn.Module, list[int]]:
+    make, shape = NETWORKS[request.param]
+    torch.manual_seed(0)
+    return make(shape, 3), shape
+
+
+def test_a_batch_of_inputs_gives_a_row_of_outputs_each(network_and_shape: tuple[nn.Module, list[int]]) -> None:
+    network, shape = network_and_shape
+    network.eval()
+    for count in (1, 5):
+        outputs = network(torch.randn(count, *shape))
+        assert outputs.shape == (count, 3)
+        assert outputs.dtype == torch.float32
+
+
+def test_a_sample_is_answered_alone_as_among_others(network_and_shape: tuple[nn.Module, list[int]]) -> None:
+    network, shape = network_and_shape
+    network.eval()
+    inputs = torch.randn(4, *shape)
+    alone = torch.cat([network(one[None]) for one in inputs])
+    torch.testing.assert_close(network(inputs), alone)
+
+
+def test_a_gradient_reaches_every_weight_and_every_input(network_and_shape: tuple[nn.Module, list[int]]) -> None:
+    network, shape = network_and_shape
+    inputs = torch.randn(64, *shape, requires_grad=True)
+    network(inputs).square().sum().backward()
+    for name, weight in network.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+        assert weight.grad.any(), name
+    assert inputs.grad is not None
+    assert inputs.grad.any()
+
+
+def test_a_small_batch_can_be_learned_by_heart(network_and_shape: tuple[nn.Module, list[int]]) -> None:
+    network, shape = network_and_shape
+    inputs, classes = torch.randn(9, *shape), torch.arange(9) % 3
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(80):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(inputs), classes).backward()
+        optimizer.step()
+    assert (network(inputs).argmax(-1) == classes).all()
+
+
+def test_dropout_is_active_in_training_alone() -> None:
+    for network in (
+        ConvNet(SERIES, 3, [Block(8, dropout=0.5)], [Dense(16, dropout=0.5)]),
+        Recurrent(SERIES, 3, hidden=16, layers=2, dropout=0.5),
+    ):
+        inputs = torch.randn(4, *SERIES)
+        assert not torch.equal(network(inputs), network(inputs))
+        network.eval()
+        assert torch.equal(network(inputs), network(inputs))
+
+
+def reference(network: ConvNet, *layers: nn.Module) -> nn.Sequential:
+    """Plain torch, channels first from end to end, with the weights of `network`; flattened channels last."""
+    plain = nn.Sequential(*layers)
+    plain.load_state_dict(dict(zip(plain.state_dict(), network.state_dict().values(), strict=True)))
+    return plain.eval()
+
+
+class ChannelsLast(nn.Module):
+    """`[B, C, H, W]` to `[B, H * W * C]`, as Keras flattens."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.permute(0, *range(2, features.dim()), 1).reshape(len(features), -1)
+
+
+def test_the_network_of_the_lessons_is_the_plain_layers_in_their_order() -> None:
+    network = ConvNet([28, 28, 1], 10, [Block(32, pool=2), Block(64, pool=2)], [Dense(128, dropout=0.3)]).eval()
+    plain = reference(
+        network,
+        *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+        *(ChannelsLast(), nn.Linear(1600, 128), nn.ReLU(), nn.Dropout(0.3), nn.Linear(128, 10)),
+    )
+    images = torch.randn(4, 28, 28, 1)
+    torch.testing.assert_close(network(images), plain(images.permute(0, 3, 1, 2)))
+    assert sum(weight.numel() for weight in network.parameters()) == 225_034
+
+
+def test_every_option_of_a_block_is_the_layer_it_says() -> None:
+    blocks = [
+        Block(4, kernel=5, stride=2, convolutions=2, pool=2, pooling="average", dropout=0.1),
+        Block(6, kernel=3, padding="same", batch_norm=True),
+    ]
+    network = ConvNet([31, 2], 3, blocks, [], activation="gelu").eval()
+    plain = reference(
+        network,
+        *(nn.Conv1d(2, 4, 5, 2), nn.GELU(), nn.Conv1d(4, 4, 5, 2), nn.GELU(), nn.AvgPool1d(2), nn.Dropout(0.1)),
+        *(nn.Conv1d(4, 6, 3, padding="same", bias=False), nn.BatchNorm1d(6), nn.GELU()),
+        *(ChannelsLast(), nn.Linear(2 * 6, 3)),
+    )
+    series = torch.randn(4, 31, 2)
+    torch.testing.assert_close(network(series), plain(series.permute(0, 2, 1)))
+
+
+def test_a_forecast_is_made_from_the_state_after_the_last_step_of_the_last_layer() -> None:
+    network = Recurrent([12, 2], 3, cell="lstm", hidden=5, layers=2).eval()
+    plain = nn.LSTM(2, 5, 2, batch_first=True)
+    plain.load_state_dict(network.layers.state_dict())
+    series = torch.randn(4, 12, 2)
+    _, (last, _) = plain(series)
+    torch.testing.assert_close(network(series), network.head(last[-1]))
+    assert isinstance(Recurrent([12, 2], 3, cell="gru").layers, nn.GRU)
+
+
+def test_glorot_draws_weights_within_its_bound_and_no_biases() -> None:
+    torch.manual_seed(0)
+    network = ConvNet([12, 12, 3], 10, [Block(64, kernel=5)], [Dense(50)], init="glorot")
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer, fans in zip(layers, [(5 * 5 * 3, 5 * 5 * 64), (8 * 8 * 64, 50), (50, 10)], strict=True):
+        bound, weights = math.sqrt(6 / sum(fans)), layer.weight.detach()  # Glorot and Bengio 2010, eq. 16
+        assert 0.95 * bound < weights.abs().max() <= bound
+        assert weights.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.1)  # that of a uniform distribution
+        assert layer.bias is not None
+        assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "blocks", "dense", "said"),
+    [
+        ([8, 8, 1], [Block(4, kernel=0)], [], "blocks.0.kernel=0: must be at least 1"),
+        ([8, 8, 1], [Block(0)], [], "blocks.0.filters=0: must be at least 1"),
+        ([8, 8, 1], [Block(4, stride=0)], [], "blocks.0.stride=0: must be at least 1"),
+        ([8, 8, 1], [Block(4, convolutions=0)], [], "blocks.0.convolutions=0: must be at least 1"),
+        ([8, 8, 1], [Block(4, pool=0)], [], "blocks.0.pool=0: must be at least 1"),
+        ([8, 8, 1], [Block(4), Block(4, pool=5)], [], "blocks.1.pool=5: larger than its input of 4 x 4"),
+        ([8, 4, 1], [Block(4, kernel=5)], [], "blocks.0.kernel=5: larger than its input of 8 x 4"),
+        ([8, 8, 1], [Block(4, kernel=5, convolutions=2)], [], "blocks.0.kernel=5: larger than its input of 4 x 4"),
+        ([8, 2], [Block(4, pool=7)], [], "blocks.0.pool=7: larger than its input of 6"),
+        ([8, 8, 1], [Block(4, padding="same", stride=2)], [], "blocks.0.stride=2: padding=same needs stride 1"),
+        ([8, 8, 1], [Block(4, dropout=1)], [], "blocks.0.dropout=1: must be at least 0 and below 1"),
+        ([8, 8, 1], [], [Dense(4), Dense(0)], "dense.1.units=0: must be at least 1"),
+        ([8, 8, 1], [], [Dense(4, dropout=-0.1)], "dense.0.dropout=-0.1: must be at least 0 and below 1"),
+        ([8], [], [], "reads images [H, W, C] or sequences [T, C], not inputs of shape [8]"),
+    ],
+)
+def test_layers_that_do_not_fit_are_named_with_the_shape(
+    shape: list[int], blocks: list[Block], dense: list[Dense], said: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        ConvNet(shape, 3, blocks, dense)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"hidden": 0}, "hidden=0: must be at least 1"),
+        ({"layers": 0}, "layers=0: must be at least 1"),
+        ({"dropout": 1.0}, "dropout=1.0: must be at least 0 and below 1"),
+        ({"cell": "rnn"}, "cell=rnn: there are lstm, gru"),
+        ({"input_shape": [8, 8, 1]}, "reads sequences [T, C], not inputs of shape [8, 8, 1]"),
+    ],
+)
+def test_a_recurrent_network_names_the_argument_that_does_not_fit(options: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        Recurrent(**({"input_shape": [12, 2], "outputs": 3} | options))  # type: ignore[arg-type]
+
+
+def test_an_unknown_activation_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"^activation=relo: there are relu, gelu, silu, tanh, elu$"):
+        ConvNet(IMAGE, 3, [], [], activation="relo")

@@ -1,0 +1,237 @@
+"""The command line: what is wrong is said in one line with exit code 2, and help is at hand."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from reprise.__main__ import cli, main
+from reprise.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+KEY_WORDS = {
+    "compose": ["experiment=NAME", "optimizer.lr=0.003"],
+    "download": ["data=NAME", "REPRISE_MIRROR"],
+    "preprocess": ["data=NAME", "data/processed"],
+    "window": ["--pipeline", "experiment=NAME"],
+    "train": ["--pipeline", "trainer.max_epochs", "optimizer.lr", "seeds=3", "trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp"],
+    "evaluate": ["RUN", "--pipeline", "--json", "experiment=NAME"],
+    "results": ["--json", "--write"],
+    "dashboard": ["--port", "127.0.0.1"],
+}
+"""What a user of a subcommand looks for in its help."""
+
+
+def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m reprise …` in a process of its own."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REPRISE_", "_REPRISE", "COMP_"))}
+    command = [sys.executable, "-m", "reprise", *arguments]
+    return subprocess.run(command, cwd=cwd, env=inherited | environment, capture_output=True, text=True, timeout=60)
+
+
+def called(*arguments: str) -> int:
+    """The exit code of a command line, in this process."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # the handlers are for processes of their own
+    monkeypatch.delenv("REPRISE_DEBUG", raising=False)
+
+
+def test_a_mistake_is_one_line_on_stderr_and_exit_code_2() -> None:
+    done = run("compose", "experiment=digits_cnn", "optimizer.lrr=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "reprise: optimizer.lrr: no such key; the nearest is optimizer.lr; to add an argument: +optimizer.lrr=1\n"
+    )
+
+
+def test_the_traceback_is_there_for_those_who_ask() -> None:
+    done = run("compose", "experiment=digits_cnn", "optimizer.lrr=1", REPRISE_DEBUG="1")
+    assert done.returncode != 0
+    assert done.stderr.startswith("Traceback")
+    assert "UserError: optimizer.lrr: no such key" in done.stderr
+
+
+def test_outside_a_project_the_mend_is_said(tmp_path: Path) -> None:
+    done = run("train", "experiment=digits_cnn", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f"reprise: no conf/config.yaml in {tmp_path} or above it; run reprise inside a clone of the project\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_line_is_quick_to_start() -> None:
+    """PyTorch, Lightning and MLflow take seconds; only the commands that need them wait for them."""
+    code = (
+        "import sys, reprise.__main__; slow = {'torch', 'mlflow', 'pytorch_lightning', 'hydra', 'sklearn', 'pandas', 'matplotlib'};"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'\\?; see `reprise --help`"),
+        (["train", "--pipelin"], "No such option '--pipelin'. Did you mean '--pipeline'\\?; see `reprise train --help`"),
+        (["train", "--pipeline"], "Option '--pipeline' requires an argument; see `reprise --help`"),
+        (["dashboard", "--port", "many"], "Invalid value for '--port': 'many' is not a valid integer; see `reprise dashboard --help`"),
+        (["results", "--write", "/"], "Invalid value for '--write': File '/' is a directory; see `reprise results --help`"),
+        (["train"], "no experiment named; add experiment=NAME, one of .*digits_cnn.*"),
+        (["window", "experiment=digits_cn"], "experiment=digits_cn: no conf/experiment/digits_cn.yaml; the nearest is digits_cnn"),
+        (["download"], "no data set named; add data=NAME, one of digits, .*"),
+        (["preprocess", "data=digts"], "no data set named digts; the nearest is digits"),
+        (["evaluate"], "no run named; say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`"),
+        (["evaluate", "experiment=digits_cnn", "trainer=cpu"], "the pipeline's runs are evaluated as the pipeline says; name a RUN .*"),
+        (["evaluate", "--pipeline", "digits_cnn", "1234"], "the pipeline's runs are evaluated as the pipeline says; name a RUN .*"),
+        (["train", "--pipeline", "digits_cnn", "seed=3"], "--pipeline takes its config from data/config/; set keys in conf/, .*"),
+        (["train", "--pipeline", "nothing"], "no .*data/config/nothing.yaml; run `reprise compose` first, or `dvc repro` .*"),
+    ],
+)  # fmt: skip
+def test_whatever_is_wrong_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(*arguments) == 2
+    printed = capsys.readouterr()
+    assert re.fullmatch(f"reprise: {said}\n", printed.err)
+    assert printed.out == ""
+
+
+def test_no_space_and_no_permission_are_the_users_to_mend(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "data/config/.draft")
+
+    monkeypatch.setattr("reprise.stages.compose.run", full)
+    assert called("compose") == 2
+    assert capsys.readouterr().err == "reprise: data/config/.draft: No space left on device\n"
+
+
+def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> None:
+        raise KeyError("forgotten")
+
+    monkeypatch.setattr("reprise.stages.compose.run", defect)
+    with pytest.raises(KeyError, match="forgotten"):
+        main(["compose"])
+
+
+def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert called() == 2
+    assert "Usage: reprise" in capsys.readouterr().err
+    assert called("--help") == 0
+    shown = capsys.readouterr().out
+    positions = [shown.index(f"\n  {command} ") for command in cli.commands]
+    assert positions == sorted(positions)  # in the order in which they are used
+    assert list(cli.commands)[:6] == ["compose", "download", "preprocess", "window", "train", "evaluate"]
+
+
+@pytest.mark.parametrize("command", cli.commands)
+def test_every_command_has_help_that_names_what_one_looks_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(command, "-h") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for word in KEY_WORDS.get(command, ["Usage: reprise"]):
+        assert word in shown
+    lines = (cli.commands[command].help or "").splitlines()
+    assert len(lines[0].split(". ")[0]) < 68, "what stands in the list of commands is cut off on a narrow terminal"
+
+
+def test_every_example_in_the_help_of_train_composes() -> None:
+    from reprise.config import compose
+
+    help_text = cli.commands["train"].help or ""
+    examples = re.findall(r"^ *reprise train ((?:\S+=\S+ ?)+)", help_text, re.MULTILINE)
+    assert len(examples) >= 6
+    for example in examples:
+        assert compose(ROOT, example.split()).name in example
+
+
+def test_a_config_is_printed_as_it_will_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from reprise.config import compose, load
+
+    assert called("compose", "experiment=digits_cnn", "seed=3") == 0
+    (tmp_path / "digits_cnn.yaml").write_text(capsys.readouterr().out)
+    assert load(tmp_path / "digits_cnn.yaml") == compose(ROOT, ["experiment=digits_cnn", "seed=3"])
+
+
+def test_output_cut_off_by_a_reader_is_no_error() -> None:
+    """`reprise compose … | head -1`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as closed:  # noqa: PTH123 -- a file descriptor, not a path
+        command = [sys.executable, "-m", "reprise", "compose", "experiment=digits_cnn"]
+        done = subprocess.run(command, cwd=ROOT, stdout=closed, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == ""
+
+
+def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: str, *words: str) -> list[str]:
+    """What click offers a shell for the last of `words`."""
+    monkeypatch.setenv("_REPRISE_COMPLETE", f"{shell}_complete")
+    monkeypatch.setenv("COMP_WORDS", " ".join(["reprise", *words]) if shell == "bash" else " ".join(["reprise", *words[:-1]]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)) if shell == "bash" else words[-1])
+    with pytest.raises(SystemExit):
+        cli.main([], prog_name="reprise")
+    lines = capsys.readouterr().out.splitlines()
+    return [line.partition(",")[2] for line in lines if line]
+
+
+@pytest.mark.parametrize("shell", ["bash", "fish"])
+def test_commands_and_keys_are_completed(shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "train" in " ".join(completed(monkeypatch, capsys, shell, "tr"))
+    assert completed(monkeypatch, capsys, shell, "train", "exp") == ["experiment="]
+    assert completed(monkeypatch, capsys, shell, "evaluate", "1234", "trainer.max") == ["trainer.max_epochs="]
+    assert any(option.startswith("--pipeline") for option in completed(monkeypatch, capsys, shell, "train", "--pi"))
+
+
+def test_values_are_completed_where_the_shell_splits_at_the_equals_sign(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Bash hands over `experiment`, `=`, `dig`, and puts the answer after the sign."""
+    assert completed(monkeypatch, capsys, "bash", "train", "experiment", "=", "dig") == ["digits_cnn"]
+    assert completed(monkeypatch, capsys, "bash", "train", "optimizer", "=") == ["adam", "adamw", "sgd"]
+    words = ["train", "experiment", "=", "temperature_lstm", "seed", "=", "3", "model.h"]
+    assert completed(monkeypatch, capsys, "bash", *words) == ["model.hidden="]
+
+
+def test_values_are_completed_where_the_shell_does_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert completed(monkeypatch, capsys, "fish", "train", "experiment=dig") == ["experiment=digits_cnn"]
+    assert completed(monkeypatch, capsys, "fish", "train", "experiment=temperature_lstm", "model.h") == ["model.hidden="]
+
+
+def test_outside_a_project_there_is_nothing_to_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert completed(monkeypatch, capsys, "fish", "train", "experiment=dig") == []
+
+
+def test_bash_itself_completes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script that a user sources, run by a real bash; no space follows `key=`."""
+    script = """
+        eval "$(_REPRISE_COMPLETE=bash_source reprise)"
+        compopt() { printf "%s " compopt "$@"; }
+        COMP_WORDS=(reprise train trainer.max_ep) COMP_CWORD=2; _reprise_completion reprise; echo "${COMPREPLY[@]}"
+        COMPREPLY=(); COMP_WORDS=(reprise train experiment = dig) COMP_CWORD=4; _reprise_completion reprise; echo "${COMPREPLY[@]}"
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    assert done.stdout.splitlines() == ["compopt -o nospace trainer.max_epochs=", "digits_cnn"], done.stderr
+
+
+def test_an_error_of_one_line_stays_one_line() -> None:
+    assert str(UserError("what\n  went wrong", "how\n to mend it")) == "what went wrong; how to mend it"
+    assert str(UserError("what went wrong")) == "what went wrong"
+    assert isinstance(UserError("x"), Exception)
+    assert not isinstance(UserError("x"), click.ClickException)
