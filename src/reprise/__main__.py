@@ -1,6 +1,6 @@
 """The command line: one short function a subcommand, which hands on to stages/ and runs/.
 
-Imports stand inside the functions: PyTorch, Lightning and MLflow take seconds, and most commands need none of them.
+Imports stand inside the functions, after what can be complained of without them: PyTorch, Lightning and MLflow take seconds.
 """
 
 import errno
@@ -111,10 +111,10 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
 
     By hand, windows for other settings than the pipeline's go under mlruns/windows/.
     """
-    from reprise.stages import window
-
     places = _places()
     config = _config(places, pipeline, overrides)
+    from reprise.stages import window
+
     window.run(config, places, console, None if pipeline else window.folder_for(config, places))
 
 
@@ -139,10 +139,11 @@ def train(pipeline: str | None, overrides: tuple[str, ...]) -> None:
 
     Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it.
     """
+    places = _places()
+    config = _config(places, pipeline, overrides)
     from reprise.stages import train
 
-    places = _places()
-    train.run(_config(places, pipeline, overrides), places, console, publish=pipeline is not None)
+    train.run(config, places, console, publish=pipeline is not None)
 
 
 @cli.command()
@@ -156,16 +157,18 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
     RUN is a run's id, the beginning of it, or its name. Keys of trainer and tracking may be set (trainer=ddp_cpu).
     With experiment=NAME in place of RUN: the runs that the pipeline trained.
     """
-    from reprise.stages import evaluate
-
     places = _places()
-    named = run if run and "=" in run else None
-    if named or pipeline:
-        name = pipeline or configs.compose(places.root, [str(named)]).name
+    if pipeline or (run and "=" in run):
+        name = pipeline or configs.compose(places.root, [str(run)]).name
         if overrides or (pipeline and run):
             raise UserError("the pipeline's runs are evaluated as the pipeline says", "name a RUN to set keys of trainer")
-        evaluate.pipeline(configs.load(places.config(name)), places, console)
+        config = configs.load(places.config(name))
+        from reprise.stages import evaluate
+
+        evaluate.pipeline(config, places, console)
     elif run:
+        from reprise.stages import evaluate
+
         run_id, config = evaluate.recorded(places, run, overrides)
         evaluate.by_hand(config, run_id, places, console, as_json)
     else:
@@ -213,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        _say(str(UserError(error.format_message().rstrip("."), f"see `{context.command_path} --help`" if context else "")))
+        _say(str(UserError(error.format_message().rstrip("."), f"see `{context.command_path if context else 'reprise'} --help`")))
         code = 2
     except UserError as error:
         if os.environ.get("REPRISE_DEBUG") == "1":
@@ -223,9 +226,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Stopped as stopped:
         _say(str(stopped))
         code = stopped.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except OSError as error:
         if error.errno not in SURROUNDINGS or os.environ.get("REPRISE_DEBUG") == "1":
             raise
