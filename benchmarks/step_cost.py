@@ -65,7 +65,8 @@ def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
     inputs = (split.pixels[split.samples].float() - split.mean) / split.std
     labels = split.labels[split.samples]
     optimizer = configs.build(config.optimizer, "optimizer", [], network.parameters())
-    schedule = train._schedule(config, optimizer, len(inputs) // config.trainer.batch_size + 1)
+    steps = -(-len(inputs) // config.trainer.batch_size)
+    schedule = configs.build(config.scheduler, "scheduler", [], optimizer, total_steps=steps)
     began = time.perf_counter()
     for rows in torch.randperm(len(inputs)).split(config.trainer.batch_size):
         with autocast(number_format):
