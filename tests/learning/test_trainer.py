@@ -1,16 +1,22 @@
 """The Trainer: what it computes in, what it refuses, and that it writes nothing by itself."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from reprise.errors import UserError
 from reprise.learning.tasks import Classification, Forecasting
-from reprise.learning.trainer import make_trainer, relaunch, threads
+from reprise.learning.trainer import _end_as, make_trainer, relaunch, threads
 from tests.learning.conftest import CLASSES, SERIES, classify, trainer_config
 
+ROOT = Path(__file__).resolve().parents[2]
 TASK = Classification(CLASSES)
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
@@ -62,3 +68,50 @@ def test_training_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     classify()
     assert list(tmp_path.iterdir()) == []
+
+
+RELAUNCH = """
+import sys
+from reprise.learning.trainer import relaunch
+from tests.learning.conftest import trainer_config
+sys.argv = ["reprise", "compose", "experiment=digts_cnn"]
+relaunch(trainer_config(strategy="ddp", devices=2))
+"""
+
+
+def test_what_several_processes_complain_of_is_said_once(tmp_path: Path) -> None:
+    """Both fail; neither prints a word, the parent raises what one of them said, and the temporary folder is empty again."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", RELAUNCH], cwd=ROOT, env=environment, capture_output=True, text=True)
+    complaint = "experiment=digts_cnn: no conf/experiment/digts_cnn.yaml; the nearest is digits_cnn"
+    assert done.stderr.splitlines()[-1] == f"reprise.errors.UserError: {complaint}"
+    assert (done.stdout + done.stderr).count(complaint) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+SAID, CRASHED, STOPPED, KILLED, LOST = 2, 1, -signal.SIGTERM, -signal.SIGKILL, 1
+"""How a process may end: it said what is wrong; a defect; stopped by the agent; killed; its connection was lost."""
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "kind", "outcome"),
+    [
+        ([SAID, SAID], UserError, "training diverged"),
+        ([STOPPED, SAID], UserError, "training diverged"),
+        ([LOST, SAID], UserError, "training diverged"),
+        ([LOST, KILLED], UserError, "process 1 was killed by SIGKILL; is there memory enough?"),
+        ([STOPPED, CRASHED], SystemExit, "1"),
+        ([STOPPED, 3], SystemExit, "3"),
+    ],
+)
+def test_a_group_ends_as_the_process_that_failed_of_itself(
+    exit_codes: list[int], kind: type[BaseException], outcome: str, tmp_path: Path
+) -> None:
+    report = tmp_path / "error.json"
+    report.write_text('{"message": "training diverged", "timestamp": 1}')
+    failures = {
+        rank: ProcessFailure(rank, 100 + rank, code, str(report) if code == SAID else "") for rank, code in enumerate(exit_codes)
+    }
+    with pytest.raises(kind) as ended:
+        _end_as(ChildFailedError("reprise", failures))
+    assert str(ended.value) == outcome
