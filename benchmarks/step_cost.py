@@ -59,6 +59,7 @@ def autocast(number_format: str) -> torch.autocast:
 
 
 def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
+    torch.use_deterministic_algorithms(False)  # nobody writes it by hand
     network, _ = train.build_parts(config, windows)
     split, _ = windows.learning()
     assert isinstance(split, Images)
@@ -110,6 +111,7 @@ class Plain(pl.LightningModule):
 
 
 def template_epoch(config: Config, windows: Windows, number_format: str) -> float:
+    torch.use_deterministic_algorithms(False)
     network, _ = train.build_parts(config, windows)
     split, _ = windows.learning()
     assert isinstance(split, Images)

@@ -18,7 +18,8 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def make_project(folder: Path) -> Path:
     """A project at `folder` that DVC and reprise take for a clone: code linked, config copied, data empty."""
     shutil.copytree(ROOT / "conf", folder / "conf")
-    shutil.copy(ROOT / "dvc.yaml", folder)
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
     (folder / "src").symlink_to(ROOT / "src")
     for name, overrides in QUICK.items():  # the shipped experiments, shortened
         file = folder / "conf" / "experiment" / f"{name}.yaml"
@@ -38,7 +39,7 @@ def make_project(folder: Path) -> Path:
 
 def run_in(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command in the project, with this Python's programs first on PATH and nothing of the outer project's settings."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "REPRISE_"))}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "REPRISE_", "PYTHON"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
     settings = inherited | {"PATH": path, "COLUMNS": "200"} | environment
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300)

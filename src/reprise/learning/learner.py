@@ -58,6 +58,13 @@ class Learner(pl.LightningModule):
         """Predictions and targets of the last split validated outside of training."""
         self.began = 0.0
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Lightning notes the hook it is in some forty times a step; a module's own way to set that costs 100 µs a step."""
+        if name == "_current_fx_name":
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     @property
     def fitting(self) -> bool:
         """Whether validation is part of training."""

@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-REFRESH = 0.1
+REFRESH = 0.25
 """Seconds between two drawings of the bar: drawing at every step would cost more than a small network."""
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -46,11 +47,19 @@ class Results:
         return [_row(name, found) for name, found in self.by_experiment.items()]
 
     def show(self, console: Console) -> None:
-        """Print as a table."""
-        table = Table(*COLUMNS[:-1], title="Results: mean ± standard deviation over seeds", title_justify="left")
-        for row in self.rows():
-            table.add_row(*row[:-1])
+        """Print what matters most as a table that fits 80 columns."""
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
+        for title in ("experiment", "metric", "val", "test", "naive", "parameters", "time"):
+            table.add_column(title, no_wrap=True, justify="left" if title in {"experiment", "metric"} else "right")
+        for name, found in self.by_experiment.items():
+            metric = _headline(found)
+            val, naive = f"{found['val'][metric]:.{_digits(metric)}f}", found["baselines"].get("repeat_last", {}).get(metric)
+            shown = f"{naive:.{_digits(metric)}f}" if naive is not None else "–"
+            size, seconds = f"{found['parameters']:,}", f"{found['train_seconds']:.0f} s"
+            table.add_row(name, HEADLINE[metric], val, _spread(found, "test", metric), shown, size, seconds)
         console.print(table)
+        seeds = sorted({len(found["seeds"]) for found in self.by_experiment.values()})
+        console.print(f"Means over {' or '.join(map(str, seeds))} seeds, test ± standard deviation; the epoch was chosen on val.")
 
     def markdown(self) -> str:
         """The page docs/results.md."""
@@ -70,7 +79,7 @@ class Results:
 
 
 def _row(name: str, found: dict[str, Any]) -> tuple[str, ...]:
-    metric = next(metric for metric in HEADLINE if metric in found["test"])
+    metric = _headline(found)
     baselines = ", ".join(f"{title.replace('_', ' ')} {metrics[metric]:.3f}" for title, metrics in found["baselines"].items())
     return (
         name,
@@ -88,6 +97,14 @@ def _row(name: str, found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _spread(found: dict[str, Any], split: str, metric: str) -> str:
-    digits = 4 if metric == "accuracy" else 3
+    digits = _digits(metric)
     text = f"{found[split][metric]:.{digits}f}"
     return f"{text} ± {found[f'{split}_std'][metric]:.{digits}f}" if len(found["seeds"]) > 1 else text
+
+
+def _headline(found: dict[str, Any]) -> str:
+    return next(metric for metric in HEADLINE if metric in found["test"])
+
+
+def _digits(metric: str) -> int:
+    return 4 if metric == "accuracy" else 3
