@@ -124,9 +124,8 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         num_sanity_val_steps=0,
         log_every_n_steps=10**9,
     )
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # of no use to operations whose bits repeat, and a tenth of a step
-    )
+    # Of no use to operations whose bits repeat, and it fills every new tensor once more.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     trainer.strategy.setup_environment()
     return trainer
 
