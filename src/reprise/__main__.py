@@ -5,6 +5,7 @@ Imports stand inside the functions, after what can be complained of without them
 
 import errno
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -143,7 +144,8 @@ def train(pipeline: str | None, overrides: tuple[str, ...]) -> None:
     config = _config(places, pipeline, overrides)
     from reprise.stages import train
 
-    train.run(config, places, console, publish=pipeline is not None)
+    command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
+    train.run(config, places, console, command, publish=pipeline is not None)
 
 
 @cli.command()
@@ -256,6 +258,11 @@ def _config(places: Places, pipeline: str | None, overrides: Sequence[str]) -> c
     if overrides:
         raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or leave --pipeline away")
     return configs.load(places.config(pipeline))
+
+
+def _without_address(overrides: Sequence[str]) -> str:
+    """Overrides as they were typed, but for where runs are written down: an address can hold a password."""
+    return shlex.join(item for item in overrides if not item.lstrip("+~").startswith("tracking"))
 
 
 def _data(places: Places, overrides: Sequence[str]) -> configs.DataConfig:

@@ -79,6 +79,7 @@ def test_a_run_holds_config_code_packages_machine_and_data(project: Path, run: R
     assert tags["precision"] in {"bf16-mixed", "32-true"}
     assert int(tags["threads"]) >= 1
     assert tags["processor"]
+    assert tags["mlflow.source.name"] == "reprise train experiment=mine name=mine"
     assert tags["version.torch"] == __import__("torch").__version__
     assert "torch==" in artifact(run, "lineage/packages.txt").read_text()
     assert tags["sha256.processed"] == store.digest(project / "data" / "processed" / "digits")

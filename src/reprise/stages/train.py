@@ -45,10 +45,11 @@ class Trained:
     """Relative to the project's root."""
 
 
-def run(config: Config, places: Places, console: Console, publish: bool = False) -> list[Trained]:
+def run(config: Config, places: Places, console: Console, command: str, publish: bool = False) -> list[Trained]:
     """Train every seed; with `publish`, put weights, run.json and history into data/models/<experiment>/ as the pipeline does.
 
-    Without it nothing that the pipeline made is touched. A run of several devices on this machine starts its own processes.
+    Without it nothing that the pipeline made is touched. `command` is what the dashboard shows to repeat the run. A run
+    of several devices on this machine starts its own processes.
     """
     with FileLock(_made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
         windows = prepare(config, places, console)
@@ -56,7 +57,7 @@ def run(config: Config, places: Places, console: Console, publish: bool = False)
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer)
     lock_test_split()
-    tags = {"origin": "pipeline" if publish else "by hand"}
+    tags = {"origin": "pipeline" if publish else "by hand", "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
     if publish:  # in a stage of DVC's, which has just checked its inputs
         known = lineage.dvc_hashes(places.root)
         folders = (places.processed(config.data.name), places.windows(config.name))
@@ -155,7 +156,7 @@ def _open_run(
         "precision": trainer.precision,
     }
     inputs = {"processed": windows.arrays, "windows": windows.folder}
-    return tracking.closing(tracking.start(config, places.store, tags | facts, inputs, places.root))
+    return tracking.started(config, places.store, tags | facts, inputs, places.root)
 
 
 def _learner(config: Config, network: torch.nn.Module, task: Task, record: Record) -> Learner:

@@ -1,5 +1,6 @@
 """The tracking store: a database under mlruns/, or a server."""
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -57,7 +58,7 @@ def connect(uri: str, folder: Path) -> MlflowClient:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
             if fresh:
-                with sqlite3.connect(database) as connection:
+                with contextlib.closing(sqlite3.connect(database)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
     except (MlflowException, OSError, sqlite3.Error) as error:
         reason = shown(uri, str(error).split("\n")[0])[:200]
@@ -86,16 +87,5 @@ def shown(uri: str, text: str | None = None) -> str:
 
 def dashboard(uri: str, port: int) -> NoReturn:
     """Become MLflow's own server on 127.0.0.1 over the store; does not return."""
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--backend-store-uri",
-        uri,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    os.execv(sys.executable, command)  # noqa: S606 -- no shell is wanted
+    command = f"-m mlflow ui --host 127.0.0.1 --port {port} --backend-store-uri".split()
+    os.execv(sys.executable, [sys.executable, *command, uri])  # noqa: S606 -- no shell is wanted

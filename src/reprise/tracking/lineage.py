@@ -15,12 +15,12 @@ PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core",
 
 
 def code(root: Path) -> tuple[dict[str, str], str]:
-    """Tags `git.commit` and `git.dirty`, and the patch from the commit to the working tree ("" when clean)."""
+    """Tags with the commit and whether the code differs from it, and the patch that makes the difference ("" when clean)."""
     commit = _git(root, "rev-parse", "HEAD").strip()
     if not commit:
         return {"git.commit": "none", "git.dirty": "unknown"}, ""
     patch = _patch(root)
-    return {"git.commit": commit, "git.dirty": str(bool(patch)).lower()}, patch
+    return {"git.commit": commit, "mlflow.source.git.commit": commit, "git.dirty": str(bool(patch)).lower()}, patch
 
 
 def _patch(root: Path) -> str:

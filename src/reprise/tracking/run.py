@@ -1,18 +1,19 @@
 """A run: one training in MLflow, and its home on disk."""
 
-from __future__ import annotations
-
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
+from torch import nn
 
 from reprise.config.compose import leaves
 from reprise.config.schema import Config
@@ -20,13 +21,6 @@ from reprise.data import store
 from reprise.errors import Stopped, UserError
 from reprise.tracking import backend, lineage
 from reprise.tracking.spool import Spool
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-    import numpy.typing as npt
-    from torch import nn
 
 PARAMS_A_CALL = 100
 PARAM_LENGTH = 6000
@@ -88,44 +82,55 @@ class Run:
         self.client.update_run(self.id, status="RUNNING")
 
 
-def start(config: Config, folder: Path, tags: Mapping[str, Any], inputs: Mapping[str, Path], root: Path) -> Run:
-    """A new run in the store and its home under `folder`/runs.
+@contextmanager
+def started(config: Config, folder: Path, tags: Mapping[str, Any], inputs: Mapping[str, Path], root: Path) -> Iterator[Run]:
+    """A new run in the store and its home under `folder`/runs; it ends as the block does.
 
-    Written at once: the resolved config (as params and as an artifact), commit and patch, package versions, machine, and the
-    hashes of `inputs` (published folders by name). The tracking address is no part of it, nor is anything of the environment.
+    FINISHED, KILLED by a signal, or FAILED with the reason. Written at once: the resolved config (as params and as an artifact),
+    commit and patch, package versions, machine, and the hashes of `inputs` (published folders by name). The tracking address is
+    no part of it, nor is anything of the environment. The user's own error is never hidden by one of tracking.
     """
+    git, patch = lineage.code(root)
+    run = _create(config, folder, {**tags, **git, **_facts(config, inputs)})
+    try:
+        resolved = recorded(config)
+        store.write_json(run.home / "config.json", resolved)
+        store.write_json(run.home / "run.json", {"run_id": run.id, "name": run.name})
+        _log_params(run, resolved)
+        run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
+        run.text(lineage.packages(), "lineage/packages.txt")
+        if patch:
+            run.text(patch, "lineage/uncommitted.patch")
+        run.client.log_inputs(run.id, [_input(name, place, config) for name, place in inputs.items()])
+        yield run
+    except BaseException as error:
+        killed = isinstance(error, KeyboardInterrupt | Stopped)
+        _end(run, "KILLED" if killed else "FAILED", {"error": str(error) or type(error).__name__})
+        raise
+    _end(run, "FINISHED", {})
+
+
+def _create(config: Config, folder: Path, tags: Mapping[str, Any]) -> Run:
     uri = backend.address(config.tracking, folder)
     client = backend.connect(uri, folder)
     experiment = backend.experiment_id(client, config.tracking.experiment, folder, local=uri.startswith("sqlite:"))
-    git, patch = lineage.code(root)
-    facts: dict[str, Any] = {
-        "experiment": config.name,
-        "data": config.data.name,
-        "seed": config.seed,
-        **tags,
-        **git,
-        **lineage.versions(),
-    }
-    facts |= {"mlflow.source.name": f"reprise train experiment={config.name}", "mlflow.source.type": "LOCAL"}
-    facts |= {"mlflow.source.git.commit": git["git.commit"], "processor": lineage.processor()}
-    facts |= {f"sha256.{name}": store.digest(place) for name, place in inputs.items()}
-    created = client.create_run(experiment, tags={key: str(value) for key, value in facts.items()})
-    run_id = created.info.run_id
+    run_id = client.create_run(experiment, tags={key: str(value) for key, value in tags.items()}).info.run_id
     name = f"{config.name}-seed{config.seed}-{run_id[:4]}"
     client.update_run(run_id, name=name)
     home = folder / "runs" / run_id
     home.mkdir(parents=True)
-    run = Run(run_id, name, home, client, Spool(home, client, run_id))
-    resolved = recorded(config)
-    store.write_json(home / "config.json", resolved)
-    store.write_json(home / "run.json", {"run_id": run_id, "name": name})
-    _log_params(run, resolved)
-    run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
-    run.text(lineage.packages(), "lineage/packages.txt")
-    if patch:
-        run.text(patch, "lineage/uncommitted.patch")
-    client.log_inputs(run_id, [_input(name, place, config) for name, place in inputs.items()])
-    return run
+    return Run(run_id, name, home, client, Spool(home, client, run_id))
+
+
+def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    return {
+        "experiment": config.name,
+        "data": config.data.name,
+        "seed": config.seed,
+        "processor": lineage.processor(),
+        **lineage.versions(),
+        **{f"sha256.{name}": store.digest(place) for name, place in inputs.items()},
+    }
 
 
 def reopen(config: Config, folder: Path, run_id: str) -> Run:
@@ -141,18 +146,6 @@ def reopen(config: Config, folder: Path, run_id: str) -> Run:
     home = folder / "runs" / run_id
     home.mkdir(parents=True, exist_ok=True)
     return Run(run_id, found.info.run_name, home, client, Spool(home, client, run_id))
-
-
-@contextmanager
-def closing(run: Run) -> Iterator[Run]:
-    """Ends the run as what happened says: FINISHED, KILLED by a signal, or FAILED. The user's own error is never hidden."""
-    try:
-        yield run
-    except BaseException as error:
-        killed = isinstance(error, KeyboardInterrupt | Stopped)
-        _end(run, "KILLED" if killed else "FAILED", {"error": str(error) or type(error).__name__})
-        raise
-    _end(run, "FINISHED", {})
 
 
 def find(places: Path, wanted: str) -> str:
@@ -196,8 +189,8 @@ def _log_params(run: Run, resolved: dict[str, Any]) -> None:
     long = [param for param in params if len(param.value) > PARAM_LENGTH]
     if long:
         raise UserError(f"{long[0].key} has {len(long[0].value)} characters", f"MLflow keeps at most {PARAM_LENGTH}")
-    for start_ in range(0, len(params), PARAMS_A_CALL):
-        run.client.log_batch(run.id, params=params[start_ : start_ + PARAMS_A_CALL])
+    for begin in range(0, len(params), PARAMS_A_CALL):
+        run.client.log_batch(run.id, params=params[begin : begin + PARAMS_A_CALL])
 
 
 def _param(value: Any) -> str:
