@@ -5,15 +5,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 REFRESH = 0.25
 """Seconds between two drawings of the bar: drawing at every step would cost more than a small network."""
@@ -25,17 +17,11 @@ class EpochProgress(pl.Callback):
     def __init__(self, console: Console, title: str, monitor: str) -> None:
         self.console = console
         self.title = title
-        self.shown = ("train/loss", "val/loss", f"val/{monitor}")
         self.live = console.is_terminal
-        columns = [
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("steps"),
-            TimeElapsedColumn(),
-        ]
-        columns += [TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[metrics]}")]
-        self.bar = Progress(*columns, console=console, transient=True, auto_refresh=False, disable=not self.live)
+        self.shown = ("train/loss", f"val/{monitor}") if self.live else ("train/loss", "val/loss", f"val/{monitor}")
+        columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn()]
+        columns += [TimeRemainingColumn(compact=True), TextColumn("{task.fields[metrics]}")]
+        self.bar = Progress(*columns, console=console, transient=True, auto_refresh=False, disable=not self.live, expand=True)
         self.row = TaskID(0)
         self.drawn = 0.0
         self.began = 0.0
