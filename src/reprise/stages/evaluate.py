@@ -34,12 +34,16 @@ Metrics = dict[str, float]
 
 
 def pipeline(config: Config, places: Places, console: Console) -> Path:
-    """Evaluate what the pipeline trained for an experiment and make data/results/<experiment>/.
+    """Evaluate what the pipeline trained for an experiment, on one device, and make data/results/<experiment>/.
 
-    metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, run ids.
+    metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, run ids. Of `config`, name and
+    tracking are used; the rest is as it was trained.
     """
     models = places.models(config.name)
     store.verify(models, f"run `dvc repro train@{config.name}`")
+    as_trained = store.read_json(models / "config.json")
+    as_trained["trainer"] |= {"strategy": "single", "devices": 1, "num_nodes": 1}
+    config = check({**as_trained, "tracking": config.tracking.model_dump()}, str(models / "config.json"))
     trained = [Trained(**one) for one in store.read_json(models / "run.json")]
     folder = places.results(config.name)
     with store.publish(folder) as draft:
