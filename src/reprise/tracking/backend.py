@@ -6,6 +6,7 @@ import os
 import sqlite3
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -46,7 +47,7 @@ def connect(uri: str, folder: Path) -> MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
-    try:
+    with answering(uri):
         if not uri.startswith("sqlite:"):
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
@@ -60,12 +61,17 @@ def connect(uri: str, folder: Path) -> MlflowClient:
             if fresh:
                 with contextlib.closing(sqlite3.connect(database)) as connection:
                     connection.execute("PRAGMA journal_mode=WAL")
-    except (MlflowException, OSError, sqlite3.Error) as error:
+        return client
+
+
+@contextlib.contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """What goes wrong with the store, as the user's error: a dead server, a full disk."""
+    try:
+        yield
+    except (MlflowException, sqlite3.Error) as error:
         reason = shown(uri, str(error).split("\n")[0])[:200]
-        raise UserError(
-            f"the tracking store {shown(uri)} cannot be opened: {reason}", "start the server, or set tracking.uri"
-        ) from None
-    return client
+        raise UserError(f"the tracking store {shown(uri)} fails: {reason}", "start the server, or set tracking.uri") from error
 
 
 def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) -> str:

@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,21 +42,25 @@ class Run:
 
     def log_once(self, metrics: Mapping[str, float]) -> None:
         """Metrics that have one value a run (`test/…`): what the run already says is not said again."""
-        known = self.client.get_run(self.id).data.metrics
+        with self._answering():
+            known = self.client.get_run(self.id).data.metrics
         self.spool.append({key: value for key, value in metrics.items() if known.get(key) != value}, step=0)
         self.spool.deliver()
 
     def artifacts(self, folder: Path, place: str) -> None:
         """Every file of a folder, under `place`."""
-        self.client.log_artifacts(self.id, str(folder), place)
+        with self._answering():
+            self.client.log_artifacts(self.id, str(folder), place)
 
     def text(self, content: str, file: str) -> None:
         """A text as an artifact."""
-        self.client.log_text(self.id, content, file)
+        with self._answering():
+            self.client.log_text(self.id, content, file)
 
     def tag(self, tags: Mapping[str, Any]) -> None:
         """Facts about the run."""
-        self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        with self._answering():
+            self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
 
     def model(self, network: nn.Module, example: npt.NDArray[np.generic], answer: npt.NDArray[np.generic]) -> None:
         """The model with signature and example, as a torch.export graph: `mlflow.pyfunc.load_model` runs it without reprise.
@@ -69,7 +73,7 @@ class Run:
 
         taken, given = (Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))]) for array in (example, answer))
         mlflow.set_tracking_uri(self.client.tracking_uri)
-        with mlflow.start_run(run_id=self.id), warnings.catch_warnings():
+        with self._answering(), mlflow.start_run(run_id=self.id), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # an LSTM's flat weights: views
             mlflow.pytorch.log_model(
                 network,
@@ -79,7 +83,11 @@ class Run:
                 serialization_format="pt2",
                 pip_requirements=[f"torch=={lineage.versions()['version.torch'].split('+')[0]}", "numpy"],
             )
-        self.client.update_run(self.id, status="RUNNING")
+        with self._answering():  # `start_run` has closed it
+            self.client.update_run(self.id, status="RUNNING")
+
+    def _answering(self) -> AbstractContextManager[None]:
+        return backend.answering(str(self.client.tracking_uri))
 
 
 @contextmanager
@@ -175,7 +183,7 @@ def _end(run: Run, status: str, tags: dict[str, str]) -> None:
         if tags:
             run.tag(tags)
         run.client.set_terminated(run.id, status)
-    except (MlflowException, OSError) as error:
+    except (MlflowException, UserError, OSError) as error:
         failure = str(error).split("\n")[0]
     if failure:
         warnings.warn(
