@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-REFRESH = 0.25
+REFRESH = 0.5
 """Seconds between two drawings of the bar: drawing at every step would cost more than a small network."""
 
 
