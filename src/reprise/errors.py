@@ -1,14 +1,15 @@
 """What ends a command early: a user's error in one line, or a signal."""
 
+import re
 import signal
 
 
 class UserError(Exception):
-    """Something the user or the surroundings must mend; shown as one line, exit code 2."""
+    """Something the user or the surroundings must mend; shown as one line, without passwords, exit code 2."""
 
     def __init__(self, what: str, mend: str = "") -> None:
         line = " ".join(what.split())
-        super().__init__(f"{line}; {' '.join(mend.split())}" if mend else line)
+        super().__init__(without_login(f"{line}; {' '.join(mend.split())}" if mend else line))
 
 
 class Stopped(BaseException):
@@ -17,3 +18,8 @@ class Stopped(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
+
+
+def without_login(text: str) -> str:
+    """A text as it may be printed or kept: without the user names, passwords and tokens in its addresses."""
+    return re.sub(r"//\S*@", "//", text)

@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
-from reprise.errors import UserError
+from reprise.errors import UserError, without_login
 
 BLOCK = 1 << 20
 TIMEOUT = (10, 60)
@@ -66,11 +65,11 @@ class Fetcher:
                 else:
                     for left in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
                         left.unlink()
-                    return _shown(f"{source}{published}")
+                    return without_login(f"{source}{published}")
         except OSError as error:
             raise UserError(f"cannot write {target}: {error.strerror or error}") from None
         raise UserError(
-            _shown(f"no source has {target.name}: {' | '.join(failures)}"),
+            f"no source has {target.name}: {' | '.join(failures)}",
             "set REPRISE_MIRROR to a folder or URL that holds it as <data set>/<file>",
         )
 
@@ -215,8 +214,3 @@ def _call(*command: str, cwd: Path) -> None:
     if outcome.returncode:
         said = (outcome.stderr.strip() or f"exit code {outcome.returncode}").splitlines()[-1]
         raise Unavailable(f"{' '.join([command[0], *command[-2:]])} failed: {said}")
-
-
-def _shown(text: str) -> str:
-    """A text as it may be printed: without the user names, passwords and tokens in its addresses."""
-    return re.sub(r"//\S*@", "//", text)

@@ -14,7 +14,7 @@ def serve(places: Places, port: int, console: Console) -> NoReturn:
     """Become MLflow's server; a store on a server of its own is only pointed to."""
     uri = backend.address(tracking_config(places.root), places.store)
     if not uri.startswith("sqlite:"):
-        raise UserError(f"the tracking store is a server: {backend.shown(uri)}", "open that address")
+        raise UserError(f"the tracking store is a server: {uri}", "open that address")
     backend.connect(uri, places.store)
     console.print(f"dashboard  http://127.0.0.1:{port}  (Ctrl-C ends it)", soft_wrap=True)
     backend.dashboard(uri, port)

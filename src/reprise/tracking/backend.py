@@ -9,12 +9,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 
 from reprise.config.schema import TrackingConfig
-from reprise.errors import UserError
+from reprise.errors import UserError, without_login
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its seven block for minutes
@@ -70,8 +69,8 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlite3.Error) as error:
-        reason = shown(uri, str(error).split("\n")[0])[:200]
-        raise UserError(f"the tracking store {shown(uri)} fails: {reason}", "start the server, or set tracking.uri") from error
+        reason = without_login(str(error).split("\n")[0])[:200]
+        raise UserError(f"the tracking store {uri} fails: {reason}", "start the server, or set tracking.uri") from error
 
 
 def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) -> str:
@@ -82,13 +81,6 @@ def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) ->
             return str(found.experiment_id)
         place = (folder / "artifacts").resolve().as_uri() if local else None
         return str(client.create_experiment(name, artifact_location=place, tags=KIND))
-
-
-def shown(uri: str, text: str | None = None) -> str:
-    """The address, or a text that holds it, as it may be printed: without user and password."""
-    parts = urlsplit(uri)
-    login = f"{parts.username}:{parts.password}@" if parts.password else f"{parts.username}@"
-    return (text or uri).replace(login, "")
 
 
 def dashboard(uri: str, port: int) -> NoReturn:

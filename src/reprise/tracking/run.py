@@ -18,7 +18,7 @@ from torch import nn
 from reprise.config.compose import leaves
 from reprise.config.schema import Config
 from reprise.data import store
-from reprise.errors import Stopped, UserError
+from reprise.errors import Stopped, UserError, without_login
 from reprise.tracking import backend, lineage
 from reprise.tracking.spool import Spool
 
@@ -113,7 +113,7 @@ def started(config: Config, folder: Path, tags: Mapping[str, Any], inputs: Mappi
         yield run
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt | Stopped)
-        _end(run, "KILLED" if killed else "FAILED", {"error": str(error) or type(error).__name__})
+        _end(run, "KILLED" if killed else "FAILED", {"error": without_login(str(error)) or type(error).__name__})
         raise
     _end(run, "FINISHED", {})
 
@@ -148,9 +148,7 @@ def reopen(config: Config, folder: Path, run_id: str) -> Run:
     try:
         found = client.get_run(run_id)
     except MlflowException:
-        raise UserError(
-            f"the tracking store {backend.shown(uri)} has no run {run_id}", "train again, or set tracking.uri"
-        ) from None
+        raise UserError(f"the tracking store {uri} has no run {run_id}", "train again, or set tracking.uri") from None
     home = folder / "runs" / run_id
     home.mkdir(parents=True, exist_ok=True)
     return Run(run_id, found.info.run_name, home, client, Spool(home, client, run_id))
