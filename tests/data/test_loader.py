@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from reprise.data.examples import Batch, Images
+from reprise.data.examples import Alter, Batch, Images
 from reprise.data.loader import AHEAD, EvalLoader, TrainLoader, _streamed, epoch_order, place
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ class Numbered:
     def __len__(self) -> int:
         return self.length
 
-    def gather(self, rows: Tensor) -> Batch:
+    def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
         return Batch(rows.to(torch.float32)[:, None] / 3, rows)
 
     def raw(self, rows: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class Numbered:
 
 
 def train(length: int, batch_size: int, rank: int = 0, world: int = 1, seed: int = 0, epoch: int = 0) -> TrainLoader:
-    return TrainLoader(Numbered(length), batch_size, seed, CPU, rank, world, epoch)
+    return TrainLoader(Numbered(length), batch_size, seed, CPU, rank, world, epoch=epoch)
 
 
 def samples(batches: list[Batch]) -> list[int]:
@@ -163,7 +163,7 @@ def test_no_rank_is_without_a_batch_and_one_too_many_has_no_share(length: int, b
 def test_streaming_gives_the_same_bits_as_gathering(parts: list[list[int]], data: st.DataObject) -> None:
     shares = [data.draw(st.sampled_from([0.0, 1.0, 1.25])) for _ in parts]
     rows = [(torch.tensor(part), share) for part, share in zip(parts, shares, strict=True)]
-    streamed = list(_streamed(Numbered(50), rows, CPU))
+    streamed = list(_streamed(Numbered(50).gather, rows, CPU))
     for (part, share), batch in zip(rows, streamed, strict=True):
         direct = Numbered(50).gather(part)
         assert torch.equal(batch.inputs, direct.inputs)
@@ -175,11 +175,11 @@ def test_batches_are_gathered_ahead_in_another_thread_and_no_further() -> None:
     gathered: list[tuple[int, str]] = []
 
     class Watched(Numbered):
-        def gather(self, rows: Tensor) -> Batch:
+        def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
             gathered.append((int(rows[0]), threading.current_thread().name))
             return super().gather(rows)
 
-    batches = _streamed(Watched(50), [(torch.tensor([number]), 1.0) for number in range(20)], CPU)
+    batches = _streamed(Watched(50).gather, [(torch.tensor([number]), 1.0) for number in range(20)], CPU)
     for number in range(3):
         assert next(batches).targets.tolist() == [number]
     batches.close()  # type: ignore[attr-defined]
@@ -190,11 +190,11 @@ def test_batches_are_gathered_ahead_in_another_thread_and_no_further() -> None:
 
 def test_an_error_while_gathering_ahead_reaches_the_training() -> None:
     class Broken(Numbered):
-        def gather(self, rows: Tensor) -> Batch:
+        def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
             raise OSError("disk gone")
 
     with pytest.raises(OSError, match="disk gone"):
-        list(_streamed(Broken(50), [(torch.tensor([0]), 1.0)], CPU))
+        list(_streamed(Broken(50).gather, [(torch.tensor([0]), 1.0)], CPU))
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ NETWORKS: dict[str, tuple[Make, list[int]]] = {
     "2-D, strided, average": (convnet(Block(8, stride=2, pool=2, pooling="average")), COLOUR),
     "1-D": (convnet(Block(8, padding="same", pool=2), Block(8, kernel=5)), SERIES),
     "1-D, batch norm, average": (convnet(Block(8, batch_norm=True, pool=3, pooling="average")), SERIES),
+    "global max": (convnet(Block(8), Block(16, padding="same"), dense=(), global_pool="max"), COLOUR),
+    "global average, 1-D": (convnet(Block(16), global_pool="average"), SERIES),
     "glorot": (convnet(Block(8), init="glorot"), IMAGE),
     "no convolution": (convnet(dense=(Dense(16), Dense(8))), IMAGE),
     "no dense layer": (convnet(Block(8), dense=()), IMAGE),
@@ -168,19 +170,24 @@ def test_glorot_draws_weights_within_its_bound_and_no_biases() -> None:
 @pytest.mark.parametrize(
     ("shape", "blocks", "dense", "said"),
     [
-        ([8, 8, 1], [Block(4, kernel=0)], [], "blocks.0.kernel=0: must be at least 1"),
-        ([8, 8, 1], [Block(0)], [], "blocks.0.filters=0: must be at least 1"),
-        ([8, 8, 1], [Block(4, stride=0)], [], "blocks.0.stride=0: must be at least 1"),
-        ([8, 8, 1], [Block(4, convolutions=0)], [], "blocks.0.convolutions=0: must be at least 1"),
-        ([8, 8, 1], [Block(4, pool=0)], [], "blocks.0.pool=0: must be at least 1"),
-        ([8, 8, 1], [Block(4), Block(4, pool=5)], [], "blocks.1.pool=5: larger than its input of 4 x 4"),
-        ([8, 4, 1], [Block(4, kernel=5)], [], "blocks.0.kernel=5: larger than its input of 8 x 4"),
-        ([8, 8, 1], [Block(4, kernel=5, convolutions=2)], [], "blocks.0.kernel=5: larger than its input of 4 x 4"),
-        ([8, 2], [Block(4, pool=7)], [], "blocks.0.pool=7: larger than its input of 6"),
-        ([8, 8, 1], [Block(4, padding="same", stride=2)], [], "blocks.0.stride=2: padding=same needs stride 1"),
-        ([8, 8, 1], [Block(4, dropout=1)], [], "blocks.0.dropout=1: must be at least 0 and below 1"),
-        ([8, 8, 1], [], [Dense(4), Dense(0)], "dense.1.units=0: must be at least 1"),
-        ([8, 8, 1], [], [Dense(4, dropout=-0.1)], "dense.0.dropout=-0.1: must be at least 0 and below 1"),
+        ([8, 8, 1], [Block(4, kernel=0)], [], "blocks.0.kernel=0: must be at least 1; its input is 8 x 8 x 1"),
+        ([8, 8, 1], [Block(0)], [], "blocks.0.filters=0: must be at least 1; its input is 8 x 8 x 1"),
+        ([8, 8, 1], [Block(4, stride=0)], [], "blocks.0.stride=0: must be at least 1; its input is 8 x 8 x 1"),
+        ([8, 8, 1], [Block(4, convolutions=0)], [], "blocks.0.convolutions=0: must be at least 1; its input is 8 x 8 x 1"),
+        ([8, 8, 1], [Block(4, pool=0)], [], "blocks.0.pool=0: must be at least 1; its input is 8 x 8 x 1"),
+        ([8, 8, 1], [Block(4), Block(4, pool=5)], [], "blocks.1.pool=5: too large; its input is 4 x 4 x 4"),
+        ([8, 4, 1], [Block(4, kernel=5)], [], "blocks.0.kernel=5: too large; its input is 8 x 4 x 1"),
+        ([8, 8, 1], [Block(4, kernel=5, convolutions=2)], [], "blocks.0.kernel=5: too large; its input is 4 x 4 x 4"),
+        ([8, 2], [Block(4, pool=7)], [], "blocks.0.pool=7: too large; its input is 6 x 4"),
+        (
+            [8, 8, 1],
+            [Block(4, padding="same", stride=2)],
+            [],
+            "blocks.0.stride=2: padding=same needs stride 1; its input is 8 x 8 x 1",
+        ),
+        ([8, 8, 1], [Block(4, dropout=1)], [], "blocks.0.dropout=1: must be at least 0 and below 1; its input is 6 x 6 x 4"),
+        ([8, 8, 1], [], [Dense(4), Dense(0)], "dense.1.units=0: must be at least 1; its input is 4"),
+        ([8, 8, 1], [], [Dense(4, dropout=-0.1)], "dense.0.dropout=-0.1: must be at least 0 and below 1; its input is 4"),
         ([8], [], [], "reads images [H, W, C] or sequences [T, C], not inputs of shape [8]"),
     ],
 )
@@ -207,5 +214,5 @@ def test_a_recurrent_network_names_the_argument_that_does_not_fit(options: dict[
 
 
 def test_an_unknown_activation_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"^activation=relo: there are relu, gelu, silu, tanh, elu$"):
-        ConvNet(IMAGE, 3, [], [], activation="relo")
+    with pytest.raises(ValueError, match=r"^dense.0: activation=relo: there are relu, gelu, silu, tanh, elu; its input is 16$"):
+        ConvNet(IMAGE, 3, [], [Dense(16)], activation="relo")

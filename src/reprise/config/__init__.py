@@ -11,10 +11,20 @@ from reprise.config.compose import (
     render,
     tracking_config,
 )
-from reprise.config.schema import Config, DataConfig, ImageData, ImageWindow, SeriesData, SeriesWindow, TrainerConfig
+from reprise.config.schema import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ImageData,
+    ImageWindow,
+    SeriesData,
+    SeriesWindow,
+    TrainerConfig,
+)
 from reprise.config.targets import build
 
 __all__ = [
+    "AugmentConfig",
     "Config",
     "DataConfig",
     "ImageData",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PlainValidator, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PlainValidator, PositiveFloat, PositiveInt
 from pydantic import model_validator as _model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -17,6 +17,8 @@ def _size(value: Any) -> Any:
 
 Size = Annotated[int | float, PlainValidator(_size)]
 """How many: a count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(BaseModel):
@@ -122,6 +124,23 @@ class SeriesWindow(Section):
 WindowConfig = Annotated[ImageWindow | SeriesWindow, Field(discriminator="kind")]
 
 
+class AugmentConfig(Section):
+    """How training images are altered, anew in every epoch; 0: not at all."""
+
+    flip: Share
+    shift: NonNegativeInt
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0, lt=90)]
+    elastic: NonNegativeFloat
+    erase: Share
+
+    @property
+    def does_nothing(self) -> bool:
+        """Whether every image stays as it is."""
+        return not any(self.model_dump().values())
+
+
 class OptimizerConfig(Target):
     """An optimizer: called with the parameters and these arguments."""
 
@@ -179,6 +198,7 @@ class Config(Section):
     plugins: list[Name]
     data: DataConfig
     window: WindowConfig
+    augment: AugmentConfig
     task: Target
     model: Target
     optimizer: OptimizerConfig
@@ -203,6 +223,12 @@ class Config(Section):
                 for channel in chosen:
                     if channel not in known:
                         raise ValueError(f"window.{key} names {channel!r}; data={self.data.name} has {', '.join(known)}")
+        return self
+
+    @_model_validator(mode="after")
+    def _only_images_are_augmented(self) -> Self:
+        if isinstance(self.data, SeriesData) and not self.augment.does_nothing:
+            raise ValueError(f"augment alters images, and data={self.data.name} is a series; take augment=none")
         return self
 
     @_model_validator(mode="after")

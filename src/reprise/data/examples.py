@@ -6,6 +6,7 @@ Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels. Channels are alwa
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, Self
@@ -37,12 +38,16 @@ class Batch(NamedTuple):
     share: float = 1.0
 
 
+Alter = Callable[[Tensor], Tensor]
+"""Images `float32 [B, H, W, C]` (0 to 255) to images altered for training."""
+
+
 class Examples(Protocol):
     """A split. Rows are numbered 0 to `len - 1`."""
 
     def __len__(self) -> int: ...
-    def gather(self, rows: Tensor) -> Batch:
-        """The batch of these rows, on the device the arrays are on."""
+    def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
+        """The batch of these rows, on the device the arrays are on; `alter` has a say before images are normalised."""
         ...
 
     def raw(self, rows: Tensor) -> Tensor:
@@ -86,10 +91,11 @@ class Images:
         """The pixels of these rows `uint8 [B, H, W, C]`."""
         return self.pixels[self.samples[rows]]
 
-    def gather(self, rows: Tensor) -> Batch:
+    def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
         """The normalised images and labels of these rows."""
         samples = self.samples[rows]
-        return Batch(standardize(self.pixels[samples], self.mean, self.std), self.labels[samples])
+        pixels = self.pixels[samples]
+        return Batch(standardize(alter(pixels.float()) if alter else pixels, self.mean, self.std), self.labels[samples])
 
     def to(self, device: torch.device) -> Images:
         """The same split on a device."""
@@ -125,8 +131,9 @@ class SeriesWindows:
         """The steps read `[B, lookback, C]` before normalising."""
         return self.unscaled.unfold(0, self.lookback, 1)[self.starts[rows].cpu()].transpose(1, 2).contiguous()
 
-    def gather(self, rows: Tensor) -> Batch:
+    def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
         """The steps read `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`."""
+        assert alter is None, "a series is not augmented: the config refuses it"
         views = self.series.unfold(0, self.lookback + self.horizon, 1)  # [start, C, T], a view
         windows = views[self.starts[rows]].transpose(1, 2)
         return Batch(windows[:, : self.lookback].contiguous(), windows[:, self.lookback :, self.targets].contiguous())

@@ -1,18 +1,21 @@
 """Batches on the device: order, shards over ranks, and prefetching where the arrays do not fit there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from reprise.data.augment import Augment
 from reprise.data.examples import Batch, Examples
 
 MEMORY_SHARE = 0.5
 """Of a GPU's free memory, what the arrays may take; beyond it they stay on the host."""
 AHEAD = 2
 """Batches gathered ahead of the network when the arrays stay on the host."""
+Gather = Callable[[Tensor], Batch]
 
 
 @dataclass
@@ -20,7 +23,7 @@ class TrainLoader:
     """Every sample once an epoch, in an order that is a function of `(seed, epoch)` alone.
 
     `batch_size` is that of the whole step: each of `world` ranks takes its contiguous part of every batch. A last batch with
-    fewer samples than ranks is left out.
+    fewer samples than ranks is left out. `augment` alters images, each as (seed, epoch, row) says.
     """
 
     examples: Examples
@@ -29,6 +32,7 @@ class TrainLoader:
     device: torch.device
     rank: int = 0
     world: int = 1
+    augment: Augment | None = None
     epoch: int = 0
 
     def __len__(self) -> int:
@@ -50,7 +54,11 @@ class TrainLoader:
         for whole in torch.split(order, self.batch_size)[: len(self)]:
             part = whole.tensor_split(self.world)[self.rank]
             parts.append((part, len(part) * self.world / len(whole)))
-        yield from _batches(self.examples, parts, self.device)
+        yield from _batches(self._gather, self.examples.device, parts, self.device)
+
+    def _gather(self, rows: Tensor) -> Batch:
+        alter = partial(self.augment, rows=rows, epoch=self.epoch) if self.augment else None
+        return self.examples.gather(rows, alter)
 
 
 @dataclass
@@ -76,7 +84,7 @@ class EvalLoader:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from _batches(self.examples, self.parts, self.device)
+        yield from _batches(self.examples.gather, self.examples.device, self.parts, self.device)
 
 
 def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
@@ -93,19 +101,19 @@ def place(examples: Examples, device: torch.device, resident: bool | str) -> Exa
     return examples.to(device) if resident else examples
 
 
-def _batches(examples: Examples, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
-    if examples.device == device:
+def _batches(gather: Gather, source: torch.device, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
+    if source == device:
         for rows, share in parts:
-            yield examples.gather(rows)._replace(share=share)
+            yield gather(rows)._replace(share=share)
     else:
-        yield from _streamed(examples, parts, device)
+        yield from _streamed(gather, parts, device)
 
 
-def _streamed(examples: Examples, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
+def _streamed(gather: Gather, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
     """Gather on the host in a thread, `AHEAD` batches in front, and copy from pinned memory while the network works."""
 
-    def gather(rows: Tensor, share: float) -> Batch:
-        inputs, targets, _ = examples.gather(rows)
+    def pinned(rows: Tensor, share: float) -> Batch:
+        inputs, targets, _ = gather(rows)
         if device.type == "cuda":
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         return Batch(inputs, targets, share)
@@ -114,7 +122,7 @@ def _streamed(examples: Examples, parts: list[tuple[Tensor, float]], device: tor
         waiting: list[Future[Batch]] = []
         for number in range(len(parts) + AHEAD):
             if number < len(parts):
-                waiting.append(pool.submit(gather, *parts[number]))
+                waiting.append(pool.submit(pinned, *parts[number]))
             if number >= AHEAD:
                 inputs, targets, share = waiting.pop(0).result()
                 yield Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), share)

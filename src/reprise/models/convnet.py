@@ -4,9 +4,10 @@ Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels, `F` features.
 """
 
 import math
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -48,22 +49,8 @@ class Dense:
     dropout: float = 0.0
 
 
-@dataclass
-class _Shape:
-    """The shape `[C, *space]` on its way through the layers."""
-
-    channels: int
-    space: list[int]
-
-    def slide(self, width: int, stride: int, named: str) -> None:
-        """Shrink as an unpadded window does; `named` is the key that says its width."""
-        if any(extent < width for extent in self.space):
-            raise ValueError(f"{named}={width}: larger than its input of {' x '.join(map(str, self.space))}")
-        self.space = [(extent - width) // stride + 1 for extent in self.space]
-
-
 class ConvNet(nn.Module):
-    """`blocks`, then flatten, then `dense` layers, then a linear output.
+    """`blocks`, then one pooling over all positions or none, then flatten, `dense` layers, and a linear output.
 
     `float32 [B, H, W, C]` or `[B, T, C]` to `[B, outputs]`. Features are flattened channels last, as Keras does.
 
@@ -73,6 +60,7 @@ class ConvNet(nn.Module):
         blocks: see `Block`.
         dense: hidden layers of the head; see `Dense`.
         activation: relu, gelu, silu, tanh or elu.
+        global_pool: none, or what is left of each feature over all positions: its max or its average (Lin et al. 2013).
         init: `torch`, or `glorot`: uniform weights (Glorot and Bengio 2010, eq. 16) and zero biases, as Keras does.
 
     Raises:
@@ -87,25 +75,23 @@ class ConvNet(nn.Module):
         blocks: list[Block],
         dense: list[Dense],
         activation: str = "relu",
+        global_pool: Literal["none", "max", "average"] = "none",
         init: Literal["torch", "glorot"] = "torch",
     ) -> None:
         super().__init__()
         if len(input_shape) not in {2, 3}:
             raise ValueError(f"reads images [H, W, C] or sequences [T, C], not inputs of shape {list(input_shape)}")
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation={activation}: there are {', '.join(ACTIVATIONS)}")
-        shape = _Shape(input_shape[-1], list(input_shape[:-1]))
-        layers: list[nn.Module] = []
+        plan = _Plan(channels=input_shape[-1], space=list(input_shape[:-1]), activation=activation)
         for number, block in enumerate(blocks):
-            layers += _block(block, shape, f"blocks.{number}", ACTIVATIONS[activation])
-        self.features = nn.Sequential(*layers)
-        width = shape.channels * math.prod(shape.space)
-        head: list[nn.Module] = []
+            plan.add_block(block, f"blocks.{number}")
+        if global_pool != "none":
+            plan.add_global_pool(global_pool)
+        self.features = nn.Sequential(plan.layers)
+        plan.flatten()
         for number, hidden in enumerate(dense):
-            _positive(hidden, ("units",), f"dense.{number}")
-            head += [nn.Linear(width, hidden.units), ACTIVATIONS[activation](), *_dropout(hidden.dropout, f"dense.{number}")]
-            width = hidden.units
-        self.head = nn.Sequential(*head, nn.Linear(width, outputs))
+            plan.add_dense(hidden, f"dense.{number}")
+        plan.layers["output"] = nn.Linear(plan.channels, outputs)
+        self.head = nn.Sequential(plan.layers)
         if init == "glorot":
             self.apply(_glorot)
 
@@ -116,39 +102,85 @@ class ConvNet(nn.Module):
         return logits
 
 
-def _block(block: Block, shape: _Shape, path: str, activation: type[nn.Module]) -> list[nn.Module]:
-    _positive(block, ("filters", "kernel", "convolutions", "stride", "pool"), path)
-    if block.padding == "same" and block.stride != 1:
-        raise ValueError(f"{path}.stride={block.stride}: padding=same needs stride 1")
-    flat = len(shape.space) == 1
-    convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if flat else (nn.Conv2d, nn.BatchNorm2d)
-    maximum, average = (nn.MaxPool1d, nn.AvgPool1d) if flat else (nn.MaxPool2d, nn.AvgPool2d)
-    layers: list[nn.Module] = []
-    for _ in range(block.convolutions):
-        if block.padding == "valid":
-            shape.slide(block.kernel, block.stride, f"{path}.kernel")
-        sizes = shape.channels, block.filters, block.kernel, block.stride
-        layers.append(convolution(*sizes, padding=block.padding, bias=not block.batch_norm))
-        if block.batch_norm:
-            layers.append(norm(block.filters))
-        layers.append(activation())
-        shape.channels = block.filters
-    if block.pool > 1:
-        shape.slide(block.pool, block.pool, f"{path}.pool")
-        layers.append({"max": maximum, "average": average}[block.pooling](block.pool))
-    return layers + _dropout(block.dropout, path)
+@dataclass
+class _Plan:
+    """Layers as they are added, by name (`conv1`, `pool1`, …), and the shape `[C, *space]` on its way through them."""
 
+    channels: int
+    space: list[int]
+    activation: str
+    layers: OrderedDict[str, nn.Module] = field(default_factory=OrderedDict)
+    counts: Counter[str] = field(default_factory=Counter)
 
-def _positive(layer: Block | Dense, names: Sequence[str], path: str) -> None:
-    for name in names:
-        if getattr(layer, name) < 1:
-            raise ValueError(f"{path}.{name}={getattr(layer, name)}: must be at least 1")
+    def add(self, kind: str, layer: nn.Module) -> None:
+        self.counts[kind] += 1
+        self.layers[f"{kind}{self.counts[kind]}"] = layer
 
+    def add_block(self, block: Block, path: str) -> None:
+        self._demand_positive(block, ("filters", "kernel", "convolutions", "stride", "pool"), path)
+        if block.padding == "same" and block.stride != 1:
+            raise self._error(f"{path}.stride={block.stride}: padding=same needs stride 1")
+        convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if len(self.space) == 1 else (nn.Conv2d, nn.BatchNorm2d)
+        for _ in range(block.convolutions):
+            sizes = self.channels, block.filters, block.kernel, block.stride
+            if block.padding == "valid":
+                self._slide(block.kernel, block.stride, f"{path}.kernel")
+            self.add("conv", convolution(*sizes, padding=block.padding, bias=not block.batch_norm))
+            self.channels = block.filters
+            if block.batch_norm:
+                self.add("norm", norm(block.filters))
+            self._add_activation(path)
+        if block.pool > 1:
+            self._slide(block.pool, block.pool, f"{path}.pool")
+            self.add("pool", self._pooling(block.pooling)(block.pool))
+        self._add_dropout(block.dropout, path)
 
-def _dropout(rate: float, path: str) -> list[nn.Module]:
-    if not 0 <= rate < 1:
-        raise ValueError(f"{path}.dropout={rate}: must be at least 0 and below 1")
-    return [nn.Dropout(rate)] if rate else []
+    def add_global_pool(self, kind: str) -> None:
+        size = self.space[0] if len(self.space) == 1 else tuple(self.space)
+        self.add("pool", self._pooling(kind)(size))
+        self.space = [1] * len(self.space)
+
+    def flatten(self) -> None:
+        """What follows is the head: a row of features a sample."""
+        self.channels, self.space, self.layers = self.channels * math.prod(self.space), [], OrderedDict()
+
+    def add_dense(self, hidden: Dense, path: str) -> None:
+        self._demand_positive(hidden, ("units",), path)
+        self.add("dense", nn.Linear(self.channels, hidden.units))
+        self.channels = hidden.units
+        self._add_activation(path)
+        self._add_dropout(hidden.dropout, path)
+
+    def _pooling(self, kind: str) -> Any:
+        flat = len(self.space) == 1
+        return {"max": nn.MaxPool1d if flat else nn.MaxPool2d, "average": nn.AvgPool1d if flat else nn.AvgPool2d}[kind]
+
+    def _add_activation(self, path: str) -> None:
+        if self.activation not in ACTIVATIONS:
+            raise self._error(f"{path}: activation={self.activation}: there are {', '.join(ACTIVATIONS)}")
+        self.add(self.activation, ACTIVATIONS[self.activation]())
+
+    def _add_dropout(self, rate: float, path: str) -> None:
+        if not 0 <= rate < 1:
+            raise self._error(f"{path}.dropout={rate}: must be at least 0 and below 1")
+        if rate:
+            self.add("dropout", nn.Dropout(rate))
+
+    def _slide(self, width: int, stride: int, named: str) -> None:
+        """Shrink as an unpadded window does; `named` is the key that says its width."""
+        if any(extent < width for extent in self.space):
+            raise self._error(f"{named}={width}: too large")
+        self.space = [(extent - width) // stride + 1 for extent in self.space]
+
+    def _demand_positive(self, layer: Block | Dense, names: Sequence[str], path: str) -> None:
+        for name in names:
+            if getattr(layer, name) < 1:
+                raise self._error(f"{path}.{name}={getattr(layer, name)}: must be at least 1")
+
+    def _error(self, said: str) -> ValueError:
+        """What is wrong, and the shape at which the network fails."""
+        shape = [*self.space, self.channels]
+        return ValueError(f"{said}; its input is {' x '.join(map(str, shape))}")
 
 
 def _glorot(module: nn.Module) -> None:

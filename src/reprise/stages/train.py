@@ -14,6 +14,7 @@ from rich.console import Console
 
 from reprise.config import Config, build
 from reprise.data import store
+from reprise.data.augment import Augment
 from reprise.data.examples import Windows, lock_test_split, open_windows
 from reprise.data.loader import EvalLoader, TrainLoader, place
 from reprise.errors import UserError
@@ -139,8 +140,9 @@ def train_one(config: Config, windows: Windows, places: Places, console: Console
 def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
     device, share = trainer.strategy.root_device, (trainer.global_rank, trainer.world_size)
     train, val = (place(split, device, config.trainer.resident) for split in windows.learning())
+    augment = None if config.augment.does_nothing else Augment(config.augment, config.seed)
     return (
-        TrainLoader(train, config.trainer.batch_size, config.seed, device, *share),
+        TrainLoader(train, config.trainer.batch_size, config.seed, device, *share, augment),
         EvalLoader(val, config.trainer.eval_batch_size, device, *share),
     )
 

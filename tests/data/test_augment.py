@@ -1,0 +1,146 @@
+"""An augmented image is a function of (seed, epoch, row) alone, and is altered as far as was asked for and no further."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from reprise.config import AugmentConfig
+from reprise.data.augment import ERASED_AREA, Augment, uniform
+from reprise.data.examples import Images
+from reprise.data.loader import TrainLoader
+
+NOTHING = {"flip": 0.0, "shift": 0, "rotate": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0, "erase": 0.0}
+EVERYTHING = {"flip": 0.5, "shift": 2, "rotate": 10.0, "scale": 0.1, "shear": 5.0, "elastic": 1.0, "erase": 0.5}
+CPU = torch.device("cpu")
+
+
+def augment(seed: int = 0, **wanted: float) -> Augment:
+    return Augment(AugmentConfig(**(NOTHING | wanted)), seed)  # type: ignore[arg-type]
+
+
+def pictures(count: int, height: int = 12, width: int = 10, channels: int = 1) -> Tensor:
+    return torch.randint(0, 256, (count, height, width, channels), generator=torch.Generator().manual_seed(1)).float()
+
+
+# --- the numbers
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**62), st.integers(0, 10_000), st.lists(st.integers(0, 2**40), min_size=1, max_size=20))
+def test_a_draw_depends_on_seed_epoch_and_row_alone(seed: int, epoch: int, rows: list[int]) -> None:
+    together = uniform(seed, epoch, torch.tensor(rows), 7)
+    assert ((together >= 0) & (together < 1)).all()
+    for row, numbers in zip(rows, together, strict=True):
+        assert torch.equal(uniform(seed, epoch, torch.tensor([row]), 7)[0], numbers)
+
+
+@pytest.mark.parametrize("along", ["row", "position", "epoch", "seed"])
+def test_draws_are_uniform_and_independent(along: str) -> None:
+    rows = torch.arange(20_000)
+    draws = {
+        "row": lambda: uniform(0, 0, rows, 1).view(-1, 2),
+        "position": lambda: uniform(3, 1, rows, 12),
+        "epoch": lambda: torch.cat([uniform(0, epoch, rows, 1) for epoch in range(12)], 1),
+        "seed": lambda: torch.cat([uniform(seed, 0, rows, 1) for seed in range(12)], 1),
+    }[along]()
+    columns = draws.double()
+    assert (columns.mean(0) - 0.5).abs().max() < 0.012  # five standard errors, of 10,000
+    assert (columns.var(0) - 1 / 12).abs().max() < 0.004
+    others = torch.corrcoef(columns.T) - torch.eye(columns.shape[1])
+    assert others.abs().max() < 0.05
+
+
+# --- the images
+
+
+@pytest.mark.parametrize("wanted", [EVERYTHING, *({name: value} for name, value in EVERYTHING.items())], ids=str)
+def test_an_image_is_altered_the_same_alone_as_among_others(wanted: dict[str, float]) -> None:
+    images, rows = pictures(9, channels=3), torch.tensor([4, 0, 77, 3, 12, 5, 1_000_000, 8, 9])
+    together = augment(**wanted)(images, rows, epoch=3)
+    assert together.shape == images.shape
+    for one, row, altered in zip(images, rows, together, strict=True):
+        assert torch.equal(augment(**wanted)(one[None], row[None], epoch=3)[0], altered)
+
+
+@pytest.mark.parametrize(("seed", "epoch"), [(1, 0), (0, 1)])
+def test_another_seed_or_epoch_alters_otherwise(seed: int, epoch: int) -> None:
+    images, rows = pictures(9), torch.arange(9)
+    assert not torch.equal(augment(seed, **EVERYTHING)(images, rows, epoch), augment(**EVERYTHING)(images, rows, 0))
+
+
+def test_a_flip_mirrors_left_and_right_about_as_often_as_asked() -> None:
+    images = pictures(2000)
+    altered = augment(flip=0.3)(images, torch.arange(2000), 0)
+    mirrored = torch.isclose(altered, images.flip(2), atol=1e-2).flatten(1).all(1)
+    kept = torch.isclose(altered, images, atol=1e-2).flatten(1).all(1)
+    assert (mirrored ^ kept).all()
+    assert 0.25 < mirrored.float().mean() < 0.35
+
+
+def test_a_shift_moves_by_whole_pixels_every_way_and_lets_black_in() -> None:
+    images = pictures(500) + 1  # nothing in them is black
+    altered = augment(shift=2)(images, torch.arange(500), 0)
+    framed = torch.nn.functional.pad(images, (0, 0, 2, 2, 2, 2))
+    ways = [(down, across) for down in range(5) for across in range(5)]
+    moved = torch.stack([framed[:, down : down + 12, across : across + 10] for down, across in ways])  # [way, B, H, W, C]
+    same = torch.isclose(moved, altered, atol=1e-2).flatten(2).all(2)  # [way, B]
+    assert (same.sum(0) == 1).all()
+    assert (same.sum(1) > 5).all()  # 20 on the mean
+
+
+@pytest.mark.parametrize(
+    ("wanted", "height", "width"), [({"rotate": 90.0}, 9, 15), ({"rotate": 25.0}, 20, 20), ({"scale": 0.2}, 20, 12)]
+)
+def test_turning_and_scaling_keep_the_middle_and_the_shape_of_things(wanted: dict[str, float], height: int, width: int) -> None:
+    """A disc stays a disc, also where the picture is no square."""
+    down, across = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
+    disc = (255 * torch.sigmoid(3 * (3 - (down**2 + across**2).sqrt())))[None, :, :, None].expand(50, -1, -1, -1)
+    for altered in augment(**wanted)(disc, torch.arange(50), 0)[..., 0]:
+        weight = altered / altered.sum()
+        assert (weight * down).sum().abs() < 0.05
+        assert (weight * across).sum().abs() < 0.05
+        stretched = (weight * down**2).sum() / (weight * across**2).sum()
+        assert 0.97 < stretched < 1.03
+        if "rotate" in wanted:
+            assert 0.95 < altered.sum() / disc[0].sum() < 1.05
+
+
+def test_an_elastic_bend_moves_no_pixel_further_than_asked() -> None:
+    across = torch.arange(16).float().expand(200, 16, 16)[..., None] * 10
+    altered = augment(elastic=1.5)(across, torch.arange(200), 0)
+    inside = (altered - across)[:, 3:-3, 3:-3]
+    assert 5 < inside.abs().max() < 10 * 1.5 * 1.3  # between its knots a cubic overshoots a little
+    assert inside.abs().mean() > 1
+
+
+def test_an_erased_rectangle_is_of_one_grey_and_of_the_size_of_its_source() -> None:
+    images = torch.full((3000, 28, 28, 1), 300.0)
+    erased = augment(erase=0.5)(images, torch.arange(3000), 0)[..., 0] != 300
+    some = erased.flatten(1).any(1)
+    assert 0.46 < some.float().mean() < 0.54
+    for mask, altered in zip(erased[some], augment(erase=0.5)(images, torch.arange(3000), 0)[some], strict=True):
+        rows, columns = mask.any(1), mask.any(0)
+        assert torch.equal(mask, rows[:, None] & columns)  # a rectangle
+        assert (rows.long().diff() != 0).sum() <= 2  # in one piece
+        assert len(altered[..., 0][mask].unique()) == 1
+    shares = erased[some].float().mean((1, 2))
+    assert shares.min() > ERASED_AREA[0] - 0.01
+    assert shares.max() < ERASED_AREA[1] + 0.02
+    assert 0.18 < shares.mean() < 0.22
+
+
+# --- the loader
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_each_epoch_shows_a_sample_altered_anew_and_the_same_for_any_number_of_ranks(world: int) -> None:
+    pixels = pictures(40).to(torch.uint8)
+    images = Images(pixels, torch.arange(40), torch.arange(40), torch.tensor([100.0]), torch.tensor([50.0]))
+    alter = augment(5, **EVERYTHING)
+    for epoch in (0, 1):
+        for rank in range(world):
+            for batch in TrainLoader(images, 9, 5, CPU, rank, world, alter, epoch):
+                expected = (alter(pixels[batch.targets].float(), batch.targets, epoch) - 100) / 50
+                assert torch.equal(batch.inputs, expected)
