@@ -104,6 +104,7 @@ READ_BY = {
     "seed": {"train"},
     "seeds": {"train"},
     "plugins": {"train"},
+    "augment": {"train"},
     "task": {"train"},
     "model": {"train"},
     "optimizer": {"train"},
