@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
 from torch import Tensor
 
+CALIBRATION_BINS = 15
+"""Of the expected calibration error: Guo et al. 2017."""
+
 
 class Task(Protocol):
     """A task is made with `meta` (windows.json) and the arguments of its config."""
@@ -70,7 +73,7 @@ class Classification:
         return F.cross_entropy(predictions.float(), targets, label_smoothing=self.label_smoothing)
 
     def metrics(self, predictions: Tensor, targets: Tensor) -> dict[str, float]:
-        """accuracy, f1_macro, ece (15 bins, Guo et al. 2017) and loss (without label smoothing)."""
+        """accuracy, f1_macro, ece and loss (without label smoothing)."""
         from torchmetrics.functional.classification import (
             multiclass_accuracy,
             multiclass_calibration_error,
@@ -82,7 +85,7 @@ class Classification:
             "loss": F.cross_entropy(logits.double(), targets).item(),
             "accuracy": multiclass_accuracy(logits, targets, classes, average="micro").item(),
             "f1_macro": multiclass_f1_score(logits, targets, classes, average="macro").item(),
-            "ece": multiclass_calibration_error(logits.softmax(-1), targets, classes, n_bins=15).item(),
+            "ece": multiclass_calibration_error(logits.softmax(-1), targets, classes, n_bins=CALIBRATION_BINS).item(),
         }
 
 

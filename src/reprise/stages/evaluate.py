@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from reprise import figures
 from reprise.config import Config, check, compose
 from reprise.data import store
 from reprise.data.examples import Examples, Windows, open_windows
@@ -22,9 +20,9 @@ from reprise.data.loader import EvalLoader, place
 from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.learner import Learner
-from reprise.learning.tasks import Task
 from reprise.learning.trainer import disband, make_trainer, relaunch
 from reprise.ranks import is_first, launched
+from reprise.stages import report
 from reprise.stages.places import Places
 from reprise.stages.train import Trained, build_parts
 from reprise.tracking import run as tracking
@@ -124,7 +122,10 @@ def evaluate_one(
         opened.log_once({f"{part}/{name}": value for part, metrics in said.items() for name, value in metrics.items()})
         with contextlib.ExitStack() as stack:
             folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            _draw(folder, trained, task, windows, read_history(history), predictions, targets, baselines)
+            points = read_history(history)
+            report.write(
+                folder, trained.name, network, task, windows, points, trained.best_epoch, predictions, targets, baselines
+            )
             opened.artifacts(folder, "figures")
         main = task.monitor
         console.print(
@@ -151,38 +152,6 @@ def forecast_baselines(windows: Windows, targets: Tensor) -> dict[str, Tensor]:
         made["seasonal_naive"] = scaled[back]
     assert all(forecast.shape == tuple(targets.shape) for forecast in made.values())
     return {name: torch.from_numpy(forecast) for name, forecast in made.items()}
-
-
-def _draw(
-    folder: Path,
-    trained: Trained,
-    task: Task,
-    windows: Windows,
-    history: figures.Points,
-    predictions: Tensor,
-    targets: Tensor,
-    baselines: dict[str, Tensor],
-) -> None:
-    figures.save(figures.curves(history, task.monitor, trained.best_epoch, trained.name), folder / "curves.png")
-    if windows.meta["kind"] == "images":
-        classes = windows.meta["classes"]
-        counts = confusion(predictions.argmax(-1), targets, len(classes))
-        figure = figures.confusion_matrix(counts, classes, f"{trained.name}: {len(targets):,} test images")
-        figures.save(figure, folder / "confusion_matrix.png")
-        return
-    truth, predicted, naive = [
-        task.answer(values.double())[:, 0, 0].numpy() for values in (targets, predictions, baselines["repeat_last"])
-    ]
-    time = windows.time()[windows.chosen("test") + windows.meta["lookback"]]
-    name, unit = windows.meta["targets"][0], windows.meta["units"][0]
-    figures.save(
-        figures.forecast(time, truth, predicted, naive, unit, f"{trained.name}: {name}, one step ahead"), folder / "forecast.png"
-    )
-
-
-def confusion(predicted: Tensor, true: Tensor, classes: int) -> npt.NDArray[np.int64]:
-    """Counts `int64 [true, predicted]`."""
-    return torch.bincount(true * classes + predicted, minlength=classes**2).reshape(classes, classes).numpy()
 
 
 def _summary(config: Config, trained: list[Trained], results: list[dict[str, Metrics]]) -> dict[str, Any]:
