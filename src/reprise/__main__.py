@@ -178,6 +178,46 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 
 
 @cli.command()
+@click.argument("run")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
+@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON, and nothing else.")
+def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
+    """Say what a RUN takes the picture at PATH for, or all pictures in that folder.
+
+    Prints classes with confidence; writes predictions.csv and predictions.png. Pictures may be PNG, JPEG, BMP or WebP, of any
+    size. Where their folders are called as the classes are, it says how many were right.
+    """
+    import json
+
+    places = _places()
+    from reprise.runs import predict
+    from reprise.runs.trained import open_run
+
+    opened = open_run(places, run)
+    folder = out or opened.home / "predictions" / path.resolve().stem
+    answers = predict.run(opened, path, folder, Console(quiet=True) if as_json else console)
+    if as_json:
+        click.echo(json.dumps(answers.rows(), indent=2, ensure_ascii=False))
+    else:
+        predict.show(answers, folder, console)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--image", required=True, type=click.Path(path_type=Path), help="The picture.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
+def explain(run: str, image: Path, out: Path | None) -> None:
+    """Draw what a RUN sees in a picture: filters, feature maps, what speaks for a class."""
+    places = _places()
+    from reprise.runs import explain
+    from reprise.runs.trained import open_run
+
+    opened = open_run(places, run)
+    explain.run(opened, image, out or opened.home / "explain" / image.stem, console)
+
+
+@cli.command()
 @click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
 def results(write: Path | None, as_json: bool) -> None:
@@ -268,8 +308,8 @@ def _without_address(overrides: Sequence[str]) -> str:
 def _data(places: Places, overrides: Sequence[str]) -> configs.DataConfig:
     if not overrides:
         raise UserError("no data set named", f"add data=NAME, one of {', '.join(configs.choices(places.root, 'data'))}")
-    if len(overrides) == 1 and overrides[0].startswith("data="):
-        return configs.compose_dataset(places.root, overrides[0].removeprefix("data="))
+    if overrides[0].startswith("data=") and all(item.startswith("data.") for item in overrides[1:]):
+        return configs.compose_dataset(places.root, overrides[0].removeprefix("data="), overrides[1:])
     return configs.compose(places.root, overrides).data
 
 

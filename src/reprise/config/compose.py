@@ -48,16 +48,22 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
     return check(_hydra(root, overrides))
 
 
-def compose_dataset(root: Path, name: str) -> DataConfig:
-    """The data set `conf/data/NAME.yaml` describes; its file holds no interpolation."""
+def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> DataConfig:
+    """The data set that `conf/data/NAME.yaml` and overrides of its keys (`data.path=…`) describe."""
     file = root / "conf" / "data" / f"{name}.yaml"
     if name not in choices(root, "data"):
         raise UserError(f"no data set named {name}", _nearest(name, choices(root, "data")))
-    tree = _read(file)
+    known = [f"data.{path}" for path, _ in leaves(_read(file))]
+    for key in (item.partition("=")[0] for item in overrides):
+        if key not in known:
+            raise UserError(f"{key}: no such key", _nearest_key(key, known))
+    tree = _hydra(root, overrides, f"data/{name}", suggest=False)["data"] if overrides else _read(file)
     try:
-        return TypeAdapter[DataConfig](DataConfig).validate_python(tree)
+        data = TypeAdapter[DataConfig](DataConfig).validate_python(tree)
     except ValidationError as error:
         raise _complaint(error, tree, file) from None
+    _demand_whole(data, "data.")
+    return data
 
 
 def tracking_config(root: Path) -> TrackingConfig:
@@ -95,12 +101,17 @@ def check(tree: Any, where: Path | str = "") -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         raise _complaint(error, tree, where) from None
+    _demand_whole(config)
     for path, value in leaves(config.model_dump(by_alias=True)):
-        if value == MISSING:
-            raise UserError(f"{path}: is missing", f"set {path}=…")
         if "_target_" in path.split("."):
             check_allowed(value, config.plugins, path)
     return config
+
+
+def _demand_whole(config: BaseModel, prefix: str = "") -> None:
+    for path, value in leaves(config.model_dump(by_alias=True)):
+        if value == MISSING:
+            raise UserError(f"{prefix}{path}: is missing", f"set {prefix}{path}=…")
 
 
 def choices(root: Path, group: str) -> list[str]:
@@ -134,7 +145,7 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _hydra(root: Path, overrides: Sequence[str], suggest: bool = True) -> dict[str, Any]:
+def _hydra(root: Path, overrides: Sequence[str], file: str = "config", suggest: bool = True) -> dict[str, Any]:
     # Imported here: a stage that reads a composed file need not wait for Hydra.
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -144,7 +155,7 @@ def _hydra(root: Path, overrides: Sequence[str], suggest: bool = True) -> dict[s
 
     try:
         with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-            tree = hydra_compose("config", overrides=list(overrides))
+            tree = hydra_compose(file, overrides=list(overrides))
         _refuse_resolvers(OmegaConf.to_container(tree, resolve=False))
         return OmegaConf.to_container(tree, resolve=True)  # type: ignore[return-value]
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
@@ -227,5 +238,5 @@ def _complaint(error: ValidationError, tree: Any, where: Path | str) -> UserErro
 
 def _is_branch(part: str | int) -> bool:
     """Whether pydantic put this into the path to name a branch of a union, not a key."""
-    kinds = r"images|series|int|float|bool|str|.*[\[(].*"
+    kinds = r"images|series|idx|csv_images|image_folder|int|float|bool|str|.*[\[(].*"
     return isinstance(part, str) and bool(re.fullmatch(kinds, part))

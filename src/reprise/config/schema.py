@@ -67,13 +67,18 @@ class Dataset(Section):
     homepage: str
     citation: str
     licence: str
-    mirror: str
-    sources: Annotated[list[str], Field(min_length=1)]
-    files: Annotated[list[RawFile], Field(min_length=1)]
     limit: PositiveInt | None
 
 
-class ImageData(Dataset):
+class PublishedData(Dataset):
+    """Files that somebody has published, and where."""
+
+    mirror: str
+    sources: Annotated[list[str], Field(min_length=1)]
+    files: Annotated[list[RawFile], Field(min_length=1)]
+
+
+class ImageData(PublishedData):
     """Labelled images of one size."""
 
     kind: Literal["images"]
@@ -83,7 +88,26 @@ class ImageData(Dataset):
     known_duplicates: NonNegativeInt
 
 
-class SeriesData(Dataset):
+class FolderData(Dataset):
+    """Pictures of one's own: a folder a class, or a CSV table of files and labels."""
+
+    kind: Literal["images"]
+    reader: Literal["image_folder"]
+    path: str
+    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+    resize: Literal["stretch", "crop", "pad"]
+    broken: Literal["refuse", "leave_out"]
+    duplicates: Literal["refuse", "leave_out", "keep"]
+    known_duplicates: NonNegativeInt
+
+    @_model_validator(mode="after")
+    def _grey_or_colour(self) -> Self:
+        if self.shape[2] not in {1, 3}:
+            raise ValueError(f"shape={self.shape}: height, width, and 1 channel (grey) or 3 (colour)")
+        return self
+
+
+class SeriesData(PublishedData):
     """One long series of several channels."""
 
     kind: Literal["series"]
@@ -92,7 +116,7 @@ class SeriesData(Dataset):
     channels: Annotated[list[Channel], Field(min_length=1)]
 
 
-DataConfig = Annotated[ImageData | SeriesData, Field(discriminator="kind")]
+DataConfig = Annotated[Annotated[ImageData | FolderData, Field(discriminator="reader")] | SeriesData, Field(discriminator="kind")]
 
 
 class ImageWindow(Section):

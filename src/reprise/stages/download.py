@@ -18,8 +18,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from reprise.config import DataConfig
-from reprise.config.schema import RawFile
+from reprise.config import DataConfig, FolderData
+from reprise.config.schema import PublishedData, RawFile
 from reprise.data import store
 from reprise.data.sources import Fetcher
 from reprise.errors import UserError
@@ -33,6 +33,8 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
         UserError: when no source has a file; nothing is left under a final name.
 
     """
+    if isinstance(data, FolderData):  # nothing to fetch: preprocess reads the pictures where they are
+        return Path(data.path)
     folder = places.raw(data.name)
     if _lacking(data, folder):
         with _alone(folder), _bar(console) as bar:
@@ -45,7 +47,7 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
     return folder
 
 
-def _lacking(data: DataConfig, folder: Path) -> list[RawFile]:
+def _lacking(data: PublishedData, folder: Path) -> list[RawFile]:
     """The files that are not there, or not as published."""
     return [file for file in data.files if not _is_right(folder / file.name, file.sha256)]
 
@@ -63,7 +65,7 @@ def _alone(folder: Path) -> AbstractContextManager[Any]:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from None
 
 
-def _mirror(data: DataConfig) -> list[str]:
+def _mirror(data: PublishedData) -> list[str]:
     mirror = os.environ.get("REPRISE_MIRROR")
     return [f"{mirror.rstrip('/')}/{data.mirror}/"] if mirror else []
 

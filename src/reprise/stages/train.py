@@ -17,7 +17,6 @@ from reprise.data import store
 from reprise.data.augment import Augment
 from reprise.data.examples import Windows, lock_test_split, open_windows
 from reprise.data.loader import EvalLoader, TrainLoader, place
-from reprise.errors import UserError
 from reprise.learning.checkpoint import BestWeights, load_weights, save_weights
 from reprise.learning.learner import Learner, Record
 from reprise.learning.predictor import Predictor
@@ -79,11 +78,7 @@ def prepare(config: Config, places: Places, console: Console) -> Windows:
     if not arrays.is_dir():
         download.run(config.data, places, console)
         preprocess.run(config.data, places, console)
-    if store.read_json(arrays / "meta.json") != preprocess.meta(config.data):
-        raise UserError(
-            f"{arrays} holds other data than data={config.data.name} describes",
-            f"run `reprise preprocess data={config.data.name}`",
-        )
+    preprocess.demand_made_from(config.data, arrays)
     folder = window.folder_for(config, places)
     if not window.are_for(folder, config, arrays):
         window.run(config, places, console, folder)

@@ -1,0 +1,59 @@
+"""A trained run, opened: its config, network and weights, from its home alone. The arrays it learned from are not needed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from reprise.config import Config, check
+from reprise.data import store
+from reprise.data.examples import Windows
+from reprise.errors import UserError
+from reprise.learning.checkpoint import load_weights
+from reprise.learning.tasks import Task
+from reprise.learning.trainer import threads
+from reprise.stages.places import Places
+from reprise.stages.train import Trained, build_parts
+from reprise.tracking import run as tracking
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run left behind, ready to answer."""
+
+    config: Config
+    trained: Trained
+    home: Path
+    windows: Windows
+    network: nn.Module
+    task: Task
+
+
+def open_run(places: Places, wanted: str) -> TrainedRun:
+    """The run whose id begins with `wanted`, or whose name it is.
+
+    Raises:
+        UserError: when there is no such run, or its training did not end.
+
+    """
+    run_id = tracking.find(places.store, wanted)
+    home = places.home(run_id)
+    found = store.read_json(home / "run.json")
+    if "windows" not in found:
+        raise UserError(f"run {found['name']} was not trained to its end", "train again")
+    trained = Trained(**found)
+    tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is written down
+    config = check({**store.read_json(home / "config.json"), **tracked}, "the run's config")
+    folder = places.root / trained.windows
+    meta = store.read_json(store.check(folder, "windows.json", "run `reprise evaluate` for what is missing"))
+    windows = Windows(folder, places.processed(config.data.name), meta)
+    torch.set_num_threads(threads(config.trainer))
+    network, task = build_parts(config, windows)
+    network.load_state_dict(load_weights(home / "best.pt"))
+    return TrainedRun(config, trained, home, windows, network.eval(), task)
+
+
+def resize_of(config: Config) -> str:
+    """How a picture is brought to the size the network reads: as those it was trained on; published ones needed none."""
+    return str(getattr(config.data, "resize", "pad"))
