@@ -33,7 +33,7 @@ class Layer:
     """Shape of one sample's output, channels last."""
     parameters: int
     multiply_adds: int
-    """Of one sample; convolutions, linear and recurrent layers are counted, what is added to each number is not."""
+    """Of one sample passing once; convolutions, linear and recurrent layers are counted, what is done to each number is not."""
     kernel: list[int] | None
     stride: list[int] | None
     padding: list[int] | None
@@ -107,16 +107,18 @@ def _multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
 
 @contextlib.contextmanager
 def _watched(network: nn.Module, note: Callable[[str, nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
-    """In evaluation, and `note` is told of every layer that is passed: its name, itself, what it takes and what it gives."""
+    """In evaluation, and `note` is told of each layer when it is first passed: its name, itself, what it takes, what it gives."""
     training = network.training
     network.eval()
-    hooks = []
+    hooks, passed = [], set[str]()
     for path, layer in network.named_modules():
         if next(layer.children(), None) is None:
             name = path.rpartition(".")[2] if "." in path else path
 
             def hook(layer: nn.Module, taken: Any, given: Any, name: str = name) -> None:
-                note(name, layer, taken[0], given[0] if isinstance(given, tuple) else given)
+                if name not in passed:
+                    passed.add(name)
+                    note(name, layer, taken[0], given[0] if isinstance(given, tuple) else given)
 
             hooks.append(layer.register_forward_hook(hook))
     try:

@@ -213,12 +213,20 @@ class TrackingConfig(Section):
     log_model: bool
 
 
+class Published(Section):
+    """A figure that somebody has published for this network and this data, of the metric the row is judged by."""
+
+    value: float
+    note: str
+
+
 class Config(Section):
     """A whole run. `seeds` trainings start from `seed`, `seed + 1`, ..."""
 
     name: Name
     seed: NonNegativeInt
     seeds: PositiveInt
+    published: Published | None = None
     plugins: list[Name]
     data: DataConfig
     window: WindowConfig
@@ -267,8 +275,10 @@ class Config(Section):
 
 
 class Pipeline(Section):
-    """What `dvc repro` makes: experiments and their data sets, and overrides that hold for all of them."""
+    """What DVC makes: experiments and their data sets, those that take long apart, and overrides that hold for all of them."""
 
     experiments: dict[Name, Name]
+    long: dict[Name, Name]
     datasets: list[Name]
+    long_datasets: list[Name]
     overrides: list[str]

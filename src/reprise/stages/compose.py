@@ -11,12 +11,13 @@ from reprise.stages.places import Places
 def run(places: Places, console: Console) -> None:
     """Write data/config/<experiment>.yaml for all of conf/pipeline.yaml, or none of them."""
     wanted = configs.pipeline(places.root)
-    made = {name: configs.compose(places.root, [f"experiment={name}", *wanted.overrides]) for name in wanted.experiments}
+    listed = wanted.experiments | wanted.long
+    made = {name: configs.compose(places.root, [f"experiment={name}", *wanted.overrides]) for name in listed}
     for name, config in made.items():
         if config.name != name:
             raise UserError(f"conf/experiment/{name}.yaml: name={config.name}", "an experiment is called as its file is")
-        if config.data.name != wanted.experiments[name] or config.data.name not in wanted.datasets:
-            raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", "say so in experiments and in datasets")
+        if config.data.name != listed[name] or config.data.name not in [*wanted.datasets, *wanted.long_datasets]:
+            raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", "say so beside it and in datasets")
     with store.publish(places.config("").parent) as draft:
         for name, config in made.items():
             (draft / f"{name}.yaml").write_text(configs.render(config))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-CODE = ("src", "conf", "dvc.yaml", "pyproject.toml", "constraints.txt")
+CODE = ("src", "conf", "dvc.yaml", "long", "pyproject.toml", "constraints.txt")
 """What decides a run; a change elsewhere does not make its code dirty."""
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
 
@@ -63,7 +63,8 @@ def processor() -> str:
 
 
 def dvc_hashes(root: Path) -> dict[str, str]:
-    """The md5 of every output that dvc.lock knows, by its path. They hold in a stage that DVC runs: it has just checked them."""
-    lock = root / "dvc.lock"
-    stages = yaml.safe_load(lock.read_text())["stages"] if lock.is_file() else {}
-    return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
+    """The md5 of every output that DVC's locks know, by its path. They hold in a stage that DVC runs: it has just checked them."""
+    locks = [
+        yaml.safe_load(file.read_text())["stages"] for file in (root / "dvc.lock", root / "long" / "dvc.lock") if file.is_file()
+    ]
+    return {out["path"]: out["md5"] for stages in locks for stage in stages.values() for out in stage.get("outs", [])}

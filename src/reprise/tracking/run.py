@@ -170,8 +170,8 @@ def find(places: Path, wanted: str) -> str:
 
 
 def recorded(config: Config) -> dict[str, Any]:
-    """The config as it is written down: all but where it is written (an address can hold a password)."""
-    return config.model_dump(by_alias=True, exclude={"tracking"})
+    """The config as it is written down: what decides the run. Where it is written (an address can hold a password) does not."""
+    return config.model_dump(by_alias=True, exclude={"tracking", "published"})
 
 
 def _end(run: Run, status: str, tags: dict[str, str]) -> None:
