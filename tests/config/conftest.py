@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from reprise.config import Config, ImageData, SeriesData, SeriesWindow
+from reprise.config import Config, FolderData, ImageData, SeriesData, SeriesWindow
 from reprise.data.examples import Windows
 
 settings.register_profile("untimed", deadline=None)
@@ -42,9 +42,9 @@ def clone(tmp_path: Path) -> Path:
 def windows_for(config: Config) -> Windows:
     """What `window` says in windows.json for a config, as far as networks and tasks read it."""
     meta: dict[str, Any]
-    if isinstance(config.data, ImageData):
+    if isinstance(config.data, ImageData | FolderData):
         channels = config.data.shape[-1]
-        meta = {"input_shape": config.data.shape, "classes": config.data.classes}
+        meta = {"input_shape": config.data.shape, "classes": getattr(config.data, "classes", ["a", "b", "c"])}
     else:
         assert isinstance(config.data, SeriesData)
         assert isinstance(config.window, SeriesWindow)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reprise.config import Config, build, check, compose, compose_dataset, load, pipeline, project_root
+from reprise.config import Config, build, check, choices, compose, compose_dataset, load, pipeline, project_root
 from reprise.errors import UserError
 from reprise.stages.train import build_parts
 from tests.config.conftest import windows_for
@@ -52,6 +52,11 @@ COMPLAINTS = {
     "=3": "=3: not of the form key=value",
     "seed=[1,2": "seed=[1,2: no viable alternative at input '[1,2'",
     "+optimizer.lr=3": "Could not append to config. An item is already at 'optimizer.lr'.",
+    "augment.flip=2": "augment.flip=2: should be less than or equal to 1",
+    "augment.shift=0.5": "augment.shift=0.5: should be a valid integer",
+    "augment=cloths": "augment=cloths: no conf/augment/cloths.yaml; the nearest is clothes",
+    "published={value:0.9}": "published.note: is missing; set published.note=…",
+    "data=image_folder": "data.path: is missing; set data.path=…",
     "data=seattle_weather": "window=images cannot cut data=seattle_weather, which holds series",
     "window=series": "window=series cannot cut data=digits, which holds images",
 }
@@ -85,9 +90,9 @@ def test_scaled_gradients_are_not_clipped(root: Path) -> None:
 
 
 def test_without_an_experiment_the_experiments_are_named(root: Path) -> None:
-    assert refusal(root, "optimizer.lr=1") == (
-        "no experiment named; add experiment=NAME, one of digits_cnn, fashion_mnist_cnn, temperature_cnn1d, temperature_lstm"
-    )
+    there_are = ", ".join(choices(root, "experiment"))
+    assert "digits_cnn, fashion_mnist_cnn" in there_are
+    assert refusal(root, "optimizer.lr=1") == f"no experiment named; add experiment=NAME, one of {there_are}"
 
 
 ARGUMENTS = {
@@ -159,6 +164,24 @@ def test_a_broken_file_is_named_with_its_line(clone: Path) -> None:
     (clone / "conf" / "pipeline.yaml").unlink()
     with pytest.raises(UserError, match=r"^no .*conf/pipeline.yaml$"):
         pipeline(clone)
+
+
+def test_a_series_is_not_augmented(root: Path) -> None:
+    said = refusal(root, "experiment=temperature_lstm", "augment=digits")
+    assert said == "augment alters images, and data=seattle_weather is a series; take augment=none"
+
+
+def test_keys_of_a_data_set_are_checked_when_it_is_named_alone(root: Path) -> None:
+    assert compose_dataset(root, "image_folder", ["data.path=a", "data.shape=[8,8,3]"]).shape == [8, 8, 3]  # type: ignore[union-attr]
+    for overrides, said in (
+        ([], "data.path: is missing; set data.path=…"),
+        (["data.pth=a"], "data.pth: no such key; the nearest is data.path"),
+        (["data.path=a", "data.resize=fill"], "resize=fill: should be 'stretch', 'crop' or 'pad'"),
+        (["data.path=a", "data.shape=[8,8,2]"], "shape=[8, 8, 2]: height, width, and 1 channel (grey) or 3 (colour)"),
+    ):
+        with pytest.raises(UserError) as refused:
+            compose_dataset(root, "image_folder", overrides)
+        assert str(refused.value).split("; it stands in")[0] == said
 
 
 def test_a_data_set_of_its_own_is_checked_too(clone: Path) -> None:

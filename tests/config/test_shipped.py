@@ -12,6 +12,25 @@ from reprise.stages.train import build_parts
 from tests.config.conftest import ROOT, windows_for
 
 EXPERIMENTS = choices(ROOT, "experiment")
+NEEDED = {"image_folder": ["data.path=pictures"]}
+"""What only the user can say."""
+PARAMETERS = {
+    "mnist_cnn64": 121_930,
+    "mnist_cnn128": 225_034,
+    "fashion_mnist_cnn": 225_034,
+    "fashion_mnist_small": 173_738,
+    "fashion_mnist_deep": 467_818,
+    "temperature_lstm": 5_153,
+    "temperature_gru": 3_873,
+    "temperature_cnn1d": 4_593,
+    "ablation_layers": 130_890,
+    "ablation_filters": 485_514,
+    "ablation_augmentation": 225_034,
+    "ablation_optimizer": 225_034,
+    "ablation_batch_norm": 225_130,
+    "ablation_all": 371_274,
+}
+"""Of every experiment of the pipeline; the first five are those of the lessons."""
 OF_KIND = {"cnn": "bare_images", "cnn1d": "bare_series", "lstm": "bare_series", "gru": "bare_series"}
 """Which data a model reads."""
 
@@ -38,7 +57,7 @@ def learn_one_batch(config: Config) -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_learns_from_a_batch(root: Path, experiment: str) -> None:
-    config = compose(root, [f"experiment={experiment}"])
+    config = compose(root, [f"experiment={experiment}", *NEEDED.get(experiment, [])])
     assert config.name == experiment  # its folder under data/ is called as its file
     learn_one_batch(config)
 
@@ -48,7 +67,7 @@ def test_every_experiment_learns_from_a_batch(root: Path, experiment: str) -> No
 def test_every_experiment_composes_with_every_trainer_and_reads_back_equal(
     root: Path, tmp_path: Path, experiment: str, trainer: str
 ) -> None:
-    config = compose(root, [f"experiment={experiment}", f"trainer={trainer}"])
+    config = compose(root, [f"experiment={experiment}", f"trainer={trainer}", *NEEDED.get(experiment, [])])
     assert config.trainer.world_size == (2 if "dp" in trainer else 1)
     (tmp_path / "config.yaml").write_text(render(config))
     assert load(tmp_path / "config.yaml") == config
@@ -67,15 +86,20 @@ def test_every_optimizer_and_schedule_learns_from_a_batch(root: Path, group: str
 
 @pytest.mark.parametrize("name", choices(ROOT, "data"))
 def test_every_data_set_is_named_as_its_file_and_is_the_same_alone_and_in_a_run(clone: Path, name: str) -> None:
-    alone = compose_dataset(clone, name)
+    needed = NEEDED.get(name, [])
+    alone = compose_dataset(clone, name, needed)
     assert alone.name == name
-    assert compose(clone, [f"experiment=bare_{alone.kind}", f"data={name}"]).data == alone
+    assert compose(clone, [f"experiment=bare_{alone.kind}", f"data={name}", *needed]).data == alone
 
 
-def test_the_network_of_the_lessons_has_225034_parameters(root: Path) -> None:
-    config = compose(root, ["experiment=fashion_mnist_cnn"])
-    network, _ = build_parts(config, windows_for(config))
-    assert sum(weight.numel() for weight in network.parameters()) == 225_034
+def test_every_experiment_of_the_pipeline_has_the_parameters_it_says(root: Path) -> None:
+    wanted = pipeline(root)
+    found = {}
+    for name in wanted.experiments | wanted.long:
+        config = compose(root, [f"experiment={name}"])
+        network, _ = build_parts(config, windows_for(config))
+        found[name] = sum(weight.numel() for weight in network.parameters())
+    assert found == PARAMETERS
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others(root: Path) -> None:
@@ -88,9 +112,11 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(root: Pat
 
 def test_the_pipeline_names_experiments_and_data_sets_that_exist(root: Path) -> None:
     wanted = pipeline(root)
-    for experiment, data in wanted.experiments.items():
+    assert not wanted.experiments.keys() & wanted.long
+    for experiment, data in (wanted.experiments | wanted.long).items():
         assert compose(root, [f"experiment={experiment}", *wanted.overrides]).data.name == data
-        assert data in wanted.datasets
+    assert set(wanted.experiments.values()) == set(wanted.datasets)
+    assert set(wanted.long.values()) - set(wanted.datasets) == set(wanted.long_datasets)
 
 
 def test_every_key_of_conf_that_is_chosen_from_a_few_names_them_beside_it(root: Path) -> None:

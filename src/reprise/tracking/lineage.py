@@ -63,8 +63,7 @@ def processor() -> str:
 
 
 def dvc_hashes(root: Path) -> dict[str, str]:
-    """The md5 of every output that DVC's locks know, by its path. They hold in a stage that DVC runs: it has just checked them."""
-    locks = [
-        yaml.safe_load(file.read_text())["stages"] for file in (root / "dvc.lock", root / "long" / "dvc.lock") if file.is_file()
-    ]
-    return {out["path"]: out["md5"] for stages in locks for stage in stages.values() for out in stage.get("outs", [])}
+    """The md5 of every output that DVC's locks know, by its path; true in a stage that DVC runs, for it has just checked them."""
+    locks = [file for file in (root / "dvc.lock", root / "long" / "dvc.lock") if file.is_file()]
+    stages = [stage for file in locks for stage in yaml.safe_load(file.read_text())["stages"].values()]
+    return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
