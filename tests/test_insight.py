@@ -1,0 +1,158 @@
+"""The layer table against values computed by hand and against a probe; what a network sees against its own definition."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reprise.insight import Layer, attribution, feature_maps, first_filters, layers
+from reprise.models.convnet import Block, ConvNet, Dense
+from reprise.models.recurrent import Recurrent
+
+
+def convnet(blocks: list[Block], shape: list[int], **options: str | bool) -> ConvNet:
+    torch.manual_seed(0)
+    return ConvNet(shape, 3, blocks, [Dense(8)], **options)  # type: ignore[arg-type]
+
+
+def by_name(network: nn.Module, shape: list[int]) -> dict[str, Layer]:
+    return {layer.name: layer for layer in layers(network, shape)}
+
+
+def test_the_network_of_the_lessons_is_described_as_computed_by_hand() -> None:
+    """Source of the parameters: the model summary of the lessons; the rest by hand."""
+    network = ConvNet([28, 28, 1], 10, [Block(32, pool=2), Block(64, pool=2)], [Dense(128, dropout=0.3)])
+    found = [
+        (one.name, one.output, one.parameters, one.multiply_adds, one.kernel, one.stride, one.padding, one.receptive_field)
+        for one in layers(network, [28, 28, 1])
+    ]
+    three, two, one, none = [3, 3], [2, 2], [1, 1], [0, 0]
+    assert found == [
+        ("conv1", [26, 26, 32], 320, 26 * 26 * 32 * 9, three, one, none, [3, 3]),
+        ("relu1", [26, 26, 32], 0, 0, None, None, None, [3, 3]),
+        ("pool1", [13, 13, 32], 0, 0, two, two, none, [4, 4]),
+        ("conv2", [11, 11, 64], 18_496, 11 * 11 * 64 * 9 * 32, three, one, none, [8, 8]),
+        ("relu2", [11, 11, 64], 0, 0, None, None, None, [8, 8]),
+        ("pool2", [5, 5, 64], 0, 0, two, two, none, [10, 10]),
+        ("dense1", [128], 204_928, 1600 * 128, None, None, None, None),
+        ("relu3", [128], 0, 0, None, None, None, None),
+        ("dropout1", [128], 0, 0, None, None, None, None),
+        ("output", [10], 1_290, 1280, None, None, None, None),
+    ]
+
+
+def test_strides_padding_and_sequences_are_described_as_computed_by_hand() -> None:
+    network = convnet([Block(4, kernel=5, stride=2, pool=3), Block(6, kernel=3, padding="same", convolutions=2)], [50, 2])
+    found = by_name(network, [50, 2])
+    assert found["conv1"].output == [23, 4]
+    assert found["conv1"].receptive_field == [5]
+    assert found["pool1"].receptive_field == [5 + 2 * 2]  # its inputs are 2 steps apart
+    assert found["conv2"].receptive_field == [9 + 2 * 6]  # 2 x 3 steps apart
+    assert found["conv3"].receptive_field == [21 + 2 * 6]
+    assert found["conv3"].padding == [2]
+    assert found["conv3"].multiply_adds == 7 * 6 * 6 * 3
+
+
+@pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3)])
+def test_a_recurrent_layer_counts_every_gate_at_every_step(cell: str, gates: int) -> None:
+    found = layers(Recurrent([30, 6], 1, cell=cell, hidden=32), [30, 6])  # type: ignore[arg-type]
+    assert found[0].parameters == gates * 32 * (6 + 32 + 2)
+    assert found[0].multiply_adds == 30 * gates * 32 * (6 + 32)
+    assert found[0].receptive_field is None
+    assert found[0].output == [30, 32]
+
+
+def test_the_parameters_add_up_and_a_mirrored_network_is_described_once() -> None:
+    network = convnet([Block(8, batch_norm=True, pool=2)], [12, 12, 1], mirror=True, global_pool="max")
+    assert sum(one.parameters for one in layers(network, [12, 12, 1])) == sum(weight.numel() for weight in network.parameters())
+    assert len({one.name for one in layers(network, [12, 12, 1])}) == len(layers(network, [12, 12, 1]))
+    assert network.training  # as it was before
+
+
+PROBED = {
+    "valid": ([Block(4), Block(5, kernel=5)], [30, 30, 1]),
+    "same": ([Block(4, padding="same", convolutions=2), Block(5, kernel=5, padding="same")], [30, 30, 1]),
+    "pooled": ([Block(4, pool=2), Block(5, kernel=3, pool=3, pooling="average"), Block(3, kernel=2)], [40, 34, 1]),
+    "strided": ([Block(4, kernel=4, stride=3), Block(5, stride=2)], [60, 50, 2]),
+    "sequence": ([Block(4, kernel=7, pool=2), Block(5, kernel=3, convolutions=2)], [64, 3]),
+}
+
+
+@pytest.mark.parametrize("name", PROBED)
+def test_the_receptive_field_is_where_one_output_position_has_a_gradient(name: str) -> None:
+    """The output position in the middle, summed over features: the inputs with a gradient span the receptive field."""
+    blocks, shape = PROBED[name]
+    network = convnet(blocks, shape, activation="tanh")  # has a gradient everywhere
+    last = [one for one in layers(network, shape) if one.receptive_field][-1].receptive_field
+    assert last is not None
+    inputs = torch.randn(300, *shape, requires_grad=True)  # a maximum sees another input each time
+    features = network.features(inputs.movedim(-1, 1)).double()
+    middle = tuple(extent // 2 for extent in features.shape[2:])
+    features[(slice(None), slice(None), *middle)].sum().backward()
+    assert inputs.grad is not None
+    touched = inputs.grad.abs().sum((0, -1)) > 0
+    for axis, extent in enumerate(last):
+        others = tuple(other for other in range(touched.dim()) if other != axis)
+        line = touched.any(others[0]) if others else touched
+        where = line.nonzero()[:, 0]
+        assert int(where[-1] - where[0]) + 1 == extent
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_feature_maps_are_what_the_layers_give_one_after_the_other(activation: str) -> None:
+    blocks = [Block(4, batch_norm=True, pool=2), Block(6, convolutions=2)]
+    network = convnet(blocks, [16, 14, 3], activation=activation).eval()
+    inputs = torch.randn(5, 16, 14, 3)
+    maps = feature_maps(network, inputs)
+    assert {name: one.shape for name, one in maps.items()} == {
+        "conv1": (5, 14, 12, 4),
+        "conv2": (5, 5, 4, 6),
+        "conv3": (5, 3, 2, 6),
+    }
+    by_hand = inputs.movedim(-1, 1)
+    for name, layer in network.features.named_children():
+        by_hand = layer(by_hand)
+        if name == f"{activation}1":
+            torch.testing.assert_close(torch.from_numpy(maps["conv1"]), by_hand.movedim(1, -1))
+    torch.testing.assert_close(torch.from_numpy(maps["conv3"]), by_hand.movedim(1, -1))
+
+
+def test_a_mirrored_network_shows_the_maps_of_the_picture_itself() -> None:
+    plain, mirrored = (convnet([Block(4)], [9, 9, 1], mirror=mirror) for mirror in (False, True))
+    inputs = torch.randn(2, 9, 9, 1)
+    assert (feature_maps(plain, inputs)["conv1"] == feature_maps(mirrored, inputs)["conv1"]).all()
+
+
+def test_the_first_filters_are_the_first_weights() -> None:
+    network = convnet([Block(4, kernel=5)], [9, 9, 3])
+    filters = first_filters(network)
+    assert filters is not None
+    assert filters.shape == (4, 5, 5, 3)
+    assert filters[2, 0, 1, 2] == network.features[0].weight[2, 2, 0, 1].item()  # type: ignore[index, union-attr]
+    assert first_filters(Recurrent([5, 2], 3)) is None
+
+
+class Linear(nn.Module):
+    """Logits that are a weighted sum of the inputs: every attribution is known."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(weights)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs.flatten(1) @ self.weights
+
+
+def test_attribution_of_a_linear_network_is_weight_times_what_stands_out_from_black() -> None:
+    inputs, black, weights = torch.randn(4, 3, 2, 1), torch.full((3, 2, 1), -0.4), torch.randn(6, 5)
+    classes = torch.tensor([0, 4, 2, 2])
+    found = attribution(Linear(weights), inputs, classes, black)
+    expected = (inputs - black) * weights[:, classes].T.reshape(4, 3, 2, 1)
+    torch.testing.assert_close(torch.from_numpy(found), expected)
+
+
+def test_attribution_adds_up_to_what_the_picture_says_beyond_black() -> None:
+    network = convnet([Block(8, pool=2)], [10, 10, 1], activation="gelu").eval()
+    inputs, black, classes = torch.randn(6, 10, 10, 1), torch.full((10, 10, 1), -0.3), torch.arange(6) % 3
+    found = torch.from_numpy(attribution(network, inputs, classes, black)).sum((1, 2, 3))
+    beyond = (network(inputs) - network(black[None])).gather(1, classes[:, None])[:, 0]
+    torch.testing.assert_close(found, beyond.detach(), atol=2e-3, rtol=0.02)
