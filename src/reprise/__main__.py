@@ -226,11 +226,11 @@ def results(write: Path | None, as_json: bool) -> None:
 
     from reprise.runs.results import Results
 
-    found = Results.read(_places().root / "data" / "results")
+    found = Results.read(_places())
     if as_json:
         click.echo(json.dumps(found.by_experiment, indent=2))
     elif write:
-        write.write_text(found.markdown())
+        found.write(write)
     else:
         found.show(console)
 

@@ -281,4 +281,5 @@ class Pipeline(Section):
     long: dict[Name, Name]
     datasets: list[Name]
     long_datasets: list[Name]
+    ablation: dict[Name, str]
     overrides: list[str]

@@ -1,0 +1,26 @@
+"""Experiments beside each other."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from reprise.figures.style import BLUE, GREY, ORANGE, STYLE
+
+
+def ablation(names: Sequence[str], means: Sequence[float], spreads: Sequence[float], metric: str, seeds: int) -> Figure:
+    """Mean and standard deviation of each variant, from top to bottom; the first is what the others are compared with."""
+    rows = np.arange(len(names))[::-1]
+    with plt.style.context(STYLE):
+        figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.42 * len(names)))
+        axis.axvspan(means[0] - spreads[0], means[0] + spreads[0], color="#eeeeee", zorder=0)
+        axis.axvline(means[0], color=GREY, linestyle="--", linewidth=1)
+        colours = [GREY, *([BLUE] * (len(names) - 2)), ORANGE]
+        for row, mean, spread, colour in zip(rows, means, spreads, colours, strict=True):
+            axis.errorbar(mean, row, xerr=spread, color=colour, marker="o", markersize=7, capsize=4, linewidth=2)
+            axis.annotate(f"{mean:.4f}", (mean, row), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+        axis.set_yticks(rows, names)
+        axis.set(xlabel=metric, title=f"mean ± standard deviation over {seeds} seeds", ylim=(-0.5, len(names) - 0.3))
+        axis.margins(x=0.08)
+        return figure

@@ -1,0 +1,253 @@
+"""Pictures of one's own become arrays; what cannot be read, and what is there twice, is named."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from rich.console import Console
+
+from reprise.config import FolderData, compose_dataset
+from reprise.data import pictures, store
+from reprise.errors import UserError
+from reprise.stages import preprocess
+from reprise.stages.places import Places
+
+Pixels = npt.NDArray[np.uint8]
+KINDS = {".png": "PNG", ".bmp": "BMP", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+def encoded(pixels: npt.NDArray[np.generic], kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def picture(seed: int, height: int = 8, width: int = 8) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def folder_of(tmp_path: Path, **more: bytes) -> Path:
+    """Two classes of three pictures each."""
+    files = {
+        f"{kind}/{number}.png": encoded(picture(10 * number + len(kind))) for kind in ("cat", "horse") for number in range(3)
+    }
+    return write(tmp_path / "pictures", files | {name.replace("__", "/"): content for name, content in more.items()})
+
+
+def data(path: Path, **options: object) -> FolderData:
+    found = compose_dataset(Path(__file__).resolve().parents[2], "image_folder", [f"data.path={path}"])
+    assert isinstance(found, FolderData)
+    return found.model_copy(update={"shape": [8, 8, 1], **options})
+
+
+def refusal(project: Places, console: Console, wanted: FolderData) -> str:
+    with pytest.raises(UserError) as refused:
+        preprocess.run(wanted, project, console)
+    assert not project.processed(wanted.name).exists()
+    return str(refused.value)
+
+
+# --- one picture
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    hnp.arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.sampled_from([1, 3]))),
+    st.sampled_from(["PNG", "BMP"]),
+)
+def test_a_picture_of_the_right_size_keeps_every_pixel(pixels: Pixels, kind: str) -> None:
+    content = encoded(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, kind)
+    for resize in ("stretch", "crop", "pad"):
+        np.testing.assert_array_equal(pictures.decode(content, pixels.shape, resize), pixels)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_a_lossy_picture_is_nearly_what_it_was(kind: str) -> None:
+    smooth = np.add.outer(np.arange(16) * 4, np.arange(16) * 8).astype(np.uint8)
+    found = pictures.decode(encoded(smooth, kind, quality=95), [16, 16, 1], "stretch")
+    assert np.abs(found[..., 0].astype(int) - smooth).max() < 12
+
+
+def test_a_picture_is_brought_to_size_as_configured() -> None:
+    wide = np.zeros((10, 20), np.uint8)
+    wide[:, :5], wide[:, 5:15], wide[:, 15:] = 40, 200, 80
+    stretched, cropped, padded = (pictures.decode(encoded(wide), [10, 10, 1], how)[..., 0] for how in ("stretch", "crop", "pad"))
+    assert abs(int(stretched[5, 0]) - 40) < 12
+    assert abs(int(stretched[5, 5]) - 200) < 12
+    assert (cropped == 200).all()
+    assert (padded[:2] == 0).all()
+    assert (padded[8:] == 0).all()
+    assert abs(int(padded[5, 5]) - 200) < 12
+
+
+def test_a_colour_picture_for_a_grey_network_loses_its_colour_and_a_grey_one_gains_channels() -> None:
+    red = np.zeros((4, 4, 3), np.uint8)
+    red[..., 0] = 255
+    assert (pictures.decode(encoded(red), [4, 4, 1], "pad") == 76).all()  # ITU-R 601-2: 0.299 of 255
+    grey = picture(1, 4, 4)
+    np.testing.assert_array_equal(pictures.decode(encoded(grey), [4, 4, 3], "pad"), np.repeat(grey[..., None], 3, -1))
+
+
+def test_sixteen_bits_a_pixel_become_eight() -> None:
+    deep = np.array([[0, 256], [65_535, 32_768]], np.uint16)
+    assert pictures.decode(encoded(deep), [2, 2, 1], "pad")[..., 0].tolist() == [[0, 1], [255, 128]]
+
+
+def test_a_photograph_is_turned_upright_as_its_camera_noted() -> None:
+    upright = picture(2, 6, 4)
+    lying = Image.fromarray(np.rot90(upright))
+    note = Image.Exif()
+    note[0x0112] = 6  # turn by 90 degrees clockwise
+    buffer = io.BytesIO()
+    lying.save(buffer, "PNG", exif=note)
+    np.testing.assert_array_equal(pictures.decode(buffer.getvalue(), [6, 4, 1], "pad")[..., 0], upright)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP"])
+def test_a_picture_that_ends_too_soon_is_refused_wherever_it_ends(kind: str) -> None:
+    whole = encoded(picture(3, 32, 32), kind)
+    for length in (1, 7, len(whole) // 3, len(whole) // 2, len(whole) * 9 // 10):
+        with pytest.raises(ValueError, match=r"damaged|no picture"):
+            pictures.decode(whole[:length], [32, 32, 1], "pad")
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=60))
+def test_bytes_that_are_no_picture_are_refused_and_nothing_else_happens(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"empty|no picture|damaged"):
+        pictures.decode(content, [8, 8, 1], "pad")
+
+
+# --- a folder of them
+
+
+def test_a_folder_becomes_the_arrays_of_the_contract(project: Places, console: Console, tmp_path: Path) -> None:
+    path = folder_of(
+        tmp_path, **{"notes.txt": b"not a class", "cat__.hidden.png": b"", "cat__Thumbs.db": b"x", ".git__0.png": b""}
+    )
+    preprocess.run(data(path, name="pets"), project, console)
+    folder = project.processed("pets")
+    store.verify(folder, "")
+    meta = store.read_json(folder / "meta.json")
+    assert meta["classes"] == ["cat", "horse"]
+    images, labels = (store.open_array(folder / "train" / f"{name}.npy") for name in ("images", "labels"))
+    assert (images.dtype, images.shape, labels.tolist()) == (np.uint8, (6, 8, 8, 1), [0, 0, 0, 1, 1, 1])
+    names = list(store.read_json(folder / "files.json")["train"])
+    assert names == [f"{kind}/{number}.png" for kind in ("cat", "horse") for number in range(3)]
+    for name, image in zip(names, images, strict=True):
+        np.testing.assert_array_equal(image[..., 0], np.asarray(Image.open(path / name)))
+
+
+def test_folders_train_and_test_are_a_published_split(project: Places, console: Console, tmp_path: Path) -> None:
+    half = folder_of(tmp_path)
+    both = tmp_path / "both"
+    for part in ("train", "test"):
+        (both / part).mkdir(parents=True)
+    (half / "cat").rename(both / "train" / "cat")
+    (half / "horse").rename(both / "train" / "horse")
+    write(both / "test", {"cat/9.png": encoded(picture(90)), "horse/9.png": encoded(picture(91))})
+    preprocess.run(data(both, name="pets"), project, console)
+    assert store.open_array(project.processed("pets") / "test" / "labels.npy").tolist() == [0, 1]
+    write(both / "test", {"bird/9.png": encoded(picture(92))})
+    wanted = data(both, name="others")
+    assert refusal(project, console, wanted) == f"{both}: test has the class bird, which train has not"
+
+
+def test_a_table_names_files_and_labels(project: Places, console: Console, tmp_path: Path) -> None:
+    write(tmp_path, {f"{number}.png": encoded(picture(number)) for number in range(3)})
+    table = tmp_path / "labels.csv"
+    table.write_text('file,label\n2.png,b\n0.png,"a, too"\n1.png,b\n')
+    preprocess.run(data(table, name="pets"), project, console)
+    folder = project.processed("pets")
+    assert store.read_json(folder / "meta.json")["classes"] == ["a, too", "b"]
+    assert list(store.read_json(folder / "files.json")["train"]) == ["0.png", "1.png", "2.png"]
+    for content, said in (
+        ("name,label\n", f"{table} has no column 'file'; its first line should be file,label"),
+        ("file,label\n0.png,\n", f"{table}, row 2: no label"),
+        ("file,label\n0.png,a\n", f"{table} names 1 classes; there must be at least 2"),
+    ):
+        table.write_text(content)
+        assert refusal(project, console, data(table, name="others")) == said
+
+
+def test_broken_and_empty_files_are_each_named_and_refused_or_left_out(project: Places, tmp_path: Path) -> None:
+    whole = encoded(picture(5, 30, 30))
+    broken = {f"cat__broken{number:02}.png": whole[: 80 + number] for number in range(20)}
+    path = folder_of(tmp_path, **broken, **{"horse__empty.png": b"", "horse__fine.png": whole})
+    console = Console(record=True, width=60)
+    wanted = data(path, name="pets")
+    said = refusal(project, console, wanted)
+    assert said.startswith("21 of 28 pictures are broken: cat/broken00.png, ")
+    assert said.endswith("; mend them, or set data.broken=leave_out")
+    assert "\n" not in said
+    named = console.export_text()
+    for name in broken:
+        assert f"broken: {name.replace('__', '/')}: damaged" in named
+    assert "broken: horse/empty.png: empty" in named
+    preprocess.run(wanted.model_copy(update={"broken": "leave_out"}), project, console)
+    assert list(store.read_json(project.processed("pets") / "files.json")["train"]) == [
+        *(f"cat/{number}.png" for number in range(3)),
+        *(f"horse/{number}.png" for number in range(3)),
+        "horse/fine.png",
+    ]
+
+
+def test_a_class_of_which_nothing_is_left_is_refused(project: Places, console: Console, tmp_path: Path) -> None:
+    path = folder_of(tmp_path, **{"bird__0.png": b"x"})
+    said = refusal(project, console, data(path, broken="leave_out"))
+    assert said == f"{path}: no picture of the class bird is left"
+
+
+def test_files_of_the_same_bytes_are_named_and_left_out_but_the_first(project: Places, console: Console, tmp_path: Path) -> None:
+    same, torn = encoded(picture(55)), encoded(picture(66))
+    path = folder_of(tmp_path)
+    write(path, {"cat/a.png": same, "cat/b.png": same, "cat/c.png": torn, "horse/c.png": torn})
+    wanted = data(path, name="pets")
+    assert refusal(project, console, wanted).startswith("3 of 10 pictures are duplicate: cat/b.png, cat/c.png, horse/c.png; ")
+    preprocess.run(wanted.model_copy(update={"duplicates": "leave_out"}), project, console)
+    names = set(store.read_json(project.processed("pets") / "files.json")["train"])
+    assert "cat/a.png" in names
+    assert not names & {"cat/b.png", "cat/c.png", "horse/c.png"}
+    preprocess.run(wanted.model_copy(update={"duplicates": "keep"}), project, console)
+    assert len(store.open_array(project.processed("pets") / "train" / "labels.npy")) == 10
+
+
+def test_what_is_no_folder_of_classes_is_refused(project: Places, console: Console, tmp_path: Path) -> None:
+    path = folder_of(tmp_path)
+    (path / "bird").mkdir()
+    assert refusal(project, console, data(path)).startswith(f"{path / 'bird'}: no picture in it; a class needs some of .bmp, ")
+    missing = data(tmp_path / "nowhere")
+    assert refusal(project, console, missing) == f"data.path={tmp_path / 'nowhere'}: no such folder or file"
+    assert refusal(project, console, data(path / "cat")).startswith(f"{path / 'cat'}: 0 class folders; put the pictures of each")
+
+
+def test_pictures_that_came_went_or_changed_since_are_noticed(project: Places, console: Console, tmp_path: Path) -> None:
+    path = folder_of(tmp_path)
+    wanted = data(path, name="pets")
+    preprocess.run(wanted, project, console)
+    arrays = project.processed("pets")
+    preprocess.demand_made_from(wanted, arrays)
+    for change in (
+        lambda: write(path, {"cat/new.png": encoded(picture(77))}),
+        lambda: (path / "cat" / "0.png").unlink(),
+        lambda: write(path, {"cat/1.png": encoded(picture(78, 9, 9))}),
+    ):
+        change()
+        with pytest.raises(UserError, match=r"holds other pictures than .* does now; take another data.name, or run `reprise"):
+            preprocess.demand_made_from(wanted, arrays)
+        preprocess.run(wanted, project, console)
+    with pytest.raises(UserError, match=r"holds other data than data=pets describes; take another data.name"):
+        preprocess.demand_made_from(wanted.model_copy(update={"resize": "crop"}), arrays)
