@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from reprise.figures import classification, forecasting, network, training
+from reprise.figures import classification, comparison, forecasting, network, training
 from reprise.figures.style import GREEN, ORANGE, save
 
 DRAW = np.random.default_rng(0)
@@ -38,6 +38,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     ),
     "reliability": lambda: classification.reliability(PROBABILITIES.max(1), LABELS == 0, 15, 0.1, "a run"),
     "scores": lambda: classification.scores([0.5, 0.9, 0.7], [0.4, 1.0, 0.7], [0.6, 0.8, 0.7], NAMES, "a run"),
+    "ablation": lambda: comparison.ablation(NAMES, [0.9, 0.92, 0.91], [0.01, 0.002, 0.0], "accuracy", 3),
     "filters": lambda: network.filters(FILTERS[..., :1], "a run"),
     "filters in colour": lambda: network.filters(FILTERS, "a run"),
     "feature maps": lambda: network.feature_maps(IMAGES[:3], NAMES, MAPS, "a run"),

@@ -18,8 +18,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def make_project(folder: Path) -> Path:
     """A project at `folder` that DVC and reprise take for a clone: code linked, config copied, data empty."""
     shutil.copytree(ROOT / "conf", folder / "conf")
-    for name in ("dvc.yaml", ".dvcignore"):
-        shutil.copy(ROOT / name, folder)
+    (folder / "long").mkdir()
+    for name in ("dvc.yaml", "long/dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
     (folder / "src").symlink_to(ROOT / "src")
     for name, overrides in QUICK.items():  # the shipped experiments, shortened
         file = folder / "conf" / "experiment" / f"{name}.yaml"
@@ -30,10 +31,14 @@ def make_project(folder: Path) -> Path:
             tree[section][key] = int(value)
         file.write_text("# @package _global_\n" + yaml.safe_dump(tree, sort_keys=False))
     lists = {
-        "experiments": {"digits_cnn": "digits", "temperature_lstm": "seattle_weather"},
-        "datasets": ["digits", "seattle_weather"],
+        "experiments": {"digits_cnn": "digits"},
+        "long": {"temperature_lstm": "seattle_weather"},
+        "datasets": ["digits"],
+        "long_datasets": ["seattle_weather"],
+        "ablation": {"digits_cnn": "as it is"},
+        "overrides": ["seeds=1", "trainer.threads=1"],
     }
-    (folder / "conf" / "pipeline.yaml").write_text(yaml.safe_dump(lists | {"overrides": ["seeds=1", "trainer.threads=1"]}))
+    (folder / "conf" / "pipeline.yaml").write_text(yaml.safe_dump(lists, sort_keys=False))
     return folder
 
 
@@ -63,8 +68,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone after `dvc repro`."""
+    """A clone after `dvc repro --all-pipelines`."""
     folder = clone(tmp_path_factory.mktemp("made") / "clone")
-    done = run_in(folder, "dvc", "repro")
+    done = run_in(folder, "dvc", "repro", "--all-pipelines")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

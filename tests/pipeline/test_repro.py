@@ -46,9 +46,26 @@ def test_the_naive_baselines_are_those_computed_by_hand(made: Path) -> None:
 
 
 def test_a_second_repro_runs_no_stage(made: Path) -> None:
-    again = run_in(made, "dvc", "repro")
+    again = run_in(made, "dvc", "repro", "--all-pipelines")
     assert again.returncode == 0
     assert ran(again.stdout) == set()
+
+
+def test_what_takes_long_is_made_only_when_asked_for(made: Path) -> None:
+    assert ran(run_in(made, "dvc", "repro", "--dry", "--force").stdout) == STAGES
+    long = {f"long/dvc.yaml:{stage}@temperature_lstm" for stage in ("window", "train", "evaluate")}
+    long |= {f"long/dvc.yaml:{stage}@seattle_weather" for stage in ("download", "preprocess")}
+    assert ran(run_in(made, "dvc", "repro", "--dry", "--force", "--all-pipelines").stdout) == STAGES | long
+
+
+def test_what_takes_long_goes_through_the_same_stages_word_for_word() -> None:
+    short, long = (yaml.safe_load((ROOT / file).read_text()) for file in ("dvc.yaml", "long/dvc.yaml"))
+    del short["stages"]["compose"]  # writes the configs of both
+    lists = {"${experiments}": "${long}", "${datasets}": "${long_datasets}"}
+    for entry in short["stages"].values():
+        entry["foreach"] = lists[entry["foreach"]]
+        entry["do"]["wdir"] = ".."
+    assert long == {"vars": ["../conf/pipeline.yaml"], "stages": short["stages"]}
 
 
 def test_a_run_of_the_pipeline_names_the_hashes_by_which_dvc_knows_its_inputs(made: Path) -> None:
@@ -64,7 +81,12 @@ def test_results_are_shown_and_written_by_a_command(made: Path) -> None:
     assert "digits_cnn" in run_in(made, "reprise", "results").stdout
     page = made / "results.md"
     assert run_in(made, "reprise", "results", "--write", str(page)).returncode == 0
-    assert page.read_text().count("| digits_cnn |") == 1
+    written = page.read_text()
+    assert written.count("\n| digits_cnn |") == 1
+    assert written.count("\n| as it is (`digits_cnn`) |") == 1
+    found = store.read_json(made / "data" / "results" / "digits_cnn" / "metrics.json")
+    assert f" {found['test']['accuracy']:.4f} " in written
+    assert found["run_ids"][0][:8] in written
 
 
 def test_a_quick_try_is_a_run_of_its_own_and_overwrites_nothing(made: Path) -> None:

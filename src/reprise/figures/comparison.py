@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from reprise.figures.style import BLUE, GREY, ORANGE, STYLE
+from reprise.figures.style import BLUE, GREY, STYLE
 
 
 def ablation(names: Sequence[str], means: Sequence[float], spreads: Sequence[float], metric: str, seeds: int) -> Figure:
@@ -16,8 +16,8 @@ def ablation(names: Sequence[str], means: Sequence[float], spreads: Sequence[flo
         figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.42 * len(names)))
         axis.axvspan(means[0] - spreads[0], means[0] + spreads[0], color="#eeeeee", zorder=0)
         axis.axvline(means[0], color=GREY, linestyle="--", linewidth=1)
-        colours = [GREY, *([BLUE] * (len(names) - 2)), ORANGE]
-        for row, mean, spread, colour in zip(rows, means, spreads, colours, strict=True):
+        for row, mean, spread in zip(rows, means, spreads, strict=True):
+            colour = GREY if row == rows[0] else BLUE
             axis.errorbar(mean, row, xerr=spread, color=colour, marker="o", markersize=7, capsize=4, linewidth=2)
             axis.annotate(f"{mean:.4f}", (mean, row), (0, 7), textcoords="offset points", ha="center", fontsize=9)
         axis.set_yticks(rows, names)

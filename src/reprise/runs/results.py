@@ -1,5 +1,6 @@
-"""The tables of results: read from data/results/ and conf/pipeline.yaml, shown on the console or written as Markdown. Never typed."""
+"""The tables of results: read from data/results/, shown on the console or written as Markdown. Never typed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,13 @@ PREFACE = """\
 
 Made by `reprise results --write docs/results.md` from `data/results/`; not typed.
 
-Mean ± standard deviation over seeds. The epoch was chosen on val; test was opened once, by `evaluate`. A published number was
-reached with every training image and with its epoch chosen on the test set itself, which we may not do: our rows set some training
-images aside for val, and the rows of the lessons' networks, which keep the optimizer, batch size and epochs of the published
-number, follow a cosine schedule. Rows marked † take long: `dvc repro --all-pipelines` makes them.
+Mean ± standard deviation over seeds. The epoch was chosen on val; test was opened once, by `evaluate`. The sources of the
+published numbers validated on the test set and trained on all other images, which is not done here: our rows set some of the
+training images aside for val. Those beside a published number keep its network, optimizer, batch size and epochs, and follow a
+cosine schedule. Rows marked † take long: `dvc repro --all-pipelines` makes them.
 """
-
 Found = dict[str, Any]
+Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -72,31 +73,19 @@ class Results:
 
     def write(self, page: Path) -> None:
         """The page as Markdown, and beside it the figure of the ablation once all its rows are there."""
-        parts = [PREFACE, self._images(), self._forecasts()]
+        parts = [PREFACE, self._everything(), self._forecasts()]
         if self.wanted.ablation.keys() <= self.by_experiment.keys():
-            from reprise.figures import comparison  # late: a second, and only this needs it
-            from reprise.figures.style import save
+            parts.append(self._ablation(page.parent / "ablation.png"))
+        page.write_text("\n".join(filter(None, parts)), "utf-8")
 
-            rows = [self.by_experiment[name] for name in self.wanted.ablation]
-            labels = list(self.wanted.ablation.values())
-            means, spreads = ([row[key]["accuracy"] for row in rows] for key in ("test", "test_std"))
-            save(
-                comparison.ablation(labels, means, spreads, "test accuracy", len(rows[0]["seeds"])), page.parent / "ablation.png"
-            )
-            parts.append(self._ablation())
-        page.write_text("\n".join(parts), "utf-8")
+    def _everything(self) -> str:
+        """One row an experiment; those of the ablation alone have a table of their own."""
+        rows = [self._row(name) for name in self.by_experiment if name not in list(self.wanted.ablation)[1:]]
+        notes = [f"- `{name}`: {told['value']} was published {told['note']}.\n" for name, told in self.published.items()]
+        return _markdown(COLUMNS, rows) + "\n" + "".join(notes)
 
-    def _images(self) -> str:
-        rows = {
-            name: found
-            for name, found in self.by_experiment.items()
-            if name not in self.wanted.ablation or name in self.published
-        }
-        lines = [_markdown(COLUMNS, [self._row(name, found) for name, found in rows.items()])]
-        notes = [f"- `{name}`: published {told['value']}, {told['note']}." for name, told in self.published.items()]
-        return "\n".join([*lines, *notes, ""])
-
-    def _row(self, name: str, found: Found) -> tuple[str, ...]:
+    def _row(self, name: str) -> Row:
+        found = self.by_experiment[name]
         metric = _headline(found)
         return (
             f"{name}{' †' if name in self.wanted.long else ''}",
@@ -107,51 +96,52 @@ class Results:
             _spread(found, "val", metric),
             f"{found['parameters']:,}",
             str(len(found["seeds"])),
-            f"{found['train_seconds']:.0f} s, {found['epochs']:.0f} epochs",
+            _training(found),
             " ".join(run_id[:8] for run_id in found["run_ids"]),
         )
 
     def _forecasts(self) -> str:
         """MASE, and the naive forecasts of the same windows."""
-        rows = [
-            (
-                name,
-                *(_spread(found, "test", metric) for metric in ("mae", "rmse", "mase")),
-                *(
-                    f"{found['baselines'][one]['mae']:.3f}" if one in found["baselines"] else "–"
-                    for one in ("repeat_last", "seasonal_naive")
-                ),
-            )
-            for name, found in self.by_experiment.items()
-            if "mase" in found["test"]
-        ]
+        rows: list[Row] = []
+        for name, found in self.by_experiment.items():
+            if found["baselines"]:
+                naive = [found["baselines"].get(one, {}).get("mae") for one in ("repeat_last", "seasonal_naive")]
+                ours = [_spread(found, "test", metric) for metric in ("mae", "rmse", "mase")]
+                rows.append((name, *ours, *(_figure(value, "mae") for value in naive)))
         titles = ("experiment", "MAE", "RMSE", "MASE", "MAE of repeat-last", "MAE of seasonal-naive")
         return f"## Forecasts beside naive ones (test)\n\n{_markdown(titles, rows)}" if rows else ""
 
-    def _ablation(self) -> str:
-        """The improvements, each alone and all together, against the first row."""
-        first = next(iter(self.wanted.ablation))
-        start = self.by_experiment[first]["test"]["accuracy"]
+    def _ablation(self, file: Path) -> str:
+        """The improvements, each alone and all together, beside the first row; drawn in `file`."""
+        from reprise.figures import comparison  # late: a second, and only this needs it
+        from reprise.figures.style import save
+
+        found = [self.by_experiment[name] for name in self.wanted.ablation]
+        means, spreads = ([one[key]["accuracy"] for one in found] for key in ("test", "test_std"))
+        labels, seeds = list(self.wanted.ablation.values()), len(found[0]["seeds"])
+        save(comparison.ablation(labels, means, spreads, "test accuracy", seeds), file)
         rows = [
             (
-                label,
-                f"`{name}`",
-                _spread(found, "test", "accuracy"),
-                f"{100 * (found['test']['accuracy'] - start):+.2f}" if name != first else "–",
-                f"{found['parameters']:,}",
-                f"{found['train_seconds']:.0f} s",
+                f"{label} (`{name}`)",
+                _spread(one, "test", "accuracy"),
+                f"{100 * (one['test']['accuracy'] - means[0]):+.2f}",
+                f"{one['parameters']:,}",
+                _training(one),
             )
-            for name, label in self.wanted.ablation.items()
-            for found in [self.by_experiment[name]]
+            for (name, label), one in zip(self.wanted.ablation.items(), found, strict=True)
         ]
-        titles = ("what changed", "experiment", "test accuracy", "points", "parameters", "training")
-        title = "## The five improvements, each alone and all together"
-        return f"{title}\n\n{_markdown(titles, rows)}\n![Test accuracy of each improvement, with its spread over seeds](ablation.png)\n"
+        table = _markdown(("what changed", "test accuracy", "points", "parameters", "training"), rows)
+        figure = f"![Test accuracy of each improvement, with its spread over seeds]({file.name})\n"
+        return f"## The five improvements, each alone and all together\n\n{table}\n{figure}"
 
 
-def _markdown(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _markdown(titles: Row, rows: Sequence[Row]) -> str:
     lines = [titles, ("---",) * len(titles), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _training(found: Found) -> str:
+    return f"{found['train_seconds']:.0f} s, {found['epochs']:.0f} epochs"
 
 
 def _spread(found: Found, split: str, metric: str) -> str:

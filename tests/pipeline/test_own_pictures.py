@@ -1,0 +1,152 @@
+"""Pictures of one's own, from files to answers, with no line of code: the same figures that the same arrays give."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from reprise.data import store
+from tests.pipeline.conftest import run_in
+
+TRAIN = ["reprise", "train", "experiment=digits_cnn", "tracking.log_model=false", "trainer.threads=1", "seed=3"]
+
+
+@pytest.fixture(scope="module")
+def pictures(project: Path) -> Path:
+    """600 digits as PNG files in class folders, and in the project a data set `same` that publishes them, in that order, as CSV."""
+    digits = load_digits()
+    order = np.argsort(digits.target[:600], kind="stable")
+    folder, rows = project / "pictures", []
+    for number, (image, label) in enumerate(zip(digits.images[order], digits.target[order], strict=True)):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.astype(np.uint8)).save(folder / str(label) / f"{number:04}.png")
+        rows.append(",".join(str(int(value)) for value in [*image.ravel(), label]))
+    content = "\n".join(rows).encode()
+    tree = yaml.safe_load((project / "conf" / "data" / "digits.yaml").read_text())
+    (project / "mirror" / "same").mkdir(parents=True)
+    (project / "mirror" / "same" / "same.csv.gz").write_bytes(gzip.compress(content))
+    (project / "mirror" / "plain.csv").write_bytes(content)
+    tree |= {
+        "name": "same",
+        "mirror": "same",
+        "files": [{"fetch": "same.csv.gz", "sha256": store.sha256(project / "mirror" / "plain.csv")}],
+    }
+    (project / "conf" / "data" / "same.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    return folder
+
+
+def trained(project: Path, *overrides: str) -> Path:
+    """The home of a new run."""
+    before = set((project / "mlruns" / "runs").glob("*")) if (project / "mlruns").exists() else set()
+    done = run_in(project, *TRAIN, *overrides, REPRISE_MIRROR=str(project / "mirror"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (home,) = set((project / "mlruns" / "runs").glob("*")) - before
+    return home
+
+
+@pytest.fixture(scope="module")
+def home(project: Path, pictures: Path) -> Path:
+    return trained(project, "data=image_folder", f"data.path={pictures}", "data.name=own", "data.shape=[8,8,1]")
+
+
+def measured(project: Path, home: Path) -> dict[str, dict[str, float]]:
+    done = run_in(project, "reprise", "evaluate", home.name, "--json")
+    assert done.returncode == 0, done.stderr
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return found
+
+
+def test_a_training_from_files_gives_the_figures_that_the_same_arrays_give(project: Path, home: Path) -> None:
+    assert measured(project, home) == measured(project, trained(project, "data=same"))
+
+
+def test_predict_gives_each_test_picture_the_answer_that_evaluate_gave(project: Path, home: Path, pictures: Path) -> None:
+    done = run_in(project, "reprise", "predict", home.name, str(pictures), "--out", str(project / "answers"))
+    assert done.returncode == 0, done.stderr
+    assert "% of 600 were taken for what their folders are called." in done.stdout
+    assert (project / "answers" / "predictions.png").stat().st_size > 10_000
+    with (project / "answers" / "predictions.csv").open() as stream:
+        taken = {Path(row["file"]).name: row for row in csv.DictReader(stream)}
+    assert len(taken) == 600
+    windows = store.read_json(home / "run.json")["windows"]
+    names = list(store.read_json(project / "data" / "processed" / "own" / "files.json")["train"])
+    test = [names[row] for row in np.load(project / windows / "test.npy")]
+    right = [taken[Path(name).name]["class"] == Path(name).parent.name for name in test]
+    assert np.mean(right) == pytest.approx(measured(project, home)["test"]["accuracy"], abs=1e-7)
+    one = run_in(project, "reprise", "predict", home.name, str(pictures / test[0]), "--json")
+    [alone] = json.loads(one.stdout)
+    assert alone["class"] == taken[Path(test[0]).name]["class"]
+    assert alone["confidence"] == pytest.approx(float(taken[Path(test[0]).name]["confidence"]), abs=1e-5)
+
+
+def test_predict_names_what_it_cannot_read_and_answers_for_the_rest(project: Path, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.png").write_bytes(b"")
+    alone = run_in(project, "reprise", "predict", home.name, str(tmp_path))
+    assert alone.returncode == 2
+    assert alone.stderr == f"reprise: {tmp_path}: no picture that can be read: {tmp_path / 'empty.png'}: empty\n"
+    Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(tmp_path / "photograph.jpg")
+    done = run_in(project, "reprise", "predict", home.name, str(tmp_path), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert f"left out: {tmp_path / 'empty.png'}: empty" in done.stdout
+    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 2
+    for path, said in ((tmp_path / "nowhere", "no such file or folder"), (tmp_path / "out" / "x", "no such file or folder")):
+        wrong = run_in(project, "reprise", "predict", home.name, str(path))
+        assert (wrong.returncode, wrong.stderr) == (2, f"reprise: {path}: {said}\n")
+
+
+def test_explain_draws_what_the_network_sees_in_a_picture(project: Path, home: Path, pictures: Path) -> None:
+    image = next((pictures / "3").glob("*.png"))
+    done = run_in(project, "reprise", "explain", home.name, "--image", str(image))
+    assert done.returncode == 0, done.stderr
+    folder = home / "explain" / image.stem
+    assert {file.name for file in folder.iterdir()} == {
+        "attribution.png",
+        "feature_maps_conv1.png",
+        "feature_maps_conv2.png",
+        "filters.png",
+        "layers.json",
+        "layers.txt",
+    }
+    wrong = run_in(project, "reprise", "explain", home.name, "--image", str(project / "dvc.yaml"))
+    assert (wrong.returncode, wrong.stderr) == (2, f"reprise: {project / 'dvc.yaml'}: no picture\n")
+
+
+def test_every_picture_and_table_of_a_classification_is_left_by_evaluate(made: Path) -> None:
+    found = {file.name for file in (made / "data" / "results" / "digits_cnn").iterdir()}
+    assert found == {
+        "attribution.png",
+        "classes.png",
+        "classification_report.json",
+        "classification_report.txt",
+        "confusion_matrix.png",
+        "curves.png",
+        "feature_maps_conv1.png",
+        "feature_maps_conv2.png",
+        "filters.png",
+        "layers.json",
+        "layers.txt",
+        "manifest.json",
+        "metrics.json",
+        "predictions.png",
+        "reliability.png",
+        "samples.png",
+        "worst_mistakes.png",
+    }
+    results = made / "data" / "results" / "digits_cnn"
+    metrics = store.read_json(results / "metrics.json")
+    report = store.read_json(results / "classification_report.json")
+    assert report["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-7)
+    assert report["macro avg"]["f1-score"] == pytest.approx(metrics["test"]["f1_macro"], abs=1e-6)
+    assert store.read_json(results / "layers.json")["total"]["parameters"] == metrics["parameters"]
+
+
+def test_every_picture_of_a_forecast_is_left_by_evaluate(made: Path) -> None:
+    found = {file.name for file in (made / "data" / "results" / "temperature_lstm").iterdir()}
+    pictures = {"curves.png", "error_by_step.png", "forecast.png", "residuals.png"}
+    assert found == {"layers.json", "layers.txt", "manifest.json", "metrics.json"} | pictures
