@@ -18,6 +18,8 @@ Classes = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
 WRITTEN = 30
 """The most classes for which a confusion matrix has its numbers written in it."""
+WORST = 40
+"""The most classes whose scores are drawn."""
 
 
 def samples(images: Images, labels: Classes, names: Sequence[str], title: str) -> Figure:
@@ -97,8 +99,9 @@ def reliability(confidence: Probabilities, right: npt.NDArray[np.bool_], bins: i
 
 
 def scores(f1: Sequence[float], recall: Sequence[float], precision: Sequence[float], names: Sequence[str], title: str) -> Figure:
-    """F1 of every class, worst first, with its precision and recall."""
-    order = np.argsort(f1)[::-1]
+    """F1 of every class, worst first, with its precision and recall; of very many classes, the worst."""
+    order = np.argsort(f1, kind="stable")[:WORST][::-1]
+    names = [names[number] for number in order]
     with plt.style.context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 1.3 + 0.28 * len(names)))
         rows = np.arange(len(names))
@@ -107,7 +110,7 @@ def scores(f1: Sequence[float], recall: Sequence[float], precision: Sequence[flo
         axis.scatter(np.array(precision)[order], rows, marker="<", color=BLUE, s=30, zorder=2)
         axis.scatter(np.array(recall)[order], rows, marker=">", color=ORANGE, s=30, zorder=2)
         axis.scatter(np.array(f1)[order], rows, marker="|", color="black", s=90, zorder=3)
-        axis.set_yticks(rows, [names[number] for number in order])
+        axis.set_yticks(rows, names)
         axis.set(xlabel="score", title=title)
         marks = (("<", BLUE, "precision"), (">", ORANGE, "recall"), ("|", "black", "F1"))
         axis.legend(

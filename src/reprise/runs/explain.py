@@ -6,37 +6,33 @@ import torch
 from rich.console import Console
 
 from reprise.data import pictures
-from reprise.data.examples import standardize
 from reprise.errors import UserError
-from reprise.figures import network
-from reprise.figures.style import save
-from reprise.insight import demand_images, first_filters
+from reprise.insight import demand_images
+from reprise.learning.predictor import Predictor
 from reprise.runs.trained import TrainedRun, resize_of
-from reprise.stages import report
+from reprise.stages import explanation
 
 
 def run(opened: TrainedRun, image: Path, out: Path, console: Console) -> None:
-    """Filters, feature maps of every convolution, and attribution for the two likeliest classes, as figures in `out`."""
-    name, shape = opened.trained.name, opened.windows.input_shape
-    demand_images(shape, name)
+    """Filters, feature maps of every convolution, and attribution for the two likeliest classes, as figures in `out`.
+
+    Raises:
+        UserError: when the file is no picture, or the run's network reads none.
+
+    """
+    name, model, windows = opened.trained.name, opened.network, opened.windows
+    demand_images(windows.input_shape, name)
     try:
-        pixels = pictures.decode(image.read_bytes(), shape, resize_of(opened.config))
+        raw = pictures.decode(image.read_bytes(), windows.input_shape, resize_of(opened.config))[None]
     except (OSError, ValueError) as error:
         raise UserError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
+    with torch.no_grad():
+        probabilities = Predictor(model, opened.task, windows.meta["statistics"])(torch.from_numpy(raw)).double()
     out.mkdir(parents=True, exist_ok=True)
-    mean, std = (torch.tensor(opened.windows.meta["statistics"][key], dtype=torch.float32) for key in ("mean", "std"))
-    raw = pixels[None]
-    inputs = standardize(torch.from_numpy(raw), mean, std)
-    with torch.inference_mode():
-        predictions = opened.task.read(opened.network(inputs), inputs)
-    if (weights := first_filters(opened.network)) is not None:
-        save(network.filters(weights, f"{name}: filters of the first convolution"), out / "filters.png")
-    report.draw_feature_maps(out, name, opened.network, raw, inputs, [image.stem])
-    report.draw_attribution(out, name, opened.network, opened.windows, raw, predictions.clone(), [None])
-    report.layer_table(out, opened.network, shape)
-    [best] = opened.task.answer(predictions.double())
-    chance, kind = best.max(-1)
-    answer = opened.windows.meta["classes"][int(kind)]
-    console.print(
-        f"explain  {image.name}: {answer}, {100 * float(chance):.1f} %; figures in {out}", highlight=False, soft_wrap=True
-    )
+    explanation.layer_table(out, model, windows.input_shape)
+    explanation.filters(out, name, model)
+    explanation.feature_maps(out, name, model, windows, raw, [image.stem])
+    explanation.attribution(out, name, model, windows, raw, probabilities, [None])
+    chance, kind = probabilities[0].max(-1)
+    said = f"{windows.meta['classes'][int(kind)]}, {100 * float(chance):.1f} %; figures in {out}"
+    console.print(f"explain  {image.name}: {said}", highlight=False, soft_wrap=True)

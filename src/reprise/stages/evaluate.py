@@ -122,10 +122,18 @@ def evaluate_one(
         opened.log_once({f"{part}/{name}": value for part, metrics in said.items() for name, value in metrics.items()})
         with contextlib.ExitStack() as stack:
             folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            points = read_history(history)
-            report.write(
-                folder, trained.name, network, task, windows, points, trained.best_epoch, predictions, targets, baselines
+            evaluated = report.Evaluated(
+                name=trained.name,
+                best_epoch=trained.best_epoch,
+                history=read_history(history),
+                network=network.cpu(),
+                task=task,
+                windows=windows,
+                predictions=predictions,
+                targets=targets,
+                baselines=baselines,
             )
+            report.write(folder, evaluated)
             opened.artifacts(folder, "figures")
         main = task.monitor
         console.print(

@@ -1,0 +1,101 @@
+"""What a network is made of and what it sees, drawn: for images of a test split, and for a picture of one's own."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from reprise import insight
+from reprise.data import store
+from reprise.data.examples import Windows, standardize
+from reprise.figures import network
+from reprise.figures.style import GREEN, ORANGE, save
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def layer_table(folder: Path, model: nn.Module, input_shape: Sequence[int]) -> None:
+    """layers.txt to read and layers.json to compute with."""
+    rows = insight.layers(model, input_shape)
+    table = Table("layer", "kind", box=None, pad_edge=False, header_style="")
+    for title in ("output", "parameters", "multiply-adds", "kernel", "stride", "padding", "receptive field"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        sliding = [_extent(row.kernel), _extent(row.stride), _extent(row.padding)]
+        size, work = (f"{number:,}" if number else "–" for number in (row.parameters, row.multiply_adds))
+        table.add_row(row.name, row.kind, _extent(row.output), size, work, *sliding, _extent(row.receptive_field, "all"))
+    total = {name: sum(getattr(row, name) for row in rows) for name in ("parameters", "multiply_adds")}
+    table.add_row("total", "", "", *(f"{number:,}" for number in total.values()))
+    content = {"input": list(input_shape), "layers": [dataclasses.asdict(row) for row in rows], "total": total}
+    store.write_json(folder / "layers.json", content)
+    head = f"input {_extent(input_shape)}; padding on both sides together"
+    (folder / "layers.txt").write_text(f"{head}\n\n{_as_text(table)}", "utf-8")
+
+
+def filters(folder: Path, name: str, model: nn.Module) -> None:
+    """The filters of the first convolution; nothing where there is none."""
+    if (weights := insight.first_filters(model)) is not None:
+        save(network.filters(weights, f"{name}: filters of the first convolution"), folder / "filters.png")
+
+
+def feature_maps(folder: Path, name: str, model: nn.Module, windows: Windows, images: Pixels, titles: Sequence[str]) -> None:
+    """What each convolution makes of images `[B, H, W, C]`: one figure a convolution, one row an image."""
+    inputs, _ = _normalised(windows, images)
+    for layer, maps in insight.feature_maps(model, inputs).items():
+        title = f"{name}: {layer}, its {min(network.SHOWN, maps.shape[-1])} most active of {maps.shape[-1]} features"
+        save(network.feature_maps(images, titles, maps, title), folder / f"feature_maps_{layer}.png")
+
+
+def attribution(
+    folder: Path,
+    name: str,
+    model: nn.Module,
+    windows: Windows,
+    images: Pixels,
+    probabilities: Tensor,
+    truth: Sequence[int | None],
+) -> None:
+    """What speaks for the class taken, and for the true one (the runner-up, where that is the same or nobody knows it)."""
+    names = windows.meta["classes"]
+    inputs, black = _normalised(windows, images)
+    firsts, seconds = probabilities.topk(2).indices.T.tolist()
+    others = [second if true in {None, first} else true for true, first, second in zip(truth, firsts, seconds, strict=True)]
+    parts: list[dict[str, npt.NDArray[np.float32]]] = [{} for _ in truth]
+    for classes in (firsts, others):
+        found = insight.attribution(model, inputs, torch.tensor(classes), black)
+        for row, (kind, part) in enumerate(zip(classes, found, strict=True)):
+            parts[row][f"{names[kind]}, {100 * probabilities[row, kind]:.1f} %"] = part
+    headings = [_heading(names, true, first) for true, first in zip(truth, firsts, strict=True)]
+    colours = ["black" if true is None else GREEN if true == first else ORANGE for true, first in zip(truth, firsts, strict=True)]
+    title = f"{name}: what speaks for a class (integrated gradients)"
+    save(network.attribution(images, headings, colours, parts, title), folder / "attribution.png")
+
+
+def _heading(names: Sequence[str], true: int | None, taken: int) -> str:
+    if true is None:
+        return names[taken]
+    return f"✓ {names[taken]}" if true == taken else f"✗ {names[taken]}\nis {names[true]}"
+
+
+def _normalised(windows: Windows, images: Pixels) -> tuple[Tensor, Tensor]:
+    """The images, and one black one, as the network reads them."""
+    mean, std = (torch.tensor(windows.meta["statistics"][key], dtype=torch.float32) for key in ("mean", "std"))
+    raw = torch.from_numpy(images)
+    return standardize(raw, mean, std), standardize(torch.zeros_like(raw[0]), mean, std)
+
+
+def _as_text(table: Table) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+
+
+def _extent(sizes: Sequence[int] | None, none: str = "–") -> str:
+    return " × ".join(map(str, sizes)) if sizes is not None else none
