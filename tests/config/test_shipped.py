@@ -20,6 +20,8 @@ PARAMETERS = {
     "fashion_mnist_cnn": 225_034,
     "fashion_mnist_small": 173_738,
     "fashion_mnist_deep": 467_818,
+    "mnist_best": 278_890,
+    "fashion_mnist_best": 426_602,
     "temperature_lstm": 5_153,
     "temperature_gru": 3_873,
     "temperature_cnn1d": 4_593,
