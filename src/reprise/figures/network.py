@@ -4,7 +4,9 @@ Shapes: `F` features, `H W` positions, `C` channels.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
@@ -13,6 +15,8 @@ from matplotlib.figure import Figure
 from reprise.figures.style import DIVERGING, PICTURES, head, show
 
 Array = npt.NDArray[np.float32]
+TILE = 56
+"""The least pixels along a side of a feature map."""
 SHOWN = 16
 """The most features of one convolution in a figure."""
 
@@ -39,20 +43,38 @@ def filters(weights: Array, title: str) -> Figure:
 
 
 def feature_maps(images: npt.NDArray[np.uint8], names: Sequence[str], maps: Array, title: str) -> Figure:
-    """One row a picture: itself, then what the most active features of one convolution make of it `[N, H, W, F]`."""
+    """One row a picture: itself, then what the most active features of one convolution make of it `[N, H, W, F]`.
+
+    Each map has a brightness scale of its own.
+    """
     strongest = np.sort(np.argsort(maps.mean(axis=(0, 1, 2)))[::-1][:SHOWN])
+    chosen = np.moveaxis(maps[..., strongest], -1, 1)  # [N, shown, H, W]
+    low, high = (reduce(chosen, axis=(2, 3), keepdims=True) for reduce in (np.min, np.max))
+    coloured = mpl.colormaps["viridis"]((chosen - low) / np.where(high > low, high - low, 1), bytes=True)[..., :3]
+    pictures = np.broadcast_to(images, (*images.shape[:3], 3))[:, None]
+    sizes = [max(TILE, *pair) for pair in zip(images.shape[1:3], maps.shape[1:3], strict=True)]
+    tiles = np.concatenate([_enlarged(pictures, *sizes), _enlarged(coloured, *sizes)], axis=1)
+    rows, columns = tiles.shape[:2]
+    (height, width), gap = sizes, max(1, min(sizes) // 10)
+    whole = np.full((rows, height + gap, columns, width + gap, 3), 255, np.uint8)
+    whole[:, :height, :, :width] = tiles.transpose(0, 2, 1, 3, 4)
     with plt.style.context(PICTURES):
-        size = (0.72 * (len(strongest) + 1) + 0.9, 0.76 * len(images) + 0.9)
-        figure, axes = plt.subplots(len(images), len(strongest) + 1, figsize=size, squeeze=False)
-        for row, (image, name, features) in enumerate(zip(images, names, maps, strict=True)):
-            show(axes[row, 0], image)
-            axes[row, 0].text(-0.15, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=9)
-            for axis, number in zip(axes[row, 1:], strongest, strict=True):
-                show(axis, features[..., number], cmap="viridis")
-                if row == 0:
-                    axis.set_title(str(number))
+        figure, axis = plt.subplots(figsize=(0.72 * columns * width / height + 1.2, 0.72 * rows + 0.9))
+        show(axis, whole.reshape(rows * (height + gap), columns * (width + gap), 3))
+        for row, name in enumerate(names):
+            middle = row * (height + gap) + height / 2
+            axis.text(-gap, middle, name, ha="right", va="center", fontsize=9)
+        for column, number in enumerate(strongest, start=1):
+            middle = column * (width + gap) + width / 2
+            axis.text(middle, -gap, str(number), ha="center", va="bottom", fontsize=9)
         head(figure, title)
         return figure
+
+
+def _enlarged(tiles: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
+    """Tiles `[rows, columns, h, w, C]` at another size, their pixels kept square-edged."""
+    down, across = (np.arange(size) * extent // size for size, extent in zip((height, width), tiles.shape[2:4], strict=True))
+    return tiles[:, :, down][:, :, :, across]
 
 
 def attribution(
