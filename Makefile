@@ -3,7 +3,7 @@ PYTHON ?= python3
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help pipeline results test check dashboard bench clean
+.PHONY: help pipeline long results test check dashboard bench clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -18,11 +18,15 @@ pipeline: .venv/.ready  ## Run every stage that is not up to date, show the resu
 	@reprise results
 	@echo 'See every run on the dashboard:  make dashboard'
 
+long: .venv/.ready  ## The same with what takes long: some hours on two cores.
+	dvc repro --all-pipelines
+	@reprise results
+
 results: .venv/.ready  ## Write docs/results.md from data/results/.
 	reprise results --write docs/results.md
 
-test: .venv/.ready  ## Run the tests.
-	python -m pytest
+test: .venv/.ready  ## Run the tests, a file to each processor core.
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile
 
 check: .venv/.ready  ## Lint, types, import rules.
 	ruff check .

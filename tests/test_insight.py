@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reprise.insight import Layer, attribution, feature_maps, first_filters, layers
+from reprise.errors import UserError
+from reprise.insight import Layer, attribution, demand_images, feature_maps, first_filters, layers
 from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.recurrent import Recurrent
 
@@ -129,6 +130,14 @@ def test_the_first_filters_are_the_first_weights() -> None:
     assert filters.shape == (4, 5, 5, 3)
     assert filters[2, 0, 1, 2] == network.features[0].weight[2, 2, 0, 1].item()  # type: ignore[index, union-attr]
     assert first_filters(Recurrent([5, 2], 3)) is None
+
+
+def test_what_reads_no_images_is_named() -> None:
+    demand_images([8, 8, 1], "digits-seed0-1234")
+    with pytest.raises(
+        UserError, match=r"^lstm-seed0-1234 reads sequences of shape \[30, 6\], not images; name a run on images$"
+    ):
+        demand_images([30, 6], "lstm-seed0-1234")
 
 
 class Linear(nn.Module):

@@ -52,7 +52,9 @@ def cli() -> None:
     By hand:        reprise train experiment=digits_cnn
                     reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000
                     A run by hand is a run of its own; it overwrites nothing that the pipeline made.
-    See:            reprise dashboard
+    Your pictures:  reprise train experiment=image_folder data.path=FOLDER
+                    reprise predict RUN FOLDER          reprise explain RUN --image PICTURE
+    See:            reprise results, reprise dashboard
 
     Any key of the config can be set as key=value; `reprise compose experiment=NAME` prints them all. Tab completion:
     eval "$(_REPRISE_COMPLETE=bash_source reprise)" (or zsh_source, fish_source).
@@ -97,7 +99,7 @@ def download(overrides: tuple[str, ...]) -> None:
 @cli.command()
 @overrides_argument
 def preprocess(overrides: tuple[str, ...]) -> None:
-    """Turn published files into arrays. They go to data/processed/<data set>/; name it by data=NAME or by an experiment."""
+    """Turn files into arrays. They go to data/processed/<data set>/; name it by data=NAME or by an experiment."""
     from reprise.stages import preprocess
 
     places = _places()
@@ -183,7 +185,7 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
 @click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON, and nothing else.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
-    """Say what a RUN takes the picture at PATH for, or all pictures in that folder.
+    """Say what a RUN takes a picture, or a folder of them, for.
 
     Prints classes with confidence; writes predictions.csv and predictions.png. Pictures may be PNG, JPEG, BMP or WebP, of any
     size. Where their folders are called as the classes are, it says how many were right.
@@ -208,7 +210,10 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
 @click.option("--image", required=True, type=click.Path(path_type=Path), help="The picture.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
 def explain(run: str, image: Path, out: Path | None) -> None:
-    """Draw what a RUN sees in a picture: filters, feature maps, what speaks for a class."""
+    """Draw what a RUN sees in a picture of your own.
+
+    Filters, feature maps of every convolution, what speaks for the two likeliest classes (integrated gradients), layer table.
+    """
     places = _places()
     from reprise.runs import explain
     from reprise.runs.trained import open_run
