@@ -4,12 +4,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from torch import Tensor
 
-from reprise.config import AugmentConfig
+from reprise.config import AugmentConfig, compose
 from reprise.data.augment import ERASED_AREA, Augment, uniform
 from reprise.data.examples import Images
-from reprise.data.loader import TrainLoader
+from reprise.data.loader import EvalLoader, TrainLoader, epoch_order
+from reprise.learning.trainer import make_trainer
+from reprise.stages import train
+from reprise.stages.places import Places
 
 NOTHING = {"flip": 0.0, "shift": 0, "rotate": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0, "erase": 0.0}
 EVERYTHING = {"flip": 0.5, "shift": 2, "rotate": 10.0, "scale": 0.1, "shear": 5.0, "elastic": 1.0, "erase": 0.5}
@@ -144,3 +148,20 @@ def test_each_epoch_shows_a_sample_altered_anew_and_the_same_for_any_number_of_r
             for batch in TrainLoader(images, 9, 5, CPU, rank, world, alter, epoch):
                 expected = (alter(pixels[batch.targets].float(), batch.targets, epoch) - 100) / 50
                 assert torch.equal(batch.inputs, expected)
+
+
+def test_a_training_is_augmented_as_configured_and_its_val_split_is_not(project: Places, console: Console) -> None:
+    config = compose(project.root, ["experiment=digits_cnn", "augment=clothes", "seed=4", "trainer.threads=1"])
+    windows = train.prepare(config, project, console)
+    _, task = train.build_parts(config, windows)
+    learning, val = train._loaders(config, windows, make_trainer(config.trainer, task))
+    plain, whole = (EvalLoader(split, 10_000, CPU) for split in windows.learning())
+    (everything,), (held_out,) = list(plain), list(whole)
+    mean, std = (torch.tensor(windows.meta["statistics"][key]) for key in ("mean", "std"))
+    raw = (everything.inputs * std + mean).round()
+    order = epoch_order(len(raw), 4, 0)
+    for rows, batch in zip(order.split(config.trainer.batch_size), learning, strict=True):
+        altered = Augment(config.augment, 4)(raw[rows], rows, 0)
+        torch.testing.assert_close(batch.inputs, (altered - mean) / std)
+        assert not torch.equal(batch.inputs, everything.inputs[rows])
+    assert torch.equal(torch.cat([batch.inputs for batch in val]), held_out.inputs)

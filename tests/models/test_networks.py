@@ -102,6 +102,20 @@ def test_dropout_is_active_in_training_alone() -> None:
         assert torch.equal(network(inputs), network(inputs))
 
 
+def test_a_mirrored_network_answers_with_the_mean_over_the_image_and_its_mirror_image() -> None:
+    torch.manual_seed(0)
+    mirrored = ConvNet(COLOUR, 3, [Block(8)], [Dense(16)], mirror=True).eval()
+    plain = ConvNet(COLOUR, 3, [Block(8)], [Dense(16)]).eval()
+    plain.load_state_dict(mirrored.state_dict())
+    images = torch.randn(4, *COLOUR)
+    left_right = images[:, :, range(COLOUR[1] - 1, -1, -1)]
+    torch.testing.assert_close(mirrored(images), (plain(images) + plain(left_right)) / 2)
+    torch.testing.assert_close(mirrored(images), mirrored(left_right))
+    torch.testing.assert_close(mirrored.train()(images), plain(images))
+    with pytest.raises(ValueError, match=r"^mirror: only images have a mirror image$"):
+        ConvNet(SERIES, 3, [], [], mirror=True)
+
+
 def reference(network: ConvNet, *layers: nn.Module) -> nn.Sequential:
     """Plain torch, channels first from end to end, with the weights of `network`; flattened channels last."""
     plain = nn.Sequential(*layers)
