@@ -1,0 +1,110 @@
+"""The 10,000 MNIST test images as PNG files in class folders: what is learned from the files, and from the same arrays.
+
+Prints the test accuracy of a training from the folder, of the same training from the arrays, of `predict` over the test pictures
+one file at a time as a user has them, and how many of 20 broken files among them are named. Run by hand: some minutes.
+
+    python benchmarks/own_pictures.py [--epochs 3]
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from reprise.data import store
+
+ROOT = Path(__file__).resolve().parents[1]
+BROKEN = 20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=3)
+    epochs = parser.parse_args().epochs
+    with tempfile.TemporaryDirectory() as name:
+        project = Path(name)
+        shutil.copytree(ROOT / "conf", project / "conf")
+        reprise(project, "download", "data=mnist")
+        reprise(project, "preprocess", "data=mnist")
+        write_pictures(project)
+        settings = ["experiment=image_folder", f"trainer.max_epochs={epochs}", "tracking.log_model=false"]
+        files = train(project, *settings, "data.path=pictures", "data.name=files")
+        arrays = train(project, *settings, "data=arrays")
+        for label, home in (("files", files), ("arrays", arrays)):
+            found = json.loads(reprise(project, "evaluate", home.name, "--json").stdout)
+            print(f"test accuracy of a training from the {label}: {found['test']['accuracy']:.6f}")
+        print(f"predict, over the same test pictures:         {predicted(project, files):.6f}")
+        print(f"broken files named:                           {named(project)} of {BROKEN}")
+
+
+def reprise(project: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    settings = os.environ | {"REPRISE_MIRROR": os.environ.get("REPRISE_MIRROR", ""), "COLUMNS": "200"}
+    if words[0] == "train" and "data=arrays" in words:
+        settings["REPRISE_MIRROR"] = str(project / "mirror")
+    done = subprocess.run([sys.executable, "-m", "reprise", *words], cwd=project, env=settings, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def write_pictures(project: Path) -> None:
+    """The test images as files, and, in the order in which a folder is read, as a data set `arrays`."""
+    mnist = project / "data" / "processed" / "mnist" / "test"
+    images, labels = (np.load(mnist / f"{name}.npy") for name in ("images", "labels"))
+    order = np.argsort(labels, kind="stable")
+    rows = []
+    for number, (image, label) in enumerate(zip(images[order], labels[order], strict=True)):
+        folder = project / "pictures" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{number:05}.png")
+        rows.append(",".join(map(str, [*image.ravel(), label])))
+    (project / "mirror" / "arrays").mkdir(parents=True)
+    content = "\n".join(rows).encode()
+    (project / "table.csv").write_bytes(content)
+    (project / "mirror" / "arrays" / "table.csv.gz").write_bytes(gzip.compress(content))
+    tree = yaml.safe_load((project / "conf" / "data" / "digits.yaml").read_text())
+    files = [{"fetch": "table.csv.gz", "sha256": store.sha256(project / "table.csv")}]
+    tree |= {"name": "arrays", "mirror": "arrays", "files": files, "shape": [28, 28, 1]}
+    (project / "conf" / "data" / "arrays.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+
+
+def train(project: Path, *words: str) -> Path:
+    """The home of a new run."""
+    runs = project / "mlruns" / "runs"
+    before = set(runs.glob("*"))
+    reprise(project, "train", *words)
+    (home,) = set(runs.glob("*")) - before
+    return home
+
+
+def predicted(project: Path, home: Path) -> float:
+    """The share of the test split's pictures that `predict` takes for what they are."""
+    reprise(project, "predict", home.name, "pictures", "--out", "answers")
+    with (project / "answers" / "predictions.csv").open() as stream:
+        taken = {Path(row["file"]).name: row["class"] for row in csv.DictReader(stream)}
+    names = list(store.read_json(project / "data" / "processed" / "files" / "files.json")["train"])
+    test = np.load(project / store.read_json(home / "run.json")["windows"] / "test.npy")
+    return float(np.mean([taken[Path(names[row]).name] == Path(names[row]).parent.name for row in test]))
+
+
+def named(project: Path) -> int:
+    """How many files that were cut in half are named when the folder is read."""
+    files = sorted((project / "pictures").rglob("*.png"))[:: 10_000 // BROKEN][:BROKEN]
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 2])
+    said = reprise(project, "preprocess", "data=image_folder", "data.path=pictures", "data.name=broken", code=2).stdout
+    return sum(f"broken: {file.relative_to(project / 'pictures')}: " in said for file in files)
+
+
+if __name__ == "__main__":
+    main()
