@@ -57,15 +57,15 @@ class Results:
     def show(self, console: Console) -> None:
         """Print what matters most as a table that fits 80 columns."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
-        for title in ("experiment", "metric", "compare", "val", "test", "parameters", "time"):
-            table.add_column(title, no_wrap=True, justify="left" if title in {"experiment", "metric"} else "right")
+        for title in ("experiment", "", "compare", "val", "test", "parameters", "time"):
+            table.add_column(title, no_wrap=True, justify="left" if title in {"experiment", ""} else "right")
         for name, found in self.by_experiment.items():
             metric = _headline(found)
             naive = found["baselines"].get("repeat_last", {}).get(metric)
             other = self.published[name]["value"] if name in self.published else naive
             beside, val = (_figure(value, metric) for value in (other, found["val"][metric]))
             size, seconds = f"{found['parameters']:,}", f"{found['train_seconds']:.0f} s"
-            table.add_row(name, HEADLINE[metric], beside, val, _spread(found, "test", metric), size, seconds)
+            table.add_row(name, HEADLINE[metric][:3], beside, val, _spread(found, "test", metric), size, seconds)
         console.print(table)
         seeds = sorted({len(found["seeds"]) for found in self.by_experiment.values()})
         console.print(f"Means over {' or '.join(map(str, seeds))} seeds, test ± standard deviation; the epoch was chosen on val.")
