@@ -71,11 +71,11 @@ def titles(figure: Figure) -> list[tuple[str, str]]:
 def test_a_prediction_is_green_when_right_and_red_with_the_truth_when_wrong() -> None:
     figure = classification.predictions(IMAGES, LABELS, PROBABILITIES, NAMES, "a run")
     assert titles(figure) == [
-        ("✓ cat 80 %", GREEN),
-        ("✓ dog 70 %", GREEN),
-        ("✗ cat >99 %\nis ship", ORANGE),
-        ("✗ dog 50 %\nis ship", ORANGE),
-        ("✓ ship 40 %", GREEN),
+        ("✓ cat, 80 %", GREEN),
+        ("✓ dog, 70 %", GREEN),
+        ("✗ cat, >99 %\nis ship", ORANGE),
+        ("✗ dog, 50 %\nis ship", ORANGE),
+        ("✓ ship, 40 %", GREEN),
     ]
 
 

@@ -115,38 +115,3 @@ def test_explain_draws_what_the_network_sees_in_a_picture(project: Path, home: P
     }
     wrong = run_in(project, "reprise", "explain", home.name, "--image", str(project / "dvc.yaml"))
     assert (wrong.returncode, wrong.stderr) == (2, f"reprise: {project / 'dvc.yaml'}: no picture\n")
-
-
-def test_every_picture_and_table_of_a_classification_is_left_by_evaluate(made: Path) -> None:
-    found = {file.name for file in (made / "data" / "results" / "digits_cnn").iterdir()}
-    assert found == {
-        "attribution.png",
-        "classes.png",
-        "classification_report.json",
-        "classification_report.txt",
-        "confusion_matrix.png",
-        "curves.png",
-        "feature_maps_conv1.png",
-        "feature_maps_conv2.png",
-        "filters.png",
-        "layers.json",
-        "layers.txt",
-        "manifest.json",
-        "metrics.json",
-        "predictions.png",
-        "reliability.png",
-        "samples.png",
-        "worst_mistakes.png",
-    }
-    results = made / "data" / "results" / "digits_cnn"
-    metrics = store.read_json(results / "metrics.json")
-    report = store.read_json(results / "classification_report.json")
-    assert report["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-7)
-    assert report["macro avg"]["f1-score"] == pytest.approx(metrics["test"]["f1_macro"], abs=1e-6)
-    assert store.read_json(results / "layers.json")["total"]["parameters"] == metrics["parameters"]
-
-
-def test_every_picture_of_a_forecast_is_left_by_evaluate(made: Path) -> None:
-    found = {file.name for file in (made / "data" / "results" / "temperature_lstm").iterdir()}
-    pictures = {"curves.png", "error_by_step.png", "forecast.png", "residuals.png"}
-    assert found == {"layers.json", "layers.txt", "manifest.json", "metrics.json"} | pictures

@@ -89,6 +89,41 @@ def test_results_are_shown_and_written_by_a_command(made: Path) -> None:
     assert found["run_ids"][0][:8] in written
 
 
+def test_every_picture_and_table_of_a_classification_is_left_by_evaluate(made: Path) -> None:
+    found = {file.name for file in (made / "data" / "results" / "digits_cnn").iterdir()}
+    assert found == {
+        "attribution.png",
+        "classes.png",
+        "classification_report.json",
+        "classification_report.txt",
+        "confusion_matrix.png",
+        "curves.png",
+        "feature_maps_conv1.png",
+        "feature_maps_conv2.png",
+        "filters.png",
+        "layers.json",
+        "layers.txt",
+        "manifest.json",
+        "metrics.json",
+        "predictions.png",
+        "reliability.png",
+        "samples.png",
+        "worst_mistakes.png",
+    }
+    results = made / "data" / "results" / "digits_cnn"
+    metrics = store.read_json(results / "metrics.json")
+    report = store.read_json(results / "classification_report.json")
+    assert report["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-7)
+    assert report["macro avg"]["f1-score"] == pytest.approx(metrics["test"]["f1_macro"], abs=1e-6)
+    assert store.read_json(results / "layers.json")["total"]["parameters"] == metrics["parameters"]
+
+
+def test_every_picture_of_a_forecast_is_left_by_evaluate(made: Path) -> None:
+    found = {file.name for file in (made / "data" / "results" / "temperature_lstm").iterdir()}
+    pictures = {"curves.png", "error_by_step.png", "forecast.png", "residuals.png"}
+    assert found == {"layers.json", "layers.txt", "manifest.json", "metrics.json"} | pictures
+
+
 def test_a_quick_try_is_a_run_of_its_own_and_overwrites_nothing(made: Path) -> None:
     before = snapshot(made)
     done = run_in(made, "reprise", "train", "experiment=digits_cnn", "trainer.max_epochs=1", "data.limit=200")

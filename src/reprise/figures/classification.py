@@ -32,7 +32,7 @@ def predictions(images: Images, labels: Classes, probabilities: Probabilities, n
     said, colours = [], []
     for label, row in zip(labels, probabilities, strict=True):
         taken = int(row.argmax())
-        verdict = f"{names[taken]} {_percent(row[taken])}"
+        verdict = f"{names[taken]}, {_percent(row[taken])}"
         said.append(f"✓ {verdict}" if taken == label else f"✗ {verdict}\nis {names[label]}")
         colours.append(GREEN if taken == label else ORANGE)
     return picture_grid(images, said, colours, title)
@@ -40,7 +40,7 @@ def predictions(images: Images, labels: Classes, probabilities: Probabilities, n
 
 def answers(images: Images, probabilities: Probabilities, names: Sequence[str], files: Sequence[str], title: str) -> Figure:
     """Pictures whose truth nobody has said, with the class each is taken for and how surely."""
-    taken = [f"{names[int(row.argmax())]} {_percent(row.max())}" for row in probabilities]
+    taken = [f"{names[int(row.argmax())]}, {_percent(row.max())}" for row in probabilities]
     said = [f"{_short(file)}\n{answer}" for file, answer in zip(files, taken, strict=True)]
     return picture_grid(images, said, ["black"] * len(images), title)
 
