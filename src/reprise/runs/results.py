@@ -26,8 +26,8 @@ Made by `reprise results --write docs/results.md` from `data/results/`; not type
 Mean ± standard deviation over seeds. The epoch was chosen on val; test was opened once, by `evaluate`. The sources of the
 published numbers validated on the test set and trained on all other images, which is not done here: our rows set some of the
 training images aside for val. Those beside a published number keep its network, optimizer, batch size and epochs, and follow a
-cosine schedule. Rows marked † take long: `dvc repro --all-pipelines` makes them. Training times are those of one machine, whatever
-else it did meanwhile.
+cosine schedule. Rows marked † take long: `dvc repro --all-pipelines` makes them. Training times are those of one machine,
+whatever else it did meanwhile.
 """
 Found = dict[str, Any]
 Row = tuple[str, ...]
