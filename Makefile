@@ -26,7 +26,7 @@ results: .venv/.ready  ## Write docs/results.md from data/results/.
 	reprise results --write docs/results.md
 
 test: .venv/.ready  ## Run the tests, a file to each processor core.
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/pipeline tests
+	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/pipeline/test_repro.py tests/pipeline tests
 
 check: .venv/.ready  ## Lint, types, import rules.
 	ruff check .
