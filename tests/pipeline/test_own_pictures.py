@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from reprise.data import store
 from tests.pipeline.conftest import run_in
 
-TRAIN = ["reprise", "train", "experiment=digits_cnn", "tracking.log_model=false", "trainer.threads=1", "seed=3"]
+QUICK = ["trainer.max_epochs=2", "trainer.threads=1", "tracking.log_model=false"]
+TRAIN = ["reprise", "train", "experiment=image_folder", "seed=3", *QUICK]
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +110,7 @@ def test_explain_draws_what_the_network_sees_in_a_picture(project: Path, home: P
         "attribution.png",
         "feature_maps_conv1.png",
         "feature_maps_conv2.png",
+        "feature_maps_conv3.png",
         "filters.png",
         "layers.json",
         "layers.txt",

@@ -9,6 +9,7 @@ from reprise.config.compose import (
     pipeline,
     project_root,
     render,
+    surroundings,
     tracking_config,
 )
 from reprise.config.schema import (
@@ -45,5 +46,6 @@ __all__ = [
     "pipeline",
     "project_root",
     "render",
+    "surroundings",
     "tracking_config",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from reprise.config.schema import Config, DataConfig, Pipeline, TrackingConfig
+from reprise.config.schema import Config, DataConfig, Pipeline, Surroundings, TrackingConfig
 from reprise.config.targets import check_allowed
 from reprise.errors import UserError
 
@@ -46,6 +46,16 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
 
     """
     return check(_hydra(root, overrides))
+
+
+def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:
+    """The trainer and tracking of a config that need not be whole otherwise."""
+    tree = _hydra(root, overrides)
+    part = {key: tree[key] for key in Surroundings.model_fields}
+    try:
+        return Surroundings.model_validate(part)
+    except ValidationError as error:
+        raise _complaint(error, part, "") from None
 
 
 def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> DataConfig:

@@ -274,6 +274,13 @@ class Config(Section):
         return self
 
 
+class Surroundings(Section):
+    """On what a run is computed and where it is written down: not what it computes."""
+
+    trainer: TrainerConfig
+    tracking: TrackingConfig
+
+
 class Pipeline(Section):
     """What DVC makes: experiments and their data sets, those that take long apart, and overrides that hold for all of them."""
 

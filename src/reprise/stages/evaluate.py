@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from reprise.config import Config, check, compose
+from reprise.config import Config, check, surroundings
 from reprise.data import store
 from reprise.data.examples import Examples, Windows, open_windows
 from reprise.data.loader import EvalLoader, place
@@ -60,7 +60,7 @@ def recorded(places: Places, wanted: str, overrides: Sequence[str]) -> tuple[str
     config = store.read_json(places.home(run_id) / "config.json")
     if others := [item for item in overrides if item.split("=")[0].split(".")[0] not in {"trainer", "tracking"}]:
         raise UserError(f"{others[0]}: a run is evaluated as it was trained", "only trainer and tracking may be set")
-    now = compose(places.root, [f"experiment={config['name']}", *overrides])
+    now = surroundings(places.root, [f"experiment={config['name']}", *overrides])
     chosen = now.trainer.model_dump() if overrides else config["trainer"]
     return run_id, check({**config, "trainer": chosen, "tracking": now.tracking.model_dump()}, "the run's config")
 
