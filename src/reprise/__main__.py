@@ -8,10 +8,11 @@ import os
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -19,12 +20,12 @@ from rich.console import Console
 from reprise import config as configs
 from reprise import ranks
 from reprise.completion import Override
-from reprise.errors import Stopped, UserError
+from reprise.errors import Notice, Stopped, UserError
 from reprise.stages.places import Places
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
-"""Errors of the operating system that are the user's to mend: no space, no permission."""
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
+"""Errors of the operating system that are the user's to mend: no space, no permission, a broken disk."""
 console = Console()
 
 
@@ -241,6 +242,18 @@ def results(write: Path | None, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
+def sync(overrides: tuple[str, ...]) -> None:
+    """Deliver to the tracking store what runs have to say that could not be delivered at the time.
+
+    A training goes on when the store is away; what it says waits in its home. The next `reprise train` delivers it too.
+    """
+    from reprise.runs.sync import run
+
+    run(_places(), overrides, console)
+
+
+@cli.command()
 @click.option("--port", default=5000, show_default=True)
 def dashboard(port: int) -> None:
     """Open MLflow's dashboard over all runs. It listens on this machine only (127.0.0.1)."""
@@ -251,6 +264,7 @@ def dashboard(port: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line; the only place where an exception becomes an exit code."""
+    warnings.showwarning = _warn
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     try:
@@ -279,6 +293,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _say(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
         code = 2
     sys.exit(code)
+
+
+def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    """What the user should know is one line; a warning of a library stays as it is."""
+    if issubclass(category, Notice):
+        _say(str(message))
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _say(message: str) -> None:

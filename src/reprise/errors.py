@@ -1,7 +1,8 @@
-"""What ends a command early: a user's error in one line, or a signal."""
+"""What ends a command early: a user's error in one line, or a signal; and what is only said."""
 
 import re
 import signal
+import warnings
 
 
 class UserError(Exception):
@@ -23,3 +24,12 @@ class Stopped(BaseException):
 def without_login(text: str) -> str:
     """A text as it may be printed or kept: without the user names, passwords and tokens in its addresses."""
     return re.sub(r"//\S*@", "//", text)
+
+
+class Notice(UserWarning):
+    """Something the user should know, though the command goes on; shown as one line."""
+
+
+def warn(text: str) -> None:
+    """Tell the user, without passwords."""
+    warnings.warn(without_login(" ".join(text.split())), Notice, stacklevel=3)

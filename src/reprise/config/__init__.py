@@ -14,6 +14,7 @@ from reprise.config.compose import (
 )
 from reprise.config.schema import (
     AugmentConfig,
+    CheckpointConfig,
     Config,
     DataConfig,
     FolderData,
@@ -22,12 +23,14 @@ from reprise.config.schema import (
     Pipeline,
     SeriesData,
     SeriesWindow,
+    TrackingConfig,
     TrainerConfig,
 )
 from reprise.config.targets import build
 
 __all__ = [
     "AugmentConfig",
+    "CheckpointConfig",
     "Config",
     "DataConfig",
     "FolderData",
@@ -36,6 +39,7 @@ __all__ = [
     "Pipeline",
     "SeriesData",
     "SeriesWindow",
+    "TrackingConfig",
     "TrainerConfig",
     "build",
     "check",

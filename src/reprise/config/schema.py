@@ -205,6 +205,13 @@ class TrainerConfig(Section):
         return self
 
 
+class CheckpointConfig(Section):
+    """How often the state of a training is saved, beside the ends of epochs."""
+
+    steps: PositiveInt | None
+    minutes: PositiveFloat | None
+
+
 class TrackingConfig(Section):
     """Where runs are written down."""
 
@@ -236,7 +243,9 @@ class Config(Section):
     optimizer: OptimizerConfig
     scheduler: Target
     trainer: TrainerConfig
+    checkpoint: CheckpointConfig = CheckpointConfig(steps=None, minutes=None)
     tracking: TrackingConfig
+    fresh: bool = False
 
     @_model_validator(mode="before")
     @classmethod

@@ -34,6 +34,10 @@ class TrainLoader:
     world: int = 1
     augment: Augment | None = None
     epoch: int = 0
+    given: int = 0
+    """Batches of this epoch that were handed out."""
+    start: int = 0
+    """Batches of the next iteration that were handed out before a checkpoint."""
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.examples), self.batch_size)
@@ -48,13 +52,24 @@ class TrainLoader:
         """From the next iteration on, the order is that of this epoch."""
         self.epoch = epoch
 
+    def state_dict(self) -> dict[str, int]:
+        """For a checkpoint in the midst of an epoch."""
+        return {"given": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """The next iteration goes on after the batches that were handed out already."""
+        self.start = state["given"] % len(self)
+
     def __iter__(self) -> Iterator[Batch]:
+        start, self.start = self.start, 0
         order = epoch_order(len(self.examples), self.seed, self.epoch).to(self.examples.device)
         parts: list[tuple[Tensor, float]] = []
         for whole in torch.split(order, self.batch_size)[: len(self)]:
             part = whole.tensor_split(self.world)[self.rank]
             parts.append((part, len(part) * self.world / len(whole)))
-        yield from _batches(self._gather, self.examples.device, parts, self.device)
+        for given, batch in enumerate(_batches(self._gather, self.examples.device, parts[start:], self.device), start + 1):
+            self.given = given
+            yield batch
 
     def _gather(self, rows: Tensor) -> Batch:
         alter = partial(self.augment, rows=rows, epoch=self.epoch) if self.augment else None

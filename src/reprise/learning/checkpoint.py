@@ -1,25 +1,39 @@
-"""Weights on disk: written whole or not at all, plain tensors only, never unpickled."""
+"""Weights and checkpoints on disk: written whole or not at all, plain containers and tensors only, never unpickled."""
 
 import io
 import math
-from collections.abc import Mapping
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
+from torch import Tensor, distributed
 
+from reprise.config import CheckpointConfig
 from reprise.data import store
-from reprise.errors import UserError
+from reprise.errors import Stopped, UserError, warn
+
+KEPT = 2
+"""Checkpoints: should the newest be damaged, there is the one before."""
+SHARE = 0.02
+"""Of a training's time, what checkpoints at the ends of epochs may take: after short epochs some are left out."""
+AGREE_EVERY = 16
+"""Steps between two questions to the other ranks, whether to write a checkpoint or to stop."""
+GRACE = 8
+"""Seconds a stopped training has to come to the end of a step and to write a checkpoint."""
 
 
 def save_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
     """Write tensors by name, atomically, with their sha256 beside them."""
-    buffer = io.BytesIO()
-    torch.save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, buffer)
-    store.write_atomically(file, buffer.getvalue())
-    store.write_atomically(file.with_suffix(".sha256"), f"{store.sha256(file)}  {file.name}\n".encode())
+    _write(file, {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
@@ -29,18 +43,174 @@ def load_weights(file: Path) -> dict[str, Tensor]:
         UserError: when the file is missing, is not what was written, or holds anything but tensors by name.
 
     """
-    beside = file.with_suffix(".sha256")
-    if not file.is_file() or not beside.is_file():
-        raise UserError(f"no weights {file}", "train first")
-    if beside.read_text().split()[:1] != [store.sha256(file)]:
-        raise UserError(f"{file} is not what was written (sha256 differs)", "train again")
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # it fails in as many ways as there are files, and advises to run them all the same
-        weights = None
-    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+    weights = _read(file, "weights", "train again")
+    if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise UserError(f"{file} holds something else than weights, and was not run", "train again")
     return weights
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    store.write_atomically(file, buffer.getvalue())
+    store.write_atomically(file.with_suffix(".sha256"), f"{store.sha256(file)}  {file.name}\n".encode())
+
+
+def _read(file: Path, kind: str, mend: str) -> dict[str, Any]:
+    beside = file.with_suffix(".sha256")
+    if not file.is_file() or not beside.is_file():
+        raise UserError(f"no {kind} {file}", mend)
+    if beside.read_text().split()[:1] != [store.sha256(file)]:
+        raise UserError(f"{file} is not what was written (sha256 differs)", mend)
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # it fails in as many ways as there are files, and advises to run them all the same
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} holds something else than {kind}, and was not run", mend)
+    return content
+
+
+class AtomicIO(CheckpointIO):
+    """Checkpoints written as weights are. Lightning's own go through the temporary folder, where a kill truncates the old one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint, then delete all but the newest two."""
+        file = Path(path)
+        _write(file, checkpoint)
+        for old in _by_age(file.parent)[KEPT:]:
+            self.remove_checkpoint(old)
+        for draft in file.parent.glob(".*.pt.*"):  # of a process that was killed
+            draft.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint, never unpickling anything."""
+        return _read(Path(path), "checkpoint", "delete it")
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete a checkpoint and the hash beside it."""
+        for file in (Path(path), Path(path).with_suffix(".sha256")):
+            file.unlink(missing_ok=True)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that is sound; a damaged one is named and passed over."""
+    for file in _by_age(folder):
+        try:
+            _read(file, "checkpoint", "it was passed over")
+        except UserError as error:
+            warn(str(error))
+        else:
+            return file
+    return None
+
+
+def _by_age(folder: Path) -> list[Path]:
+    """Checkpoints, the newest first: they are named by the steps done."""
+    return sorted(folder.glob("[0-9]*.pt"), reverse=True)
+
+
+class Checkpoints(pl.Callback):
+    """Saves the whole state of a training into `folder`, at the ends of epochs and every so many steps or minutes."""
+
+    def __init__(self, folder: Path, wanted: CheckpointConfig, before: Callable[[], None]) -> None:
+        self.folder = folder
+        self.wanted = wanted
+        self.before = before
+        """Called before each: what belongs to the run so far has to be on disk by then."""
+        self.stop: Stopped | None = None
+        self.earlier = 0.0
+        """Seconds that processes which are no more have trained."""
+        self.began = self.saved = time.perf_counter()
+        self.cost = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of training, over all processes that took part one after the other."""
+        return self.earlier + time.perf_counter() - self.began
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The clock starts."""
+        self.began = self.saved = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """A checkpoint if one is due, or asked for by a signal. After the last batch validation comes first."""
+        if trainer.is_last_batch:
+            return
+        steps, minutes = self.wanted.steps, self.wanted.minutes
+        due = steps is not None and trainer.global_step % steps == 0
+        late = minutes is not None and time.perf_counter() - self.saved > 60 * minutes
+        stopping = self.stop is not None
+        if trainer.world_size > 1:  # clocks and signals differ, and all ranks take part in a checkpoint
+            asked = trainer.global_step % AGREE_EVERY == 0
+            late, stopping = _any(trainer, late, stopping) if asked else (False, False)
+        if due or late or stopping:
+            self.save(trainer)
+        if stopping:
+            raise self.stop or Stopped(signal.SIGTERM)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A checkpoint, unless the last one was so short a time ago that they would cost more than their share."""
+        wanted = time.perf_counter() - self.saved > self.cost / SHARE or self.wanted.steps is not None
+        stopping = self.stop is not None
+        if trainer.world_size > 1:
+            wanted, stopping = _any(trainer, wanted, stopping)
+        if wanted or stopping:
+            self.save(trainer)
+        if stopping:
+            raise self.stop or Stopped(signal.SIGTERM)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write a checkpoint now; every rank takes part."""
+        began = time.perf_counter()
+        self.before()
+        trainer.save_checkpoint(self.folder / f"{trainer.global_step:010}.pt")
+        self.saved = time.perf_counter()
+        self.cost = self.saved - began
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """What Lightning forgets: that training was to stop early, and how long it took."""
+        checkpoint["should_stop"] = trainer.should_stop
+        checkpoint["seconds"] = self.seconds
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from there."""
+        trainer.should_stop = checkpoint["should_stop"]
+        self.earlier = checkpoint["seconds"]
+
+    @contextmanager
+    def deferring_signals(self) -> Iterator[None]:
+        """Within the block, SIGTERM and Ctrl-C wait for the end of a step and a checkpoint; a second one does not."""
+
+        def take(signum: int, _: FrameType | None) -> None:
+            if self.stop is not None:
+                raise self.stop
+            self.stop = Stopped(signum)
+            signal.alarm(GRACE)
+
+        def give_up(signum: int, _: FrameType | None) -> NoReturn:
+            raise self.stop or Stopped(signum)
+
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, give_up)
+        try:
+            yield
+            if self.stop is not None:
+                raise self.stop
+        finally:
+            signal.alarm(0)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _any(trainer: pl.Trainer, *flags: bool) -> list[bool]:
+    """Whether each flag is set on any rank."""
+    sums = torch.tensor(flags, dtype=torch.int32, device=trainer.strategy.root_device)
+    distributed.all_reduce(sums, op=distributed.ReduceOp.MAX)
+    return [bool(flag) for flag in sums.tolist()]
 
 
 class BestWeights(pl.Callback):
@@ -65,3 +235,11 @@ class BestWeights(pl.Callback):
         if trainer.is_global_zero:
             network = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
             save_weights(self.file, network)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"best": self.best, "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.best, self.epoch = state_dict["best"], state_dict["epoch"]

@@ -1,9 +1,10 @@
 """The one LightningModule: it serves every model and every task."""
 
+import io
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, final
+from typing import Any, Protocol, Self, final
 
 import pytorch_lightning as pl
 import torch
@@ -15,9 +16,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from reprise.data.examples import Batch
 from reprise.errors import UserError
+from reprise.learning import randomness
 from reprise.learning.tasks import Task
 
 Row = dict[str, float]
+SPEED = ("train/seconds", "train/samples_per_second")
+"""The metrics that are others when a run is run again."""
 
 
 class Record(Protocol):
@@ -57,6 +61,8 @@ class Learner(pl.LightningModule):
         self.whole: tuple[Tensor, Tensor] | None = None
         """Predictions and targets of the last split validated outside of training."""
         self.began = 0.0
+        self.resumed: dict[str, Any] | None = None
+        """What this rank had when the checkpoint was written from which the training goes on."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Lightning notes the hook it is in some forty times a step; a module's own way to set that costs 100 µs a step."""
@@ -98,9 +104,33 @@ class Learner(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Dropout is a function of (seed, epoch, rank), whatever ran before."""
-        torch.manual_seed(((self.seed * 1_000_003 + self.current_epoch) * 10_007 + self.global_rank) % 2**63)
+        randomness.seed(((self.seed * 1_000_003 + self.current_epoch) * 10_007 + self.global_rank) % 2**63)
         self.began = time.perf_counter()
         self.seen = Seen()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What every rank has of the epoch so far: batches it was given, predictions, generators, seconds."""
+        own = {
+            "loader": self.trainer.train_dataloader.state_dict(),  # type: ignore[union-attr]
+            "seen": self.seen.state(),
+            "generators": randomness.state(self.device),
+            "seconds": time.perf_counter() - self.began,
+        }
+        checkpoint["ranks"] = exchange(own, self)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Kept until the training goes on."""
+        self.resumed = checkpoint["ranks"][self.global_rank]
+
+    def on_train_start(self) -> None:
+        """Go on in the midst of an epoch as if nothing had been; at the start of one, this is all set anew."""
+        if self.resumed is not None:
+            # Lightning loads the loader's state before it has the state: it counts the steps first.
+            self.trainer.train_dataloader.load_state_dict(self.resumed["loader"])  # type: ignore[union-attr]
+            self.seen = Seen.of(self.resumed["seen"], self.device)
+            self.began = time.perf_counter() - self.resumed["seconds"]
+            randomness.restore(self.resumed["generators"], self.device)
+            self.resumed = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch; see `Batch.share`."""
@@ -116,7 +146,7 @@ class Learner(pl.LightningModule):
             seconds = time.perf_counter() - self.began
             predictions, targets = self.seen.gathered(self)
             self.row = _named("train", self.task.metrics(predictions, targets))
-            self.row |= {"train/seconds": seconds, "train/samples_per_second": len(targets) / seconds}
+            self.row |= dict(zip(SPEED, (seconds, len(targets) / seconds), strict=True))
             self.row["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.seen = Seen()
 
@@ -157,6 +187,20 @@ class Seen:
         self.predictions.append(predictions)
         self.targets.append(targets)
 
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: the batches end to end, and their sizes."""
+        ends = [torch.cat(batches).cpu() if batches else None for batches in (self.predictions, self.targets)]
+        return {"predictions": ends[0], "targets": ends[1], "sizes": [len(batch) for batch in self.targets]}
+
+    @classmethod
+    def of(cls, state: dict[str, Any], device: torch.device) -> Self:
+        """From a checkpoint."""
+        seen = cls()
+        if state["sizes"]:
+            split = (torch.split(state[name].to(device), state["sizes"]) for name in ("predictions", "targets"))
+            seen.predictions, seen.targets = map(list, split)
+        return seen
+
     def gathered(self, learner: pl.LightningModule) -> tuple[Tensor, Tensor]:
         """All predictions and targets of all ranks; batches in the order in which `EvalLoader` dealt them out.
 
@@ -165,6 +209,19 @@ class Seen:
         if learner.trainer.world_size == 1:
             return torch.cat(self.predictions), torch.cat(self.targets)
         return _gather(self.predictions, learner.device), _gather(self.targets, learner.device)
+
+
+def exchange(own: dict[str, Any], learner: pl.LightningModule) -> list[dict[str, Any]]:
+    """Plain containers of every rank, by rank; they travel as bytes and are not unpickled."""
+    if learner.trainer.world_size == 1:
+        return [own]
+    buffer = io.BytesIO()
+    torch.save(own, buffer)
+    written = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8).to(learner.device)
+    lengths = [int(length) for length in _all_gather(torch.tensor([len(written)], device=learner.device))]
+    everyones = _all_gather(_padded(written, max(lengths)))
+    streams = [io.BytesIO(bytes(all_[:length].tolist())) for all_, length in zip(everyones, lengths, strict=True)]
+    return [torch.load(stream, weights_only=True) for stream in streams]
 
 
 def _gather(batches: list[Tensor], device: torch.device) -> Tensor:

@@ -23,6 +23,7 @@ from reprise import ranks
 from reprise.config import TrainerConfig
 from reprise.errors import Stopped, UserError
 from reprise.learning import precision
+from reprise.learning.checkpoint import AtomicIO
 from reprise.learning.tasks import Task
 
 
@@ -128,6 +129,7 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         gradient_clip_val=config.gradient_clip,
         deterministic=config.deterministic,
         callbacks=[*callbacks, *patience],
+        plugins=[AtomicIO()],
         profiler=Unprofiled(),
         enable_progress_bar=False,
         logger=False,

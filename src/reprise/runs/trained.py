@@ -9,12 +9,11 @@ from torch import nn
 from reprise.config import Config, check
 from reprise.data import store
 from reprise.data.examples import Windows
-from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.tasks import Task
 from reprise.learning.trainer import threads
 from reprise.stages.places import Places
-from reprise.stages.train import Trained, build_parts
+from reprise.stages.train import Trained, build_parts, read_trained
 from reprise.tracking import run as tracking
 
 
@@ -39,10 +38,7 @@ def open_run(places: Places, wanted: str) -> TrainedRun:
     """
     run_id = tracking.find(places.store, wanted)
     home = places.home(run_id)
-    found = store.read_json(home / "run.json")
-    if "windows" not in found:
-        raise UserError(f"run {found['name']} was not trained to its end", "train again")
-    trained = Trained(**found)
+    trained = read_trained(home)
     tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is written down
     config = check({**store.read_json(home / "config.json"), **tracked}, "the run's config")
     folder = places.root / trained.windows

@@ -24,9 +24,9 @@ from reprise.learning.trainer import disband, make_trainer, relaunch
 from reprise.ranks import is_first, launched
 from reprise.stages import report
 from reprise.stages.places import Places
-from reprise.stages.train import Trained, build_parts
+from reprise.stages.train import Trained, build_parts, read_trained
 from reprise.tracking import run as tracking
-from reprise.tracking.spool import read_history
+from reprise.tracking import spool
 
 Metrics = dict[str, float]
 
@@ -70,9 +70,9 @@ def by_hand(config: Config, run_id: str, places: Places, console: Console, as_js
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer)
     home = places.home(run_id)
-    trained = Trained(**store.read_json(home / "run.json"))
+    trained = read_trained(home)
     quiet = Console(quiet=True) if as_json else console
-    outcome = evaluate_one(config, trained, home / "best.pt", home / "metrics.jsonl", places, quiet, None)
+    outcome = evaluate_one(config, trained, home / "best.pt", home / spool.FILE, places, quiet, None)
     disband()
     if not is_first():
         return
@@ -125,7 +125,7 @@ def evaluate_one(
             evaluated = report.Evaluated(
                 name=trained.name,
                 best_epoch=trained.best_epoch,
-                history=read_history(history),
+                history=spool.read_history(history),
                 network=network.cpu(),
                 task=task,
                 windows=windows,
@@ -135,6 +135,7 @@ def evaluate_one(
             )
             report.write(folder, evaluated)
             opened.artifacts(folder, "figures")
+        opened.settle()
         main = task.monitor
         console.print(
             f"evaluate  {trained.name}: val {main} {outcome['val'][main]:.4f}, test {main} {outcome['test'][main]:.4f}",

@@ -1,7 +1,8 @@
 """train: one run a seed; the weights of the epoch that is best on val. Opens no test split."""
 
 import contextlib
-import time
+import json
+import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from reprise.data import store
 from reprise.data.augment import Augment
 from reprise.data.examples import Windows, lock_test_split, open_windows
 from reprise.data.loader import EvalLoader, TrainLoader, place
-from reprise.learning.checkpoint import BestWeights, load_weights, save_weights
-from reprise.learning.learner import Learner, Record
+from reprise.errors import UserError
+from reprise.learning.checkpoint import BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
+from reprise.learning.learner import SPEED, Learner, Record
 from reprise.learning.predictor import Predictor
 from reprise.learning.progress import EpochProgress
 from reprise.learning.tasks import Task
@@ -26,8 +28,13 @@ from reprise.learning.trainer import disband, make_trainer, relaunch, threads
 from reprise.ranks import is_first, launched
 from reprise.stages import download, preprocess, window
 from reprise.stages.places import Places
-from reprise.tracking import lineage
+from reprise.tracking import lineage, spool, unfinished
 from reprise.tracking import run as tracking
+
+CHECKPOINTS = "checkpoints"
+"""Of a run, in its home."""
+PATIENCE, PIPELINE_PATIENCE = 2.0, 30.0
+"""Seconds to wait for another process at the same training. One whose `dvc repro` was killed is just about to end."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,20 @@ class Trained:
     train_seconds: float
     windows: str
     """Relative to the project's root."""
+
+
+def read_trained(home: Path) -> Trained:
+    """What a run's home says of its training.
+
+    Raises:
+        UserError: when it did not come to its end.
+
+    """
+    if not (home / "trained.json").is_file():
+        raise UserError(
+            f"run {store.read_json(home / 'run.json')['name']} was not trained to its end", "start its training again"
+        )
+    return Trained(**store.read_json(home / "trained.json"))
 
 
 def run(config: Config, places: Places, console: Console, command: str, publish: bool = False) -> list[Trained]:
@@ -62,14 +83,45 @@ def run(config: Config, places: Places, console: Console, command: str, publish:
         known = lineage.dvc_hashes(places.root)
         folders = (places.processed(config.data.name), places.windows(config.name))
         tags |= {f"dvc.{path}": known[path] for folder in folders if (path := str(folder.relative_to(places.root))) in known}
-    trained = [
-        train_one(config.model_copy(update={"seed": config.seed + turn, "seeds": 1}), windows, places, console, tags)
-        for turn in range(config.seeds)
-    ]
-    if publish and is_first():
-        _publish(config, trained, places)
+    with contextlib.ExitStack() as stack:
+        training = None
+        if is_first():
+            key = _key(config, windows, publish)
+            training = stack.enter_context(unfinished.hold(places.store, key, PIPELINE_PATIENCE if publish else PATIENCE))
+            _tidy_up(training, config, places, console)
+        trained = [
+            train_one(
+                config.model_copy(update={"seed": config.seed + turn, "seeds": 1}), windows, places, console, tags, training
+            )
+            for turn in range(config.seeds)
+        ]
+        if training:
+            if publish:
+                _publish(config, trained, places)
+            training.forget()
+            for one in trained:
+                shutil.rmtree(places.home(one.run_id) / CHECKPOINTS)
     disband()
     return trained
+
+
+def _key(config: Config, windows: Windows, publish: bool) -> str:
+    """Of a training: started again, one of the same key goes on. In it is all that decides the bits of the weights."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    machine = [lineage.processor(), gpu, threads(config.trainer), lineage.versions()]
+    inputs = [store.digest(windows.arrays), store.digest(windows.folder)]
+    return unfinished.key_of(tracking.recorded(config), inputs, lineage.learning_code(), machine, publish)
+
+
+def _tidy_up(training: unfinished.Training, config: Config, places: Places, console: Console) -> None:
+    """What earlier starts have left: this training to go on with, runs whose process died, words that wait for the store."""
+    if config.fresh:
+        training.forget()
+    ours = {noted["run_id"] for noted in training.runs.values() if "run_id" in noted}
+    for name in tracking.close_dead(places.store, ours):
+        console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
+    for name in tracking.deliver_waiting(places.store, config.tracking)[0]:
+        console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
 
 
 def prepare(config: Config, places: Places, console: Console) -> Windows:
@@ -101,20 +153,35 @@ def _try_out(config: Config, windows: Windows) -> None:
     learner.make_scheduler(learner.make_optimizer(network.parameters()), 100)
 
 
-def train_one(config: Config, windows: Windows, places: Places, console: Console, tags: dict[str, Any]) -> Trained:
-    """One training, one MLflow run. Its home then holds best.pt, metrics.jsonl, config.json and run.json."""
+def train_one(
+    config: Config,
+    windows: Windows,
+    places: Places,
+    console: Console,
+    tags: dict[str, Any],
+    training: unfinished.Training | None,
+) -> Trained:
+    """One training, one MLflow run; it goes on where an earlier start of `training` was interrupted.
+
+    Its home then holds best.pt, spool.jsonl, config.json, run.json and trained.json. Ranks but the first have no `training`.
+    """
     network, task = build_parts(config, windows)
-    best = BestWeights(Path(), task.monitor, task.mode)
-    bar = EpochProgress(console, f"{config.name} seed {config.seed}", task.monitor)
-    trainer = make_trainer(config.trainer, task, [best, bar] if config.trainer.progress and is_first() else [best])
+    trainer = make_trainer(config.trainer, task)
     loaders = _loaders(config, windows, trainer)
     with contextlib.ExitStack() as stack:
-        run = stack.enter_context(_open_run(config, windows, places, trainer, tags)) if trainer.is_global_zero else None
+        run = stack.enter_context(_open_run(config, windows, places, trainer, tags, training)) if training else None
         home = places.home(trainer.strategy.broadcast(run.id if run else ""))
-        best.file = home / "best.pt"
+        best = BestWeights(home / "best.pt", task.monitor, task.mode)
+        saver = Checkpoints(home / CHECKPOINTS, config.checkpoint, run.spool.sync if run else _nothing)
+        trainer.callbacks += [best, saver]  # type: ignore[attr-defined]
+        if config.trainer.progress and run:
+            trainer.callbacks.append(EpochProgress(console, f"{config.name} seed {config.seed}", task.monitor))  # type: ignore[attr-defined]
+        found = trainer.strategy.broadcast(newest_checkpoint(saver.folder) if run else None)
+        if run and found:
+            console.print(f"train  {run.name}: goes on after step {int(found.stem):,}", highlight=False, soft_wrap=True)
         learner = _learner(config, network, task, run.log if run else _nowhere)
-        began = time.perf_counter()
-        trainer.fit(learner, *loaders)
+        with saver.deferring_signals():
+            trainer.fit(learner, *loaders, ckpt_path=found, weights_only=True)
         trained = Trained(
             run_id=home.name,
             name=run.name if run else "",
@@ -122,7 +189,7 @@ def train_one(config: Config, windows: Windows, places: Places, console: Console
             best_epoch=best.epoch,
             epochs=trainer.current_epoch,
             parameters=sum(weight.numel() for weight in network.parameters()),
-            train_seconds=round(time.perf_counter() - began, 3),
+            train_seconds=round(saver.seconds, 3),
             windows=str(windows.folder.relative_to(places.root)),
         )
         if run:
@@ -143,7 +210,12 @@ def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[Tra
 
 
 def _open_run(
-    config: Config, windows: Windows, places: Places, trainer: pl.Trainer, tags: dict[str, Any]
+    config: Config,
+    windows: Windows,
+    places: Places,
+    trainer: pl.Trainer,
+    tags: dict[str, Any],
+    training: unfinished.Training,
 ) -> contextlib.AbstractContextManager[tracking.Run]:
     device = trainer.strategy.root_device
     facts = {
@@ -153,7 +225,7 @@ def _open_run(
         "precision": trainer.precision,
     }
     inputs = {"processed": windows.arrays, "windows": windows.folder}
-    return tracking.started(config, places.store, tags | facts, inputs, places.root)
+    return tracking.started(config, places.store, training, tags | facts, inputs, places.root)
 
 
 def _learner(config: Config, network: torch.nn.Module, task: Task, record: Record) -> Learner:
@@ -168,17 +240,20 @@ def _learner(config: Config, network: torch.nn.Module, task: Task, record: Recor
 
 def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: Windows, task: Task) -> None:
     """What is known once training is over: facts, and the model that answers by itself."""
-    store.write_json(run.home / "run.json", asdict(trained))
+    weights = load_weights(run.home / "best.pt")
     run.tag({key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")})
-    if not config.tracking.log_model:
-        return
-    network: torch.nn.Module = build(config.model, "model", config.plugins, input_shape=windows.input_shape, outputs=task.outputs)
-    network.load_state_dict(load_weights(run.home / "best.pt"))
-    predictor = Predictor(network, task, windows.meta["statistics"])
-    example = windows.val().raw(torch.arange(2))
-    with torch.inference_mode():
-        answer = predictor(example)
-    run.model(predictor, example.numpy(), answer.numpy())
+    run.keep("best.pt")
+    if config.tracking.log_model:
+        network: torch.nn.Module = build(
+            config.model, "model", config.plugins, input_shape=windows.input_shape, outputs=task.outputs
+        )
+        network.load_state_dict(weights)
+        predictor = Predictor(network, task, windows.meta["statistics"])
+        example = windows.val().raw(torch.arange(2))
+        with torch.inference_mode():
+            answer = predictor(example)
+        run.model(predictor, example.numpy(), answer.numpy())
+    store.write_atomically(run.home / "trained.json", json.dumps(asdict(trained), indent=2).encode())
 
 
 def _publish(config: Config, trained: list[Trained], places: Places) -> None:
@@ -186,14 +261,29 @@ def _publish(config: Config, trained: list[Trained], places: Places) -> None:
         for one in trained:
             home = places.home(one.run_id)
             save_weights(draft / f"seed{one.seed}.pt", load_weights(home / "best.pt"))
-            (draft / f"seed{one.seed}.history.jsonl").write_bytes((home / "metrics.jsonl").read_bytes())
+            (draft / f"seed{one.seed}.history.jsonl").write_text(_repeatable(home / spool.FILE))
         store.write_json(draft / "config.json", tracking.recorded(config))
         store.write_json(draft / "run.json", [asdict(one) for one in trained])
+
+
+def _repeatable(file: Path) -> str:
+    """The metrics of a spool as lines of their own, without what is another in every run: times, and figures of speed."""
+    points = [
+        {"key": key, "value": value, "step": step}
+        for key, history in spool.read_history(file).items()
+        if key not in SPEED
+        for step, value in history
+    ]
+    return "".join(json.dumps(point) + "\n" for point in points)
 
 
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _nothing() -> None:
+    """Ranks but the first have nothing to bring to disk."""
 
 
 def _nowhere(metrics: dict[str, float], step: int) -> None:

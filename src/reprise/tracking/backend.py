@@ -29,9 +29,14 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the dashboard on training runs, not on its pages for language models."""
 
 
-def address(config: TrackingConfig, folder: Path) -> str:
-    """Where runs go: MLFLOW_TRACKING_URI, the configured address, or `mlflow.db` in `folder` (mlruns/)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or config.uri or f"sqlite:///{(folder / 'mlflow.db').resolve()}"
+def address(config: TrackingConfig | None, folder: Path) -> str:
+    """Where runs go: MLFLOW_TRACKING_URI, the configured address, or the database under `folder` (mlruns/)."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or (config and config.uri) or local_address(folder)
+
+
+def local_address(folder: Path) -> str:
+    """The database under `folder` (mlruns/)."""
+    return f"sqlite:///{(folder / 'mlflow.db').resolve()}"
 
 
 def connect(uri: str, folder: Path) -> MlflowClient:

@@ -1,5 +1,6 @@
 """What a run was made from: code, packages, processor, data."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -9,8 +10,13 @@ from pathlib import Path
 
 import yaml
 
+import reprise
+from reprise.data import store
+
 CODE = ("src", "conf", "dvc.yaml", "long", "pyproject.toml", "constraints.txt")
 """What decides a run; a change elsewhere does not make its code dirty."""
+LEARNING = ("data", "learning", "models", "stages/train.py")
+"""Of the package, what decides the weights of a training."""
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
 
 
@@ -39,6 +45,13 @@ def _git(root: Path, *arguments: str, environment: dict[str, str] | None = None)
         ["git", "-C", root, *arguments], env={**os.environ, **(environment or {})}, capture_output=True, text=True
     )
     return "" if outcome.returncode else outcome.stdout
+
+
+def learning_code() -> str:
+    """One hash for the sources that decide the weights of a training."""
+    package = Path(reprise.__file__).parent
+    files = sorted(file for part in LEARNING for file in [package / part, *(package / part).rglob("*.py")] if file.is_file())
+    return hashlib.sha256("".join(store.sha256(file) for file in files).encode()).hexdigest()
 
 
 def packages() -> str:

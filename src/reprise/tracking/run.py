@@ -1,66 +1,73 @@
-"""A run: one training in MLflow, and its home on disk."""
+"""A run: one training in MLflow, and its home on disk. What it says goes to the home; `delivery` brings it to the store."""
 
 import json
+import shutil
+import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, RunTag
 from mlflow.exceptions import MlflowException
 from torch import nn
 
 from reprise.config.compose import leaves
-from reprise.config.schema import Config
+from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
-from reprise.errors import Stopped, UserError, without_login
+from reprise.errors import Stopped, UserError, warn, without_login
 from reprise.tracking import backend, lineage
+from reprise.tracking.delivery import Delivery, create, outbox
 from reprise.tracking.spool import Spool
+from reprise.tracking.unfinished import Training, dead, held
 
-PARAMS_A_CALL = 100
 PARAM_LENGTH = 6000
+"""The most characters MLflow keeps of a param."""
+ELSEWHERE = "elsewhere"
+"""Where a run was begun that was trained on another machine: wherever runs are written down now."""
 
 
 @dataclass
 class Run:
-    """A run that is open for writing. `id` is MLflow's."""
+    """A run that is open for writing. `id` is MLflow's, or, when it could not be reached at the start, one of our own."""
 
     id: str
     name: str
     home: Path
-    client: MlflowClient
     spool: Spool
+    delivery: Delivery
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of a step: an epoch, counted from 1, or 0 for what stands after training. Never ends a training."""
-        self.spool.append(metrics, step)
+        """Metrics of a step: an epoch, counted from 1. Never ends a training; a point that was logged already is not again."""
+        self.spool.metrics(metrics, step)
 
     def log_once(self, metrics: Mapping[str, float]) -> None:
         """Metrics that have one value a run (`test/…`): what the run already says is not said again."""
-        with self._answering():
-            known = self.client.get_run(self.id).data.metrics
-        self.spool.append({key: value for key, value in metrics.items() if known.get(key) != value}, step=0)
-        self.spool.deliver()
+        self.spool.metrics(metrics, step=0, again=True)
 
     def artifacts(self, folder: Path, place: str) -> None:
-        """Every file of a folder, under `place`."""
-        with self._answering():
-            self.client.log_artifacts(self.id, str(folder), place)
+        """Every file of a folder, kept in the home and shown under `place`."""
+        shutil.copytree(folder, self.home / place, dirs_exist_ok=True)
+        files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        self.spool.append(*({"file": f"{place}/{file}"} for file in files))
 
     def text(self, content: str, file: str) -> None:
         """A text as an artifact."""
-        with self._answering():
-            self.client.log_text(self.id, content, file)
+        place = self.home / file
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(content, "utf-8")
+        self.keep(file)
+
+    def keep(self, file: str) -> None:
+        """A file of the home as an artifact."""
+        self.spool.append({"file": file})
 
     def tag(self, tags: Mapping[str, Any]) -> None:
         """Facts about the run."""
-        with self._answering():
-            self.client.log_batch(self.id, tags=[RunTag(key, str(value)) for key, value in tags.items()])
+        self.spool.append({"tags": {key: str(value) for key, value in tags.items()}})
 
     def model(self, network: nn.Module, example: npt.NDArray[np.generic], answer: npt.NDArray[np.generic]) -> None:
         """The model with signature and example, as a torch.export graph: `mlflow.pyfunc.load_model` runs it without reprise.
@@ -72,62 +79,125 @@ class Run:
         from mlflow.types import Schema, TensorSpec
 
         taken, given = (Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))]) for array in (example, answer))
-        mlflow.set_tracking_uri(self.client.tracking_uri)
-        with self._answering(), mlflow.start_run(run_id=self.id), warnings.catch_warnings():
+        shutil.rmtree(self.home / "model", ignore_errors=True)  # half of one, if a kill came while it was written
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # an LSTM's flat weights: views
-            mlflow.pytorch.log_model(
+            mlflow.pytorch.save_model(
                 network,
-                name="model",
+                self.home / "model",
                 signature=ModelSignature(taken, given),
                 input_example=example,
                 serialization_format="pt2",
                 pip_requirements=[f"torch=={lineage.versions()['version.torch'].split('+')[0]}", "numpy"],
             )
-        with self._answering():  # `start_run` has closed it
-            self.client.update_run(self.id, status="RUNNING")
+        self.spool.append({"model": "model"})
 
-    def _answering(self) -> AbstractContextManager[None]:
-        return backend.answering(str(self.client.tracking_uri))
+    def end(self, status: str, tags: Mapping[str, str]) -> None:
+        """Say how the run ended, and deliver all that waits. A store that is dead by now gets a warning, not an exception."""
+        try:
+            if tags:
+                self.tag(tags)
+            self.spool.append({"status": status, "timestamp": _now()})
+        except OSError as error:  # a full disk, as like as not: it must not hide why the run ends
+            warn(f"run {self.name}: its end could not be written down: {error}")
+        self.settle()
+
+    def settle(self) -> None:
+        """Deliver all that waits."""
+        if failure := self.delivery.finish():
+            waits = f"{len(self.spool.waiting)} entries of run {self.name} wait in {self.spool.file}"
+            warn(f"{waits}: {failure}; `reprise sync` delivers them")
 
 
 @contextmanager
-def started(config: Config, folder: Path, tags: Mapping[str, Any], inputs: Mapping[str, Path], root: Path) -> Iterator[Run]:
-    """A new run in the store and its home under `folder`/runs; it ends as the block does.
+def started(
+    config: Config, folder: Path, training: Training, tags: Mapping[str, Any], inputs: Mapping[str, Path], root: Path
+) -> Iterator[Run]:
+    """The run of a training: a new one with its home under `folder`/runs, or the one that was opened before and did not end.
 
-    FINISHED, KILLED by a signal, or FAILED with the reason. Written at once: the resolved config (as params and as an artifact),
-    commit and patch, package versions, machine, and the hashes of `inputs` (published folders by name). The tracking address is
-    no part of it, nor is anything of the environment. The user's own error is never hidden by one of tracking.
+    It ends as the block does: FINISHED, KILLED by a signal, or FAILED with the reason. Written at once: the resolved config (as
+    params and as an artifact), commit and patch, package versions, machine, and the hashes of `inputs` (published folders by
+    name). The tracking address is no part of it, nor is anything of the environment. The user's own error is never hidden by
+    one of tracking.
     """
-    git, patch = lineage.code(root)
-    run = _create(config, folder, {**tags, **git, **_facts(config, inputs)})
+    known = training.run_id(config.seed)
+    if known is None or not (folder / "runs" / known / "run.json").is_file():
+        run = _open(config, folder, training)
+        git, patch = lineage.code(root)
+        _introduce(run, config, {**tags, **git, **_facts(config, inputs)}, inputs, patch)
+        training.opened(config.seed, run.id)
+    else:
+        run = _at_home(config.tracking, folder, known)
+        run.spool.append({"status": "RUNNING"})
+    run.delivery.start()
     try:
-        resolved = recorded(config)
-        store.write_json(run.home / "config.json", resolved)
-        store.write_json(run.home / "run.json", {"run_id": run.id, "name": run.name})
-        _log_params(run, resolved)
-        run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
-        run.text(lineage.packages(), "lineage/packages.txt")
-        if patch:
-            run.text(patch, "lineage/uncommitted.patch")
-        run.client.log_inputs(run.id, [_input(name, place, config) for name, place in inputs.items()])
         yield run
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt | Stopped)
-        _end(run, "KILLED" if killed else "FAILED", {"error": without_login(str(error)) or type(error).__name__})
+        run.end("KILLED" if killed else "FAILED", {"error": without_login(str(error)) or type(error).__name__})
         raise
-    _end(run, "FINISHED", {})
+    run.end("FINISHED", {})
 
 
-def _create(config: Config, folder: Path, tags: Mapping[str, Any]) -> Run:
-    uri = backend.address(config.tracking, folder)
-    client = backend.connect(uri, folder)
-    experiment = backend.experiment_id(client, config.tracking.experiment, folder, local=uri.startswith("sqlite:"))
-    run_id = client.create_run(experiment, tags={key: str(value) for key, value in tags.items()}).info.run_id
-    name = f"{config.name}-seed{config.seed}-{run_id[:4]}"
-    client.update_run(run_id, name=name)
+def _open(config: Config, folder: Path, training: Training) -> Run:
+    """A new run, in the store if that can be reached, and an empty home."""
+    token, uri = training.token(config.seed), backend.address(config.tracking, folder)
+    about = {
+        "name": f"{config.name}-seed{config.seed}-{token[:4]}",
+        "token": token,
+        "experiment": config.tracking.experiment,
+        "store": None if uri == backend.local_address(folder) else without_login(uri),
+        "started": _now(),
+    }
+    offline_home = folder / "runs" / token  # of a start that was interrupted while the store was away
+    mlflow_id = None
+    try:
+        mlflow_id = create(backend.connect(uri, folder), about, folder, uri)
+    except (MlflowException, UserError) as error:
+        warn(f"{str(error).splitlines()[0]}; the training goes on, `reprise sync` delivers its run later")
+    run_id = mlflow_id if mlflow_id and not offline_home.is_dir() else token
     home = folder / "runs" / run_id
-    home.mkdir(parents=True)
-    return Run(run_id, name, home, client, Spool(home, client, run_id))
+    home.mkdir(parents=True, exist_ok=True)
+    if mlflow_id:
+        store.write_atomically(home / "mlflow_id", mlflow_id.encode())
+    store.write_json(home / "config.json", recorded(config))
+    store.write_atomically(home / "run.json", json.dumps({"run_id": run_id, **about}, indent=2).encode())
+    return _at_home(config.tracking, folder, run_id)
+
+
+def _at_home(tracking: TrackingConfig | None, folder: Path, run_id: str) -> Run:
+    """A run as its home says, to be delivered to the store it was begun in."""
+    home = folder / "runs" / run_id
+    about = store.read_json(home / "run.json")
+    waiting = outbox(folder, run_id)
+    waiting.parent.mkdir(exist_ok=True)
+    waiting.touch()
+    spool = Spool(home)
+    uri = _address(about.get("store", ELSEWHERE), tracking, folder)
+    return Run(run_id, about["name"], home, spool, Delivery(home, spool, uri, folder))
+
+
+def _address(begun_in: str | None, tracking: TrackingConfig | None, folder: Path) -> str:
+    """Of the store that a run was begun in; passwords are not written down, so it is the address of now if that is the same."""
+    now = backend.address(tracking, folder)
+    if begun_in is None:
+        return backend.local_address(folder)
+    return now if begun_in in {ELSEWHERE, without_login(now)} else begun_in
+
+
+def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mapping[str, Path], patch: str) -> None:
+    """What is known at the start. A run that was killed while it was said says it again."""
+    resolved = recorded(config)
+    params = {key: _param(value) for key, value in leaves(resolved)}
+    for key, value in params.items():
+        if len(value) > PARAM_LENGTH:
+            raise UserError(f"{key} has {len(value)} characters", f"MLflow keeps at most {PARAM_LENGTH}")
+    run.tag(tags)
+    run.spool.append({"params": params}, {"inputs": [_input(name, place, config) for name, place in inputs.items()]})
+    run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
+    run.text(lineage.packages(), "lineage/packages.txt")
+    if patch:
+        run.text(patch, "lineage/uncommitted.patch")
 
 
 def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
@@ -142,68 +212,100 @@ def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def reopen(config: Config, folder: Path, run_id: str) -> Run:
-    """A run that was started before, open for writing; its status stays."""
-    uri = backend.address(config.tracking, folder)
-    client = backend.connect(uri, folder)
-    try:
-        found = client.get_run(run_id)
-    except MlflowException:
-        raise UserError(f"the tracking store {uri} has no run {run_id}", "train again, or set tracking.uri") from None
+    """A run that was started before, open for writing; its status stays. Its home is made if it was trained elsewhere.
+
+    Raises:
+        UserError: when neither this machine nor the store knows it.
+
+    """
     home = folder / "runs" / run_id
-    home.mkdir(parents=True, exist_ok=True)
-    return Run(run_id, found.info.run_name, home, client, Spool(home, client, run_id))
+    if not (home / "mlflow_id").is_file() and not (home / "spool.jsonl").is_file():
+        uri = backend.address(config.tracking, folder)
+        client = backend.connect(uri, folder)
+        try:
+            found = client.get_run(run_id)
+        except MlflowException:
+            raise UserError(f"the tracking store {uri} has no run {run_id}", "train again, or set tracking.uri") from None
+        home.mkdir(parents=True, exist_ok=True)
+        if not (home / "run.json").is_file():
+            store.write_json(home / "run.json", {"run_id": run_id, "name": found.info.run_name})
+        store.write_atomically(home / "mlflow_id", run_id.encode())
+        Spool(home).append({"status": found.info.status, "timestamp": found.info.end_time})
+        Spool(home).delivered = 1
+    return _at_home(config.tracking, folder, run_id)
+
+
+def close_dead(folder: Path, resumed: set[str]) -> list[str]:
+    """Say FAILED of every run whose process died without a word, but for those that are about to go on; their names."""
+    closed = []
+    for run_id in set(dead(folder)) - resumed:
+        home = folder / "runs" / run_id
+        if (home / "run.json").is_file() and (spool := Spool(home)).status == "RUNNING":
+            error = "its process ended without a word"
+            spool.append({"tags": {"error": error}}, {"status": "FAILED", "timestamp": _now()})
+            closed.append(str(store.read_json(home / "run.json")["name"]))
+    return closed
+
+
+def deliver_waiting(folder: Path, tracking: TrackingConfig | None) -> tuple[list[str], list[str]]:
+    """Deliver what waits of runs that no process holds: names of those that are up to date now, and why the others are not."""
+    delivered: list[str] = []
+    failures: list[str] = []
+    down: dict[str, str] = {}
+    alive = held(folder)
+    for waiting in sorted((folder / "outbox").glob("*")):
+        if waiting.name in alive:
+            continue
+        if not (folder / "runs" / waiting.name / "run.json").is_file():  # killed before it had said anything
+            waiting.unlink(missing_ok=True)
+            continue
+        run = _at_home(tracking, folder, waiting.name)
+        uri = run.delivery.uri
+        failure = down[uri] if uri in down else run.delivery.now()
+        if failure:
+            down[uri] = failure  # the others of that store need not wait for it as well
+        (failures if failure else delivered).append(f"{run.name}: {failure}" if failure else run.name)
+    return delivered, failures
 
 
 def find(places: Path, wanted: str) -> str:
-    """The id of the run whose id begins with `wanted`, or whose name it is; from the homes of runs.
+    """The id of the run whose id (ours or MLflow's) begins with `wanted`, or whose name it is; from the homes of runs.
 
     Raises:
         UserError: when there is none, or more than one.
 
     """
-    homes = [store.read_json(file) for file in sorted((places / "runs").glob("*/run.json"))]
-    hits = [home for home in homes if home["run_id"].startswith(wanted) or home["name"] == wanted]
+    files = sorted((places / "runs").glob("*/run.json"))
+    homes = [store.read_json(file) | {"mlflow_id": _mlflow_id(file.parent)} for file in files]
+    hits = [
+        home for home in homes if home["name"] == wanted or any(home[key].startswith(wanted) for key in ("run_id", "mlflow_id"))
+    ]
     if len(hits) == 1:
         return str(hits[0]["run_id"])
     names = ", ".join(home["name"] for home in (hits or homes)[-5:])
     raise UserError(f"{len(hits)} runs are called {wanted}", f"there are {names}" if names else "no run was made yet")
 
 
+def _mlflow_id(home: Path) -> str:
+    """Of the run of this home, "" while the store has not heard of it."""
+    file = home / "mlflow_id"
+    return file.read_text() if file.is_file() else ""
+
+
 def recorded(config: Config) -> dict[str, Any]:
     """The config as it is written down: what decides the run. Where it is written (an address can hold a password) does not."""
-    return config.model_dump(by_alias=True, exclude={"tracking", "published"})
-
-
-def _end(run: Run, status: str, tags: dict[str, str]) -> None:
-    """Deliver, tag and close; a store that is dead by now gets a warning, not an exception."""
-    try:
-        failure = run.spool.deliver()
-        if tags:
-            run.tag(tags)
-        run.client.set_terminated(run.id, status)
-    except (MlflowException, UserError, OSError) as error:
-        failure = str(error).split("\n")[0]
-    if failure:
-        warnings.warn(
-            f"{len(run.spool.pending)} metric points of run {run.name} wait in {run.spool.file}: {failure}",
-            stacklevel=2,
-        )
-
-
-def _log_params(run: Run, resolved: dict[str, Any]) -> None:
-    params = [Param(key, _param(value)) for key, value in leaves(resolved)]
-    long = [param for param in params if len(param.value) > PARAM_LENGTH]
-    if long:
-        raise UserError(f"{long[0].key} has {len(long[0].value)} characters", f"MLflow keeps at most {PARAM_LENGTH}")
-    for begin in range(0, len(params), PARAMS_A_CALL):
-        run.client.log_batch(run.id, params=params[begin : begin + PARAMS_A_CALL])
+    return config.model_dump(by_alias=True, exclude={"tracking", "published", "checkpoint", "fresh"})
 
 
 def _param(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _input(name: str, place: Path, config: Config) -> DatasetInput:
-    source = json.dumps({"homepage": config.data.homepage, "licence": config.data.licence})
-    found = Dataset(f"{config.data.name} ({name})", store.digest(place)[:36], "reprise", source)
-    return DatasetInput(found, [InputTag("mlflow.data.context", name)])
+def _input(name: str, place: Path, config: Config) -> dict[str, Any]:
+    source = {"homepage": config.data.homepage, "licence": config.data.licence}
+    return {"name": f"{config.data.name} ({name})", "digest": store.digest(place)[:36], "source": source, "context": name}
+
+
+def _now() -> int:
+    """Milliseconds since 1970, as MLflow counts."""
+    return int(time.time() * 1000)

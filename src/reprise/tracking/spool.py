@@ -1,73 +1,102 @@
-"""Metrics on disk first: one JSON line each, appended; from there to MLflow in batches."""
+"""What a run has to say, on disk first: one JSON line each, appended, in order. Nothing is sent from here."""
 
 import json
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from mlflow import MlflowClient
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
+from reprise.data import store
+from reprise.errors import UserError
 
-BATCH = 1000
-"""The most metrics MLflow takes in one call."""
-PATIENCE = 2.0
-"""Seconds between deliveries, so that short epochs do not wait for the database."""
+Entry = dict[str, Any]
+"""One thing said: a metric's point {key, value, timestamp, step}, or {tags}, {params}, {inputs}, {file}, {model} or {status}."""
+
+FILE, MARK = "spool.jsonl", "spool.delivered"
 
 
 class Spool:
-    """The metrics of a run: `metrics.jsonl` holds all of them, `delivered` says how many the store has.
+    """The spool of a run's home. `spool.jsonl` holds all that was said, `spool.delivered` how many lines the store has.
 
-    A line delivered twice counts once: it carries its own time stamp, and MLflow keeps one of equal points.
+    A kill may tear the last line; it was not said then, and is cut off by the next to write.
     """
 
-    def __init__(self, folder: Path, client: MlflowClient, run_id: str) -> None:
-        self.file = folder / "metrics.jsonl"
-        self.mark = folder / "metrics.delivered"
-        self.client = client
-        self.run_id = run_id
-        self.last = 0.0
-        self.pending: list[dict[str, Any]] = self._undelivered()
+    def __init__(self, home: Path) -> None:
+        self.file = home / FILE
+        self.mark = home / MARK
+        self.entries = list(_whole_lines(self.file))
+        self.points = {(entry["key"], entry["step"]): entry["value"] for entry in self.entries if "key" in entry}
 
-    def append(self, metrics: Mapping[str, float], step: int) -> None:
-        """Write metrics down, and hand them on when the last delivery is some time ago. Never raises for a dead store."""
+    def append(self, *entries: Entry) -> None:
+        """Write entries down."""
+        with self.file.open("ab+") as stream:
+            _cut_torn_line(stream)
+            stream.write("".join(json.dumps(entry) + "\n" for entry in entries).encode())
+        self.entries += entries
+
+    def metrics(self, metrics: Mapping[str, float], step: int, again: bool = False) -> None:
+        """Write down one point of each metric.
+
+        A point that stands there already is left as it is: a resumed training comes by some steps twice. With `again`, a
+        value that is another than the last one takes its place.
+        """
+        new = {key: value for key, value in metrics.items() if self._is_new(key, step, value, again)}
         now = int(time.time() * 1000)
-        lines = [{"key": key, "value": value, "timestamp": now, "step": step} for key, value in metrics.items()]
+        self.append(*({"key": key, "value": value, "timestamp": now, "step": step} for key, value in new.items()))
+        self.points |= {(key, step): value for key, value in new.items()}
+
+    def _is_new(self, key: str, step: int, value: float, again: bool) -> bool:
+        known = self.points.get((key, step))
+        return known is None or (again and known != value)
+
+    def sync(self) -> None:
+        """Bring to disk what the operating system still holds."""
         with self.file.open("a") as stream:
-            stream.writelines(json.dumps(line) + "\n" for line in lines)
-        self.pending += lines
-        if time.monotonic() - self.last > PATIENCE:
-            self.deliver()
+            os.fsync(stream.fileno())
 
-    def deliver(self) -> str | None:
-        """Hand on what the store does not have; None, or why that failed: what is left waits for the next call."""
-        while self.pending:
-            part = self.pending[:BATCH]
-            points = [Metric(line["key"], line["value"], line["timestamp"], line["step"]) for line in part]
-            try:
-                self.client.log_batch(self.run_id, metrics=points, synchronous=True)
-            except (MlflowException, OSError) as error:
-                self.last = time.monotonic()
-                return str(error).split("\n")[0]
-            self.pending = self.pending[BATCH:]
-            self.mark.write_text(str(self._delivered() + len(part)))
-        self.last = time.monotonic()
-        return None
-
-    def _undelivered(self) -> list[dict[str, Any]]:
-        return self._lines()[self._delivered() :]
-
-    def _delivered(self) -> int:
+    @property
+    def delivered(self) -> int:
+        """How many entries the store has."""
         return int(self.mark.read_text()) if self.mark.is_file() else 0
 
-    def _lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.is_file() else []
+    @delivered.setter
+    def delivered(self, count: int) -> None:
+        store.write_atomically(self.mark, str(count).encode())
+
+    @property
+    def waiting(self) -> list[Entry]:
+        """What the store does not have."""
+        return self.entries[self.delivered :]
+
+    @property
+    def status(self) -> str:
+        """How the run stands, by its last word on that."""
+        return next((str(entry["status"]) for entry in reversed(self.entries) if "status" in entry), "RUNNING")
+
+
+def _whole_lines(file: Path) -> Iterator[Entry]:
+    lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []
+    for number, line in enumerate(lines, 1):
+        if line.endswith(b"\n"):
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise UserError(f"{file}: line {number} is damaged", "delete that line") from None
+
+
+def _cut_torn_line(stream: BinaryIO) -> None:
+    if stream.seek(0, os.SEEK_END):
+        stream.seek(-1, os.SEEK_END)
+        if stream.read(1) != b"\n":
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def read_history(file: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every metric's points (step, value) in a metrics.jsonl, in the order they came."""
+    """Every metric's points (step, value) in a spool, in the order they came."""
     points: dict[str, list[tuple[int, float]]] = {}
-    for line in map(json.loads, file.read_text().splitlines()):
-        points.setdefault(line["key"], []).append((line["step"], line["value"]))
+    for entry in _whole_lines(file):
+        if "key" in entry:
+            points.setdefault(entry["key"], []).append((entry["step"], entry["value"]))
     return points

@@ -1,0 +1,38 @@
+"""Bringing the tracking store up to date with the homes of runs."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from reprise.config import TrackingConfig, tracking_config
+from reprise.errors import UserError
+from reprise.stages.places import Places
+from reprise.tracking import run as tracking
+
+
+def run(places: Places, overrides: Sequence[str], console: Console) -> None:
+    """Deliver what waits of every run that is not being trained; runs whose process died are closed first.
+
+    Raises:
+        UserError: when something still waits.
+
+    """
+    for name in tracking.close_dead(places.store, set()):
+        console.print(f"sync  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
+    delivered, failures = tracking.deliver_waiting(places.store, _address(places, overrides))
+    for name in delivered:
+        console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
+    if failures:
+        raise UserError(f"{len(failures)} runs still wait: {failures[0]}", "start the server, then `reprise sync` again")
+    if not delivered:
+        console.print("sync  nothing waits")
+
+
+def _address(places: Places, overrides: Sequence[str]) -> TrackingConfig:
+    config = tracking_config(places.root)
+    for item in overrides:
+        key, _, value = item.partition("=")
+        if key != "tracking.uri":
+            raise UserError(f"{key}: no such key here", "only tracking.uri may be set")
+        config = config.model_copy(update={"uri": value})
+    return config

@@ -1,0 +1,153 @@
+"""From a run's spool to MLflow: in order, in batches, each entry once, whenever the store can be reached."""
+
+import json
+import threading
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from reprise.data import store
+from reprise.errors import UserError, without_login
+from reprise.tracking import backend
+from reprise.tracking.spool import Entry, Spool
+
+METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
+"""The most MLflow takes."""
+PATIENCE = 2.0
+"""Seconds between deliveries, so that short epochs do not wait for the database."""
+LONGEST_PATIENCE = 60.0
+"""Seconds between attempts when the store has failed several times."""
+BIRTHMARK = "reprise.token"
+"""The tag by which a run is found again whose making was interrupted."""
+
+
+class Delivery:
+    """Brings the store up to date with one run's home: in a thread of its own while the run lives, and at its end.
+
+    An entry that is sent twice, for a kill came before it was marked as sent, counts once: MLflow keeps one of equal points,
+    params and tags, and a file takes its own place.
+    """
+
+    def __init__(self, home: Path, spool: Spool, uri: str, folder: Path) -> None:
+        self.home, self.spool, self.uri, self.folder = home, spool, uri, folder
+        self.failure: str | None = None
+        """Why the last attempt failed."""
+        self._client: MlflowClient | None = None
+        self._one_at_a_time = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep_on, name="delivery", daemon=True)
+
+    def start(self) -> None:
+        """From now on, deliver every few seconds."""
+        self._thread.start()
+
+    def finish(self) -> str | None:
+        """Deliver the rest; None, or why that failed: what is left waits for the next start or `reprise sync`."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        return self.now()
+
+    def now(self) -> str | None:
+        """Deliver what waits; None, or why that failed."""
+        with self._one_at_a_time:
+            try:
+                if self.spool.waiting:
+                    self._deliver(self._run_id())
+                self.failure = None
+                if self.spool.status != "RUNNING":
+                    outbox(self.folder, self.home.name).unlink(missing_ok=True)
+            except (MlflowException, UserError, OSError) as error:
+                self._client = None
+                self.failure = without_login(str(error).split("\n")[0])[:200]
+        return self.failure
+
+    def _keep_on(self) -> None:
+        pause = PATIENCE
+        while not self._over.wait(pause):
+            pause = PATIENCE if self.now() is None else min(2 * pause, LONGEST_PATIENCE)
+
+    def _run_id(self) -> str:
+        """MLflow's id of this run, which is made there if the store could not be reached before."""
+        if self._client is None:
+            self._client = backend.connect(self.uri, self.folder)
+        known = self.home / "mlflow_id"
+        if not known.is_file():
+            about = store.read_json(self.home / "run.json")
+            store.write_atomically(known, create(self._client, about, self.folder, self.uri).encode())
+        return known.read_text()
+
+    def _deliver(self, run_id: str) -> None:
+        done = self.spool.delivered
+        for kind, entries in _batches(self.spool.waiting):
+            self._send(run_id, kind, entries)
+            done += len(entries)
+            self.spool.delivered = done
+
+    def _send(self, run_id: str, kind: str, entries: list[Entry]) -> None:
+        assert self._client is not None
+        client, first = self._client, entries[0]
+        match kind:
+            case "key":
+                points = [Metric(entry["key"], entry["value"], entry["timestamp"], entry["step"]) for entry in entries]
+                client.log_batch(run_id, metrics=points, synchronous=True)
+            case "tags":
+                client.log_batch(run_id, tags=[RunTag(key, value) for key, value in first["tags"].items()], synchronous=True)
+            case "params":
+                params = [Param(key, value) for key, value in first["params"].items()]
+                for begin in range(0, len(params), PARAMS_A_CALL):
+                    client.log_batch(run_id, params=params[begin : begin + PARAMS_A_CALL], synchronous=True)
+            case "inputs":
+                client.log_inputs(run_id, [_dataset(given) for given in first["inputs"]])
+            case "file":
+                file = Path(first["file"])
+                client.log_artifact(run_id, str(self.home / file), "" if file.parent == Path() else str(file.parent))
+            case "model":
+                self._send_model(client, run_id, self.home / first["model"])
+            case "status" if first["status"] == "RUNNING":
+                client.update_run(run_id, status="RUNNING")
+            case "status":
+                client.set_terminated(run_id, first["status"], first["timestamp"])
+
+    def _send_model(self, client: MlflowClient, run_id: str, folder: Path) -> None:
+        """An exported model as MLflow's own `log_model` leaves it, once."""
+        run = client.get_run(run_id)
+        if run.outputs and run.outputs.model_outputs:
+            return
+        made = client.create_logged_model(run.info.experiment_id, name=folder.name, source_run_id=run_id)
+        client.log_model_artifacts(made.model_id, str(folder))
+        client.finalize_logged_model(made.model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
+
+
+def create(client: MlflowClient, about: dict[str, Any], folder: Path, uri: str) -> str:
+    """The id of a run in MLflow, made unless an interrupted start has made it already. `about` is the home's run.json."""
+    experiment = backend.experiment_id(client, about["experiment"], folder, local=uri.startswith("sqlite:"))
+    for found in client.search_runs([experiment], f"tags.`{BIRTHMARK}` = '{about['token']}'"):
+        return str(found.info.run_id)
+    made = client.create_run(experiment, about["started"], {BIRTHMARK: about["token"]}, about["name"])
+    return str(made.info.run_id)
+
+
+def outbox(folder: Path, run_id: str) -> Path:
+    """A file that is there while the store lacks something of a run, under mlruns/."""
+    return folder / "outbox" / run_id
+
+
+def _batches(entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
+    """Entries in order: points by the thousand, all else one by one."""
+    for kind, same in groupby(entries, key=lambda entry: next(iter(entry))):
+        alike = list(same)
+        size = METRICS_A_CALL if kind == "key" else 1
+        for begin in range(0, len(alike), size):
+            yield kind, alike[begin : begin + size]
+
+
+def _dataset(given: Entry) -> DatasetInput:
+    dataset = Dataset(given["name"], given["digest"], "reprise", json.dumps(given["source"]))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", given["context"])])

@@ -1,0 +1,99 @@
+"""Trainings that are under way: which runs they have opened, so that the same command, started again, goes on with them.
+
+`mlruns/unfinished/<key>.json` is there from the start of a training to its end. The process that trains holds the lock beside it:
+the operating system lets go of it when the process dies, however it dies, so there is no lock to remove by hand.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from reprise.data import store
+from reprise.errors import UserError
+
+
+def key_of(*decides: Any) -> str:
+    """The key of a training: a hash of plain values, all that decides its result."""
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class Training:
+    """One command's training: a run a seed."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.runs: dict[str, dict[str, str]] = store.read_json(file) if file.is_file() else {}
+
+    def token(self, seed: int) -> str:
+        """What the run of a seed is found by before it has an id; made at the first call, and kept."""
+        if str(seed) not in self.runs:
+            self._note(seed, {"token": uuid.uuid4().hex})
+        return self.runs[str(seed)]["token"]
+
+    def run_id(self, seed: int) -> str | None:
+        """The run of a seed, once there is one."""
+        return self.runs.get(str(seed), {}).get("run_id")
+
+    def opened(self, seed: int, run_id: str) -> None:
+        """The run of a seed is there."""
+        self._note(seed, {"run_id": run_id})
+
+    def _note(self, seed: int, facts: dict[str, str]) -> None:
+        self.runs[str(seed)] = self.runs.get(str(seed), {}) | facts
+        store.write_atomically(self.file, json.dumps(self.runs, indent=2).encode())
+
+    def forget(self) -> None:
+        """The training is done, or to be begun anew."""
+        self.file.unlink(missing_ok=True)
+        self.runs = {}
+
+
+@contextmanager
+def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
+    """The training of this key, for this process alone. It stays on record unless the block says that it is done.
+
+    Raises:
+        UserError: when another process is still at it after `patience` seconds.
+
+    """
+    file = folder / "unfinished" / f"{key}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=patience)
+    except Timeout:
+        raise UserError("this training is going on in another process", "wait for it, or stop it; then start again") from None
+    try:
+        yield Training(file)
+    finally:
+        lock.release()
+
+
+def dead(folder: Path) -> Iterator[str]:
+    """The runs that no process holds any more and that were not ended."""
+    for file in sorted((folder / "unfinished").glob("*.json")):
+        lock = FileLock(file.with_suffix(".lock"))
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            try:
+                yield from [noted["run_id"] for noted in Training(file).runs.values() if "run_id" in noted]
+            finally:
+                lock.release()
+
+
+def held(folder: Path) -> set[str]:
+    """The runs that processes which live are training."""
+    dead_ones = set(dead(folder))
+    every = {
+        noted["run_id"]
+        for file in (folder / "unfinished").glob("*.json")
+        for noted in store.read_json(file).values()
+        if "run_id" in noted
+    }
+    return every - dead_ones

@@ -1,0 +1,43 @@
+"""A project whose data is made, small networks to train in it, and what a run must look like in the end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests.faults.forks import Forks
+from tests.pipeline.conftest import make_project
+
+SMALL = ["tracking.log_model=false", "trainer.threads=1", "trainer.progress=false", "checkpoint.steps=3"]
+CNN = ["train", "experiment=digits_cnn", "window.limit=320", "trainer.max_epochs=3", "trainer.batch_size=32", *SMALL]
+LSTM = ["train", "experiment=temperature_lstm", "window.limit=300", "trainer.max_epochs=3", "trainer.batch_size=32", *SMALL]
+EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Commands in a project of their own."""
+    started = Forks(make_project(tmp_path_factory.mktemp("faults") / "project"))
+    yield started
+    started.end()
+
+
+def client(project: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+
+
+def runs(project: Path) -> dict[str, Run]:
+    store = client(project)
+    every = [experiment.experiment_id for experiment in store.search_experiments()]
+    return {run.info.run_id: run for run in store.search_runs(every)}
+
+
+def history(store: MlflowClient, run: Run) -> dict[str, list[tuple[int, float]]]:
+    """Every point the store has of a run, but for those that are others in every run: times."""
+    return {
+        key: sorted((point.step, point.value) for point in store.get_metric_history(run.info.run_id, key))
+        for key in run.data.metrics
+        if key not in {"train/seconds", "train/samples_per_second"}
+    }
