@@ -1,5 +1,6 @@
 """Real `reprise` processes that start in no time: one process imports everything once, each command is a fork of it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,8 @@ from typing import Any
 
 SCRIPT = """
 import json, os, sys
-import matplotlib.pyplot, mlflow, torch, torchmetrics
+import hydra, matplotlib.pyplot, mlflow, torch, torchmetrics
+import mlflow.store.tracking.sqlalchemy_store
 import reprise.stages.evaluate, reprise.stages.window, reprise.stages.preprocess
 from reprise.__main__ import main
 torch.set_num_threads(1)
@@ -24,7 +26,11 @@ for line in sys.stdin:
         os.chdir(asked["folder"])
         os.environ.update(asked["environment"])
         sys.argv = ["reprise", *asked["arguments"]]
-        main(asked["arguments"])
+        try:
+            main(asked["arguments"])
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(end.code)  # taking an interpreter with all these modules down takes longer than the training
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
@@ -37,7 +43,8 @@ class Child:
         self.forks, self.pid, self.out = forks, pid, out
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        os.kill(self.pid, number)  # until `wait`, the dead child keeps its number
+        with contextlib.suppress(ProcessLookupError):  # it was faster
+            os.kill(self.pid, number)
 
     def wait(self) -> int:
         return int(self.forks.read())
@@ -83,6 +90,6 @@ class Forks:
         return child
 
     def end(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(timeout=30)
+        with self.process as process:  # closes its pipes, and waits
+            assert process.stdin
+            process.stdin.close()

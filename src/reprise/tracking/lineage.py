@@ -1,5 +1,6 @@
 """What a run was made from: code, packages, processor, data."""
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -54,12 +55,14 @@ def learning_code() -> str:
     return hashlib.sha256("".join(store.sha256(file) for file in files).encode()).hexdigest()
 
 
+@functools.cache
 def packages() -> str:
     """Every installed package and its version, as pip writes them."""
     installed = {f"{found.metadata['Name']}=={found.version}" for found in importlib.metadata.distributions()}
     return "\n".join(sorted(installed, key=str.lower)) + "\n"
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Tags with the versions that matter most."""
     return {f"version.{name}": importlib.metadata.version(name) for name in PACKAGES} | {
