@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from reprise.config.schema import Config, DataConfig, Pipeline, Surroundings, TrackingConfig
-from reprise.config.targets import check_allowed
+from reprise.config.targets import check_allowed, nearest
 from reprise.errors import UserError
 
 MISSING = "???"
@@ -62,7 +62,7 @@ def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> Dat
     """The data set that `conf/data/NAME.yaml` and overrides of its keys (`data.path=…`) describe."""
     file = root / "conf" / "data" / f"{name}.yaml"
     if name not in choices(root, "data"):
-        raise UserError(f"no data set named {name}", _nearest(name, choices(root, "data")))
+        raise UserError(f"no data set named {name}", nearest(name, choices(root, "data")))
     known = [f"data.{path}" for path, _ in leaves(_read(file))]
     for key in (item.partition("=")[0] for item in overrides):
         if key not in known:
@@ -183,7 +183,7 @@ def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:
         if not key or not (equals or item.startswith("~")):
             return UserError(f"{item}: not of the form key=value")
         if key in named and equals and value not in choices(root, key):
-            return UserError(f"{key}={value}: no conf/{key}/{value}.yaml", _nearest(value, choices(root, key)))
+            return UserError(f"{key}={value}: no conf/{key}/{value}.yaml", nearest(value, choices(root, key)))
     if not any(item.startswith("experiment=") for item in overrides):
         return UserError("no experiment named", f"add experiment=NAME, one of {', '.join(choices(root, 'experiment'))}")
     known = leaf_keys(root, overrides)
@@ -212,11 +212,6 @@ def _read(file: Path) -> Any:
         raise UserError(f"{file}: {error}") from None
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    return f"the nearest is {near[0]}" if near else f"there are {', '.join(known)}"
-
-
 def _nearest_key(key: str, known: Iterable[str]) -> str:
     """The key whose path, or last part, is most like the one given: `epochs` finds `trainer.max_epochs`."""
 
@@ -224,8 +219,8 @@ def _nearest_key(key: str, known: Iterable[str]) -> str:
         return max(difflib.SequenceMatcher(None, name, key).ratio() for name in (path, path.rpartition(".")[2]))
 
     paths = [path.split(".") for path in known]
-    nearest = max(sorted({".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}), key=likeness)
-    return f"the nearest is {nearest}" if likeness(nearest) > 0.6 else "`reprise compose experiment=NAME` prints them all"
+    likest = max(sorted({".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}), key=likeness)
+    return f"the nearest is {likest}" if likeness(likest) > 0.6 else "`reprise compose experiment=NAME` prints them all"
 
 
 def _complaint(error: ValidationError, tree: Any, where: Path | str) -> UserError:
