@@ -4,12 +4,12 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from reprise.config.schema import Config, DataConfig, Pipeline, Surroundings, TrackingConfig
+from reprise.config.schema import Alone, Config, DataConfig, Pipeline, Surroundings, TrackingConfig
 from reprise.config.targets import check_allowed, nearest
 from reprise.errors import UserError
 
@@ -17,6 +17,7 @@ MISSING = "???"
 """What conf/ says where a value has to be given."""
 BUILT = ("task.", "model.", "optimizer.", "scheduler.")
 """Sections that name something to build: arguments that conf/ leaves at their defaults can be added to them."""
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def project_root() -> Path:
@@ -31,11 +32,7 @@ def project_root() -> Path:
 def pipeline(root: Path) -> Pipeline:
     """conf/pipeline.yaml."""
     file = root / "conf" / "pipeline.yaml"
-    tree = _read(file)
-    try:
-        return Pipeline.model_validate(tree)
-    except ValidationError as error:
-        raise _complaint(error, tree, file) from None
+    return _validated(Pipeline, _read(file), file)
 
 
 def compose(root: Path, overrides: Sequence[str]) -> Config:
@@ -51,11 +48,7 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
 def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:
     """The trainer and tracking of a config that need not be whole otherwise."""
     tree = _hydra(root, overrides)
-    part = {key: tree[key] for key in Surroundings.model_fields}
-    try:
-        return Surroundings.model_validate(part)
-    except ValidationError as error:
-        raise _complaint(error, part, "") from None
+    return _validated(Surroundings, {key: tree[key] for key in Surroundings.model_fields})
 
 
 def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> DataConfig:
@@ -63,17 +56,16 @@ def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> Dat
     file = root / "conf" / "data" / f"{name}.yaml"
     if name not in choices(root, "data"):
         raise UserError(f"no data set named {name}", nearest(name, choices(root, "data")))
-    known = [f"data.{path}" for path, _ in leaves(_read(file))]
+    tree = {"data": _read(file)}
+    known = [path for path, _ in leaves(tree)]
     for key in (item.partition("=")[0] for item in overrides):
         if key not in known:
             raise UserError(f"{key}: no such key", _nearest_key(key, known))
-    tree = _hydra(root, overrides, f"data/{name}", suggest=False)["data"] if overrides else _read(file)
-    try:
-        data = TypeAdapter[DataConfig](DataConfig).validate_python(tree)
-    except ValidationError as error:
-        raise _complaint(error, tree, file) from None
-    _demand_whole(data, "data.")
-    return data
+    if overrides:
+        tree = _hydra(root, overrides, f"data/{name}", suggest=False)
+    alone = _validated(Alone, tree, "" if overrides else file)
+    _demand_whole(alone)
+    return alone.data
 
 
 def tracking_config(root: Path) -> TrackingConfig:
@@ -107,10 +99,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 def check(tree: Any, where: Path | str = "") -> Config:
     """The tree as a `Config`: types, ranges, cross-checks and the allowlist of `_target_`; `where` it stands, for complaints."""
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        raise _complaint(error, tree, where) from None
+    config = _validated(Config, tree, where)
     _demand_whole(config)
     for path, value in leaves(config.model_dump(by_alias=True)):
         if "_target_" in path.split("."):
@@ -118,10 +107,18 @@ def check(tree: Any, where: Path | str = "") -> Config:
     return config
 
 
-def _demand_whole(config: BaseModel, prefix: str = "") -> None:
+def _validated(model: type[Model], tree: Any, where: Path | str = "") -> Model:
+    """The tree as a model, or the first complaint; `where` it stands."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise _complaint(error, tree, where) from None
+
+
+def _demand_whole(config: BaseModel) -> None:
     for path, value in leaves(config.model_dump(by_alias=True)):
         if value == MISSING:
-            raise UserError(f"{prefix}{path}: is missing", f"set {prefix}{path}=…")
+            raise UserError(f"{path}: is missing", f"set {path}=…")
 
 
 def choices(root: Path, group: str) -> list[str]:
