@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,14 +114,15 @@ def _table(file: Path) -> list[Listed]:
     return sorted(listed, key=lambda one: (one.label, one.name))
 
 
-def read_all(
-    listed: Sequence[Listed], shape: Sequence[int], resize: str, tick: Callable[[], None] = lambda: None
-) -> Iterator[Picture]:
-    """Every picture in the order listed, decoded on all processors; `tick` is called after each."""
+def read_all(listed: Sequence[Listed], shape: Sequence[int], resize: str) -> Iterator[Picture]:
+    """Every picture in the order listed, decoded on all processors."""
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures") as pool:
-        for picture in pool.map(lambda one: _read(one, shape, resize), listed):
-            tick()
-            yield picture
+        yield from pool.map(lambda one: _read(one, shape, resize), listed)
+
+
+def stacked(read: Iterable[Picture]) -> Pixels:
+    """The pixels of pictures that could be read, `uint8 [picture, height, width, channel]`."""
+    return np.stack([one.pixels for one in read if one.pixels is not None])
 
 
 def _read(listed: Listed, shape: Sequence[int], resize: str) -> Picture:

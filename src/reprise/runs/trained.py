@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from reprise.config import Config, check
+from reprise.config import Config, FolderData, check
 from reprise.data import store
 from reprise.data.examples import Windows
 from reprise.errors import UserError
@@ -28,6 +28,11 @@ class TrainedRun:
     windows: Windows
     network: nn.Module
     task: Task
+
+    @property
+    def resize(self) -> str:
+        """How a picture is brought to the size the network reads: as those it was trained on; published ones needed none."""
+        return self.config.data.resize if isinstance(self.config.data, FolderData) else "pad"
 
 
 def open_run(places: Places, wanted: str) -> TrainedRun:
@@ -52,8 +57,3 @@ def open_run(places: Places, wanted: str) -> TrainedRun:
     network, task = build_parts(config, windows)
     network.load_state_dict(load_weights(home / "best.pt"))
     return TrainedRun(config, trained, home, windows, network.eval(), task)
-
-
-def resize_of(config: Config) -> str:
-    """How a picture is brought to the size the network reads: as those it was trained on; published ones needed none."""
-    return str(getattr(config.data, "resize", "pad"))

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reprise.config import DataConfig, FolderData, ImageData, SeriesData
 from reprise.config.schema import RawFile
 from reprise.data import formats, pictures, store
 from reprise.data.pictures import Listed, Picture
 from reprise.errors import UserError
+from reprise.stages.bar import watched
 from reprise.stages.places import Places
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -70,10 +70,8 @@ def _pictures(
     data: FolderData, listed: Sequence[Listed], classes: list[str], console: Console
 ) -> tuple[Arrays, dict[str, dict[str, str]]]:
     """Arrays, and the sha256 of each file by part and name."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        row = bar.add_task(f"reading {data.path}", total=len(listed))
-        read = list(pictures.read_all(listed, data.shape, data.resize, lambda: bar.advance(row)))
+    reading = pictures.read_all(listed, data.shape, data.resize)
+    read = list(watched(reading, len(listed), f"reading {data.path}", console))
     read = _without(read, {one.listed.name: one.problem for one in read if one.problem}, "broken", data, console)
     if data.duplicates != "keep":
         read = _without(read, _duplicates(read), "duplicate", data, console)
@@ -83,7 +81,7 @@ def _pictures(
         ours = [one for one in read if one.listed.part == part]
         if lost := sorted(set(classes) - {one.listed.label for one in ours}) if part == "train" else []:
             raise UserError(f"{data.path}: no picture of the class {lost[0]} is left")
-        arrays[f"{part}/images"] = np.stack([one.pixels for one in ours if one.pixels is not None])
+        arrays[f"{part}/images"] = pictures.stacked(ours)
         arrays[f"{part}/labels"] = np.array([classes.index(one.listed.label) for one in ours], np.int64)
     files = {part: {one.listed.name: one.sha256 for one in read if one.listed.part == part} for part in parts}
     return arrays, files
