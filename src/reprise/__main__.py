@@ -183,7 +183,7 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 @click.argument("run")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
-@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON; what is left out, on stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     """Say what a RUN takes a picture, or a folder of them, for.
 
@@ -198,7 +198,7 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
 
     opened = open_run(places, run)
     folder = out or opened.home / "predictions" / path.resolve().stem
-    answers = predict.run(opened, path, folder, Console(quiet=True) if as_json else console)
+    answers = predict.run(opened, path, folder, Console(stderr=True) if as_json else console)
     if as_json:
         click.echo(json.dumps(answers.rows(), indent=2, ensure_ascii=False))
     else:
