@@ -102,16 +102,18 @@ def _table(file: Path) -> list[Listed]:
         rows = csv.DictReader(io.StringIO(file.read_text("utf-8-sig")), strict=True)
         if missing := {"file", "label"} - set(rows.fieldnames or ()):
             raise UserError(f"{file} has no column {sorted(missing)[0]!r}", "its first line should be file,label")
-        listed = []
+        listed: dict[str, Listed] = {}
         for row in rows:
             if not row["file"] or not row["label"]:
                 raise UserError(f"{file}, row {rows.line_num}: no {'file' if not row['file'] else 'label'}")
-            listed.append(Listed(file.parent / row["file"], row["file"], row["label"]))
+            if row["file"] in listed:
+                raise UserError(f"{file}, row {rows.line_num}: {row['file']} stands there twice")
+            listed[row["file"]] = Listed(file.parent / row["file"], row["file"], row["label"])
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} is no CSV table: {error}") from None
-    if len({one.label for one in listed}) < 2:
-        raise UserError(f"{file} names {len({one.label for one in listed})} classes", "there must be at least 2")
-    return sorted(listed, key=lambda one: (one.label, one.name))
+    if (classes := len({one.label for one in listed.values()})) < 2:
+        raise UserError(f"{file} names {classes} classes", "there must be at least 2")
+    return sorted(listed.values(), key=lambda one: (one.label, one.name))
 
 
 def read_all(listed: Sequence[Listed], shape: Sequence[int], resize: str) -> Iterator[Picture]:

@@ -79,7 +79,9 @@ def _pictures(
     arrays: Arrays = {}
     for part in parts:
         ours = [one for one in read if one.listed.part == part]
-        if lost := sorted(set(classes) - {one.listed.label for one in ours}) if part == "train" else []:
+        if not ours:
+            raise UserError(f"{data.path}: no picture of {part} is left")
+        if part == "train" and (lost := sorted(set(classes) - {one.listed.label for one in ours})):
             raise UserError(f"{data.path}: no picture of the class {lost[0]} is left")
         arrays[f"{part}/images"] = pictures.stacked(ours)
         arrays[f"{part}/labels"] = np.array([classes.index(one.listed.label) for one in ours], np.int64)
