@@ -160,14 +160,9 @@ def decode(content: bytes, shape: Sequence[int], resize: str) -> Pixels:
         raise ValueError(str(error)) from None
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's word for what it cannot read, and for what ends too soon
         raise ValueError("no picture" if isinstance(error, UnidentifiedImageError) else f"damaged: {error}") from None
-    if picture.size != (width, height):
-        how = Image.Resampling.BILINEAR  # Pillow widens it to the size of what is shrunk: nothing is skipped
-        if resize == "stretch":
-            picture = picture.resize((width, height), how)
-        else:
-            fit = {"crop": ImageOps.fit, "pad": ImageOps.pad}[resize]
-            picture = fit(picture, (width, height), how)
-    return np.array(picture, np.uint8).reshape(height, width, channels)
+    bring: Any = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[resize]
+    how = Image.Resampling.BILINEAR  # Pillow widens it to the size of what is shrunk: nothing is skipped
+    return np.array(bring(picture, (width, height), how), np.uint8).reshape(height, width, channels)
 
 
 def _eight_bits(picture: Any) -> Any:

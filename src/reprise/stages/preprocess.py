@@ -1,6 +1,5 @@
 """preprocess: published bytes, or pictures of one's own, to arrays (.npy) and meta.json. Fits nothing."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,10 +78,10 @@ def _pictures(
     arrays: Arrays = {}
     for part in parts:
         ours = [one for one in read if one.listed.part == part]
-        if not ours:
-            raise UserError(f"{data.path}: no picture of {part} is left")
         if part == "train" and (lost := sorted(set(classes) - {one.listed.label for one in ours})):
             raise UserError(f"{data.path}: no picture of the class {lost[0]} is left")
+        if not ours:
+            raise UserError(f"{data.path}: no picture of {part} is left")
         arrays[f"{part}/images"] = pictures.stacked(ours)
         arrays[f"{part}/labels"] = np.array([classes.index(one.listed.label) for one in ours], np.int64)
     files = {part: {one.listed.name: one.sha256 for one in read if one.listed.part == part} for part in parts}
@@ -116,15 +115,13 @@ def _without(read: list[Picture], found: dict[str, str], what: str, data: Folder
 
 
 def _read(data: ImageData | SeriesData, raw: Path) -> dict[str, bytes]:
-    contents = {}
+    mend = f"run `reprise download data={data.name}`"
     for file in data.files:
         if not (raw / file.name).is_file():
-            raise UserError(f"no {raw / file.name}", f"run `reprise download data={data.name}`")
-        content = (raw / file.name).read_bytes()
-        if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise UserError(f"{raw / file.name} is not as published (sha256 differs)", f"run `reprise download data={data.name}`")
-        contents[file.name] = content
-    return contents
+            raise UserError(f"no {raw / file.name}", mend)
+        if store.sha256(raw / file.name) != file.sha256:
+            raise UserError(f"{raw / file.name} is not as published (sha256 differs)", mend)
+    return {file.name: (raw / file.name).read_bytes() for file in data.files}
 
 
 def _images(data: ImageData, contents: dict[str, bytes]) -> Arrays:
