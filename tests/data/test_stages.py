@@ -101,6 +101,14 @@ def test_raw_files_that_are_missing_or_changed_are_refused_with_the_mend(project
     assert not project.processed("digits").exists()
 
 
+def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: Places, console: Console) -> None:
+    data, arrays = digits(project, console).data, project.processed("digits")
+    preprocess.demand_made_from(data, arrays)
+    (arrays / "meta.json").unlink()
+    with pytest.raises(UserError, match=r"meta.json is missing; delete .*digits, then run `reprise preprocess data=digits`$"):
+        preprocess.demand_made_from(data, arrays)
+
+
 def test_a_failure_keeps_the_arrays_there_are(project: Places, console: Console) -> None:
     config = weather(project, console)
     assert isinstance(config.data, SeriesData)

@@ -53,10 +53,11 @@ def meta(data: DataConfig) -> dict[str, Any]:
 
 def demand_made_from(data: DataConfig, arrays: Path) -> None:
     """Refuse arrays that were made from other data than `data` describes."""
-    made = store.read_json(arrays / "meta.json")
     again = f"run `reprise preprocess data={data.name}`"
     if isinstance(data, FolderData):
         again = f"take another data.name, or run `reprise preprocess data=image_folder data.name={data.name} data.path=…`"
+    store.manifest(arrays, again)
+    made = store.read_json(arrays / "meta.json")
     if not meta(data).items() <= made.items():
         raise UserError(f"{arrays} holds other data than data={data.name} describes", again)
     if isinstance(data, FolderData) and Path(data.path).exists():
