@@ -13,6 +13,7 @@ from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.tasks import Task
 from reprise.learning.trainer import threads
+from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
 from reprise.stages.train import Trained, build_parts
 from reprise.tracking import run as tracking
@@ -50,9 +51,7 @@ def open_run(places: Places, wanted: str) -> TrainedRun:
     trained = Trained(**found)
     tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is written down
     config = check({**store.read_json(home / "config.json"), **tracked}, "the run's config")
-    folder = places.root / trained.windows
-    meta = store.read_json(store.check(folder, "windows.json", "run `reprise evaluate` for what is missing"))
-    windows = Windows(folder, places.processed(config.data.name), meta)
+    windows = windows_of(config, trained, places)
     torch.set_num_threads(threads(config.trainer))
     network, task = build_parts(config, windows)
     network.load_state_dict(load_weights(home / "best.pt"))
