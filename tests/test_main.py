@@ -97,6 +97,7 @@ def test_a_command_line_is_quick_to_start() -> None:
         (["preprocess", "data=image_folder"], "data.path: is missing; set data.path=…"),
         (["preprocess", "data=image_folder", "data.pth=x"], "data.pth: no such key; the nearest is data.path"),
         (["preprocess", "data=image_folder", "data.path=nowhere"], "data.path=nowhere: no such folder or file"),
+        (["preprocess", "data.path=nowhere", "data=image_folder"], "data.path=nowhere: no such folder or file"),
         (["predict", "nobody", "nowhere.png"], "0 runs are called nobody; .*"),
         (["explain", "nobody"], "Missing option '--image'; see `reprise explain --help`"),
         (["evaluate"], "no run named; say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`"),

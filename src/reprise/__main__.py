@@ -313,8 +313,9 @@ def _without_address(overrides: Sequence[str]) -> str:
 def _data(places: Places, overrides: Sequence[str]) -> configs.DataConfig:
     if not overrides:
         raise UserError("no data set named", f"add data=NAME, one of {', '.join(configs.choices(places.root, 'data'))}")
-    if overrides[0].startswith("data=") and all(item.startswith("data.") for item in overrides[1:]):
-        return configs.compose_dataset(places.root, overrides[0].removeprefix("data="), overrides[1:])
+    first, *keys = sorted(overrides, key=lambda item: not item.startswith("data="))
+    if first.startswith("data=") and all(item.startswith("data.") for item in keys):
+        return configs.compose_dataset(places.root, first.removeprefix("data="), keys)
     return configs.compose(places.root, overrides).data
 
 
