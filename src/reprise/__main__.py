@@ -23,8 +23,8 @@ from reprise.errors import Stopped, UserError
 from reprise.stages.places import Places
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}
-"""Errors of the operating system that are the user's to mend: no space, no permission."""
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR}
+"""Errors of the operating system that are the user's to mend: no space, no permission, a file where a folder should be."""
 console = Console()
 
 
