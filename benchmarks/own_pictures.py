@@ -39,7 +39,7 @@ def main() -> None:
         write_pictures(project)
         settings = ["experiment=image_folder", f"trainer.max_epochs={epochs}", "tracking.log_model=false"]
         files = train(project, *settings, "data.path=pictures", "data.name=files")
-        arrays = train(project, *settings, "data=arrays")
+        arrays = train(project, *settings, "data=arrays", REPRISE_MIRROR=str(project / "mirror"))
         for label, home in (("files", files), ("arrays", arrays)):
             found = json.loads(reprise(project, "evaluate", home.name, "--json").stdout)
             print(f"test accuracy of a training from the {label}: {found['test']['accuracy']:.6f}")
@@ -47,10 +47,8 @@ def main() -> None:
         print(f"broken files named:                           {named(project)} of {BROKEN}")
 
 
-def reprise(project: Path, *words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    settings = os.environ | {"REPRISE_MIRROR": os.environ.get("REPRISE_MIRROR", ""), "COLUMNS": "200"}
-    if words[0] == "train" and "data=arrays" in words:
-        settings["REPRISE_MIRROR"] = str(project / "mirror")
+def reprise(project: Path, *words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    settings = os.environ | {"COLUMNS": "200"} | environment
     done = subprocess.run([sys.executable, "-m", "reprise", *words], cwd=project, env=settings, capture_output=True, text=True)
     assert done.returncode == code, done.stdout + done.stderr
     return done
@@ -77,11 +75,11 @@ def write_pictures(project: Path) -> None:
     (project / "conf" / "data" / "arrays.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
 
 
-def train(project: Path, *words: str) -> Path:
+def train(project: Path, *words: str, **environment: str) -> Path:
     """The home of a new run."""
     runs = project / "mlruns" / "runs"
     before = set(runs.glob("*"))
-    reprise(project, "train", *words)
+    reprise(project, "train", *words, **environment)
     (home,) = set(runs.glob("*")) - before
     return home
 

@@ -69,6 +69,15 @@ def test_the_parameters_add_up_and_a_mirrored_network_is_described_once() -> Non
     assert network.training  # as it was before
 
 
+def test_layers_of_ones_own_network_that_are_called_alike_are_all_described() -> None:
+    """As in any nn.Sequential, whose layers are called 0, 1, …"""
+    network = nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)), nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)))
+    network.add_module("last", nn.Linear(3, 2))
+    found = layers(network, [3, 2, 1])
+    assert [one.name for one in found] == ["0.0", "0.1", "1.0", "1.1", "last"]
+    assert sum(one.parameters for one in found) == sum(weight.numel() for weight in network.parameters())
+
+
 PROBED = {
     "valid": ([Block(4), Block(5, kernel=5)], [30, 30, 1]),
     "same": ([Block(4, padding="same", convolutions=2), Block(5, kernel=5, padding="same")], [30, 30, 1]),

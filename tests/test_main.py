@@ -1,5 +1,6 @@
 """The command line: what is wrong is said in one line with exit code 2, and help is at hand."""
 
+import errno
 import os
 import re
 import subprocess
@@ -97,6 +98,7 @@ def test_a_command_line_is_quick_to_start() -> None:
         (["preprocess", "data=image_folder"], "data.path: is missing; set data.path=…"),
         (["preprocess", "data=image_folder", "data.pth=x"], "data.pth: no such key; the nearest is data.path"),
         (["preprocess", "data=image_folder", "data.path=nowhere"], "data.path=nowhere: no such folder or file"),
+        (["preprocess", "data.path=nowhere", "data=image_folder"], "data.path=nowhere: no such folder or file"),
         (["predict", "nobody", "nowhere.png"], "0 runs are called nobody; .*"),
         (["explain", "nobody"], "Missing option '--image'; see `reprise explain --help`"),
         (["evaluate"], "no run named; say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`"),
@@ -113,15 +115,16 @@ def test_whatever_is_wrong_is_one_line(arguments: list[str], said: str, capsys: 
     assert printed.out == ""
 
 
-def test_no_space_and_no_permission_are_the_users_to_mend(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOTDIR])
+def test_no_space_no_permission_and_no_folder_are_the_users_to_mend(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device", "data/config/.draft")
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "data/config/.draft")
 
-    monkeypatch.setattr("reprise.stages.compose.run", full)
+    monkeypatch.setattr("reprise.stages.compose.run", fails)
     assert called("compose") == 2
-    assert capsys.readouterr().err == "reprise: data/config/.draft: No space left on device\n"
+    assert capsys.readouterr().err == f"reprise: data/config/.draft: {os.strerror(number)}\n"
 
 
 def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ from reprise.errors import Notice, Stopped, UserError
 from reprise.stages.places import Places
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO}
-"""Errors of the operating system that are the user's to mend: no space, no permission, a broken disk."""
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOTDIR}
+"""Errors of the operating system that are the user's to mend: no space, no permission, a broken disk, a file for a folder."""
 console = Console()
 
 
@@ -184,7 +184,7 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 @click.argument("run")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
-@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON; what is left out, on stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     """Say what a RUN takes a picture, or a folder of them, for.
 
@@ -199,7 +199,7 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
 
     opened = open_run(places, run)
     folder = out or opened.home / "predictions" / path.resolve().stem
-    answers = predict.run(opened, path, folder, Console(quiet=True) if as_json else console)
+    answers = predict.run(opened, path, folder, Console(stderr=True) if as_json else console)
     if as_json:
         click.echo(json.dumps(answers.rows(), indent=2, ensure_ascii=False))
     else:
@@ -335,8 +335,9 @@ def _without_address(overrides: Sequence[str]) -> str:
 def _data(places: Places, overrides: Sequence[str]) -> configs.DataConfig:
     if not overrides:
         raise UserError("no data set named", f"add data=NAME, one of {', '.join(configs.choices(places.root, 'data'))}")
-    if overrides[0].startswith("data=") and all(item.startswith("data.") for item in overrides[1:]):
-        return configs.compose_dataset(places.root, overrides[0].removeprefix("data="), overrides[1:])
+    first, *keys = sorted(overrides, key=lambda item: not item.startswith("data="))
+    if first.startswith("data=") and all(item.startswith("data.") for item in keys):
+        return configs.compose_dataset(places.root, first.removeprefix("data="), keys)
     return configs.compose(places.root, overrides).data
 
 

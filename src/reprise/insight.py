@@ -5,6 +5,7 @@ Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels, `F` features; cha
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,20 +108,25 @@ def _multiply_adds(layer: nn.Module, taken: Tensor, given: Tensor) -> int:
 
 @contextlib.contextmanager
 def _watched(network: nn.Module, note: Callable[[str, nn.Module, Tensor, Tensor], None]) -> Iterator[None]:
-    """In evaluation, and `note` is told of each layer when it is first passed: its name, itself, what it takes, what it gives."""
+    """In evaluation, and `note` is told of each layer when it is first passed: its name, itself, what it takes, what it gives.
+
+    The name is the last part of its path where no other layer is called so, else the whole path.
+    """
     training = network.training
     network.eval()
     hooks, passed = [], set[str]()
-    for path, layer in network.named_modules():
-        if next(layer.children(), None) is None:
-            name = path.rpartition(".")[2] if "." in path else path
+    paths = {path: layer for path, layer in network.named_modules() if next(layer.children(), None) is None}
+    called = Counter(path.rpartition(".")[2] for path in paths)
+    for path, layer in paths.items():
+        last = path.rpartition(".")[2]
+        unique = last if called[last] == 1 else path
 
-            def hook(layer: nn.Module, taken: Any, given: Any, name: str = name) -> None:
-                if name not in passed:
-                    passed.add(name)
-                    note(name, layer, taken[0], given[0] if isinstance(given, tuple) else given)
+        def hook(layer: nn.Module, taken: Any, given: Any, name: str = unique) -> None:
+            if name not in passed:
+                passed.add(name)
+                note(name, layer, taken[0], given[0] if isinstance(given, tuple) else given)
 
-            hooks.append(layer.register_forward_hook(hook))
+        hooks.append(layer.register_forward_hook(hook))
     try:
         with torch.no_grad():
             yield

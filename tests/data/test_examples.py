@@ -206,7 +206,7 @@ def test_a_damaged_folder_is_refused_with_the_command_that_makes_it(series: Wind
     file.write_bytes(content)
     command = "window" if what == "windows" else "preprocess"
     with pytest.raises(UserError, match=rf"{file} is not what was written.*`reprise {command}"):
-        print(series.learning(), series.test())
+        _ = series.learning(), series.test()
 
 
 def test_windows_made_from_other_arrays_are_refused(series: Windows) -> None:

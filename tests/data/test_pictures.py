@@ -178,6 +178,7 @@ def test_a_table_names_files_and_labels(project: Places, console: Console, tmp_p
         ("name,label\n", f"{table} has no column 'file'; its first line should be file,label"),
         ("file,label\n0.png,\n", f"{table}, row 2: no label"),
         ("file,label\n0.png,a\n", f"{table} names 1 classes; there must be at least 2"),
+        ("file,label\n0.png,a\n1.png,b\n0.png,a\n", f"{table}, row 4: 0.png stands there twice"),
     ):
         table.write_text(content)
         assert refusal(project, console, data(table, name="others")) == said
@@ -209,6 +210,10 @@ def test_a_class_of_which_nothing_is_left_is_refused(project: Places, console: C
     path = folder_of(tmp_path, **{"bird__0.png": b"x"})
     said = refusal(project, console, data(path, broken="leave_out"))
     assert said == f"{path}: no picture of the class bird is left"
+    both = write(tmp_path / "both", {f"test/{kind}/0.png": b"x" for kind in ("cat", "horse")})
+    (path / "bird" / "0.png").write_bytes(encoded(picture(33)))
+    path.rename(both / "train")
+    assert refusal(project, console, data(both, broken="leave_out")) == f"{both}: no picture of test is left"
 
 
 def test_files_of_the_same_bytes_are_named_and_left_out_but_the_first(project: Places, console: Console, tmp_path: Path) -> None:

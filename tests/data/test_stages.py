@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from reprise.data import splits, store
 from reprise.data.examples import open_windows
 from reprise.errors import UserError
 from reprise.stages import download, preprocess, window
+from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
+from reprise.stages.train import Trained
 from tests.data.conftest import left_in
 from tests.data.test_formats import idx
 
@@ -99,6 +102,14 @@ def test_raw_files_that_are_missing_or_changed_are_refused_with_the_mend(project
     with pytest.raises(UserError, match=r"digits.csv is not as published .*; run `reprise download data=digits`"):
         preprocess.run(config.data, project, console)
     assert not project.processed("digits").exists()
+
+
+def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: Places, console: Console) -> None:
+    data, arrays = digits(project, console).data, project.processed("digits")
+    preprocess.demand_made_from(data, arrays)
+    (arrays / "meta.json").unlink()
+    with pytest.raises(UserError, match=r"meta.json is missing; delete .*digits, then run `reprise preprocess data=digits`$"):
+        preprocess.demand_made_from(data, arrays)
 
 
 def test_a_failure_keeps_the_arrays_there_are(project: Places, console: Console) -> None:
@@ -237,6 +248,20 @@ def test_making_windows_twice_gives_the_same_bytes(project: Places, console: Con
         config = made(project, console)
         first, second = (store.digest(window.run(config, project, console)) for _ in range(2))
         assert first == second
+
+
+def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: Places, console: Console) -> None:
+    """Another split in the place of its own would test it on images that it has learned."""
+    config = digits(project, console)
+    folder = window.run(config, project, console)
+    trained = Trained("1234", "mine", 0, 1, 1, 1, 1.0, str(folder.relative_to(project.root)))
+    assert windows_of(config, trained, project).folder == folder
+    window.run(compose(project.root, ["experiment=digits_cnn", "window.seed=1"]), project, console)
+    with pytest.raises(UserError, match=r"windows/digits_cnn holds other windows by now than mine was trained on; train again$"):
+        windows_of(config, trained, project)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match=r"^no .*windows/digits_cnn; make it again with `reprise window`$"):
+        windows_of(config, trained, project)
 
 
 def test_the_statistics_see_nothing_of_val_and_test(project: Places, console: Console) -> None:

@@ -92,6 +92,9 @@ def test_predict_names_what_it_cannot_read_and_answers_for_the_rest(project: Pat
     assert alone.returncode == 2
     assert alone.stderr == f"reprise: {tmp_path}: no picture that can be read: {tmp_path / 'empty.png'}: empty\n"
     Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(tmp_path / "photograph.jpg")
+    told = run_in(project, "reprise", "predict", home.name, str(tmp_path), "--json")
+    assert [Path(row["file"]).name for row in json.loads(told.stdout)] == ["photograph.jpg"]
+    assert told.stderr == f"predict  left out: {tmp_path / 'empty.png'}: empty\n"
     done = run_in(project, "reprise", "predict", home.name, str(tmp_path), "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert f"left out: {tmp_path / 'empty.png'}: empty" in done.stdout

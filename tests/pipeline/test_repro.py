@@ -205,7 +205,7 @@ class Spy:
 
 
 def test_a_stage_reads_no_key_that_dvc_is_not_told_of(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pipeline's window and train stages, run with a config that notes every read."""
+    """The pipeline's window stage, run with a config that notes every read."""
     from rich.console import Console
 
     from reprise import config as configs

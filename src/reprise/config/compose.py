@@ -4,19 +4,20 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from reprise.config.schema import Config, DataConfig, Pipeline, Surroundings, TrackingConfig
-from reprise.config.targets import check_allowed
+from reprise.config.schema import Alone, Config, DataConfig, Pipeline, Surroundings, TrackingConfig
+from reprise.config.targets import check_allowed, nearest
 from reprise.errors import UserError
 
 MISSING = "???"
 """What conf/ says where a value has to be given."""
 BUILT = ("task.", "model.", "optimizer.", "scheduler.")
 """Sections that name something to build: arguments that conf/ leaves at their defaults can be added to them."""
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def project_root() -> Path:
@@ -31,11 +32,7 @@ def project_root() -> Path:
 def pipeline(root: Path) -> Pipeline:
     """conf/pipeline.yaml."""
     file = root / "conf" / "pipeline.yaml"
-    tree = _read(file)
-    try:
-        return Pipeline.model_validate(tree)
-    except ValidationError as error:
-        raise _complaint(error, tree, file) from None
+    return _validated(Pipeline, _read(file), file)
 
 
 def compose(root: Path, overrides: Sequence[str]) -> Config:
@@ -51,29 +48,24 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
 def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:
     """The trainer and tracking of a config that need not be whole otherwise."""
     tree = _hydra(root, overrides)
-    part = {key: tree[key] for key in Surroundings.model_fields}
-    try:
-        return Surroundings.model_validate(part)
-    except ValidationError as error:
-        raise _complaint(error, part, "") from None
+    return _validated(Surroundings, {key: tree[key] for key in Surroundings.model_fields})
 
 
 def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> DataConfig:
     """The data set that `conf/data/NAME.yaml` and overrides of its keys (`data.path=…`) describe."""
     file = root / "conf" / "data" / f"{name}.yaml"
     if name not in choices(root, "data"):
-        raise UserError(f"no data set named {name}", _nearest(name, choices(root, "data")))
-    known = [f"data.{path}" for path, _ in leaves(_read(file))]
+        raise UserError(f"no data set named {name}", nearest(name, choices(root, "data")))
+    tree = {"data": _read(file)}
+    known = [path for path, _ in leaves(tree)]
     for key in (item.partition("=")[0] for item in overrides):
         if key not in known:
             raise UserError(f"{key}: no such key", _nearest_key(key, known))
-    tree = _hydra(root, overrides, f"data/{name}", suggest=False)["data"] if overrides else _read(file)
-    try:
-        data = TypeAdapter[DataConfig](DataConfig).validate_python(tree)
-    except ValidationError as error:
-        raise _complaint(error, tree, file) from None
-    _demand_whole(data, "data.")
-    return data
+    if overrides:
+        tree = _hydra(root, overrides, f"data/{name}", suggest=False)
+    alone = _validated(Alone, tree, "" if overrides else file)
+    _demand_whole(alone)
+    return alone.data
 
 
 def tracking_config(root: Path) -> TrackingConfig:
@@ -107,10 +99,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 def check(tree: Any, where: Path | str = "") -> Config:
     """The tree as a `Config`: types, ranges, cross-checks and the allowlist of `_target_`; `where` it stands, for complaints."""
-    try:
-        config = Config.model_validate(tree)
-    except ValidationError as error:
-        raise _complaint(error, tree, where) from None
+    config = _validated(Config, tree, where)
     _demand_whole(config)
     for path, value in leaves(config.model_dump(by_alias=True)):
         if "_target_" in path.split("."):
@@ -118,10 +107,18 @@ def check(tree: Any, where: Path | str = "") -> Config:
     return config
 
 
-def _demand_whole(config: BaseModel, prefix: str = "") -> None:
+def _validated(model: type[Model], tree: Any, where: Path | str = "") -> Model:
+    """The tree as a model, or the first complaint; `where` it stands."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise _complaint(error, tree, where) from None
+
+
+def _demand_whole(config: BaseModel) -> None:
     for path, value in leaves(config.model_dump(by_alias=True)):
         if value == MISSING:
-            raise UserError(f"{prefix}{path}: is missing", f"set {prefix}{path}=…")
+            raise UserError(f"{path}: is missing", f"set {path}=…")
 
 
 def choices(root: Path, group: str) -> list[str]:
@@ -183,7 +180,7 @@ def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:
         if not key or not (equals or item.startswith("~")):
             return UserError(f"{item}: not of the form key=value")
         if key in named and equals and value not in choices(root, key):
-            return UserError(f"{key}={value}: no conf/{key}/{value}.yaml", _nearest(value, choices(root, key)))
+            return UserError(f"{key}={value}: no conf/{key}/{value}.yaml", nearest(value, choices(root, key)))
     if not any(item.startswith("experiment=") for item in overrides):
         return UserError("no experiment named", f"add experiment=NAME, one of {', '.join(choices(root, 'experiment'))}")
     known = leaf_keys(root, overrides)
@@ -212,11 +209,6 @@ def _read(file: Path) -> Any:
         raise UserError(f"{file}: {error}") from None
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    return f"the nearest is {near[0]}" if near else f"there are {', '.join(known)}"
-
-
 def _nearest_key(key: str, known: Iterable[str]) -> str:
     """The key whose path, or last part, is most like the one given: `epochs` finds `trainer.max_epochs`."""
 
@@ -224,8 +216,8 @@ def _nearest_key(key: str, known: Iterable[str]) -> str:
         return max(difflib.SequenceMatcher(None, name, key).ratio() for name in (path, path.rpartition(".")[2]))
 
     paths = [path.split(".") for path in known]
-    nearest = max(sorted({".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}), key=likeness)
-    return f"the nearest is {nearest}" if likeness(nearest) > 0.6 else "`reprise compose experiment=NAME` prints them all"
+    likest = max(sorted({".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}), key=likeness)
+    return f"the nearest is {likest}" if likeness(likest) > 0.6 else "`reprise compose experiment=NAME` prints them all"
 
 
 def _complaint(error: ValidationError, tree: Any, where: Path | str) -> UserError:

@@ -119,6 +119,12 @@ class SeriesData(PublishedData):
 DataConfig = Annotated[Annotated[ImageData | FolderData, Field(discriminator="reader")] | SeriesData, Field(discriminator="kind")]
 
 
+class Alone(Section):
+    """A data set with no run around it."""
+
+    data: DataConfig
+
+
 class ImageWindow(Section):
     """How images are split."""
 

@@ -78,7 +78,7 @@ def _check_arguments(
         if name in taken:
             raise UserError(f"{path}.{name}: is given by reprise itself", "leave it away")
         if name not in settable and not takes_any:
-            raise UserError(f"{path}.{name}: no such key", _nearest(name, settable, path))
+            raise UserError(f"{path}.{name}: no such key", nearest(name, settable, f"{path}."))
         checked[name] = _convert(value, hints.get(name, Any), f"{path}.{name}")
     required = [one.name for one in free if one.name in settable and one.default is inspect.Parameter.empty]
     for name in required:
@@ -94,9 +94,10 @@ def _hints(function: Any) -> dict[str, Any]:
         return {}
 
 
-def _nearest(name: str, known: Sequence[str], path: str) -> str:
+def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
+    """The known name that is most like the one given, after `prefix`; else all there are."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-    return f"the nearest is {path}.{near[0]}" if near else f"there are {', '.join(known)}" if known else "it takes none"
+    return f"the nearest is {prefix}{near[0]}" if near else f"there are {', '.join(known)}" if known else "it takes none"
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
@@ -114,7 +115,7 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
         if detail["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
             kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
             known = [field.name for kind in kinds for field in dataclasses.fields(kind)]
-            raise UserError(f"{where}: no such key", _nearest(last, known, ".".join(parts))) from None
+            raise UserError(f"{where}: no such key", nearest(last, known, f"{'.'.join(parts)}.")) from None
         if detail["type"] in {"missing", "missing_argument"}:
             raise UserError(f"{where}: is missing") from None
         raise UserError(f"{where}={detail['input']}: {detail['msg'].removeprefix('Input ')}") from None

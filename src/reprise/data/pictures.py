@@ -4,7 +4,7 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,26 +102,29 @@ def _table(file: Path) -> list[Listed]:
         rows = csv.DictReader(io.StringIO(file.read_text("utf-8-sig")), strict=True)
         if missing := {"file", "label"} - set(rows.fieldnames or ()):
             raise UserError(f"{file} has no column {sorted(missing)[0]!r}", "its first line should be file,label")
-        listed = []
+        listed: dict[str, Listed] = {}
         for row in rows:
             if not row["file"] or not row["label"]:
                 raise UserError(f"{file}, row {rows.line_num}: no {'file' if not row['file'] else 'label'}")
-            listed.append(Listed(file.parent / row["file"], row["file"], row["label"]))
+            if row["file"] in listed:
+                raise UserError(f"{file}, row {rows.line_num}: {row['file']} stands there twice")
+            listed[row["file"]] = Listed(file.parent / row["file"], row["file"], row["label"])
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} is no CSV table: {error}") from None
-    if len({one.label for one in listed}) < 2:
-        raise UserError(f"{file} names {len({one.label for one in listed})} classes", "there must be at least 2")
-    return sorted(listed, key=lambda one: (one.label, one.name))
+    if (classes := len({one.label for one in listed.values()})) < 2:
+        raise UserError(f"{file} names {classes} classes", "there must be at least 2")
+    return sorted(listed.values(), key=lambda one: (one.label, one.name))
 
 
-def read_all(
-    listed: Sequence[Listed], shape: Sequence[int], resize: str, tick: Callable[[], None] = lambda: None
-) -> Iterator[Picture]:
-    """Every picture in the order listed, decoded on all processors; `tick` is called after each."""
+def read_all(listed: Sequence[Listed], shape: Sequence[int], resize: str) -> Iterator[Picture]:
+    """Every picture in the order listed, decoded on all processors."""
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures") as pool:
-        for picture in pool.map(lambda one: _read(one, shape, resize), listed):
-            tick()
-            yield picture
+        yield from pool.map(lambda one: _read(one, shape, resize), listed)
+
+
+def stacked(read: Iterable[Picture]) -> Pixels:
+    """The pixels of pictures that could be read, `uint8 [picture, height, width, channel]`."""
+    return np.stack([one.pixels for one in read if one.pixels is not None])
 
 
 def _read(listed: Listed, shape: Sequence[int], resize: str) -> Picture:
@@ -157,14 +160,9 @@ def decode(content: bytes, shape: Sequence[int], resize: str) -> Pixels:
         raise ValueError(str(error)) from None
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's word for what it cannot read, and for what ends too soon
         raise ValueError("no picture" if isinstance(error, UnidentifiedImageError) else f"damaged: {error}") from None
-    if picture.size != (width, height):
-        how = Image.Resampling.BILINEAR  # Pillow widens it to the size of what is shrunk: nothing is skipped
-        if resize == "stretch":
-            picture = picture.resize((width, height), how)
-        else:
-            fit = {"crop": ImageOps.fit, "pad": ImageOps.pad}[resize]
-            picture = fit(picture, (width, height), how)
-    return np.array(picture, np.uint8).reshape(height, width, channels)
+    bring: Any = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[resize]
+    how = Image.Resampling.BILINEAR  # Pillow widens it to the size of what is shrunk: nothing is skipped
+    return np.array(bring(picture, (width, height), how), np.uint8).reshape(height, width, channels)
 
 
 def _eight_bits(picture: Any) -> Any:

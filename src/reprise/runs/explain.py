@@ -9,7 +9,7 @@ from reprise.data import pictures
 from reprise.errors import UserError
 from reprise.insight import demand_images
 from reprise.learning.predictor import Predictor
-from reprise.runs.trained import TrainedRun, resize_of
+from reprise.runs.trained import TrainedRun
 from reprise.stages import explanation
 
 
@@ -23,7 +23,7 @@ def run(opened: TrainedRun, image: Path, out: Path, console: Console) -> None:
     name, model, windows = opened.trained.name, opened.network, opened.windows
     demand_images(windows.input_shape, name)
     try:
-        raw = pictures.decode(image.read_bytes(), windows.input_shape, resize_of(opened.config))[None]
+        raw = pictures.decode(image.read_bytes(), windows.input_shape, opened.resize)[None]
     except (OSError, ValueError) as error:
         raise UserError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
     with torch.no_grad():

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from reprise.data import pictures
@@ -20,7 +19,8 @@ from reprise.figures import classification
 from reprise.figures.style import save
 from reprise.insight import demand_images
 from reprise.learning.predictor import Predictor
-from reprise.runs.trained import TrainedRun, resize_of
+from reprise.runs.trained import TrainedRun
+from reprise.stages.bar import watched
 
 SHOWN = 24
 """Rows printed, and pictures in the figure."""
@@ -69,17 +69,8 @@ def run(opened: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     if not files:
         raise UserError(f"{path}: {'no picture in it' if path.exists() else 'no such file or folder'}")
     listed = [Listed(file, str(file), "") for file in files]
-    hidden = not console.is_terminal
-    read = list(
-        track(
-            pictures.read_all(listed, opened.windows.input_shape, resize_of(opened.config)),
-            description="reading",
-            total=len(listed),
-            console=console,
-            transient=True,
-            disable=hidden,
-        )
-    )
+    reading = pictures.read_all(listed, opened.windows.input_shape, opened.resize)
+    read = list(watched(reading, len(listed), "reading", console))
     for one in read:
         if one.problem:
             console.print(f"predict  left out: {one.listed.name}: {one.problem}", highlight=False, markup=False, soft_wrap=True)
@@ -95,13 +86,12 @@ def _answer(opened: TrainedRun, read: Sequence[Picture], console: Console) -> np
     """Probabilities of each class, `float64 [N, K]`, by the arithmetic of `evaluate`."""
     predictor = Predictor(opened.network, opened.task, opened.windows.meta["statistics"])
     size = opened.config.trainer.eval_batch_size
-    answers = []
+    batches = [read[begin : begin + size] for begin in range(0, len(read), size)]
     with torch.inference_mode():
-        for begin in track(
-            range(0, len(read), size), description="answering", console=console, transient=True, disable=not console.is_terminal
-        ):
-            images = np.stack([one.pixels for one in read[begin : begin + size] if one.pixels is not None])
-            answers.append(predictor(torch.from_numpy(images)).double().numpy())
+        answers = [
+            predictor(torch.from_numpy(pictures.stacked(batch))).double().numpy()
+            for batch in watched(batches, len(batches), "answering", console)
+        ]
     return np.concatenate(answers)
 
 
@@ -113,10 +103,10 @@ def _write(answers: Answers, name: str, out: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     shown = answers.read[:SHOWN]
-    images = np.stack([one.pixels for one in shown if one.pixels is not None])
     files = [one.listed.file.name for one in shown]
     title = f"{name}: {len(shown)} of {len(rows):,} pictures" if len(rows) > SHOWN else name
-    save(classification.answers(images, answers.probabilities[:SHOWN], answers.classes, files, title), out / "predictions.png")
+    images, probabilities = pictures.stacked(shown), answers.probabilities[:SHOWN]
+    save(classification.answers(images, probabilities, answers.classes, files, title), out / "predictions.png")
 
 
 def show(answers: Answers, out: Path, console: Console) -> None:

@@ -23,11 +23,11 @@ PREFACE = """\
 
 Made by `reprise results --write docs/results.md` from `data/results/`; not typed.
 
-Mean ± standard deviation over seeds. The epoch was chosen on val; test was opened once, by `evaluate`. The sources of the
+Mean ± standard deviation over seeds. The epoch was chosen on val; test was opened once, by `evaluate`. Most sources of the
 published numbers validated on the test set and trained on all other images, which is not done here: our rows set some of the
-training images aside for val. Those beside a published number keep its network, optimizer, batch size and epochs, and follow a
-cosine schedule. Rows marked † take long: `dvc repro --all-pipelines` makes them. Training times are those of one machine,
-whatever else it did meanwhile.
+training images aside for val. Those of the lessons (`mnist_cnn…`, `fashion_mnist_cnn`) keep the published network, optimizer and
+batch size, and follow a cosine schedule; how each number was published stands below the table. Rows marked † take long:
+`dvc repro --all-pipelines` makes them. Training times are those of one machine, whatever else it did meanwhile.
 """
 Found = dict[str, Any]
 Row = tuple[str, ...]
@@ -45,7 +45,7 @@ class Results:
     def read(cls, places: Places) -> "Results":
         """All of data/results/."""
         wanted = pipeline(places.root)
-        folder = places.results("").parent / "results"
+        folder = places.results("")
         there = {file.parent.name for file in folder.glob("*/metrics.json")}
         if not there:
             raise UserError(f"no results in {folder}", "run `dvc repro` first")
@@ -74,6 +74,7 @@ class Results:
 
     def write(self, page: Path) -> None:
         """The page as Markdown, and beside it the figure of the ablation once all its rows are there."""
+        page.parent.mkdir(parents=True, exist_ok=True)
         parts = [PREFACE, self._everything(), self._forecasts()]
         if self.wanted.ablation.keys() <= self.by_experiment.keys():
             parts.append(self._ablation(page.parent / "ablation.png"))

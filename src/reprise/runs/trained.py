@@ -6,12 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from reprise.config import Config, check
+from reprise.config import Config, FolderData, check
 from reprise.data import store
 from reprise.data.examples import Windows
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.tasks import Task
 from reprise.learning.trainer import threads
+from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
 from reprise.stages.train import Trained, build_parts, read_trained
 from reprise.tracking import run as tracking
@@ -28,6 +29,11 @@ class TrainedRun:
     network: nn.Module
     task: Task
 
+    @property
+    def resize(self) -> str:
+        """How a picture is brought to the size the network reads: as those it was trained on; published ones needed none."""
+        return self.config.data.resize if isinstance(self.config.data, FolderData) else "pad"
+
 
 def open_run(places: Places, wanted: str) -> TrainedRun:
     """The run whose id begins with `wanted`, or whose name it is.
@@ -41,15 +47,8 @@ def open_run(places: Places, wanted: str) -> TrainedRun:
     trained = read_trained(home)
     tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is written down
     config = check({**store.read_json(home / "config.json"), **tracked}, "the run's config")
-    folder = places.root / trained.windows
-    meta = store.read_json(store.check(folder, "windows.json", "run `reprise evaluate` for what is missing"))
-    windows = Windows(folder, places.processed(config.data.name), meta)
+    windows = windows_of(config, trained, places)
     torch.set_num_threads(threads(config.trainer))
     network, task = build_parts(config, windows)
     network.load_state_dict(load_weights(home / "best.pt"))
     return TrainedRun(config, trained, home, windows, network.eval(), task)
-
-
-def resize_of(config: Config) -> str:
-    """How a picture is brought to the size the network reads: as those it was trained on; published ones needed none."""
-    return str(getattr(config.data, "resize", "pad"))

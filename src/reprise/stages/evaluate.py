@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reprise.config import Config, check, surroundings
 from reprise.data import store
-from reprise.data.examples import Examples, Windows, open_windows
+from reprise.data.examples import REMAKE_WINDOWS, Examples, Windows, open_windows
 from reprise.data.loader import EvalLoader, place
 from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
@@ -92,7 +92,8 @@ def evaluate_one(
 
     The config is that of the run; only its trainer (devices) and tracking may be another.
     """
-    windows = open_windows(places.root / trained.windows, places.processed(config.data.name))
+    folder = windows_of(config, trained, places).folder
+    windows = open_windows(folder, places.processed(config.data.name))
     network, task = build_parts(config, windows)
     network.load_state_dict(load_weights(weights))
     trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)
@@ -142,6 +143,21 @@ def evaluate_one(
             soft_wrap=True,
         )
     return outcome
+
+
+def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
+    """The windows that a run was trained on; its arrays may be gone.
+
+    Raises:
+        UserError: when they are gone, or others lie in their place: those would let it see what it has learned by heart.
+
+    """
+    folder = places.root / trained.windows
+    store.manifest(folder, REMAKE_WINDOWS)
+    meta = store.read_json(store.check(folder, "windows.json", REMAKE_WINDOWS))
+    if meta["made_by"]["settings"] != config.window.model_dump():
+        raise UserError(f"{folder} holds other windows by now than {trained.name} was trained on", "train again")
+    return Windows(folder, places.processed(config.data.name), meta)
 
 
 def forecast_baselines(windows: Windows, targets: Tensor) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """preprocess: published bytes, or pictures of one's own, to arrays (.npy) and meta.json. Fits nothing."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from reprise.config import DataConfig, FolderData, ImageData, SeriesData
 from reprise.config.schema import RawFile
 from reprise.data import formats, pictures, store
 from reprise.data.pictures import Listed, Picture
 from reprise.errors import UserError
+from reprise.stages.bar import watched
 from reprise.stages.places import Places
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -54,10 +53,11 @@ def meta(data: DataConfig) -> dict[str, Any]:
 
 def demand_made_from(data: DataConfig, arrays: Path) -> None:
     """Refuse arrays that were made from other data than `data` describes."""
-    made = store.read_json(arrays / "meta.json")
     again = f"run `reprise preprocess data={data.name}`"
     if isinstance(data, FolderData):
         again = f"take another data.name, or run `reprise preprocess data=image_folder data.name={data.name} data.path=…`"
+    store.manifest(arrays, again)
+    made = store.read_json(arrays / "meta.json")
     if not meta(data).items() <= made.items():
         raise UserError(f"{arrays} holds other data than data={data.name} describes", again)
     if isinstance(data, FolderData) and Path(data.path).exists():
@@ -70,10 +70,8 @@ def _pictures(
     data: FolderData, listed: Sequence[Listed], classes: list[str], console: Console
 ) -> tuple[Arrays, dict[str, dict[str, str]]]:
     """Arrays, and the sha256 of each file by part and name."""
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        row = bar.add_task(f"reading {data.path}", total=len(listed))
-        read = list(pictures.read_all(listed, data.shape, data.resize, lambda: bar.advance(row)))
+    reading = pictures.read_all(listed, data.shape, data.resize)
+    read = list(watched(reading, len(listed), f"reading {data.path}", console))
     read = _without(read, {one.listed.name: one.problem for one in read if one.problem}, "broken", data, console)
     if data.duplicates != "keep":
         read = _without(read, _duplicates(read), "duplicate", data, console)
@@ -81,9 +79,11 @@ def _pictures(
     arrays: Arrays = {}
     for part in parts:
         ours = [one for one in read if one.listed.part == part]
-        if lost := sorted(set(classes) - {one.listed.label for one in ours}) if part == "train" else []:
+        if part == "train" and (lost := sorted(set(classes) - {one.listed.label for one in ours})):
             raise UserError(f"{data.path}: no picture of the class {lost[0]} is left")
-        arrays[f"{part}/images"] = np.stack([one.pixels for one in ours if one.pixels is not None])
+        if not ours:
+            raise UserError(f"{data.path}: no picture of {part} is left")
+        arrays[f"{part}/images"] = pictures.stacked(ours)
         arrays[f"{part}/labels"] = np.array([classes.index(one.listed.label) for one in ours], np.int64)
     files = {part: {one.listed.name: one.sha256 for one in read if one.listed.part == part} for part in parts}
     return arrays, files
@@ -116,15 +116,13 @@ def _without(read: list[Picture], found: dict[str, str], what: str, data: Folder
 
 
 def _read(data: ImageData | SeriesData, raw: Path) -> dict[str, bytes]:
-    contents = {}
+    mend = f"run `reprise download data={data.name}`"
     for file in data.files:
         if not (raw / file.name).is_file():
-            raise UserError(f"no {raw / file.name}", f"run `reprise download data={data.name}`")
-        content = (raw / file.name).read_bytes()
-        if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise UserError(f"{raw / file.name} is not as published (sha256 differs)", f"run `reprise download data={data.name}`")
-        contents[file.name] = content
-    return contents
+            raise UserError(f"no {raw / file.name}", mend)
+        if store.sha256(raw / file.name) != file.sha256:
+            raise UserError(f"{raw / file.name} is not as published (sha256 differs)", mend)
+    return {file.name: (raw / file.name).read_bytes() for file in data.files}
 
 
 def _images(data: ImageData, contents: dict[str, bytes]) -> Arrays:
