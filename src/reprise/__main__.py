@@ -264,7 +264,7 @@ def dashboard(port: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line; the only place where an exception becomes an exit code."""
-    warnings.showwarning = _warn
+    warnings.showwarning = _warn  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     try:

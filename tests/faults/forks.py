@@ -57,12 +57,12 @@ class Child:
 class Forks:
     """Commands in a project, one at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "REPRISE_"))}
         self.process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT],
-            env=inherited | {"COLUMNS": "200"},
+            env=inherited | {"COLUMNS": "200"} | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

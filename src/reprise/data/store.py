@@ -80,7 +80,8 @@ def manifest(folder: Path, mend: str) -> dict[str, str]:
 
 def check(folder: Path, name: str, mend: str) -> Path:
     """The path of one file of a published folder, once its bytes were found to be those that were written."""
-    if sha256(folder / name) != manifest(folder, mend)[name]:
+    listed = manifest(folder, mend)
+    if name not in listed or sha256(folder / name) != listed[name]:
         raise UserError(f"{folder / name} is not what was written (sha256 differs)", f"delete {folder}, then {mend}")
     return folder / name
 
