@@ -1,0 +1,1 @@
+"""Damage, malice and secrets: what must not pass, tried for real."""
