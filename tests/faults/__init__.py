@@ -1,1 +1,0 @@
-"""Damage, malice and secrets: what must not pass, tried for real."""
