@@ -10,8 +10,7 @@ import torch
 import yaml
 from rich.console import Console
 
-from reprise import config as configs
-from reprise.config import Config, build, check, compose, compose_dataset, load, pipeline, render
+from reprise.config import Config, build, check, compose, compose_dataset, load, pipeline
 from reprise.errors import UserError
 from reprise.stages import download
 from reprise.stages.places import Places
@@ -466,10 +465,3 @@ def test_a_published_file_is_written_nowhere_but_under_its_data_set(tmp_path: Pa
     shutil.copytree(ROOT / "conf", project.root / "conf")
     told = ["data.sources=[FROM/]".replace("FROM", str(tmp_path / "from")), "data.files.0.fetch=../../../../x"]
     refused(lambda: download.run(compose(ROOT, ["experiment=digits_cnn", *told]).data, project, Console(quiet=True)), canary)
-
-
-def test_a_login_given_for_a_run_is_not_in_its_written_config() -> None:
-    config = compose(ROOT, ["experiment=digits_cnn", f"tracking.uri=http://me:{SECRET}@127.0.0.1:9"])
-    assert config.tracking.uri == f"http://me:{SECRET}@127.0.0.1:9"
-    assert SECRET not in render(config)
-    assert "http://127.0.0.1:9" in configs.render(config)

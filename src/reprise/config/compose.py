@@ -203,7 +203,17 @@ def _hydra(root: Path, overrides: Sequence[str], file: str = "config", suggest: 
         explained = _explain(root, overrides) if suggest else None
         place = getattr(error, "override", None) or getattr(error, "full_key", None)
         said = str(error) if isinstance(error, yaml.YAMLError) else str(error).split("\n")[0]
-        raise explained or UserError(f"{place}: {said}" if place and place not in said else said) from None
+        raise explained or UserError(
+            _without_address(f"{place}: {said}" if place and place not in said else said, overrides)
+        ) from None
+
+
+def _without_address(text: str, overrides: Sequence[str]) -> str:
+    """A complaint that does not repeat where runs are written down: an address can hold a password."""
+    for key, _, value in (item.partition("=") for item in overrides):
+        if value and key.lstrip("+~").startswith("tracking"):
+            text = text.replace(value, "…")
+    return text
 
 
 def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:

@@ -16,8 +16,6 @@ from pydantic import (
 )
 from pydantic import model_validator as _model_validator
 
-from reprise.errors import without_login
-
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -47,7 +45,7 @@ def _source(value: str) -> str:
         raise ValueError(f"should be {scheme}:NAME/FOLDER/")
     if ".." in value.split("/"):
         raise ValueError("should not lead upwards")
-    if without_login(value) != value:
+    if re.search(r"//\S*@", value):
         raise ValueError("holds a login, which every run would write down; set REPRISE_MIRROR instead")
     return value
 
