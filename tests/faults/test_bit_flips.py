@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reprise.data import store
-from tests.faults.flips import KINDS, OUTPUTS, Made, evaluation, flipped, publish_model
+from tests.faults.flips import KINDS, OUTPUTS, Made, complaint, evaluation, flipped, publish_model
 from tests.pipeline.conftest import run_in
 
 FLIPS = {"raw": 4, "processed": 14, "windows": 16, "cache": 4}
@@ -32,6 +32,15 @@ def test_a_flipped_bit_is_noticed_named_and_mended(kind: str, made: Made) -> Non
 
 def test_a_flipped_bit_of_a_config_is_noticed_named_and_mended(made: Made) -> None:
     assert [flip for flip in (made.flip("config") for _ in range(5)) if not flip.well] == []
+
+
+def test_configs_are_not_used_without_their_manifest(made: Made) -> None:
+    """DVC checks it out under another name when a bit of its list of files is flipped."""
+    manifest = made.places.config("").with_name(store.MANIFEST)
+    elsewhere = manifest.rename(manifest.with_name("manifesu.json"))
+    assert complaint(made.use).startswith(f"no {manifest}; run `reprise compose`")
+    elsewhere.rename(manifest)
+    assert complaint(made.use) == ""
 
 
 def test_a_flipped_bit_of_trained_weights_is_noticed_before_they_are_evaluated(made: Made) -> None:

@@ -95,9 +95,11 @@ def load(file: Path) -> Config:
 
 
 def _demand_as_written(file: Path) -> None:
-    """A file that lies beside a manifest is the one the manifest lists."""
+    """A file that lies beside a manifest is the one the manifest lists. In data/config there has to be one."""
     beside = file.with_name("manifest.json")
     if not beside.is_file():
+        if file.parts[-3:-1] == ("data", "config"):
+            raise UserError(f"no {beside}", "run `reprise compose`")
         return
     try:
         listed = json.loads(beside.read_text("utf-8")).get(file.name)
