@@ -112,10 +112,11 @@ def test_a_class_of_torch_is_built_with_arguments_of_the_types_it_wants() -> Non
     ("path", "said"),
     [
         ("torch.nn.Linaer", "torch.nn has no Linaer"),
-        ("torch.nn.", "torch.nn has no"),
-        ("torch.nn.functionel.relu", "No module named 'torch.nn.functionel'"),
+        ("torch.nn.", "not on the allowlist"),
+        ("torch.nn.functionel.relu", "not on the allowlist"),
+        ("reprise.models.convent.ConvNet", "No module named 'reprise.models.convent'"),
         ("torch.nn.functional", "neither a class nor a function"),
-        ("torch.nn.Linear.forward", "No module named 'torch.nn.Linear'"),
+        ("torch.nn.Linear.forward", "not on the allowlist"),
     ],
 )
 def test_a_target_that_does_not_exist_is_named(path: str, said: str) -> None:

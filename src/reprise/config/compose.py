@@ -1,6 +1,8 @@
 """Composition: conf/ and overrides in, one checked `Config` out. The only place that knows conf/."""
 
 import difflib
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -9,9 +11,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from reprise.config.refusals import explosion, refuse_depth, refuse_file, refuse_files, refuse_overrides, refuse_pointers
 from reprise.config.schema import Alone, Config, DataConfig, Pipeline, Surroundings, TrackingConfig
-from reprise.config.targets import check_allowed, nearest
-from reprise.errors import UserError
+from reprise.config.targets import HYDRA_WORDS, check_allowed, check_plugins, nearest
+from reprise.errors import UserError, without_login
 
 MISSING = "???"
 """What conf/ says where a value has to be given."""
@@ -32,6 +35,7 @@ def project_root() -> Path:
 def pipeline(root: Path) -> Pipeline:
     """conf/pipeline.yaml."""
     file = root / "conf" / "pipeline.yaml"
+    refuse_files(root / "conf")
     return _validated(Pipeline, _read(file), file)
 
 
@@ -78,12 +82,31 @@ def load(file: Path) -> Config:
     """A config that `compose` wrote."""
     if not file.is_file():
         raise UserError(f"no {file}", "run `reprise compose` first, or `dvc repro` for everything")
+    _demand_as_written(file)
     return check(_read(file), file)
 
 
+def _demand_as_written(file: Path) -> None:
+    """A file that lies beside a manifest is the one the manifest lists. In data/config there has to be one."""
+    beside = file.with_name("manifest.json")
+    if not beside.is_file():
+        if file.parts[-3:-1] == ("data", "config"):
+            raise UserError(f"no {beside}", "run `reprise compose`")
+        return
+    try:
+        listed = json.loads(beside.read_text("utf-8")).get(file.name)
+    except (ValueError, AttributeError, RecursionError):
+        raise UserError(f"{beside} is damaged", "run `reprise compose`") from None
+    if listed != hashlib.sha256(file.read_bytes()).hexdigest():
+        raise UserError(f"{file} is not what was written (sha256 differs from {beside.name})", "run `reprise compose`")
+
+
 def render(config: BaseModel) -> str:
-    """The config as YAML; `load` reads it back to an equal one."""
-    return yaml.dump(config.model_dump(by_alias=True), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    """The config as YAML; `load` reads it back to an equal one, but for a login in the tracking address: that is not kept."""
+    tree = config.model_dump(by_alias=True)
+    if uri := tree.get("tracking", {}).get("uri"):
+        tree["tracking"]["uri"] = without_login(uri)
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -99,11 +122,15 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 def check(tree: Any, where: Path | str = "") -> Config:
     """The tree as a `Config`: types, ranges, cross-checks and the allowlist of `_target_`; `where` it stands, for complaints."""
+    refuse_depth(tree, where)
     config = _validated(Config, tree, where)
     _demand_whole(config)
+    check_plugins(config.plugins)
     for path, value in leaves(config.model_dump(by_alias=True)):
         if "_target_" in path.split("."):
             check_allowed(value, config.plugins, path)
+        elif words := HYDRA_WORDS & set(path.split(".")):
+            raise UserError(f"{path}: no such key", f"an argument has a name of its own, and {words.pop()} is a word of Hydra's")
     return config
 
 
@@ -160,27 +187,41 @@ def _hydra(root: Path, overrides: Sequence[str], file: str = "config", suggest: 
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    refuse_overrides(overrides)
+    if wrong := _unknown_choice(root, overrides):
+        raise wrong
+    refuse_files(root / "conf")
     try:
         with initialize_config_dir(str(root / "conf"), version_base="1.3"):
             tree = hydra_compose(file, overrides=list(overrides))
-        _refuse_resolvers(OmegaConf.to_container(tree, resolve=False))
+        refuse_pointers(OmegaConf.to_container(tree, resolve=False))
         return OmegaConf.to_container(tree, resolve=True)  # type: ignore[return-value]
+    except RecursionError:
+        raise UserError("the config is nested too deeply") from None
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         explained = _explain(root, overrides) if suggest else None
         place = getattr(error, "override", None) or getattr(error, "full_key", None)
         said = str(error) if isinstance(error, yaml.YAMLError) else str(error).split("\n")[0]
-        raise explained or UserError(f"{place}: {said}" if place and place not in said else said) from None
+        raise explained or UserError(
+            _without_address(f"{place}: {said}" if place and place not in said else said, overrides)
+        ) from None
+
+
+def _without_address(text: str, overrides: Sequence[str]) -> str:
+    """A complaint that does not repeat where runs are written down: an address can hold a password."""
+    for key, _, value in (item.partition("=") for item in overrides):
+        if value and key.lstrip("+~").startswith("tracking"):
+            text = text.replace(value, "…")
+    return text
 
 
 def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:
     """The override that Hydra could not take, with the nearest name that it could."""
     named = groups(root)
     split = [(item, *item.lstrip("+~").partition("=")) for item in overrides]
-    for item, key, equals, value in split:
+    for item, key, equals, _ in split:
         if not key or not (equals or item.startswith("~")):
             return UserError(f"{item}: not of the form key=value")
-        if key in named and equals and value not in choices(root, key):
-            return UserError(f"{key}={value}: no conf/{key}/{value}.yaml", nearest(value, choices(root, key)))
     if not any(item.startswith("experiment=") for item in overrides):
         return UserError("no experiment named", f"add experiment=NAME, one of {', '.join(choices(root, 'experiment'))}")
     known = leaf_keys(root, overrides)
@@ -191,21 +232,25 @@ def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:
     return None
 
 
-def _refuse_resolvers(tree: Any) -> None:
-    """A config may point at its own keys; it may not call code or read the environment (secrets would get into runs)."""
-    for path, value in leaves(tree):
-        if isinstance(value, str) and "${" in re.sub(r"\$\{[\w.-]+\}", "", value):
-            raise UserError(f"{path}={value}: calls a resolver", "only ${key.of.the.config} is allowed")
+def _unknown_choice(root: Path, overrides: Sequence[str]) -> UserError | None:
+    """The group of an override that has no such file. Hydra itself would take `../` for one."""
+    for item in overrides:
+        key, equals, value = item.lstrip("+~").partition("=")
+        value = value.strip("'\" ")
+        if equals and key in groups(root) and value not in choices(root, key):
+            return UserError(f"{key}={value}: no conf/{key}/{value}.yaml", nearest(value, choices(root, key)))
+    return None
 
 
 def _read(file: Path) -> Any:
     """The YAML in a file of conf/, or in one that `compose` wrote."""
     try:
-        with file.open() as stream:
-            return yaml.safe_load(stream)
+        text = file.read_text("utf-8")
+        refuse_file(file, explosion(text))
+        return yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"no {file}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # of the encoding too, or of a date
         raise UserError(f"{file}: {error}") from None
 
 

@@ -1,8 +1,19 @@
 """The schema of a resolved config: every key, its type and its range. What the keys mean stands beside them in conf/."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PlainValidator, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PlainValidator,
+    PositiveFloat,
+    PositiveInt,
+)
 from pydantic import model_validator as _model_validator
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -19,6 +30,30 @@ Size = Annotated[int | float, PlainValidator(_size)]
 """How many: a count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _inside(value: str) -> str:
+    if re.search(r"[\\\x00-\x1f]", value) or not all(part.strip(".") for part in value.removesuffix(".gz").split("/")):
+        raise ValueError("should be a file's name, inside the folder it is looked for in")
+    return value
+
+
+def _source(value: str) -> str:
+    scheme, _, place = value.partition(":")
+    first = {"debian": "[a-z0-9][a-z0-9+.-]*", "package": "[A-Za-z_][A-Za-z0-9_]*"}.get(scheme)
+    if first and not re.fullmatch(first, place.split("/")[0]):
+        raise ValueError(f"should be {scheme}:NAME/FOLDER/")
+    if ".." in value.split("/"):
+        raise ValueError("should not lead upwards")
+    if re.search(r"//\S*@", value):
+        raise ValueError("holds a login, which every run would write down; set REPRISE_MIRROR instead")
+    return value
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+"""A name under a folder: never a way out of it."""
+Source = Annotated[str, AfterValidator(_source)]
+"""A folder, an address without login, a Debian package, or a Python package (which is not imported: hence no dots)."""
 
 
 class Section(BaseModel):
@@ -42,7 +77,7 @@ class Target(Section):
 class RawFile(Section):
     """One published file."""
 
-    fetch: str
+    fetch: FileName
     sha256: Sha256
     array: str | None = None
 
@@ -73,8 +108,8 @@ class Dataset(Section):
 class PublishedData(Dataset):
     """Files that somebody has published, and where."""
 
-    mirror: str
-    sources: Annotated[list[str], Field(min_length=1)]
+    mirror: FileName
+    sources: Annotated[list[Source], Field(min_length=1)]
     files: Annotated[list[RawFile], Field(min_length=1)]
 
 

@@ -2,9 +2,12 @@
 
 import dataclasses
 import difflib
+import functools
 import importlib
+import importlib.metadata
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -14,19 +17,58 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from reprise.config.schema import Target
 from reprise.errors import UserError
 
-ALLOWED = ("reprise.models.", "reprise.learning.", "torch.nn.", "torch.optim.", "torchmetrics.", "kornia.augmentation.")
-"""What a `_target_` may start with, beside the packages named in `plugins`."""
+ALLOWED = {
+    "task": ("reprise.learning.tasks.*",),
+    "model": ("reprise.models.*.*", "torch.nn.*"),
+    "optimizer": ("torch.optim.*",),
+    "scheduler": ("reprise.learning.schedules.*", "torch.optim.lr_scheduler.*"),
+}
+"""What the `_target_` of a section may be, beside the packages named in `plugins`; `*` is one name."""
+HYDRA_WORDS = {"_args_", "_partial_", "_convert_", "_recursive_"}
+"""What Hydra's `instantiate` would understand beside `_target_`. Nothing here calls it."""
 VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def check_allowed(target: Any, plugins: Sequence[str], path: str) -> None:
-    """Refuse an import path outside the allowlist."""
-    allowed = (*ALLOWED, *(f"{plugin}." for plugin in plugins))
-    if not isinstance(target, str) or not target.startswith(allowed):
-        raise UserError(
-            f"{path}={target}: not on the allowlist",
-            f"name its package in plugins, or take one of {', '.join(ALLOWED)}",
-        )
+    """Refuse an import path outside the allowlist of the section that `path` begins with."""
+    allowed = ALLOWED.get(path.split(".")[0], ())
+    if isinstance(target, str):
+        if target.startswith(tuple(f"{plugin}." for plugin in plugins)):
+            return
+        if any(re.fullmatch(re.escape(pattern).replace(r"\*", "[A-Za-z][A-Za-z0-9_]*"), target) for pattern in allowed):
+            return
+    raise UserError(
+        f"{path}={target}: not on the allowlist",
+        f"name its package in plugins, or take one of {', '.join(allowed)}",
+    )
+
+
+def check_plugins(plugins: Sequence[str]) -> None:
+    """A plugin is a package of the user's own: Python's and those that reprise stands on can load and run anything."""
+    for plugin in plugins:
+        if (top := plugin.split(".")[0]) in sys.stdlib_module_names or top in _brought():
+            raise UserError(f"plugins={plugin}: no package of your own", "write a module that calls it, and name that")
+
+
+@functools.cache
+def _brought() -> frozenset[str]:
+    """The import names of reprise, of what it requires, and of what that requires."""
+    known, left = set[str](), ["reprise"]
+    while left:
+        name = re.sub(r"[-_.]+", "-", left.pop()).lower()
+        if name not in known:
+            known.add(name)
+            left += _requirements(name)
+    owners = importlib.metadata.packages_distributions()
+    return frozenset(module for module, names in owners.items() if {re.sub(r"[-_.]+", "-", one).lower() for one in names} & known)
+
+
+def _requirements(distribution: str) -> list[str]:
+    try:
+        said = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:  # for another Python or system
+        return []
+    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in said if "extra ==" not in line]
 
 
 def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **given: Any) -> Any:
@@ -51,6 +93,7 @@ def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **given: 
 def _locate(target: str, plugins: Sequence[str], path: str) -> Any:
     """Import what the path names. It must also be *defined* in an allowed package: what torch.nn merely imports is not."""
     where = f"{path}._target_"
+    check_plugins(plugins)
     check_allowed(target, plugins, where)
     module_name, _, name = target.rpartition(".")
     try:
@@ -62,8 +105,23 @@ def _locate(target: str, plugins: Sequence[str], path: str) -> Any:
         raise UserError(f"{where}={target}: {module_name} has no {name}")
     if not (inspect.isclass(found) or inspect.isfunction(found)):
         raise UserError(f"{where}={target}: neither a class nor a function")
-    check_allowed(f"{found.__module__}.{found.__qualname__}", plugins, where)
+    if not f"{found.__module__}.".startswith(tuple(f"{package}." for package in (*_packages(path), *plugins))):
+        raise UserError(f"{where}={found.__module__}.{found.__qualname__}: not on the allowlist")
+    if not target.startswith(tuple(f"{plugin}." for plugin in plugins)) and not _is_of_its_kind(found, path):
+        raise UserError(f"{where}={target}: no {path}")
     return found
+
+
+def _packages(section: str) -> list[str]:
+    return [pattern.split(".*")[0] for pattern in ALLOWED.get(section, ())]
+
+
+def _is_of_its_kind(found: Any, section: str) -> bool:
+    """Whether a class makes what its section is for; a schedule of ours is a function."""
+    from torch import nn, optim  # late: to read a config takes no PyTorch
+
+    kinds = {"model": nn.Module, "optimizer": optim.Optimizer, "scheduler": optim.lr_scheduler.LRScheduler, "task": object}
+    return issubclass(found, kinds[section]) if inspect.isclass(found) else section == "scheduler"
 
 
 def _check_arguments(

@@ -70,19 +70,29 @@ def manifest(folder: Path, mend: str) -> dict[str, str]:
     if not (folder / MANIFEST).is_file():
         raise UserError(f"no {folder}", mend)
     listed: dict[str, str] = read_json(folder / MANIFEST)
+    if not isinstance(listed, dict):
+        raise UserError(f"{folder / MANIFEST} is damaged: no object", f"delete {folder}, then {mend}")
     present = set(_files(folder))
     if missing := sorted(set(listed) - present):
-        raise UserError(f"{folder / missing[0]} is missing", f"delete {folder}, then {mend}")
+        raise UserError(f"{folder / missing[0]} is missing", f"delete {folder}, then {mend}; {MANIFEST} lists it")
     if unknown := sorted(present - set(listed)):
         raise UserError(f"{folder / unknown[0]} is in no manifest", f"delete {folder}, then {mend}")
     return listed
 
 
 def check(folder: Path, name: str, mend: str) -> Path:
-    """The path of one file of a published folder, once its bytes were found to be those that were written."""
+    """The path of one file of a published folder, once its bytes were found to be those that were written.
+
+    The JSON files of the folder are looked at with it: they are small, and say what the others mean.
+    """
     listed = manifest(folder, mend)
-    if name not in listed or sha256(folder / name) != listed[name]:
-        raise UserError(f"{folder / name} is not what was written (sha256 differs)", f"delete {folder}, then {mend}")
+    for one in (name, *(other for other in listed if other.endswith(".json"))):
+        if one not in listed:
+            raise UserError(f"{folder / one} is in no manifest", f"delete {folder}, then {mend}")
+        if sha256(folder / one) != listed[one]:
+            raise UserError(
+                f"{folder / one} is not what was written (sha256 differs from {MANIFEST})", f"delete {folder}, then {mend}"
+            )
     return folder / name
 
 
@@ -98,8 +108,18 @@ def write_array(file: Path, array: npt.NDArray[Any]) -> None:
 
 
 def open_array(file: Path) -> npt.NDArray[Any]:
-    """An array, memory-mapped and read-only: only what is touched is read."""
-    return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    """An array, memory-mapped and read-only: only what is touched is read.
+
+    Raises:
+        UserError: when the file is no array of plain numbers. It is not unpickled.
+
+    """
+    try:
+        return np.lib.format.open_memmap(file, mode="r")  # never an archive, never a pickle
+    except OSError:
+        raise
+    except Exception:  # a header fails in as many ways as there are files
+        raise UserError(f"{file} holds something else than an array of numbers, and was not run", _remake(file.parent)) from None
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -108,16 +128,25 @@ def write_json(file: Path, content: Any) -> None:
 
 
 def read_json(file: Path) -> Any:
-    """What `write_json` wrote.
+    """What `write_json` wrote; in a published folder, once it was found to be what the manifest says.
 
     Raises:
         UserError: when the file is damaged.
 
     """
+    if file.name != MANIFEST and file.with_name(MANIFEST).is_file():
+        check(file.parent, file.name, _remake(file.parent))
     try:
         return json.loads(file.read_text("utf-8"))
-    except ValueError as error:  # of the encoding, or of JSON
-        raise UserError(f"{file} is damaged: {error}") from None
+    except (ValueError, RecursionError) as error:  # of the encoding, or of JSON
+        raise UserError(f"{file} is damaged: {error}", f"delete {file.parent}, then {_remake(file.parent)}") from None
+
+
+def _remake(folder: Path) -> str:
+    """What makes a folder under data/ or mlruns/ again, by what it is a folder of."""
+    makers = {"processed": "reprise preprocess", "windows": "reprise window"}
+    kinds = [part for part in folder.parts if part in makers]
+    return f"make it again with `{makers[kinds[-1]] if kinds else 'dvc repro'}`"
 
 
 def write_atomically(file: Path, content: bytes) -> None:

@@ -18,6 +18,7 @@ from reprise.errors import UserError, without_login
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its seven block for minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it can hold a password
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
 warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
@@ -56,7 +57,7 @@ def connect(uri: str, folder: Path) -> MlflowClient:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
             return client
-        database = Path(uri.removeprefix("sqlite:///"))
+        database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(database.with_suffix(".lock")):
             fresh = not database.exists()
@@ -75,7 +76,9 @@ def answering(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, sqlite3.Error) as error:
         reason = without_login(str(error).split("\n")[0])[:200]
-        raise UserError(f"the tracking store {uri} fails: {reason}", "start the server, or set tracking.uri") from error
+        raise UserError(
+            f"the tracking store {uri.partition('?')[0]} fails: {reason}", "start the server, or set tracking.uri"
+        ) from error
 
 
 def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) -> str:

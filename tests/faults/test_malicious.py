@@ -1,0 +1,227 @@
+"""Loading is safe: no file makes us execute anything, whatever lies in the place of weights, arrays, tables or pictures."""
+
+import bz2
+import contextlib
+import gc
+import gzip
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from reprise import config as configs
+from reprise.config import Config
+from reprise.data import store
+from reprise.data.examples import open_windows
+from reprise.errors import UserError
+from reprise.learning.checkpoint import load_weights
+from reprise.stages import download, preprocess, window
+from reprise.stages.places import Places
+from tests.faults.malice import ARRAYS, PAYLOADS, RUBBISH, WEIGHTS, Maker, watched
+from tests.pipeline.conftest import make_project
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """A file that is there only if something was executed."""
+    (tmp_path / "attacker").mkdir()
+    return tmp_path / "attacker" / "canary"
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # whatever is written without a path
+
+
+def refused(call: Callable[[], Any], canary: Path) -> str:
+    """The one line in which `call` is refused, without having executed anything."""
+    with watched() as seen, pytest.raises(UserError) as error:
+        call()
+    assert seen == []
+    assert not canary.exists()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def load_carelessly(file: Path) -> None:
+    """Every way in which such files are commonly opened, one after another."""
+    for load in (
+        lambda: torch.load(file, weights_only=False),
+        lambda: np.load(file, allow_pickle=True)["arr_0"],
+        lambda: pickle.loads(file.read_bytes()),
+        lambda: pickle.loads(gzip.decompress(file.read_bytes())),
+        lambda: pickle.loads(bz2.decompress(file.read_bytes())),
+        lambda: pickle.loads(zipfile.ZipFile(file).read("archive/constants.pkl")),
+        lambda: eval(file.read_bytes().removeprefix(b"\x93NUMPY")[4:]),
+    ):
+        with contextlib.suppress(Exception):
+            load()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_each_of_these_files_runs_code_when_it_is_loaded_carelessly(tmp_path: Path, canary: Path) -> None:
+    """Without this, the tests below could pass because the traps do not work."""
+    harmless = []
+    for name, make in [*WEIGHTS.items(), *ARRAYS.items()]:
+        canary.unlink(missing_ok=True)
+        make(tmp_path / "best.pt", canary)
+        load_carelessly(tmp_path / "best.pt")
+        harmless += [] if canary.exists() else [name]
+    gc.collect()  # the files left open, of which Python warns, are those of this test
+    assert harmless == []
+    assert len(WEIGHTS) > 60
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_that_would_run_code_are_refused_and_not_run(name: str, tmp_path: Path, canary: Path) -> None:
+    file = tmp_path / "best.pt"
+    WEIGHTS[name](file, canary)
+    file.with_suffix(".sha256").write_text(f"{store.sha256(file)}  {file.name}\n")
+    said = refused(lambda: load_weights(file), canary)
+    assert said == f"{file} holds something else than weights, and was not run; train again"
+
+
+def test_no_setting_of_the_environment_makes_weights_run(tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    test_weights_that_would_run_code_are_refused_and_not_run("zip", tmp_path, canary)
+
+
+# --- arrays and tables
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    """The digits, preprocessed and split."""
+    places = Places(make_project(tmp_path_factory.mktemp("made") / "clone"))
+    config = digits(places)
+    for stage in (download, preprocess):
+        stage.run(config.data, places, QUIET)
+    window.run(config, places, QUIET)
+    return places
+
+
+def digits(places: Places) -> Config:
+    return configs.compose(places.root, ["experiment=digits_cnn"])
+
+
+@pytest.fixture
+def places(made: Places, tmp_path: Path) -> Places:
+    """A copy that an attacker has had in hands."""
+    shutil.copytree(made.root / "data", tmp_path / "clone" / "data")
+    return Places(tmp_path / "clone")
+
+
+def sign(places: Places) -> None:
+    """Make every hash right again."""
+    arrays, windows = places.processed("digits"), places.windows("digits_cnn")
+    for folder in (arrays, windows):
+        listed = json.loads((folder / store.MANIFEST).read_text())
+        if folder == windows and b"\x80" not in (folder / "windows.json").read_bytes():
+            said = json.loads((folder / "windows.json").read_text())
+            store.write_json(folder / "windows.json", said | {"arrays": store.sha256(arrays / store.MANIFEST)})
+        store.write_json(folder / store.MANIFEST, {name: store.sha256(folder / name) for name in listed})
+
+
+def open_everything(places: Places) -> None:
+    opened = open_windows(places.windows("digits_cnn"), places.processed("digits"))
+    opened.learning()
+    opened.test()
+
+
+def put(places: Places, where: str, make: Maker, canary: Path) -> Path:
+    file = places.root / "data" / where
+    file.unlink()
+    make(file, canary)
+    sign(places)
+    return file
+
+
+@pytest.mark.parametrize("where", ["windows/digits_cnn/train.npy", "processed/digits/train/labels.npy"])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_arrays_that_would_run_code_are_refused_and_not_run(name: str, where: str, places: Places, canary: Path) -> None:
+    file = put(places, where, ARRAYS[name], canary)
+    said = f"{file} holds something else than an array of numbers, and was not run"
+    assert refused(lambda: open_everything(places), canary).startswith(said)
+    assert refused(lambda: store.open_array(file), canary).startswith(said)
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_rubbish_in_the_place_of_an_array_is_refused(name: str, places: Places, canary: Path) -> None:
+    file = put(places, "windows/digits_cnn/val.npy", lambda file, _: file.write_bytes(RUBBISH[name]) and None, canary)  # type: ignore[func-returns-value]
+    assert str(file) in refused(lambda: open_everything(places), canary)
+
+
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_windows_are_not_made_from_arrays_that_would_run_code(name: str, made: Places, places: Places, canary: Path) -> None:
+    file = put(places, f"processed/digits/train/{name}.npy", ARRAYS["os.system, as objects"], canary)
+    assert str(file) in refused(lambda: window.run(digits(made), places, QUIET), canary)
+
+
+@pytest.mark.parametrize(
+    "where", ["windows/digits_cnn/windows.json", "windows/digits_cnn/audit.json", "windows/digits_cnn/manifest.json",
+              "processed/digits/manifest.json", "processed/digits/meta.json"]
+)  # fmt: skip
+def test_a_pickle_in_the_place_of_a_table_is_not_run(where: str, made: Places, places: Places, canary: Path) -> None:
+    file = places.root / "data" / where
+    file.write_bytes(pickle.dumps(PAYLOADS["os.system"](canary)))
+    if file.name == "windows.json":
+        sign(places)
+
+    def go_on() -> None:
+        preprocess.demand_made_from(digits(made).data, places.processed("digits"))
+        window.are_for(places.windows("digits_cnn"), digits(made), places.processed("digits"))
+        open_everything(places)
+
+    assert str(file) in refused(go_on, canary)
+
+
+@pytest.mark.parametrize("listed", [[], "x", {"../../../etc/passwd": "0" * 64}, {"train.npy": 1}, None])
+def test_a_manifest_of_another_shape_is_refused(listed: object, places: Places, canary: Path) -> None:
+    file = places.windows("digits_cnn") / store.MANIFEST
+    file.write_text(json.dumps(listed))
+    assert str(file.parent) in refused(lambda: open_everything(places), canary)
+
+
+def test_windows_do_not_point_out_of_their_arrays(places: Places, canary: Path) -> None:
+    elsewhere = places.root / "data" / "elsewhere"
+    shutil.copytree(places.processed("digits") / "train", elsewhere)
+    file = places.windows("digits_cnn") / "windows.json"
+    said = json.loads(file.read_text())
+    store.write_json(file, said | {"parts": dict.fromkeys(said["parts"], "../../elsewhere")})
+    sign(places)
+    assert "elsewhere/images.npy is in no manifest" in refused(lambda: open_everything(places), canary)
+
+
+def test_deep_json_is_refused(places: Places, canary: Path) -> None:
+    file = places.windows("digits_cnn") / "windows.json"
+    file.write_text("[" * 200_000 + "]" * 200_000)
+    listed = json.loads((file.parent / store.MANIFEST).read_text())
+    store.write_json(file.parent / store.MANIFEST, listed | {file.name: store.sha256(file)})
+    assert f"{file} is damaged" in refused(lambda: open_everything(places), canary)
+
+
+# --- pictures
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch CANARY) (w) file closefile showpage\n"
+
+
+@pytest.mark.parametrize("content", [POSTSCRIPT, b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"GIF89a", b"<svg onload='x'/>", b"P6 1 1 9"])
+def test_pictures_of_other_kinds_are_not_opened(content: bytes, made: Places, tmp_path: Path, canary: Path) -> None:
+    for name in "ab":
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        attack = content.replace(b"CANARY", os.fsencode(canary)) + name.encode()
+        (tmp_path / "pictures" / name / "picture.png").write_bytes(attack)
+    data = configs.compose_dataset(made.root, "image_folder", [f"data.path={tmp_path}/pictures"])
+    assert "2 of 2 pictures are broken" in refused(lambda: preprocess.run(data, Places(tmp_path), QUIET), canary)
