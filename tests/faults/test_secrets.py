@@ -119,9 +119,6 @@ def test_no_secret_gets_into_what_is_kept(done: Done) -> None:
     assert WORD not in (done.project / "dvc.lock").read_bytes()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="MLflow prints its address after a model was logged: the tracking package is to silence it"
-)
 def test_no_secret_is_printed(done: Done) -> None:
     assert "train  digits_cnn" in done.printed
     assert "evaluate  digits_cnn" in done.printed

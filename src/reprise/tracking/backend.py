@@ -75,10 +75,8 @@ def answering(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, sqlite3.Error) as error:
-        reason = without_login(str(error).split("\n")[0])[:200]
-        raise UserError(
-            f"the tracking store {uri.partition('?')[0]} fails: {reason}", "start the server, or set tracking.uri"
-        ) from error
+        reason, shown = without_login(str(error).split("\n")[0])[:200], uri.partition("?")[0]
+        raise UserError(f"the tracking store {shown} fails: {reason}", "start the server, or set tracking.uri") from error
 
 
 def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) -> str:
