@@ -55,12 +55,14 @@ def cli() -> None:
                     A run by hand is a run of its own; it overwrites nothing that the pipeline made.
     Your pictures:  reprise train experiment=image_folder data.path=FOLDER
                     reprise predict RUN FOLDER          reprise explain RUN --image PICTURE
-    See:            reprise results, reprise dashboard
+    See:            reprise results, reprise dashboard, reprise runs, reprise lineage RUN
+    Run again:      reprise reproduce RUN, reprise certify experiment=NAME
 
     Any key of the config can be set as key=value; `reprise compose experiment=NAME` prints them all. Tab completion:
     eval "$(_REPRISE_COMPLETE=bash_source reprise)" (or zsh_source, fish_source).
 
-    Exit codes: 0 done, 2 something to mend (said in one line), 130 and 143 stopped by a signal, 1 a defect of reprise.
+    Exit codes: 0 done, 2 something to mend (said in one line), 3 run again and found different, 130 and 143 stopped by a signal,
+    1 a defect of reprise.
     REPRISE_DEBUG=1 shows tracebacks.
     """
 
@@ -124,8 +126,10 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
 
 @cli.command()
 @pipeline_option
+@click.option("--recorded", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
+@click.option("--reproduces", hidden=True)
 @overrides_argument
-def train(pipeline: str | None, overrides: tuple[str, ...]) -> None:
+def train(pipeline: str | None, recorded: Path | None, reproduces: str | None, overrides: tuple[str, ...]) -> None:
     """Train an experiment, one MLflow run a seed. Kept is the best epoch by the validation metric.
 
     \b
@@ -144,11 +148,14 @@ def train(pipeline: str | None, overrides: tuple[str, ...]) -> None:
     Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it.
     """
     places = _places()
-    config = _config(places, pipeline, overrides)
+    config = configs.load_recorded(recorded, places.root) if recorded else _config(places, pipeline, overrides)
     from reprise.stages import train
 
     command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
-    train.run(config, places, console, command, publish=pipeline is not None)
+    if reproduces:
+        command = f"reprise reproduce {reproduces}"
+    tags = {"reproduces": reproduces} if reproduces else {}
+    train.run(config, places, console, command, publish=pipeline is not None, also=tags)
 
 
 @cli.command()
@@ -239,6 +246,100 @@ def results(write: Path | None, as_json: bool) -> None:
         found.write(write)
     else:
         found.show(console)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, and nothing else.")
+def lineage(run: str, as_json: bool) -> None:
+    """Show the whole way of a RUN: raw files, arrays, windows, config, code, packages, machine, weights, metrics."""
+    import json
+    import tempfile
+
+    places = _places()
+    from reprise.runs import lineage
+    from reprise.tracking import record
+
+    with tempfile.TemporaryDirectory() as scratch:
+        found = record.read(places.store, run, configs.tracking_config(places.root), Path(scratch))
+        described = lineage.describe(found)
+    if as_json:
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        lineage.show(described, console)
+
+
+@cli.command()
+@click.option("--data-hash", metavar="HASH", help="Runs that read arrays or windows of this hash (or DVC's of them).")
+@click.option("--config-hash", metavar="HASH", help="Runs of this config; `reprise lineage RUN` shows the hashes.")
+@click.option("--commit", metavar="HASH", help="Runs made from this commit.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON, and nothing else.")
+def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_json: bool) -> None:
+    """List runs, the newest first; with hashes (or how they begin), those that came from them."""
+    import json
+    from dataclasses import asdict
+
+    asked = {"data": data_hash, "sha256.config": config_hash, "git.commit": commit}
+    places = _places()
+    from reprise.runs import lineage
+
+    found = lineage.search(places, {name: start for name, start in asked.items() if start is not None})
+    if as_json:
+        click.echo(json.dumps([asdict(line) for line in found], indent=2, ensure_ascii=False))
+    else:
+        console.print(lineage.table(found) if found else "no such run")
+
+
+@cli.command()
+@click.argument("run")
+@click.option(
+    "--tolerance", type=click.FloatRange(min=0), help="Judge metrics by this, absolute or relative, instead of bit for bit."
+)
+@click.option("--env", "environment", is_flag=True, help="Make a virtual environment of the packages the run had (takes long).")
+def reproduce(run: str, tolerance: float | None, environment: bool) -> None:
+    """Run a RUN again, in a clean working copy of its code, and compare weights and metrics.
+
+    Code: the run's commit and what was not committed of it. Data: hashes are checked; what is missing or another is made afresh
+    by that code. Config: as it was recorded. On the same machine the same bits come out; on another one metrics are judged by a
+    tolerance, which is said.
+
+    Exit codes: 0 the same, 3 different (the first tensor and epoch are named), 2 it cannot be run again, and why.
+    """
+    places = _places()
+    from reprise.runs import reproduce
+
+    verdict = reproduce.run(places, run, tolerance, environment, console)
+    if verdict.surroundings:
+        click.echo(f"reproduce  the machine is another, bits may differ: {verdict.surroundings}")
+    if verdict.identical:
+        click.echo(f"reproduce  identical: weights bit for bit, every metric exactly; run {verdict.new}")
+    elif verdict.within is not None:
+        click.echo(f"reproduce  the same within {verdict.within:g}: {verdict.difference}; run {verdict.new}")
+    else:
+        _say(f"different: {verdict.difference}; run {verdict.new}")
+        raise click.exceptions.Exit(3)
+
+
+@cli.command()
+@click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Of training, in each process.")
+@overrides_argument
+def certify(steps: int, overrides: tuple[str, ...]) -> None:
+    """Prove that an experiment trains the same bits twice: its first steps in two fresh processes.
+
+    One gathers batches in the thread that trains, the other in a thread of the loader. Every weight is compared after every step.
+    The certificate becomes tags of the runs of these settings, on this machine: those that are, and those to come.
+
+    Exit codes: 0 bit-equal, 3 different (the first step and tensor are named).
+    """
+    places = _places()
+    config = configs.compose(places.root, overrides)
+    from reprise.runs import certify
+
+    certificate = certify.run(config, places, steps, console)
+    if certificate.difference:
+        _say(f"different: {certificate.difference}")
+        raise click.exceptions.Exit(3)
+    click.echo(f"certify  {config.name}: {certificate.words}")
 
 
 @cli.command()

@@ -86,6 +86,13 @@ def load(file: Path) -> Config:
     return check(_read(file), file)
 
 
+def load_recorded(file: Path, root: Path) -> Config:
+    """A config that a run recorded, to be trained anew; runs are written down where they are by default."""
+    tree = _read(file)
+    tracking = tracking_config(root).model_dump() | {"experiment": tree["data"]["name"], "log_model": True}
+    return check({**tree, "tracking": tracking, "fresh": True}, file)
+
+
 def _demand_as_written(file: Path) -> None:
     """A file that lies beside a manifest is the one the manifest lists. In data/config there has to be one."""
     beside = file.with_name("manifest.json")

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from reprise.config import Config, check, surroundings
+from reprise.config import Config, check, surroundings, tracking_config
 from reprise.data import store
 from reprise.data.examples import REMAKE_WINDOWS, Examples, Windows, open_windows
 from reprise.data.loader import EvalLoader, place
@@ -60,9 +60,11 @@ def recorded(places: Places, wanted: str, overrides: Sequence[str]) -> tuple[str
     config = store.read_json(places.home(run_id) / "config.json")
     if others := [item for item in overrides if item.split("=")[0].split(".")[0] not in {"trainer", "tracking"}]:
         raise UserError(f"{others[0]}: a run is evaluated as it was trained", "only trainer and tracking may be set")
-    now = surroundings(places.root, [f"experiment={config['name']}", *overrides])
-    chosen = now.trainer.model_dump() if overrides else config["trainer"]
-    return run_id, check({**config, "trainer": chosen, "tracking": now.tracking.model_dump()}, "the run's config")
+    trainer, tracked = config["trainer"], tracking_config(places.root).model_dump()
+    if overrides:
+        now = surroundings(places.root, [f"experiment={config['name']}", *overrides])
+        trainer, tracked = now.trainer.model_dump(), now.tracking.model_dump()
+    return run_id, check({**config, "trainer": trainer, "tracking": tracked}, "the run's config")
 
 
 def by_hand(config: Config, run_id: str, places: Places, console: Console, as_json: bool = False) -> None:
@@ -118,7 +120,7 @@ def evaluate_one(
     baselines = forecast_baselines(windows, targets) if windows.meta["kind"] == "series" else {}
     outcome |= {name: task.metrics(forecast, targets.double()) for name, forecast in baselines.items()}
     if trainer.is_global_zero:
-        opened = tracking.reopen(config, places.store, trained.run_id)
+        opened = tracking.reopen(config.tracking, places.store, trained.run_id)
         said = {"test": outcome["test"], **{f"baseline_{name}": outcome[name] for name in baselines}}
         opened.log_once({f"{part}/{name}": value for part, metrics in said.items() for name, value in metrics.items()})
         with contextlib.ExitStack() as stack:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from reprise.data.examples import Windows, lock_test_split, open_windows
 from reprise.data.loader import EvalLoader, TrainLoader, place
 from reprise.errors import UserError
 from reprise.learning.checkpoint import BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
+from reprise.learning.fingerprint import Fingerprint, Fingerprints
 from reprise.learning.learner import SPEED, Learner, Record
 from reprise.learning.predictor import Predictor
 from reprise.learning.progress import EpochProgress
@@ -28,7 +29,7 @@ from reprise.learning.trainer import disband, make_trainer, relaunch, threads
 from reprise.ranks import is_first, launched
 from reprise.stages import download, preprocess, window
 from reprise.stages.places import Places
-from reprise.tracking import lineage, spool, unfinished
+from reprise.tracking import certificates, lineage, spool, unfinished
 from reprise.tracking import run as tracking
 
 CHECKPOINTS = "checkpoints"
@@ -66,11 +67,13 @@ def read_trained(home: Path) -> Trained:
     return Trained(**store.read_json(home / "trained.json"))
 
 
-def run(config: Config, places: Places, console: Console, command: str, publish: bool = False) -> list[Trained]:
+def run(
+    config: Config, places: Places, console: Console, command: str, publish: bool = False, also: Mapping[str, str] | None = None
+) -> list[Trained]:
     """Train every seed; with `publish`, put weights, run.json and history into data/models/<experiment>/ as the pipeline does.
 
-    Without it nothing that the pipeline made is touched. `command` is what the dashboard shows to repeat the run. A run
-    of several devices on this machine starts its own processes.
+    Without it nothing that the pipeline made is touched. `command` is what the dashboard shows to repeat the run; `also` are
+    further tags. A run of several devices on this machine starts its own processes.
     """
     with FileLock(_made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
         windows = prepare(config, places, console)
@@ -78,7 +81,12 @@ def run(config: Config, places: Places, console: Console, command: str, publish:
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer)
     lock_test_split()
-    tags = {"origin": "pipeline" if publish else "by hand", "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
+    tags = {
+        "origin": "pipeline" if publish else "by hand",
+        "mlflow.source.name": command,
+        "mlflow.source.type": "LOCAL",
+        **(also or {}),
+    }
     if publish:  # in a stage of DVC's, which has just checked its inputs
         known = lineage.dvc_hashes(places.root)
         folders = (places.processed(config.data.name), places.windows(config.name))
@@ -86,8 +94,8 @@ def run(config: Config, places: Places, console: Console, command: str, publish:
     with contextlib.ExitStack() as stack:
         training = None
         if is_first():
-            key = _key(config, windows, publish)
-            training = stack.enter_context(unfinished.hold(places.store, key, PIPELINE_PATIENCE if publish else PATIENCE))
+            key, patience = scope(config, windows, publish), PIPELINE_PATIENCE if publish else PATIENCE
+            training = stack.enter_context(unfinished.hold(places.store, key, patience))
             _tidy_up(training, config, places, console)
         trained = [
             train_one(
@@ -100,17 +108,28 @@ def run(config: Config, places: Places, console: Console, command: str, publish:
                 _publish(config, trained, places)
             training.forget()
             for one in trained:
-                shutil.rmtree(places.home(one.run_id) / CHECKPOINTS)
+                shutil.rmtree(places.home(one.run_id) / CHECKPOINTS, ignore_errors=True)
     disband()
     return trained
 
 
-def _key(config: Config, windows: Windows, publish: bool) -> str:
-    """Of a training: started again, one of the same key goes on. In it is all that decides the bits of the weights."""
+def scope(config: Config, windows: Windows, *also: Any) -> str:
+    """A hash of all that decides the bits of the weights. With whether they are published, it is the key of a training."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = [lineage.processor(), gpu, threads(config.trainer), lineage.versions()]
     inputs = [store.digest(windows.arrays), store.digest(windows.folder)]
-    return unfinished.key_of(tracking.recorded(config), inputs, lineage.learning_code(), machine, publish)
+    return unfinished.key_of(tracking.recorded(config), inputs, lineage.learning_code(), machine, *also)
+
+
+def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) -> list[Fingerprint]:
+    """Every weight after each of the first steps of a training that leaves nothing behind."""
+    network, task = build_parts(config, windows)
+    fingerprints = Fingerprints(steps)
+    changes = {"resident": not streamed, "patience": None}
+    trainer = make_trainer(config.trainer.model_copy(update=changes), task, [fingerprints])
+    resident = config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
+    trainer.fit(_learner(config, network, task, _nowhere), *_loaders(resident, windows, trainer))
+    return fingerprints.taken
 
 
 def _tidy_up(training: unfinished.Training, config: Config, places: Places, console: Console) -> None:
@@ -225,6 +244,7 @@ def _open_run(
         "precision": trainer.precision,
     }
     inputs = {"processed": windows.arrays, "windows": windows.folder}
+    tags = tags | certificates.tags(places.store, scope(config, windows))
     return tracking.started(config, places.store, training, tags | facts, inputs, places.root)
 
 
@@ -241,7 +261,8 @@ def _learner(config: Config, network: torch.nn.Module, task: Task, record: Recor
 def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: Windows, task: Task) -> None:
     """What is known once training is over: facts, and the model that answers by itself."""
     weights = load_weights(run.home / "best.pt")
-    run.tag({key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")})
+    facts = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
+    run.tag({**facts, "sha256.weights": store.sha256(run.home / "best.pt")})
     run.keep("best.pt")
     if config.tracking.log_model:
         network: torch.nn.Module = build(

@@ -3,11 +3,14 @@
 import functools
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -53,6 +56,11 @@ def learning_code() -> str:
     package = Path(reprise.__file__).parent
     files = sorted(file for part in LEARNING for file in [package / part, *(package / part).rglob("*.py")] if file.is_file())
     return hashlib.sha256("".join(store.sha256(file) for file in files).encode()).hexdigest()
+
+
+def config_hash(recorded: Mapping[str, Any]) -> str:
+    """One hash for a recorded config, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(recorded, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 @functools.cache

@@ -205,13 +205,15 @@ def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
         "experiment": config.name,
         "data": config.data.name,
         "seed": config.seed,
+        "sha256.config": lineage.config_hash(recorded(config)),
+        "sha256.code": lineage.learning_code(),
         "processor": lineage.processor(),
         **lineage.versions(),
         **{f"sha256.{name}": store.digest(place) for name, place in inputs.items()},
     }
 
 
-def reopen(config: Config, folder: Path, run_id: str) -> Run:
+def reopen(tracking: TrackingConfig, folder: Path, run_id: str) -> Run:
     """A run that was started before, open for writing; its status stays. Its home is made if it was trained elsewhere.
 
     Raises:
@@ -220,7 +222,7 @@ def reopen(config: Config, folder: Path, run_id: str) -> Run:
     """
     home = folder / "runs" / run_id
     if not (home / "mlflow_id").is_file() and not (home / "spool.jsonl").is_file():
-        uri = backend.address(config.tracking, folder)
+        uri = backend.address(tracking, folder)
         client = backend.connect(uri, folder)
         try:
             found = client.get_run(run_id)
@@ -232,7 +234,7 @@ def reopen(config: Config, folder: Path, run_id: str) -> Run:
         store.write_atomically(home / "mlflow_id", run_id.encode())
         Spool(home).append({"status": found.info.status, "timestamp": found.info.end_time})
         Spool(home).delivered = 1
-    return _at_home(config.tracking, folder, run_id)
+    return _at_home(tracking, folder, run_id)
 
 
 def close_dead(folder: Path, resumed: set[str]) -> list[str]:
@@ -268,22 +270,34 @@ def deliver_waiting(folder: Path, tracking: TrackingConfig | None) -> tuple[list
     return delivered, failures
 
 
-def find(places: Path, wanted: str) -> str:
+def find(folder: Path, wanted: str) -> str:
     """The id of the run whose id (ours or MLflow's) begins with `wanted`, or whose name it is; from the homes of runs.
 
     Raises:
         UserError: when there is none, or more than one.
 
     """
-    files = sorted((places / "runs").glob("*/run.json"))
-    homes = [store.read_json(file) | {"mlflow_id": _mlflow_id(file.parent)} for file in files]
-    hits = [
-        home for home in homes if home["name"] == wanted or any(home[key].startswith(wanted) for key in ("run_id", "mlflow_id"))
-    ]
-    if len(hits) == 1:
-        return str(hits[0]["run_id"])
-    names = ", ".join(home["name"] for home in (hits or homes)[-5:])
-    raise UserError(f"{len(hits)} runs are called {wanted}", f"there are {names}" if names else "no run was made yet")
+    homes = _called(folder, wanted)
+    if len(homes) == 1:
+        return homes[0].name
+    others = homes or [file.parent for file in sorted((folder / "runs").glob("*/run.json"))]
+    names = ", ".join(store.read_json(home / "run.json")["name"] for home in others[-5:])
+    raise UserError(f"{len(homes)} runs are called {wanted}", f"there are {names}" if names else "no run was made yet")
+
+
+def is_at_home(folder: Path, wanted: str) -> bool:
+    """Whether a run of this id or name was made here."""
+    return bool(_called(folder, wanted))
+
+
+def _called(folder: Path, wanted: str) -> list[Path]:
+    """The homes of the runs of this id or name."""
+    found = []
+    for file in sorted((folder / "runs").glob("*/run.json")):
+        ids = file.parent.name, _mlflow_id(file.parent)
+        if store.read_json(file)["name"] == wanted or any(known.startswith(wanted) for known in ids):
+            found.append(file.parent)
+    return found
 
 
 def _mlflow_id(home: Path) -> str:

@@ -13,6 +13,9 @@ from reprise.errors import UserError
 Entry = dict[str, Any]
 """One thing said: a metric's point {key, value, timestamp, step}, or {tags}, {params}, {inputs}, {file}, {model} or {status}."""
 
+Points = list[tuple[int, float]]
+"""Of a metric: (step, value)."""
+
 FILE, MARK = "spool.jsonl", "spool.delivered"
 
 
@@ -93,9 +96,9 @@ def _cut_torn_line(stream: BinaryIO) -> None:
             stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
-def read_history(file: Path) -> dict[str, list[tuple[int, float]]]:
-    """Every metric's points (step, value) in a spool, in the order they came."""
-    points: dict[str, list[tuple[int, float]]] = {}
+def read_history(file: Path) -> dict[str, Points]:
+    """Every metric's points in a spool, in the order they came."""
+    points: dict[str, Points] = {}
     for entry in _whole_lines(file):
         if "key" in entry:
             points.setdefault(entry["key"], []).append((entry["step"], entry["value"]))

@@ -1,0 +1,41 @@
+"""Whether an experiment trains the same bits twice: its first steps in fresh processes, with and without a loader thread."""
+
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+from rich.console import Console
+
+from reprise.config import Config, tracking_config
+from reprise.learning.fingerprint import Fingerprint, first_difference
+from reprise.learning.trainer import threads
+from reprise.stages.places import Places
+from reprise.stages.train import first_steps, prepare, scope
+from reprise.tracking import certificates, lineage
+from reprise.tracking.certificates import Certificate
+
+
+def run(config: Config, places: Places, steps: int, console: Console) -> Certificate:
+    """Train the first steps twice, compare, and keep the certificate."""
+    config = config.model_copy(update={"seeds": 1})
+    windows = prepare(config, places, console)
+    taken = []
+    for streamed, how in ((False, "no loader thread"), (True, "one loader thread")):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            taken.append(fresh.submit(_steps, config, places, steps, streamed).result())
+        console.print(f"certify  {config.name}: {len(taken[-1])} steps with {how}", highlight=False)
+    versions = ", ".join(f"{key.removeprefix('version.')} {value}" for key, value in sorted(lineage.versions().items()))
+    how = f"bit-equal over {len(taken[0])} steps in two processes, without and with a loader thread"
+    certificate = Certificate(
+        words=f"{how}, {time.strftime('%Y-%m-%d')}",
+        difference=first_difference(*taken),
+        holds_for=f"{lineage.processor()}, {threads(config.trainer)} threads, precision {config.trainer.precision}, {versions}",
+    )
+    tagged = certificates.issue(places.store, scope(config, windows), certificate, tracking_config(places.root))
+    console.print(f"certify  {config.name}: said of {tagged} runs", highlight=False)
+    return certificate
+
+
+def _steps(config: Config, places: Places, steps: int, streamed: bool) -> list[Fingerprint]:
+    """In the fresh process."""
+    return first_steps(config, prepare(config, places, Console(quiet=True)), steps, streamed)

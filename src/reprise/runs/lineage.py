@@ -1,0 +1,99 @@
+"""Where a run comes from: the way from raw files to its metrics, and the runs that came from something."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from reprise.errors import UserError
+from reprise.stages.places import Places
+from reprise.tracking.record import Line, Record, listed
+
+SHOWN = ("accuracy", "mae", "loss")
+"""The metric of a list, the first that a run has."""
+
+
+def describe(record: Record) -> dict[str, Any]:
+    """The whole way of a run: raw files, arrays, windows, config, code, packages, machine, weights, metrics."""
+    data, tags = record.config["data"], record.tags
+    raw = [{"name": file["fetch"], "sha256": file["sha256"]} for file in data.get("files", [])]
+    last = {key: points[-1][1] for key, points in sorted(record.metrics.items())}
+    best = int(tags["best_epoch"]) if "best_epoch" in tags else None
+    at_best = {key: value for key, points in record.metrics.items() for step, value in points if step == best}
+    return {
+        "run": {"id": record.id, "name": record.name, "status": record.status},
+        "raw": {"dataset": data["name"], "from": data.get("sources", data.get("path")), "files": raw},
+        "arrays": {"sha256": tags.get("sha256.processed")},
+        "windows": {"sha256": tags.get("sha256.windows"), "settings": record.config["window"]},
+        "config": {"sha256": tags.get("sha256.config"), "seed": tags.get("seed")},
+        "code": {
+            "commit": tags.get("git.commit"),
+            "uncommitted": tags.get("git.dirty"),
+            "patch_lines": record.patch.count("\n"),
+            "sha256": tags.get("sha256.code"),
+        },
+        "packages": {key.removeprefix("version."): value for key, value in sorted(tags.items()) if key.startswith("version.")},
+        "machine": {key: tags.get(key) for key in ("processor", "device", "devices", "threads", "precision")},
+        "weights": {"sha256": tags.get("sha256.weights"), "best_epoch": best, "parameters": tags.get("parameters")},
+        "metrics": {key: at_best.get(key, value) if key.startswith(("train/", "val/")) else value for key, value in last.items()},
+    }
+
+
+def show(found: Mapping[str, Any], console: Console) -> None:
+    """The way as a tree."""
+    tree = Tree(f"[bold]{found['run']['name']}[/]  {found['run']['id']}  {found['run']['status']}")
+    for part, facts in list(found.items())[1:]:
+        branch = tree.add(f"[bold]{part}[/]")
+        for key, value in facts.items():
+            if key == "files":
+                for file in value:
+                    branch.add(f"{file['name']}  sha256 {file['sha256']}")
+            elif isinstance(value, dict):
+                branch.add(f"{key}  {', '.join(f'{name}={setting}' for name, setting in value.items())}")
+            else:
+                branch.add(f"{key}  {'–' if value is None else ', '.join(value) if isinstance(value, list) else value}")
+    console.print(tree, highlight=False, soft_wrap=True)
+
+
+def search(places: Places, wanted: Mapping[str, str]) -> list[Line]:
+    """The runs of the store of which each given tag begins so: `{"git.commit": "1a2b"}`; a data hash may be of any input.
+
+    Raises:
+        UserError: when a hash is too short to mean one thing.
+
+    """
+    for name, start in wanted.items():
+        if len(start) < 4:
+            raise UserError(f"{name} {start}: too short", "give at least 4 characters")
+    return [run for run in listed(places.store, None) if all(_fits(run, name, start) for name, start in wanted.items())]
+
+
+def _fits(run: Line, name: str, start: str) -> bool:
+    if name == "data":
+        inputs = ("sha256.processed", "sha256.windows", "dvc.")
+        return any(value.startswith(start) for key, value in run.tags.items() if key.startswith(inputs))
+    return run.tags.get(name, "").startswith(start)
+
+
+def table(runs: list[Line]) -> Table:
+    """Runs, one a row."""
+    shown = Table("run", "id", "status", "data", "val", "test", "commit", "sha256 of arrays", "of config")
+    for run in runs:
+        tags = run.tags
+        shown.add_row(
+            run.name,
+            run.id[:8],
+            run.status,
+            tags.get("data", "–"),
+            *(_figure(run, split) for split in ("val", "test")),
+            tags.get("git.commit", "–")[:8] + ("+" if tags.get("git.dirty") == "true" else ""),
+            *(tags.get(f"sha256.{name}", "–")[:8] for name in ("processed", "config")),
+        )
+    return shown
+
+
+def _figure(run: Line, split: str) -> str:
+    name = next((name for name in SHOWN if f"{split}/{name}" in run.metrics), None)
+    return "–" if name is None else f"{name} {run.metrics[f'{split}/{name}']:.4f}"

@@ -1,0 +1,133 @@
+"""What is known of a run, from its home or, where it was trained elsewhere, from the store. Only read here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from reprise.config.schema import TrackingConfig
+from reprise.data import store
+from reprise.errors import UserError, without_login
+from reprise.tracking import backend
+from reprise.tracking.run import find, is_at_home
+from reprise.tracking.spool import Points, Spool, read_history
+
+EVERY_RUN = 50_000
+"""The most runs that are listed."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run: what it was made from, and what came of it."""
+
+    id: str
+    name: str
+    status: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, Points]
+    """Every metric's points (step, value)."""
+    files: Path
+    """Where its files lie: lineage/config.json, lineage/packages.txt, lineage/uncommitted.patch, best.pt."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config it was trained with."""
+        found: dict[str, Any] = store.read_json(self._file("lineage/config.json"))
+        return found
+
+    @property
+    def packages(self) -> str:
+        """Every package and its version, as pip writes them."""
+        return self._file("lineage/packages.txt").read_text("utf-8")
+
+    @property
+    def patch(self) -> str:
+        """What was not committed of the code, "" where all was."""
+        file = self.files / "lineage" / "uncommitted.patch"
+        if not file.is_file() and self.tags.get("git.dirty") == "true":
+            raise UserError(f"run {self.name} was made from uncommitted code, and {file} is missing", "it cannot be run again")
+        return file.read_bytes().decode("utf-8") if file.is_file() else ""
+
+    @property
+    def weights(self) -> Path:
+        """Of the best epoch."""
+        return self._file("best.pt")
+
+    def tag(self, name: str) -> str:
+        """One fact.
+
+        Raises:
+            UserError: when the run does not say it.
+
+        """
+        if name not in self.tags:
+            raise UserError(f"run {self.name} does not say its {name}", "it was not trained to its end, or by an older reprise")
+        return self.tags[name]
+
+    def _file(self, name: str) -> Path:
+        if not (self.files / name).is_file():
+            raise UserError(f"run {self.name} has no {name}", "it was not trained to its end, or by an older reprise")
+        return self.files / name
+
+
+def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Path) -> Record:
+    """The run whose id begins with `wanted`, or whose name it is; files of one that is not at home are brought into `scratch`.
+
+    Raises:
+        UserError: when neither a home nor the store has it.
+
+    """
+    if is_at_home(folder, wanted) and ((home := folder / "runs" / find(folder, wanted)) / "lineage").is_dir():
+        spool = Spool(home)
+        tags = {key: value for entry in spool.entries for key, value in entry.get("tags", {}).items()}
+        about = store.read_json(home / "run.json")
+        return Record(home.name, about["name"], spool.status, tags, read_history(spool.file), home)
+    uri = backend.address(tracking, folder)
+    with backend.answering(uri):
+        client = backend.connect(uri, folder)
+        run = _in_store(client, wanted, uri)
+        client.download_artifacts(run.info.run_id, "", str(scratch))
+        metrics = {
+            key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
+            for key in run.data.metrics
+        }
+    return Record(run.info.run_id, run.info.run_name, run.info.status, run.data.tags, metrics, scratch)
+
+
+def _in_store(client: MlflowClient, wanted: str, uri: str) -> Run:
+    try:
+        return client.get_run(wanted)
+    except MlflowException:
+        named = [run for run in every(client) if run.info.run_name == wanted or run.info.run_id.startswith(wanted)]
+    if len(named) != 1:
+        raise UserError(f"{len(named)} runs in {without_login(uri)} are called {wanted}", "`reprise runs` lists them")
+    return named[0]
+
+
+def every(client: MlflowClient) -> list[Run]:
+    """All runs of a store, the newest first."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, max_results=EVERY_RUN, order_by=["attributes.start_time DESC"]))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run of a list."""
+
+    id: str
+    name: str
+    status: str
+    tags: Mapping[str, str]
+    metrics: Mapping[str, float]
+
+
+def listed(folder: Path, tracking: TrackingConfig | None) -> list[Line]:
+    """Every run of the store, the newest first."""
+    uri = backend.address(tracking, folder)
+    with backend.answering(uri):
+        runs = every(backend.connect(uri, folder))
+    return [Line(run.info.run_id, run.info.run_name, run.info.status, run.data.tags, run.data.metrics) for run in runs]
