@@ -369,8 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     try:
-        cli.main(args=None if arguments is None else list(arguments), prog_name="reprise", standalone_mode=False)
-        code = 0
+        outcome = cli.main(args=None if arguments is None else list(arguments), prog_name="reprise", standalone_mode=False)
+        code = outcome if isinstance(outcome, int) else 0  # of `Exit`, which click turns into what it returns
     except click.exceptions.Exit as asked:
         code = asked.exit_code
     except click.exceptions.NoArgsIsHelpError as error:

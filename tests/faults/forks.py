@@ -74,9 +74,9 @@ class Forks:
         assert self.process.stdout
         return self.process.stdout.readline().strip()
 
-    def start(self, *arguments: str, **environment: str) -> Child:
+    def start(self, *arguments: str, folder: Path | None = None, **environment: str) -> Child:
         assert self.process.stdin
-        asked: dict[str, Any] = {"folder": str(self.folder), "arguments": arguments, "environment": environment}
+        asked: dict[str, Any] = {"folder": str(folder or self.folder), "arguments": arguments, "environment": environment}
         asked |= {name: str(self.said.with_suffix(f".{name}")) for name in ("out", "err")}
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()

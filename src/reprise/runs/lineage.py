@@ -78,19 +78,11 @@ def _fits(run: Line, name: str, start: str) -> bool:
 
 
 def table(runs: list[Line]) -> Table:
-    """Runs, one a row."""
-    shown = Table("run", "id", "status", "data", "val", "test", "commit", "sha256 of arrays", "of config")
+    """Runs, one a row; a plus says that the code was not all committed."""
+    shown = Table("run", "id", "status", "val", "test", "commit")
     for run in runs:
-        tags = run.tags
-        shown.add_row(
-            run.name,
-            run.id[:8],
-            run.status,
-            tags.get("data", "–"),
-            *(_figure(run, split) for split in ("val", "test")),
-            tags.get("git.commit", "–")[:8] + ("+" if tags.get("git.dirty") == "true" else ""),
-            *(tags.get(f"sha256.{name}", "–")[:8] for name in ("processed", "config")),
-        )
+        commit = run.tags.get("git.commit", "–")[:8] + ("+" if run.tags.get("git.dirty") == "true" else "")
+        shown.add_row(run.name, run.id[:8], run.status, *(_figure(run, split) for split in ("val", "test")), commit)
     return shown
 
 

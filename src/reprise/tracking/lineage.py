@@ -60,7 +60,12 @@ def learning_code() -> str:
 
 def config_hash(recorded: Mapping[str, Any]) -> str:
     """One hash for a recorded config, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(recorded, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+    return text_hash(json.dumps(recorded, sort_keys=True, ensure_ascii=False))
+
+
+def text_hash(text: str) -> str:
+    """The sha256 of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from mlflow.exceptions import MlflowException
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError, without_login
-from reprise.tracking import backend
+from reprise.tracking import backend, lineage
 from reprise.tracking.run import find, is_at_home
 from reprise.tracking.spool import Points, Spool, read_history
 
@@ -36,7 +36,9 @@ class Record:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config it was trained with."""
-        found: dict[str, Any] = store.read_json(self._file("lineage/config.json"))
+        file = self._file("lineage/config.json")
+        found: dict[str, Any] = store.read_json(file)
+        self._demand_recorded("sha256.config", lineage.config_hash(found), file)
         return found
 
     @property
@@ -48,9 +50,9 @@ class Record:
     def patch(self) -> str:
         """What was not committed of the code, "" where all was."""
         file = self.files / "lineage" / "uncommitted.patch"
-        if not file.is_file() and self.tags.get("git.dirty") == "true":
-            raise UserError(f"run {self.name} was made from uncommitted code, and {file} is missing", "it cannot be run again")
-        return file.read_bytes().decode("utf-8") if file.is_file() else ""
+        found = file.read_bytes().decode("utf-8", "replace") if file.is_file() else ""
+        self._demand_recorded("sha256.patch", lineage.text_hash(found), file)
+        return found
 
     @property
     def weights(self) -> Path:
@@ -67,6 +69,10 @@ class Record:
         if name not in self.tags:
             raise UserError(f"run {self.name} does not say its {name}", "it was not trained to its end, or by an older reprise")
         return self.tags[name]
+
+    def _demand_recorded(self, tag: str, found: str, file: Path) -> None:
+        if found != self.tag(tag):
+            raise UserError(f"{file} is not what was recorded (sha256 differs)", f"run {self.name} cannot be run again")
 
     def _file(self, name: str) -> Path:
         if not (self.files / name).is_file():

@@ -1,0 +1,158 @@
+"""A run is run again from its id alone: the same bits, or a word on what is another."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from reprise.data import store
+from tests.faults.conftest import CNN, LSTM, runs
+from tests.faults.forks import Forks
+from tests.pipeline.conftest import clone, run_in
+
+QUICK = {"cnn": CNN, "lstm": LSTM}
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """A clone with a change that is not committed, in which the networks were trained; the CNN was evaluated too."""
+    project = clone(tmp_path_factory.mktemp("reproduce") / "clone")
+    optimizer = project / "conf" / "optimizer" / "adam.yaml"
+    optimizer.write_text(optimizer.read_text().replace("0.001", "0.002"))
+    started = Forks(project)
+    for name, command in QUICK.items():
+        started.run(*command, f"name={name}")
+    started.run("evaluate", run_of(project, "cnn"))
+    yield started
+    started.end()
+
+
+def run_of(project: Path, name: str) -> str:
+    found = [
+        run_id
+        for run_id, run in runs(project).items()
+        if run.data.tags["experiment"] == name and "reproduces" not in run.data.tags
+    ]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_run_from_a_dirty_tree_is_run_again_in_a_fresh_clone_to_the_bit(forks: Forks, tmp_path: Path, name: str) -> None:
+    project, fresh = forks.folder, tmp_path / "fresh"
+    subprocess.run(["git", "clone", "-q", project, fresh], check=True)
+    uri = f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
+    old = run_of(project, name)
+    done = run_in(fresh, "reprise", "reproduce", old, MLFLOW_TRACKING_URI=uri)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "identical: weights bit for bit, every metric exactly" in done.stdout
+    (new,) = (run for run in runs(project).values() if run.data.tags.get("reproduces") == old)
+    before = runs(project)[old]
+    assert before.data.tags["verified"].startswith("bit for bit, ")
+    assert before.data.tags["verified_by"] == new.info.run_id
+    assert new.data.tags["sha256.weights"] == before.data.tags["sha256.weights"]
+    assert new.data.params == before.data.params
+    assert run_in(project, "git", "worktree", "list").stdout.count("\n") == 1
+
+
+def flipped(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def refused(forks: Forks, folder: Path, name: str) -> str:
+    """What `reproduce` says in a copy of the project to which something was done."""
+    child = forks.start("reproduce", run_of(forks.folder, name), folder=folder)
+    assert child.wait() == 2, child.said
+    said = child.said.splitlines()
+    assert len(said) == 1
+    return said[0]
+
+
+@pytest.fixture
+def copy(forks: Forks, tmp_path: Path) -> Path:
+    return shutil.copytree(forks.folder, tmp_path / "copy", symlinks=True)
+
+
+def test_a_changed_byte_of_data_is_named(forks: Forks, copy: Path) -> None:
+    flipped(copy / "data" / "processed" / "digits" / "train" / "images.npy")
+    assert "images.npy is not what was written" in refused(forks, copy, "cnn")
+
+
+def test_a_changed_line_of_the_patch_is_named(forks: Forks, copy: Path) -> None:
+    patch = copy / "mlruns" / "runs" / run_of(forks.folder, "cnn") / "lineage" / "uncommitted.patch"
+    assert "+lr: 0.002" in patch.read_text()
+    patch.write_text(patch.read_text().replace("+lr: 0.002", "+lr: 0.003"))
+    assert "uncommitted.patch is not what was recorded" in refused(forks, copy, "cnn")
+
+
+def test_a_changed_value_of_the_config_is_named(forks: Forks, copy: Path) -> None:
+    file = copy / "mlruns" / "runs" / run_of(forks.folder, "lstm") / "lineage" / "config.json"
+    config = store.read_json(file)
+    config["optimizer"]["lr"] *= 2
+    file.write_text(json.dumps(config))
+    assert "config.json is not what was recorded" in refused(forks, copy, "lstm")
+
+
+def test_weights_that_were_exchanged_are_told_apart_with_tensor_and_epoch(forks: Forks, copy: Path) -> None:
+    """The recorded weights and metrics are changed, and all their hashes with them: the training itself says otherwise."""
+    import torch
+
+    from reprise.learning.checkpoint import load_weights, save_weights
+
+    run_id = run_of(forks.folder, "cnn")
+    home = copy / "mlruns" / "runs" / run_id
+    weights = load_weights(home / "best.pt")
+    last = list(weights)[-1]
+    save_weights(home / "best.pt", {**weights, last: torch.nextafter(weights[last], torch.tensor(9.0))})
+    spool = [json.loads(line) for line in (home / "spool.jsonl").read_text().splitlines()]
+    for entry in spool:
+        if "tags" in entry and "sha256.weights" in entry["tags"]:
+            entry["tags"]["sha256.weights"] = store.sha256(home / "best.pt")
+        if entry.get("key") == "val/loss" and entry["step"] == 2:
+            entry["value"] += 1e-9
+    (home / "spool.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in spool))
+    child = forks.start("reproduce", run_id, folder=copy)
+    assert child.wait() == 3, child.said
+    assert f"different: tensor {last} differs; epoch 2: val/loss" in child.said
+
+
+def test_a_run_made_outside_of_git_is_refused(forks: Forks, tmp_path: Path) -> None:
+    bare = shutil.copytree(forks.folder, tmp_path / "bare", symlinks=True, ignore=shutil.ignore_patterns(".git", "mlruns"))
+    child = forks.start(*CNN, folder=bare)
+    assert child.wait() == 0, child.said
+    (run_id,) = runs(bare)
+    child = forks.start("reproduce", run_id, folder=bare)
+    assert child.wait() == 2
+    assert "was made outside of git" in child.said
+
+
+def test_lineage_goes_from_the_raw_file_to_the_metrics_and_back(forks: Forks) -> None:
+    run_id = run_of(forks.folder, "cnn")
+    way = json.loads(forks.run("lineage", run_id[:9], "--json").said)
+    tags = runs(forks.folder)[run_id].data.tags
+    assert way["raw"]["files"] == [{"name": "digits.csv.gz", "sha256": store.sha256(forks.folder / "data/raw/digits/digits.csv")}]
+    assert way["arrays"]["sha256"] == store.digest(forks.folder / "data" / "processed" / "digits")
+    assert way["code"]["commit"] == run_in(forks.folder, "git", "rev-parse", "HEAD").stdout.strip()
+    assert way["code"]["uncommitted"] == "true"
+    assert way["weights"]["sha256"] == store.sha256(forks.folder / "mlruns" / "runs" / run_id / "best.pt")
+    assert way["metrics"]["test/accuracy"] == runs(forks.folder)[run_id].data.metrics["test/accuracy"]
+    for option, known in (
+        ("--data-hash", tags["sha256.processed"]),
+        ("--config-hash", tags["sha256.config"]),
+        ("--commit", tags["git.commit"]),
+    ):
+        assert run_id in {run["id"] for run in json.loads(forks.run("runs", option, known[:12], "--json").said)}
+    assert json.loads(forks.run("runs", "--data-hash", "00000000", "--json").said) == []
+
+
+def test_the_first_steps_are_certified_and_every_run_of_their_scope_says_so(forks: Forks) -> None:
+    said = forks.run("certify", *CNN[1:], "name=cnn", "--steps", "5").said
+    assert "bit-equal over 5 steps in two processes" in said
+    tags = runs(forks.folder)[run_of(forks.folder, "cnn")].data.tags
+    assert tags["certificate"].startswith("bit-equal over 5 steps")
+    assert "1 threads" in tags["certificate.scope"]
