@@ -24,8 +24,8 @@ from reprise.errors import Notice, Stopped, UserError
 from reprise.stages.places import Places
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.ENOTDIR}
-"""Errors of the operating system that are the user's to mend: no space, no permission, a broken disk, a file for a folder."""
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG, errno.ENOTDIR}
+"""Errors of the operating system that are the user's to mend: no room, no permission, a broken disk, a file for a folder."""
 console = Console()
 
 

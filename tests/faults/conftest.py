@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.faults.forks import Forks
+from tests.forks import Forks
 from tests.pipeline.conftest import make_project
 
 SMALL = ["tracking.log_model=false", "trainer.threads=1", "trainer.progress=false", "checkpoint.steps=3"]

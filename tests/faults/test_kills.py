@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import CNN, LSTM, client, history, runs
-from tests.faults.forks import Forks
+from tests.forks import Forks
 
 KILLS = 5
 

@@ -10,7 +10,7 @@ import pytest
 
 from reprise.data import store
 from tests.faults.conftest import CNN, LSTM, runs
-from tests.faults.forks import Forks
+from tests.forks import Forks
 from tests.pipeline.conftest import clone, run_in
 
 QUICK = {"cnn": CNN, "lstm": LSTM}

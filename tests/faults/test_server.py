@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from tests.faults.conftest import CNN, history
-from tests.faults.forks import Forks
+from tests.forks import Forks
 from tests.pipeline.conftest import make_project
 from tests.tracking.server import Server
 

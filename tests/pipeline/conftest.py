@@ -1,14 +1,16 @@
 """Small projects to run for real: the shipped conf/, dvc.yaml and src/, two experiments on data that ship in packages."""
 
-import os
+import atexit
+import functools
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.forks import Forks, outside
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"digits_cnn": ["trainer.max_epochs=2"], "temperature_lstm": ["trainer.max_epochs=2"]}
@@ -44,10 +46,18 @@ def make_project(folder: Path) -> Path:
 
 def run_in(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """A command in the project, with this Python's programs first on PATH and nothing of the outer project's settings."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "REPRISE_", "PYTHON"))}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
-    settings = inherited | {"PATH": path, "COLUMNS": "200"} | environment
-    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True, timeout=300)
+    if command[0] != "reprise":
+        return subprocess.run(command, cwd=folder, env=outside() | environment, capture_output=True, text=True, timeout=300)
+    child = forks().start(*command[1:], folder=folder, **environment)
+    return subprocess.CompletedProcess(command, child.wait(), child.out.read_text(), child.err.read_text())
+
+
+@functools.cache
+def forks() -> Forks:
+    """One for all tests of this process."""
+    started = Forks(Path.cwd())
+    atexit.register(started.end)
+    return started
 
 
 def clone(folder: Path) -> Path:

@@ -130,7 +130,7 @@ def start(project: Path, *overrides: str) -> subprocess.Popen[str]:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_says_killed(project: Path, number: signal.Signals, code: int) -> None:
     before = ends(project)
-    with start(project) as process:
+    with start(project, f"seed={number.value}") as process:  # each its own: an equal one would go on with the first
         assert process.stdout
         assert process.stderr
         while "epoch 3/" not in process.stdout.readline():

@@ -162,6 +162,9 @@ def write_atomically(file: Path, content: bytes) -> None:
         draft.chmod(0o644)
         draft.replace(file)
         _fsync(file.parent)
+    except OSError as error:
+        error.filename = str(file)  # a write that fails does not say where
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

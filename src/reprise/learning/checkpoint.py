@@ -94,12 +94,15 @@ class AtomicIO(CheckpointIO):
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is sound; a damaged one is named and passed over."""
+    """The newest checkpoint that is sound. Newer ones are deleted: damaged ones (named), and what a kill left half done."""
     for file in _by_age(folder):
+        half_done = not file.with_suffix(".sha256").is_file()
         try:
-            _read(file, "checkpoint", "it was passed over")
+            _read(file, "checkpoint", "the one before is taken")
         except UserError as error:
-            warn(str(error))
+            if not half_done:
+                warn(str(error))
+            AtomicIO().remove_checkpoint(file)
         else:
             return file
     return None

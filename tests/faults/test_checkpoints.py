@@ -1,0 +1,119 @@
+"""Whatever happens while a checkpoint is written, or to it afterwards, one that is sound is there."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from reprise.errors import Notice
+from reprise.learning.checkpoint import AtomicIO, newest_checkpoint
+from tests.faults.conftest import CNN, runs
+from tests.forks import Forks
+
+KILLS = 15
+OFFSETS = 100
+
+
+def state(step: int) -> dict[str, object]:
+    """Some megabytes, as a checkpoint of a small network has."""
+    return {"step": step, "weights": torch.full((1_000_000,), float(step))}
+
+
+def write_for_ever(folder: Path, scratch: str) -> None:
+    os.environ["TMPDIR"] = scratch
+    step = 0
+    while True:
+        step += 1
+        AtomicIO().save_checkpoint(state(step), folder / f"{step:010}.pt")
+
+
+@pytest.mark.parametrize("scratch", ["same", "/dev/shm"], ids=["temporary folder beside", "temporary folder elsewhere"])
+def test_a_kill_while_a_checkpoint_is_written_leaves_a_sound_one(tmp_path: Path, scratch: str) -> None:
+    kill_writers(tmp_path, scratch if Path(scratch).is_dir() else str(tmp_path), KILLS)
+
+
+def kill_writers(folder: Path, scratch: str, kills: int) -> None:
+    """Kill that many processes that do nothing but write checkpoints, each after the first one stands."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["reprise.learning.checkpoint"])
+    chance = random.Random(0)
+    for turn in range(kills):
+        place = folder / f"{turn}"
+        writer = context.Process(target=write_for_ever, args=(place, scratch))
+        writer.start()
+        while not list(place.glob("*.sha256")):
+            time.sleep(0.002)
+        time.sleep(chance.random() / 10)
+        assert writer.pid
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        found = newest_checkpoint(place)
+        assert found is not None
+        step = int(found.stem)
+        loaded = AtomicIO().load_checkpoint(found)
+        assert loaded["step"] == step
+        assert torch.equal(loaded["weights"], torch.full((1_000_000,), float(step)))
+        assert step >= max(int(file.stem) for file in place.glob("*.sha256")) - 1
+
+
+@pytest.mark.filterwarnings("default::reprise.errors.Notice")
+def test_a_newest_checkpoint_truncated_or_damaged_anywhere_is_passed_over(tmp_path: Path) -> None:
+    for step in (1, 2):
+        AtomicIO().save_checkpoint({"step": step, "weights": torch.arange(1000.0)}, tmp_path / f"{step:010}.pt")
+    newest = tmp_path / "0000000002.pt"
+    whole = newest.read_bytes()
+    chance = random.Random(0)
+    for turn in range(OFFSETS):
+        offset = chance.randrange(len(whole))
+        damaged = whole[:offset] if turn % 2 else whole[:offset] + bytes([whole[offset] ^ 1 << turn % 8]) + whole[offset + 1 :]
+        AtomicIO().save_checkpoint({"step": 2, "weights": torch.arange(1000.0)}, newest)
+        newest.write_bytes(damaged)
+        with pytest.warns(Notice, match=r"0000000002\.pt is not what was written .*; the one before is taken"):
+            assert newest_checkpoint(tmp_path) == tmp_path / "0000000001.pt"
+        assert not newest.exists()
+    AtomicIO().save_checkpoint({"step": 2, "weights": torch.arange(1000.0)}, newest)
+    assert newest_checkpoint(tmp_path) == newest
+
+
+def test_a_checkpoint_that_a_kill_left_half_done_is_swept_away_without_a_word(tmp_path: Path) -> None:
+    for step in (1, 2):
+        AtomicIO().save_checkpoint({"step": step}, tmp_path / f"{step:010}.pt")
+    (tmp_path / "0000000002.sha256").unlink()
+    assert newest_checkpoint(tmp_path) == tmp_path / "0000000001.pt"
+    assert not (tmp_path / "0000000002.pt").exists()
+
+
+def test_only_the_newest_two_are_kept_and_drafts_of_the_dead_are_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".0000000001.pt.abc").write_bytes(b"half of one")
+    for step in range(1, 5):
+        AtomicIO().save_checkpoint({"step": step}, tmp_path / f"{step:010}.pt")
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "0000000003.pt",
+        "0000000003.sha256",
+        "0000000004.pt",
+        "0000000004.sha256",
+    ]
+
+
+def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(forks: Forks) -> None:
+    homes = forks.folder / "mlruns" / "runs"
+    forks.run(*CNN)
+    (undisturbed,) = runs(forks.folder)
+    child = forks.start(*CNN)
+    while len(list(homes.glob("*/checkpoints/*.sha256"))) < 2:
+        assert not child.over()
+        time.sleep(0.005)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    newest = max(homes.glob("*/checkpoints/*.sha256")).with_suffix(".pt")
+    newest.write_bytes(newest.read_bytes()[:-100])
+    said = forks.run(*CNN).said
+    assert f"{newest.name} is not what was written (sha256 differs); the one before is taken" in said
+    assert "goes on after step" in said
+    (run_id,) = runs(forks.folder).keys() - {undisturbed}
+    assert (homes / run_id / "best.pt").read_bytes() == (homes / undisturbed / "best.pt").read_bytes()
