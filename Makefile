@@ -3,7 +3,9 @@ PYTHON ?= python3
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help pipeline long results test check dashboard bench clean
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+.PHONY: help pipeline long results test faults check dashboard bench clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -26,7 +28,10 @@ results: .venv/.ready  ## Write docs/results.md from data/results/.
 	reprise results --write docs/results.md
 
 test: .venv/.ready  ## Run the tests, a file to each processor core.
-	OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/pipeline/test_repro.py tests/pipeline tests
+	$(PYTEST) tests/pipeline/test_repro.py tests/pipeline tests --ignore tests/faults
+
+faults: .venv/.ready  ## Run the fault tests: kills, dead servers, full disks, damage, malice.
+	$(PYTEST) tests/faults
 
 check: .venv/.ready  ## Lint, types, import rules.
 	ruff check .

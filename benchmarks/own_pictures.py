@@ -90,7 +90,7 @@ def predicted(project: Path, home: Path) -> float:
     with (project / "answers" / "predictions.csv").open() as stream:
         taken = {Path(row["file"]).name: row["class"] for row in csv.DictReader(stream)}
     names = list(store.read_json(project / "data" / "processed" / "files" / "files.json")["train"])
-    test = np.load(project / store.read_json(home / "run.json")["windows"] / "test.npy")
+    test = np.load(project / store.read_json(home / "trained.json")["windows"] / "test.npy")
     return float(np.mean([taken[Path(names[row]).name] == Path(names[row]).parent.name for row in test]))
 
 

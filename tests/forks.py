@@ -31,6 +31,7 @@ def become(asked):
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.argv = ["reprise", *asked["arguments"]]
     if "FAULT" in os.environ:
         code, _, path = os.environ["FAULT"].partition(" ")

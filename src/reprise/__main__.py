@@ -252,7 +252,10 @@ def results(write: Path | None, as_json: bool) -> None:
 @click.argument("run")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, and nothing else.")
 def lineage(run: str, as_json: bool) -> None:
-    """Show the whole way of a RUN: raw files, arrays, windows, config, code, packages, machine, weights, metrics."""
+    """Show the whole way of a RUN, from raw files to metrics.
+
+    Raw files with their hashes, arrays, windows, config, code (commit, patch), packages, machine, weights, metrics.
+    """
     import json
     import tempfile
 
@@ -275,7 +278,10 @@ def lineage(run: str, as_json: bool) -> None:
 @click.option("--commit", metavar="HASH", help="Runs made from this commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON, and nothing else.")
 def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_json: bool) -> None:
-    """List runs, the newest first; with hashes (or how they begin), those that came from them."""
+    """List runs, or those that came from certain data or code.
+
+    The newest first. Of a hash, its beginning is enough; `reprise lineage RUN` shows them.
+    """
     import json
     from dataclasses import asdict
 
@@ -297,7 +303,7 @@ def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_
 )
 @click.option("--env", "environment", is_flag=True, help="Make a virtual environment of the packages the run had (takes long).")
 def reproduce(run: str, tolerance: float | None, environment: bool) -> None:
-    """Run a RUN again, in a clean working copy of its code, and compare weights and metrics.
+    """Run a RUN again, and compare weights and metrics.
 
     Code: the run's commit and what was not committed of it. Data: hashes are checked; what is missing or another is made afresh
     by that code. Config: as it was recorded. On the same machine the same bits come out; on another one metrics are judged by a
@@ -324,7 +330,9 @@ def reproduce(run: str, tolerance: float | None, environment: bool) -> None:
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Of training, in each process.")
 @overrides_argument
 def certify(steps: int, overrides: tuple[str, ...]) -> None:
-    """Prove that an experiment trains the same bits twice: its first steps in two fresh processes.
+    """Prove that an experiment trains the same bits twice.
+
+    Its first steps are trained in two fresh processes.
 
     One gathers batches in the thread that trains, the other in a thread of the loader. Every weight is compared after every step.
     The certificate becomes tags of the runs of these settings, on this machine: those that are, and those to come.
@@ -345,7 +353,7 @@ def certify(steps: int, overrides: tuple[str, ...]) -> None:
 @cli.command()
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
 def sync(overrides: tuple[str, ...]) -> None:
-    """Deliver to the tracking store what runs have to say that could not be delivered at the time.
+    """Deliver to the tracking store what waits in the homes of runs.
 
     A training goes on when the store is away; what it says waits in its home. The next `reprise train` delivers it too.
     """

@@ -108,7 +108,10 @@ def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: P
     data, arrays = digits(project, console).data, project.processed("digits")
     preprocess.demand_made_from(data, arrays)
     (arrays / "meta.json").unlink()
-    with pytest.raises(UserError, match=r"meta.json is missing; delete .*digits, then run `reprise preprocess data=digits`$"):
+    with pytest.raises(
+        UserError,
+        match=r"meta.json is missing; delete .*digits, then run `reprise preprocess data=digits`; manifest.json lists it$",
+    ):
         preprocess.demand_made_from(data, arrays)
 
 

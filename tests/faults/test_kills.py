@@ -3,51 +3,135 @@
 import random
 import signal
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
 import pytest
 
 from tests.faults.conftest import CNN, LSTM, client, history, runs
-from tests.forks import Forks
+from tests.forks import Child, Forks
 
 KILLS = 5
 
 
-def train_killed(forks: Forks, command: list[str], after: float) -> bool:
-    """Start a training, kill it, start it again; whether the kill came before its end."""
-    child = forks.start(*command)
-    time.sleep(after)
-    child.kill()
-    if child.wait() != -signal.SIGKILL:
-        return False
-    before_its_end = any((forks.folder / "mlruns" / "unfinished").glob("*.json"))
-    if before_its_end:
+@dataclass(frozen=True)
+class Killed:
+    """How a training that was killed once, and started again, compares with one that was not."""
+
+    same_weights: bool
+    one_run: bool
+    same_points: bool
+
+
+def kill_and_restart(forks: Forks, command: list[str], kills: int, chance: random.Random) -> list[Killed]:
+    """Kill trainings at random instants between their start and their end, that many times."""
+    homes = forks.folder / "mlruns" / "runs"
+    forks.run(*command)  # makes the data
+    before = runs(forks.folder)
+    began = time.monotonic()
+    forks.run(*command)
+    whole = time.monotonic() - began
+    (undisturbed,) = runs(forks.folder).keys() - before.keys()
+    wanted = history(client(forks.folder), runs(forks.folder)[undisturbed])
+    weights = (homes / undisturbed / "best.pt").read_bytes()
+    done: list[Killed] = []
+    while len(done) < kills:
+        before = runs(forks.folder)
+        child = forks.start(*command)
+        time.sleep(whole * chance.random())
+        child.kill()
+        if not (child.wait() == -signal.SIGKILL and any((forks.folder / "mlruns" / "unfinished").glob("*.json"))):
+            whole *= 0.98  # it came too late, or before there was anything to lose
+            continue
         forks.run(*command)
-    return before_its_end
+        new = [run for run_id, run in runs(forks.folder).items() if run_id not in before]
+        done.append(
+            Killed(
+                same_weights=all((homes / run.info.run_id / "best.pt").read_bytes() == weights for run in new),
+                one_run=[run.info.status for run in new] == ["FINISHED"],
+                same_points=[history(client(forks.folder), run) for run in new] == [wanted],
+            )
+        )
+    return done
 
 
 @pytest.mark.parametrize("command", [CNN, LSTM], ids=["cnn", "lstm"])
 def test_a_training_killed_at_any_instant_ends_with_the_same_bits_in_the_same_run(forks: Forks, command: list[str]) -> None:
-    project: Path = forks.folder
-    forks.run(*command)  # makes the data
-    before = runs(project)
-    began = time.monotonic()
-    forks.run(*command)
-    whole = time.monotonic() - began
-    (undisturbed,) = runs(project).keys() - before.keys()
-    store = client(project)
-    wanted = history(store, runs(project)[undisturbed])
-    weights = (project / "mlruns" / "runs" / undisturbed / "best.pt").read_bytes()
-    chance, killed = random.Random(0), 0
-    while killed < KILLS:
-        before = runs(project)
-        if train_killed(forks, command, whole * chance.random()):
-            killed += 1
-        else:
-            whole *= 0.95  # it takes less time now than when it was measured
-        if runs(project).keys() == before.keys():
-            continue  # killed before there was a run
-        (run,) = (run for run_id, run in runs(project).items() if run_id not in before)
-        assert run.info.status == "FINISHED"
-        assert (project / "mlruns" / "runs" / run.info.run_id / "best.pt").read_bytes() == weights
-        assert history(store, run) == wanted
+    done = kill_and_restart(forks, command, KILLS, random.Random(0))
+    assert done == [Killed(same_weights=True, one_run=True, same_points=True)] * KILLS
+
+
+def steps_done(forks: Forks) -> int:
+    """Of the newest checkpoint there is."""
+    return max((int(file.stem) for file in forks.folder.glob("mlruns/runs/*/checkpoints/*.sha256")), default=0)
+
+
+def wait_for_checkpoint(forks: Forks, child: Child) -> None:
+    while not steps_done(forks):
+        assert not child.over(), child.said
+        time.sleep(0.01)
+
+
+LONG = [*CNN, "trainer.max_epochs=100000"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_training_writes_a_checkpoint_and_goes_on_from_it(forks: Forks, number: signal.Signals, code: int) -> None:
+    command = [*LONG, f"seed={number.value}", "checkpoint.steps=null"]
+    before = runs(forks.folder)
+    child = forks.start(*command)
+    wait_for_checkpoint(forks, child)
+    asked = time.monotonic()
+    child.kill(number)
+    assert child.wait() == code
+    assert time.monotonic() - asked < 10
+    (run_id,) = runs(forks.folder).keys() - before.keys()
+    assert runs(forks.folder)[run_id].info.status == "KILLED"
+    reached = steps_done(forks)
+    child = forks.start(*command)
+    while steps_done(forks) <= reached:
+        assert not child.over(), child.said
+        time.sleep(0.01)
+    while runs(forks.folder)[run_id].info.status != "RUNNING":  # delivered every two seconds
+        assert not child.over(), child.said
+        time.sleep(0.05)
+    child.kill(number)
+    assert child.wait() == code
+    assert f"goes on after step {reached:,}" in child.said
+    assert runs(forks.folder).keys() - before.keys() == {run_id}
+    forks.run(*CNN, f"seed={number.value}", "fresh=true")  # another key: it leaves the first alone
+    for file in (forks.folder / "mlruns" / "unfinished").glob("*.json"):
+        file.unlink()
+    for folder in forks.folder.glob("mlruns/runs/*/checkpoints"):
+        folder.rename(folder.with_name("done"))
+
+
+def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_closed_by_the_next(forks: Forks) -> None:
+    other = Forks(forks.folder)
+    before = runs(forks.folder)
+    child = forks.start(*LONG)
+    wait_for_checkpoint(forks, child)
+    second = other.start(*LONG)
+    assert second.wait() == 2
+    assert "this training is going on in another process" in second.said
+    other.run(*CNN, "seed=5")
+    (alive,) = (run for run_id, run in runs(forks.folder).items() if run_id not in before and run.info.status == "RUNNING")
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    said = other.run(*CNN, "seed=6").said
+    assert f"{alive.info.run_name}: its process had died; closed as FAILED" in said
+    closed = runs(forks.folder)[alive.info.run_id]
+    assert closed.info.status == "FAILED"
+    assert closed.data.tags["error"] == "its process ended without a word"
+    other.end()
+
+
+def test_another_config_is_another_run(forks: Forks) -> None:
+    before = runs(forks.folder)
+    child = forks.start(*LONG, "seed=7")
+    while runs(forks.folder).keys() == before.keys():
+        assert not child.over(), child.said
+    child.kill()
+    child.wait()
+    forks.run(*CNN, "seed=7", "optimizer.lr=0.0123")
+    new = [run for run_id, run in runs(forks.folder).items() if run_id not in before]
+    assert sorted(run.info.status for run in new) == ["FAILED", "FINISHED"]

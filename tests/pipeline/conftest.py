@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from tests.forks import Forks, outside
 
@@ -78,8 +80,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone after `dvc repro --all-pipelines`."""
-    folder = clone(tmp_path_factory.mktemp("made") / "clone")
-    done = run_in(folder, "dvc", "repro", "--all-pipelines")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    """A clone after `dvc repro --all-pipelines`: made once, for each process of the tests a copy."""
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made"
+    with FileLock(f"{shared}.lock"):
+        if not shared.is_dir():
+            folder = clone(tmp_path_factory.mktemp("made") / "clone")
+            done = run_in(folder, "dvc", "repro", "--all-pipelines")
+            assert done.returncode == 0, done.stdout + done.stderr
+            shutil.copytree(folder, shared, symlinks=True)
+    return shutil.copytree(shared, tmp_path_factory.mktemp("copy") / "clone", symlinks=True)

@@ -75,7 +75,7 @@ def test_predict_gives_each_test_picture_the_answer_that_evaluate_gave(project: 
     with (project / "answers" / "predictions.csv").open() as stream:
         taken = {Path(row["file"]).name: row for row in csv.DictReader(stream)}
     assert len(taken) == 600
-    windows = store.read_json(home / "run.json")["windows"]
+    windows = store.read_json(home / "trained.json")["windows"]
     names = list(store.read_json(project / "data" / "processed" / "own" / "files.json")["train"])
     test = [names[row] for row in np.load(project / windows / "test.npy")]
     right = [taken[Path(name).name]["class"] == Path(name).parent.name for name in test]

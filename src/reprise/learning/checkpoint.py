@@ -59,7 +59,7 @@ def _write(file: Path, content: Mapping[str, Any]) -> None:
 def _read(file: Path, kind: str, mend: str) -> dict[str, Any]:
     beside = file.with_suffix(".sha256")
     if not file.is_file() or not beside.is_file():
-        raise UserError(f"no {kind} {file}", mend)
+        raise UserError(f"no {kind} {file}", "train first")
     if beside.read_bytes().split()[:1] != [store.sha256(file).encode()]:
         raise UserError(f"{file} is not what was written (sha256 differs)", mend)
     try:

@@ -1,0 +1,44 @@
+"""The long counts of the fault tests: trainings killed at random instants, and kills inside the writing of a checkpoint.
+
+    python benchmarks/kills.py                  50 trainings of either network, 100 writers of checkpoints on either file system
+    python benchmarks/kills.py --trainings 5 --writers 10
+
+Prints how many ended with the same bits, in one MLflow run, with every metric point once.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.faults.conftest import CNN, LSTM
+from tests.faults.test_checkpoints import kill_writers
+from tests.faults.test_kills import Killed, kill_and_restart
+from tests.forks import Forks
+from tests.pipeline.conftest import make_project
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trainings", type=int, default=50)
+    parser.add_argument("--writers", type=int, default=100)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, command in (("CNN", CNN), ("LSTM", LSTM)):
+            forks = Forks(make_project(Path(folder) / name))
+            done: list[Killed] = kill_and_restart(forks, command, asked.trainings, random.Random(1))
+            forks.end()
+            for what in ("same_weights", "one_run", "same_points"):
+                print(f"{name}: {what.replace('_', ' ')} {sum(getattr(one, what) for one in done)} of {len(done)}", flush=True)
+        for scratch in (folder, "/dev/shm"):
+            if Path(scratch).is_dir():
+                sound = kill_writers(Path(tempfile.mkdtemp(dir=folder)), scratch, asked.writers)
+                where = "on the same" if scratch == folder else "on another"
+                print(f"killed while writing, TMPDIR {where} file system: sound {sound} of {asked.writers}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
