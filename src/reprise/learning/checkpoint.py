@@ -80,7 +80,7 @@ class AtomicIO(CheckpointIO):
         _write(file, checkpoint)
         for old in _by_age(file.parent)[KEPT:]:
             self.remove_checkpoint(old)
-        for draft in file.parent.glob(".*.pt.*"):  # of a process that was killed
+        for draft in file.parent.glob(".*"):  # of a process that was killed
             draft.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 
 Fingerprint = dict[str, str]
@@ -13,7 +14,7 @@ Fingerprint = dict[str, str]
 def fingerprint(state: dict[str, Tensor]) -> Fingerprint:
     """Hashes of the bytes of tensors."""
     return {
-        name: hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(-1).numpy().tobytes()).hexdigest()
+        name: hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
         for name, tensor in state.items()
     }
 

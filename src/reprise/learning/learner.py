@@ -220,7 +220,7 @@ def exchange(own: dict[str, Any], learner: pl.LightningModule) -> list[dict[str,
     written = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8).to(learner.device)
     lengths = [int(length) for length in _all_gather(torch.tensor([len(written)], device=learner.device))]
     everyones = _all_gather(_padded(written, max(lengths)))
-    streams = [io.BytesIO(bytes(all_[:length].tolist())) for all_, length in zip(everyones, lengths, strict=True)]
+    streams = [io.BytesIO(all_[:length].cpu().numpy().tobytes()) for all_, length in zip(everyones, lengths, strict=True)]
     return [torch.load(stream, weights_only=True) for stream in streams]
 
 
