@@ -174,9 +174,9 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         name = pipeline or configs.compose(places.root, [str(run)]).name
         if overrides or (pipeline and run):
             raise UserError("the pipeline's runs are evaluated as the pipeline says", "name a RUN to set keys of trainer")
-        config = configs.load(places.config(name))
-        from reprise.stages import evaluate
+        from reprise.stages import compose, evaluate
 
+        config = compose.load(name, places)
         evaluate.pipeline(config, places, console)
     elif run:
         from reprise.stages import evaluate
@@ -433,7 +433,9 @@ def _config(places: Places, pipeline: str | None, overrides: Sequence[str]) -> c
         return configs.compose(places.root, overrides)
     if overrides:
         raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or leave --pipeline away")
-    return configs.load(places.config(pipeline))
+    from reprise.stages import compose
+
+    return compose.load(pipeline, places)
 
 
 def _without_address(overrides: Sequence[str]) -> str:

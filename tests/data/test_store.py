@@ -188,7 +188,7 @@ def test_a_changed_file_is_named(folder: Path) -> None:
 @pytest.mark.parametrize("gone", ["manifest.json", "."])
 def test_a_folder_that_is_not_there_says_what_makes_it(folder: Path, gone: str) -> None:
     shutil.rmtree(folder) if gone == "." else (folder / gone).unlink()
-    with pytest.raises(UserError, match=f"no {folder}; run `it`"):
+    with pytest.raises(UserError, match=f"no {folder if gone == '.' else folder / gone}; run `it`"):
         store.verify(folder, "run `it`")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from reprise import config as configs
 from reprise.config import Config
 from reprise.data import store
 from reprise.errors import UserError
@@ -49,7 +48,7 @@ class Made:
         self.places = Places(make_project(folder))
         self.random = random.Random(seed)
         compose.run(self.places, QUIET)
-        self.config: Config = configs.load(self.places.config("digits_cnn"))
+        self.config: Config = compose.load("digits_cnn", self.places)
         for kind in OUTPUTS[1:]:
             self.remake(kind)
         for command in (["init", "-q", "--no-scm"], ["commit", "-q", "-f", *STAGES]):
@@ -91,7 +90,7 @@ class Made:
     def use(self) -> None:
         """What the stages do before they compute anything: preprocess, train, and evaluate with the test split."""
         for name in ("digits_cnn", "temperature_lstm"):
-            configs.load(self.places.config(name))
+            compose.load(name, self.places)
         preprocess._read(self.config.data, self.places.raw("digits"))  # type: ignore[arg-type]
         opened = train.prepare(self.config, self.places, QUIET)
         opened.learning()

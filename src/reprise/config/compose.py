@@ -1,8 +1,6 @@
 """Composition: conf/ and overrides in, one checked `Config` out. The only place that knows conf/."""
 
 import difflib
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -82,7 +80,6 @@ def load(file: Path) -> Config:
     """A config that `compose` wrote."""
     if not file.is_file():
         raise UserError(f"no {file}", "run `reprise compose` first, or `dvc repro` for everything")
-    _demand_as_written(file)
     return check(_read(file), file)
 
 
@@ -91,21 +88,6 @@ def load_recorded(file: Path, root: Path) -> Config:
     tree = _read(file)
     tracking = tracking_config(root).model_dump() | {"experiment": tree["data"]["name"], "log_model": True}
     return check({**tree, "tracking": tracking, "fresh": True}, file)
-
-
-def _demand_as_written(file: Path) -> None:
-    """A file that lies beside a manifest is the one the manifest lists. In data/config there has to be one."""
-    beside = file.with_name("manifest.json")
-    if not beside.is_file():
-        if file.parts[-3:-1] == ("data", "config"):
-            raise UserError(f"no {beside}", "run `reprise compose`")
-        return
-    try:
-        listed = json.loads(beside.read_text("utf-8")).get(file.name)
-    except (ValueError, AttributeError, RecursionError):
-        raise UserError(f"{beside} is damaged", "run `reprise compose`") from None
-    if listed != hashlib.sha256(file.read_bytes()).hexdigest():
-        raise UserError(f"{file} is not what was written (sha256 differs from {beside.name})", "run `reprise compose`")
 
 
 def render(config: BaseModel) -> str:

@@ -68,7 +68,7 @@ def verify(folder: Path, mend: str) -> dict[str, str]:
 def manifest(folder: Path, mend: str) -> dict[str, str]:
     """The sha256 of every file of a published folder, once the files there were found to be those it lists."""
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"no {folder}", mend)
+        raise UserError(f"no {folder / MANIFEST if folder.is_dir() else folder}", mend)
     listed: dict[str, str] = read_json(folder / MANIFEST)
     if not isinstance(listed, dict):
         raise UserError(f"{folder / MANIFEST} is damaged: no object", f"delete {folder}, then {mend}")

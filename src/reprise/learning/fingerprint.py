@@ -14,7 +14,7 @@ Fingerprint = dict[str, str]
 def fingerprint(state: dict[str, Tensor]) -> Fingerprint:
     """Hashes of the bytes of tensors."""
     return {
-        name: hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()).hexdigest()
+        name: hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
         for name, tensor in state.items()
     }
 

@@ -7,6 +7,19 @@ from reprise.data import store
 from reprise.errors import UserError
 from reprise.stages.places import Places
 
+MEND = "run `reprise compose`"
+
+
+def load(name: str, places: Places) -> configs.Config:
+    """The config of an experiment of the pipeline, as it was written.
+
+    Raises:
+        UserError: when it is not there, or is not what was written.
+
+    """
+    file = places.config(name)
+    return configs.load(store.check(file.parent, file.name, MEND) if file.is_file() else file)
+
 
 def run(places: Places, console: Console) -> None:
     """Write data/config/<experiment>.yaml for all of conf/pipeline.yaml, or none of them."""
