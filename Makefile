@@ -16,12 +16,12 @@ help:  ## Show this list.
 	@touch $@
 
 pipeline: .venv/.ready  ## Run every stage that is not up to date, show the results.
-	dvc repro
+	reprise repro
 	@reprise results
 	@echo 'See every run on the dashboard:  make dashboard'
 
 long: .venv/.ready  ## The same with what takes long: some hours on two cores.
-	dvc repro --all-pipelines
+	reprise repro --all-pipelines
 	@reprise results
 
 results: .venv/.ready  ## Write docs/results.md from data/results/.

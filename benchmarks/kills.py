@@ -1,7 +1,7 @@
-"""The long counts of the fault tests: trainings killed at random instants, and kills inside the writing of a checkpoint.
+"""The long counts of the fault tests: of trainings at random instants, inside the writing of a checkpoint, of `dvc repro`.
 
-    python benchmarks/kills.py                  50 trainings of either network, 100 writers of checkpoints on either file system
-    python benchmarks/kills.py --trainings 5 --writers 10
+    python benchmarks/kills.py                  50 of either network, 100 on either file system, 50
+    python benchmarks/kills.py --trainings 5 --writers 10 --repros 10
 
 Prints how many ended with the same bits, in one MLflow run, with every metric point once.
 """
@@ -17,14 +17,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.faults.conftest import CNN, LSTM
 from tests.faults.test_checkpoints import kill_writers
 from tests.faults.test_kills import Killed, kill_and_restart
+from tests.faults.test_repro import kill_until_done, made, repro
 from tests.forks import Forks
-from tests.pipeline.conftest import make_project
+from tests.pipeline.conftest import clone, make_project
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainings", type=int, default=50)
     parser.add_argument("--writers", type=int, default=100)
+    parser.add_argument("--repros", type=int, default=50)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name, command in (("CNN", CNN), ("LSTM", LSTM)):
@@ -38,6 +40,12 @@ def main() -> None:
                 sound = kill_writers(Path(tempfile.mkdtemp(dir=folder)), scratch, asked.writers)
                 where = "on the same" if scratch == folder else "on another"
                 print(f"killed while writing, TMPDIR {where} file system: sound {sound} of {asked.writers}", flush=True)
+        if asked.repros:
+            undisturbed, killed = (clone(Path(folder) / name) for name in ("undisturbed", "killed"))
+            assert repro(undisturbed).wait() == 0
+            times = kill_until_done(killed, asked.repros, random.Random(1), longest=12)
+            same = "the same bytes" if made(killed) == made(undisturbed) else "OTHER bytes"
+            print(f"`dvc repro` killed {times} times and started again each time: {same}", flush=True)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import click
 from rich.console import Console
 
 from reprise import config as configs
-from reprise import ranks
+from reprise import orphans, ranks
 from reprise.completion import Override
 from reprise.errors import Notice, Stopped, UserError
 from reprise.stages.places import Places
@@ -49,7 +49,8 @@ def cli() -> None:
 
     \b
     The pipeline:   compose -> download -> preprocess -> window -> train -> evaluate
-                    `dvc repro` runs it for every experiment in conf/pipeline.yaml, and only what changed.
+                    `dvc repro` runs it for every experiment in conf/pipeline.yaml, and only what changed; `reprise repro` is
+                    the same, and goes on where one was killed.
     By hand:        reprise train experiment=digits_cnn
                     reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000
                     A run by hand is a run of its own; it overwrites nothing that the pipeline made.
@@ -185,6 +186,19 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         evaluate.by_hand(config, run_id, places, console, as_json)
     else:
         raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT OF dvc repro ...]")
+def repro(arguments: tuple[str, ...]) -> None:
+    """Run `dvc repro`, also after one that was killed.
+
+    DVC writes dvc.lock in place, so a kill can leave half of one, which it then refuses to read. This puts it right first; what
+    was computed is not computed again.
+    """
+    from reprise.stages import repro
+
+    repro.run(_places(), arguments, console)
 
 
 @cli.command()
@@ -376,6 +390,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     warnings.showwarning = _warn  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
+    if "DVC_STAGE" in os.environ or ranks.has_parent():
+        orphans.end_with_parent()
     try:
         outcome = cli.main(args=None if arguments is None else list(arguments), prog_name="reprise", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0  # of `Exit`, which click turns into what it returns

@@ -97,7 +97,7 @@ with store.publish(folder) as draft:
 
 
 @pytest.mark.parametrize("turn", [-1, 0, 1])
-def test_a_kill_never_leaves_half_a_folder(folder: Path, turn: int) -> None:
+def test_a_kill_never_leaves_half_a_folder_and_what_it_left_beside_it_goes_with_the_next(folder: Path, turn: int) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, folder, str(turn)], check=False)
     assert done.returncode == -signal.SIGKILL
     if folder.exists():
@@ -106,6 +106,7 @@ def test_a_kill_never_leaves_half_a_folder(folder: Path, turn: int) -> None:
     publish(folder, "third")
     store.verify(folder, "")
     assert (folder / "word.txt").read_text() == "third"
+    assert [path.name for path in folder.parent.iterdir()] == ["set"]
 
 
 def test_a_folder_published_by_another_process_in_between_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

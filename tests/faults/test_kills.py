@@ -1,14 +1,18 @@
 """A training that is killed, and started again, ends as one that was not."""
 
+import contextlib
 import random
 import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.faults.conftest import CNN, LSTM, client, history, runs
 from tests.forks import Child, Forks
+from tests.pipeline.conftest import make_project
 
 KILLS = 5
 
@@ -123,6 +127,51 @@ def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_
     assert closed.info.status == "FAILED"
     assert closed.data.tags["error"] == "its process ended without a word"
     other.end()
+
+
+def test_two_processes_that_are_killed_go_on_as_two_with_the_same_bits(forks: Forks) -> None:
+    command = [*CNN, "trainer=ddp_cpu", "trainer.max_epochs=40", "checkpoint.steps=20"]
+    homes = forks.folder / "mlruns" / "runs"
+    before = runs(forks.folder)
+    forks.run(*command)
+    (undisturbed,) = runs(forks.folder).keys() - before.keys()
+    before = runs(forks.folder)
+    reached = 0
+    for ranks_too in (True, False):
+        child = forks.start(*command)
+        while steps_done(forks) <= reached:
+            assert not child.over(), child.said
+            time.sleep(0.01)
+        ranks = psutil.Process(child.pid).children(recursive=True)
+        assert len(ranks) >= 2
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+        for rank in ranks if ranks_too else []:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                rank.kill()
+        psutil.wait_procs(ranks, timeout=30)
+        assert not [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
+        reached = steps_done(forks)
+    assert "goes on after step" in forks.run(*command).said
+    (new,) = runs(forks.folder).keys() - before.keys()
+    assert (homes / new / "best.pt").read_bytes() == (homes / undisturbed / "best.pt").read_bytes()
+    found, wanted = (history(client(forks.folder), runs(forks.folder)[run_id]) for run_id in (new, undisturbed))
+    assert found == wanted
+
+
+def test_a_kill_while_the_tracking_store_is_made_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
+    forks = Forks(make_project(tmp_path / "project"))
+    draft = forks.folder / "mlruns" / ".mlflow.db"
+    child = forks.start(*CNN)
+    while not draft.exists():
+        assert not child.over(), child.said
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+    assert not draft.with_name("mlflow.db").exists()
+    forks.run(*CNN)
+    assert [run.info.status for run in runs(forks.folder).values()] == ["FINISHED"]
+    assert not list(draft.parent.glob(f"{draft.name}*"))
+    forks.end()
 
 
 def test_another_config_is_another_run(forks: Forks) -> None:

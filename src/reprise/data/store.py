@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import itertools
 import json
@@ -24,8 +25,7 @@ MANIFEST = "manifest.json"
 def publish(folder: Path) -> Iterator[Path]:
     """A temporary folder to fill, which takes the place of `folder` when the block ends well and vanishes when it does not."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with _beside(folder) as draft:
         draft.chmod(0o755)
         yield draft
         write_json(draft / MANIFEST, {name: sha256(draft / name) for name in _files(draft)})
@@ -33,16 +33,14 @@ def publish(folder: Path) -> Iterator[Path]:
             _fsync(path)
         _take_place(draft, folder)
         _fsync(folder.parent)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _take_place(draft: Path, folder: Path) -> None:
     """Rename the draft to `folder`. The old one is moved aside whole before it is deleted: a kill leaves no half of it."""
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent, ignore_cleanup_errors=True) as aside:
+    with _beside(folder) as aside:
         for turn in itertools.count():
             with contextlib.suppress(FileNotFoundError):
-                folder.rename(Path(aside) / str(turn))
+                folder.rename(aside / str(turn))
             try:
                 draft.rename(folder)
             except OSError as error:  # another process published the folder in between: the last one stays
@@ -50,6 +48,39 @@ def _take_place(draft: Path, folder: Path) -> None:
                     raise
             else:
                 return
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside another, gone after the block. Those of processes that were killed go first.
+
+    Whoever works in one holds a lock on it, which the operating system lets go of when its process dies. On a file system that
+    cannot lock a folder (NFS) nothing that was left is found dead, so it stays.
+    """
+    with contextlib.ExitStack() as held:
+        with contextlib.ExitStack() as alone:
+            with contextlib.suppress(OSError):
+                alone.enter_context(_locked(folder.parent))
+            for left in folder.parent.glob(f".{folder.name}.*"):
+                with contextlib.suppress(OSError), _locked(left, fcntl.LOCK_NB):
+                    shutil.rmtree(left, ignore_errors=True)
+            made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            with contextlib.suppress(OSError):
+                held.enter_context(_locked(made))
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | flags)
+        yield
+    finally:
+        os.close(handle)
 
 
 def verify(folder: Path, mend: str) -> dict[str, str]:

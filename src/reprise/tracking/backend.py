@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
 from reprise.config.schema import TrackingConfig
 from reprise.errors import UserError, without_login
@@ -60,13 +61,24 @@ def connect(uri: str, folder: Path) -> MlflowClient:
         database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(database.with_suffix(".lock")):
-            fresh = not database.exists()
+            if not database.exists():
+                _make_database(database, folder)
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
-            if fresh:
-                with contextlib.closing(sqlite3.connect(database)) as connection:
-                    connection.execute("PRAGMA journal_mode=WAL")
         return client
+
+
+def _make_database(database: Path, folder: Path) -> None:
+    """An empty store, whole or not at all: what is left of one whose making was cut short cannot be opened again."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # late: a server needs none
+
+    draft = database.with_name(f".{database.name}")
+    for left in database.parent.glob(f"{draft.name}*"):
+        left.unlink()
+    SqlAlchemyStore(f"sqlite:///{draft}", (folder / "artifacts").resolve().as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
+    with contextlib.closing(sqlite3.connect(draft)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    draft.rename(database)
 
 
 @contextlib.contextmanager
@@ -74,7 +86,7 @@ def answering(uri: str) -> Iterator[None]:
     """What goes wrong with the store, as the user's error: a dead server, a full disk."""
     try:
         yield
-    except (MlflowException, sqlite3.Error) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
         reason, shown = without_login(str(error).split("\n")[0])[:200], uri.partition("?")[0]
         raise UserError(f"the tracking store {shown} fails: {reason}", "start the server, or set tracking.uri") from error
 
@@ -92,4 +104,4 @@ def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) ->
 def dashboard(uri: str, port: int) -> NoReturn:
     """Become MLflow's own server on 127.0.0.1 over the store; does not return."""
     command = f"-m mlflow ui --host 127.0.0.1 --port {port} --backend-store-uri".split()
-    os.execv(sys.executable, [sys.executable, *command, uri])  # noqa: S606 -- no shell is wanted
+    os.execv(sys.executable, [sys.executable, *command, uri])

@@ -1,0 +1,92 @@
+"""What logging costs: its share of the epochs of the smallest shipped network, whose epochs are the shortest.
+
+    python benchmarks/logging_cost.py [--epochs 200] [--rounds 5]
+
+Counted are the seconds that the training thread spends in saying its metrics, and the processor time of the thread that brings
+them to MLflow, against the seconds of the training. Beside it, the whole training with and without logging, in turn; machines
+are noisy, so of that read the median.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reprise import config as configs
+from reprise.config import Config
+from reprise.data.examples import Windows
+from reprise.stages import train
+from reprise.stages.places import Places
+from reprise.tracking import unfinished
+from reprise.tracking.delivery import Delivery
+from reprise.tracking.run import Run
+
+QUIET = Console(quiet=True)
+spent = {"saying": 0.0, "delivering": 0.0}
+
+
+def counted(method: Callable[..., Any], what: str, clock: Callable[[], float]) -> Callable[..., Any]:
+    """A method whose time is added up."""
+
+    def timed(*arguments: Any) -> Any:
+        began = clock()
+        try:
+            return method(*arguments)
+        finally:
+            spent[what] += clock() - began
+
+    return timed
+
+
+def fit(config: Config, windows: Windows, places: Places) -> float:
+    """Seconds of a training with its run."""
+    with unfinished.hold(places.store, "benchmark", 0) as training:
+        training.forget()
+        return train.train_one(config, windows, places, QUIET, {"origin": "benchmark"}, training).train_seconds
+
+
+def fit_silently(config: Config, windows: Windows, places: Places) -> float:
+    """The same, saying nothing."""
+    log, Run.log = Run.log, lambda *_: None  # type: ignore[assignment]
+    try:
+        return fit(config, windows, places)
+    finally:
+        Run.log = log  # type: ignore[method-assign]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    root = configs.project_root()
+    Run.log = counted(Run.log, "saying", time.perf_counter)  # type: ignore[method-assign]
+    Delivery.now = counted(Delivery.now, "delivering", time.thread_time)  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as scratch:
+        places = Places(Path(scratch))  # the project's config and data, a tracking store of its own
+        for name in ("conf", "data"):
+            (places.root / name).symlink_to(root / name)
+        shortest = [f"trainer.max_epochs={options.epochs}", "trainer.patience=null", "tracking.log_model=false"]
+        config = configs.compose(root, ["experiment=temperature_cnn1d", *shortest])
+        windows = train.prepare(config, places, QUIET)
+        fit(config, windows, places)
+        ratios, shares = [], []
+        for _ in range(options.rounds):
+            spent.update(saying=0.0, delivering=0.0)
+            logged = fit(config, windows, places)
+            shares.append(sum(spent.values()) / logged)
+            said = ", ".join(f"{what} {seconds:.3f} s" for what, seconds in spent.items())
+            silent = fit_silently(config, windows, places)
+            ratios.append(logged / silent)
+            print(f"{options.epochs} epochs: with logging {logged:.2f} s ({said}), without {silent:.2f} s", flush=True)
+    print(f"logging's share of an epoch: {100 * statistics.median(shares):.2f} % (largest {100 * max(shares):.2f} %)")
+    print(f"with / without: {statistics.median(ratios):.3f}  (min {min(ratios):.3f}, max {max(ratios):.3f})")
+
+
+if __name__ == "__main__":
+    main()

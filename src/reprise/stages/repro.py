@@ -1,0 +1,59 @@
+"""repro: `dvc repro`, once what a killed one has left half written is out of its way."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from rich.console import Console
+from voluptuous import Invalid
+
+from reprise.stages.places import Places
+
+
+def run(places: Places, arguments: Sequence[str], console: Console) -> NoReturn:
+    """Mend DVC's own files, then become `dvc repro ARGUMENTS`."""
+    for file in mend(places.root):
+        console.print(f"repro  {file.relative_to(places.root)}: half written by a DVC that was killed; mended", highlight=False)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *arguments])
+
+
+def mend(root: Path) -> list[Path]:
+    """Put right the files that DVC writes in place, where a kill cut one short; they are returned.
+
+    A dvc.lock goes back to what is committed of it: the outputs of stages that are missing in it then come from DVC's cache of
+    runs, so nothing is computed again. The list of who uses which path holds nothing that outlives the process that wrote it.
+    """
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
+
+    locks = [
+        file
+        for file in (root / "dvc.lock", *root.glob("*/dvc.lock"))
+        if not _sound(file, yaml.safe_load, COMPILED_LOCKFILE_SCHEMA)
+    ]
+    for file in locks:
+        file.unlink()
+        subprocess.run(
+            ["git", "-C", root, "checkout", "--quiet", "--", file], capture_output=True
+        )  # it may never have been committed
+    users = root / ".dvc" / "tmp" / "rwlock"
+    if _sound(users, json.loads, dict):
+        return locks
+    users.unlink()
+    return [*locks, users]
+
+
+def _sound(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:
+    """Whether a file, if there is one, holds what it should."""
+    with suppress(FileNotFoundError):
+        try:
+            check(parse(file.read_text("utf-8")))
+        except (ValueError, TypeError, yaml.YAMLError, Invalid):
+            return False
+    return True

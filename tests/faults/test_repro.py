@@ -1,0 +1,104 @@
+"""A `dvc repro` that is killed again and again, and started again, ends as one that was not."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reprise.data import store
+from tests.forks import outside
+from tests.pipeline.conftest import clone
+
+KILLS = 4
+PER_RUN = {"run_ids", "runs", "train_seconds", "run_id", "name"}
+"""What another run says otherwise: its id, its name, how long it took."""
+
+
+def repro(project: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "reprise", "repro"]
+    with (project / "repro.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=project, env=outside(), stdout=log, stderr=log, start_new_session=True)
+
+
+def made(project: Path) -> dict[str, Any]:
+    """Everything the pipeline made, but for what names a run, and for figures, which show its name."""
+    folder = project / "data"
+    return {
+        str(file.relative_to(folder)): without_run(store.read_json(file)) if file.suffix == ".json" else file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != "manifest.json" and file.suffix != ".png"
+    }
+
+
+def without_run(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: without_run(value) for key, value in tree.items() if key not in PER_RUN}
+    return [without_run(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def kill_until_done(project: Path, kills: int, chance: random.Random, longest: float) -> int:
+    """Start the pipeline again and again, and kill it after a random time: DVC alone, or with all it started. How often it was."""
+    done = 0
+    while True:
+        process = repro(project)
+        try:
+            code = process.wait(timeout=longest * chance.random() if done < kills else None)
+        except subprocess.TimeoutExpired:
+            kill = os.kill if chance.random() < 0.5 else os.killpg
+            kill(process.pid, signal.SIGKILL)
+            process.wait()
+            done += 1
+        else:
+            assert code == 0, (project / "repro.log").read_text()
+            return done
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """A project after `reprise repro`, and how long that took."""
+    project = clone(tmp_path_factory.mktemp("undisturbed") / "clone")
+    began = time.monotonic()
+    assert repro(project).wait() == 0, (project / "repro.log").read_text()
+    return project, time.monotonic() - began
+
+
+def test_killed_at_random_instants_it_ends_with_the_same_bytes(undisturbed: tuple[Path, float], tmp_path: Path) -> None:
+    project, whole = undisturbed
+    killed = clone(tmp_path / "clone")
+    assert kill_until_done(killed, KILLS, random.Random(0), whole) > 0
+    assert made(killed) == made(project)
+
+
+@pytest.mark.parametrize("left", [0.0, 0.3, 0.9])
+def test_what_a_kill_left_of_the_files_dvc_writes_in_place_is_put_right(undisturbed: tuple[Path, float], left: float) -> None:
+    project, _ = undisturbed
+    lock, users = project / "dvc.lock", project / ".dvc" / "tmp" / "rwlock"
+    whole, before = lock.read_bytes(), made(project)
+    lock.write_bytes(whole[: int(left * len(whole))])
+    users.write_bytes(b"" if left else b'{"read": {"a": [{"pi')
+    (project / "repro.log").unlink()
+    code = repro(project).wait()
+    said = (project / "repro.log").read_text()
+    assert code == 0, said
+    assert "dvc.lock: half written by a DVC that was killed; mended" in said
+    assert "Running stage" not in said  # all of it was in DVC's cache of runs
+    assert lock.read_bytes() == whole
+    assert made(project) == before
+
+
+def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
+    waiting = "import sys, time; from reprise import orphans; orphans.end_with_parent(); print('on', flush=True); time.sleep(60)"
+    starting = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {waiting!r}])"
+    with subprocess.Popen([sys.executable, "-c", starting], stdout=subprocess.PIPE, env=outside()) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == b"on\n"
+        parent.kill()
+        asked = time.monotonic()
+        assert parent.stdout.read() == b""  # the pipe closes when the last process that holds it is gone
+        assert time.monotonic() - asked < 30
