@@ -95,10 +95,11 @@ def test_predict_names_what_it_cannot_read_and_answers_for_the_rest(project: Pat
     told = run_in(project, "reprise", "predict", home.name, str(tmp_path), "--json")
     assert [Path(row["file"]).name for row in json.loads(told.stdout)] == ["photograph.jpg"]
     assert told.stderr == f"predict  left out: {tmp_path / 'empty.png'}: empty\n"
-    done = run_in(project, "reprise", "predict", home.name, str(tmp_path), "--out", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr
-    assert f"left out: {tmp_path / 'empty.png'}: empty" in done.stdout
-    assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 2
+    for _ in range(2):  # what the first has drawn into the folder is no picture for the second
+        done = run_in(project, "reprise", "predict", home.name, str(tmp_path), "--out", str(tmp_path / "out"))
+        assert done.returncode == 0, done.stderr
+        assert f"left out: {tmp_path / 'empty.png'}: empty" in done.stdout
+        assert len((tmp_path / "out" / "predictions.csv").read_text().splitlines()) == 2
     for path, said in ((tmp_path / "nowhere", "no such file or folder"), (tmp_path / "out" / "x", "no such file or folder")):
         wrong = run_in(project, "reprise", "predict", home.name, str(path))
         assert (wrong.returncode, wrong.stderr) == (2, f"reprise: {path}: {said}\n")

@@ -24,6 +24,7 @@ from reprise.stages.bar import watched
 
 SHOWN = 24
 """Rows printed, and pictures in the figure."""
+FIGURE = "predictions.png"
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def run(opened: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
 
     """
     demand_images(opened.windows.input_shape, opened.trained.name)
-    files = pictures.pictures_in(path) if path.exists() else []
+    ours = (out / FIGURE).resolve()  # of the last time, when `out` lies in the folder
+    files = [file for file in pictures.pictures_in(path) if file.resolve() != ours] if path.exists() else []
     if not files:
         raise UserError(f"{path}: {'no picture in it' if path.exists() else 'no such file or folder'}")
     listed = [Listed(file, str(file), "") for file in files]
@@ -106,7 +108,7 @@ def _write(answers: Answers, name: str, out: Path) -> None:
     files = [one.listed.file.name for one in shown]
     title = f"{name}: {len(shown)} of {len(rows):,} pictures" if len(rows) > SHOWN else name
     images, probabilities = pictures.stacked(shown), answers.probabilities[:SHOWN]
-    save(classification.answers(images, probabilities, answers.classes, files, title), out / "predictions.png")
+    save(classification.answers(images, probabilities, answers.classes, files, title), out / FIGURE)
 
 
 def show(answers: Answers, out: Path, console: Console) -> None:
