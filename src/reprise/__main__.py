@@ -188,6 +188,49 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
 
 
+@cli.command()
+@click.argument("words", nargs=-1, type=Override(), metavar="sweep=NAME [resume] [key=value ...]")
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Processes that train at the same time; else one for each core or GPU."
+)
+@click.option("--storage", metavar="URL", help="Database of the sweep; else mlruns/sweeps.db.")
+@click.option("--worker", "parent", hidden=True)
+def sweep(words: tuple[str, ...], workers: int | None, storage: str | None, parent: str | None) -> None:
+    """Search for the best settings of an experiment.
+
+    \b
+    reprise sweep sweep=temperature_lstm                                      a space of conf/sweep/
+    reprise sweep sweep=fashion_mnist_cnn n_trials=20 sweep.seeds=3 trainer.max_epochs=5
+    reprise sweep sweep=grid experiment=digits_cnn optimizer.lr=0.001,0.003 trainer.batch_size=32,64
+    reprise sweep sweep=temperature_lstm resume                               say how it stands, then go on
+
+    Started again after a kill it goes on: the number of trials is exact, and those that were interrupted go on from their
+    checkpoints. With --storage, workers on any number of machines share one sweep: say the same on each.
+
+    The test split stays shut. The best settings become conf/experiment/NAME_tuned.yaml.
+    """
+    places = _places()
+    from reprise.config.sweep import read_sweep
+
+    resume = "resume" in words
+    rest = [word for word in words if word != "resume"]
+    if parent:
+        from reprise.runs import trial
+
+        trial.work(rest[0].partition("=")[2], places, storage, parent)
+        return
+    wanted = None if resume else read_sweep(places.root, rest)
+    if resume and (len(rest) != 1 or not rest[0].startswith("sweep=")):
+        raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
+    from reprise.runs import sweep
+
+    asked = sweep.Asked(workers or sweep.processors(), storage)
+    if wanted:
+        sweep.run(wanted, asked, places, console)
+    else:
+        sweep.resume(rest[0].partition("=")[2], asked, places, console)
+
+
 @cli.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT OF dvc repro ...]")
 def repro(arguments: tuple[str, ...]) -> None:

@@ -21,6 +21,10 @@ class Stopped(BaseException):
         self.exit_code = 128 + signum
 
 
+class Pruned(Exception):  # noqa: N818 -- no error: a training that promises too little is given up
+    """A sweep has seen enough of a training."""
+
+
 def without_login(text: str) -> str:
     """A text as it may be printed or kept: without the user names, passwords and tokens in its addresses."""
     return re.sub(r"//\S*@", "//", text)

@@ -34,7 +34,7 @@ def pipeline(root: Path) -> Pipeline:
     """conf/pipeline.yaml."""
     file = root / "conf" / "pipeline.yaml"
     refuse_files(root / "conf")
-    return _validated(Pipeline, _read(file), file)
+    return validated(Pipeline, read_yaml(file), file)
 
 
 def compose(root: Path, overrides: Sequence[str]) -> Config:
@@ -50,7 +50,7 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
 def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:
     """The trainer and tracking of a config that need not be whole otherwise."""
     tree = _hydra(root, overrides)
-    return _validated(Surroundings, {key: tree[key] for key in Surroundings.model_fields})
+    return validated(Surroundings, {key: tree[key] for key in Surroundings.model_fields})
 
 
 def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> DataConfig:
@@ -58,21 +58,21 @@ def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> Dat
     file = root / "conf" / "data" / f"{name}.yaml"
     if name not in choices(root, "data"):
         raise UserError(f"no data set named {name}", nearest(name, choices(root, "data")))
-    tree = {"data": _read(file)}
+    tree = {"data": read_yaml(file)}
     known = [path for path, _ in leaves(tree)]
     for key in (item.partition("=")[0] for item in overrides):
         if key not in known:
             raise UserError(f"{key}: no such key", _nearest_key(key, known))
     if overrides:
         tree = _hydra(root, overrides, f"data/{name}", suggest=False)
-    alone = _validated(Alone, tree, "" if overrides else file)
+    alone = validated(Alone, tree, "" if overrides else file)
     _demand_whole(alone)
     return alone.data
 
 
 def tracking_config(root: Path) -> TrackingConfig:
     """Where runs are written down by default: conf/tracking/local.yaml."""
-    uri = _read(root / "conf" / "tracking" / "local.yaml").get("uri")
+    uri = read_yaml(root / "conf" / "tracking" / "local.yaml").get("uri")
     return TrackingConfig(uri=uri, experiment="", log_model=False)
 
 
@@ -80,12 +80,12 @@ def load(file: Path) -> Config:
     """A config that `compose` wrote."""
     if not file.is_file():
         raise UserError(f"no {file}", "run `reprise compose` first, or `dvc repro` for everything")
-    return check(_read(file), file)
+    return check(read_yaml(file), file)
 
 
 def load_recorded(file: Path, root: Path) -> Config:
     """A config that a run recorded, to be trained anew; runs are written down where they are by default."""
-    tree = _read(file)
+    tree = read_yaml(file)
     tracking = tracking_config(root).model_dump() | {"experiment": tree["data"]["name"], "log_model": True}
     return check({**tree, "tracking": tracking, "fresh": True}, file)
 
@@ -112,7 +112,7 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 def check(tree: Any, where: Path | str = "") -> Config:
     """The tree as a `Config`: types, ranges, cross-checks and the allowlist of `_target_`; `where` it stands, for complaints."""
     refuse_depth(tree, where)
-    config = _validated(Config, tree, where)
+    config = validated(Config, tree, where)
     _demand_whole(config)
     check_plugins(config.plugins)
     for path, value in leaves(config.model_dump(by_alias=True)):
@@ -123,12 +123,12 @@ def check(tree: Any, where: Path | str = "") -> Config:
     return config
 
 
-def _validated(model: type[Model], tree: Any, where: Path | str = "") -> Model:
+def validated(model: type[Model], tree: Any, where: Path | str = "") -> Model:
     """The tree as a model, or the first complaint; `where` it stands."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise _complaint(error, tree, where) from None
+        raise _complaint(error, tree, where, list(model.model_fields)) from None
 
 
 def _demand_whole(config: BaseModel) -> None:
@@ -231,7 +231,7 @@ def _unknown_choice(root: Path, overrides: Sequence[str]) -> UserError | None:
     return None
 
 
-def _read(file: Path) -> Any:
+def read_yaml(file: Path) -> Any:
     """The YAML in a file of conf/, or in one that `compose` wrote."""
     try:
         text = file.read_text("utf-8")
@@ -254,14 +254,14 @@ def _nearest_key(key: str, known: Iterable[str]) -> str:
     return f"the nearest is {likest}" if likeness(likest) > 0.6 else "`reprise compose experiment=NAME` prints them all"
 
 
-def _complaint(error: ValidationError, tree: Any, where: Path | str) -> UserError:
+def _complaint(error: ValidationError, tree: Any, where: Path | str, sections: list[str]) -> UserError:
     """The first complaint of pydantic as `key=value: why`. A union complains once for each of its types: all are said."""
     details = error.errors(include_url=False)
     paths = [".".join(str(part) for part in detail["loc"] if not _is_branch(part)) for detail in details]
     first, path = details[0], paths[0]
     stands = f"it stands in {where}" if where else ""
     if first["type"] == "extra_forbidden":
-        known = [name for name, _ in leaves(tree) if name != path and not name.startswith(f"{path}.")]
+        known = [name for name, _ in leaves(tree) if name != path and not name.startswith(f"{path}.")] + sections
         return UserError(f"{path}: no such key", "; ".join(filter(None, [_nearest_key(path, known), stands])))
     if first["type"] == "missing" or first["input"] == MISSING:
         return UserError(f"{path}: is missing", stands or f"set {path}=…")

@@ -18,7 +18,7 @@ from reprise.data import store
 from reprise.data.augment import Augment
 from reprise.data.examples import Windows, lock_test_split, open_windows
 from reprise.data.loader import EvalLoader, TrainLoader, place
-from reprise.errors import UserError
+from reprise.errors import Pruned, UserError
 from reprise.learning.checkpoint import BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
 from reprise.learning.fingerprint import Fingerprint, Fingerprints
 from reprise.learning.learner import SPEED, Learner, Record
@@ -68,19 +68,26 @@ def read_trained(home: Path) -> Trained:
 
 
 def run(
-    config: Config, places: Places, console: Console, command: str, publish: bool = False, also: Mapping[str, str] | None = None
+    config: Config,
+    places: Places,
+    console: Console,
+    command: str,
+    publish: bool = False,
+    also: Mapping[str, str] | None = None,
+    watch: Record | None = None,
 ) -> list[Trained]:
     """Train every seed; with `publish`, put weights, run.json and history into data/models/<experiment>/ as the pipeline does.
 
     Without it nothing that the pipeline made is touched. `command` is what the dashboard shows to repeat the run; `also` are
-    further tags. A run of several devices on this machine starts its own processes.
+    further tags; `watch` is told each epoch's metrics, and may give the training up by raising `Pruned`. A run of several devices
+    on this machine starts its own processes.
     """
     with FileLock(_made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
         windows = prepare(config, places, console)
+    lock_test_split()
     _try_out(config, windows)
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer)
-    lock_test_split()
     tags = {
         "origin": "pipeline" if publish else "by hand",
         "mlflow.source.name": command,
@@ -97,12 +104,23 @@ def run(
             key, patience = scope(config, windows, publish), PIPELINE_PATIENCE if publish else PATIENCE
             training = stack.enter_context(unfinished.hold(places.store, key, patience))
             _tidy_up(training, config, places, console)
-        trained = [
-            train_one(
-                config.model_copy(update={"seed": config.seed + turn, "seeds": 1}), windows, places, console, tags, training
-            )
-            for turn in range(config.seeds)
-        ]
+        try:
+            trained = [
+                train_one(
+                    config.model_copy(update={"seed": config.seed + turn, "seeds": 1}),
+                    windows,
+                    places,
+                    console,
+                    tags,
+                    training,
+                    watch,
+                )
+                for turn in range(config.seeds)
+            ]
+        except Pruned:
+            if training:
+                training.forget()
+            raise
         if training:
             if publish:
                 _publish(config, trained, places)
@@ -179,6 +197,7 @@ def train_one(
     console: Console,
     tags: dict[str, Any],
     training: unfinished.Training | None,
+    watch: Record | None = None,
 ) -> Trained:
     """One training, one MLflow run; it goes on where an earlier start of `training` was interrupted.
 
@@ -198,7 +217,7 @@ def train_one(
         found = trainer.strategy.broadcast(newest_checkpoint(saver.folder) if run else None)
         if run and found:
             console.print(f"train  {run.name}: goes on after step {int(found.stem):,}", highlight=False, soft_wrap=True)
-        learner = _learner(config, network, task, run.log if run else _nowhere)
+        learner = _learner(config, network, task, _both(run.log, watch or _nowhere) if run else _nowhere)
         with saver.deferring_signals():
             trainer.fit(learner, *loaders, ckpt_path=found, weights_only=True)
         trained = Trained(
@@ -301,6 +320,14 @@ def _repeatable(file: Path) -> str:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _both(first: Record, second: Record) -> Record:
+    def record(metrics: dict[str, float], step: int) -> None:
+        first(metrics, step)
+        second(metrics, step)
+
+    return record
 
 
 def _nothing() -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from reprise.config.compose import leaves
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
-from reprise.errors import Stopped, UserError, warn, without_login
+from reprise.errors import Pruned, Stopped, UserError, warn, without_login
 from reprise.tracking import backend, lineage
 from reprise.tracking.delivery import Delivery, create, outbox
 from reprise.tracking.spool import Spool
@@ -115,14 +115,15 @@ def started(
 ) -> Iterator[Run]:
     """The run of a training: a new one with its home under `folder`/runs, or the one that was opened before and did not end.
 
-    It ends as the block does: FINISHED, KILLED by a signal, or FAILED with the reason. Written at once: the resolved config (as
-    params and as an artifact), commit and patch, package versions, machine, and the hashes of `inputs` (published folders by
-    name). The tracking address is no part of it, nor is anything of the environment. The user's own error is never hidden by
-    one of tracking.
+    It ends as the block does: FINISHED, KILLED by a signal or because it was given up, or FAILED with the reason. Written at
+    once: the resolved config (as params and as an artifact), commit and patch, package versions, machine, and the hashes of
+    `inputs` (published folders by name). The tracking address is no part of it, nor is anything of the environment. The user's
+    own error is never hidden by one of tracking.
     """
     known = training.run_id(config.seed)
     if known is None or not (folder / "runs" / known / "run.json").is_file():
-        run = _open(config, folder, training)
+        token = training.token(config.seed)
+        run = _open(config.tracking, folder, token, f"{config.name}-seed{config.seed}-{token[:4]}", recorded(config))
         git, patch = lineage.code(root)
         _introduce(run, config, {**tags, **git, **_facts(config, inputs)}, inputs, patch)
         training.opened(config.seed, run.id)
@@ -132,6 +133,9 @@ def started(
     run.delivery.start()
     try:
         yield run
+    except Pruned as given_up:
+        run.end("KILLED", {"pruned": str(given_up)})
+        raise
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt | Stopped)
         run.end("KILLED" if killed else "FAILED", {"error": without_login(str(error)) or type(error).__name__})
@@ -139,13 +143,24 @@ def started(
     run.end("FINISHED", {})
 
 
-def _open(config: Config, folder: Path, training: Training) -> Run:
+def parent(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
+    """The run that others stand under, a sweep's say: made at the first call with this token, found at the next.
+
+    `content` is kept as its config.json.
+    """
+    known = [file.parent for file in (folder / "runs").glob("*/run.json") if store.read_json(file).get("token") == token]
+    run = _at_home(tracking, folder, known[0].name) if known else _open(tracking, folder, token, name, content)
+    run.spool.append({"status": "RUNNING"})
+    return run
+
+
+def _open(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
     """A new run, in the store if that can be reached, and an empty home."""
-    token, uri = training.token(config.seed), backend.address(config.tracking, folder)
+    uri = backend.address(tracking, folder)
     about = {
-        "name": f"{config.name}-seed{config.seed}-{token[:4]}",
+        "name": name,
         "token": token,
-        "experiment": config.tracking.experiment,
+        "experiment": tracking.experiment,
         "store": None if uri == backend.local_address(folder) else without_login(uri),
         "started": _now(),
     }
@@ -160,9 +175,9 @@ def _open(config: Config, folder: Path, training: Training) -> Run:
     home.mkdir(parents=True, exist_ok=True)
     if mlflow_id:
         store.write_atomically(home / "mlflow_id", mlflow_id.encode())
-    store.write_json(home / "config.json", recorded(config))
+    store.write_json(home / "config.json", content)
     store.write_atomically(home / "run.json", json.dumps({"run_id": run_id, **about}, indent=2).encode())
-    return _at_home(config.tracking, folder, run_id)
+    return _at_home(tracking, folder, run_id)
 
 
 def _at_home(tracking: TrackingConfig | None, folder: Path, run_id: str) -> Run:

@@ -1,0 +1,277 @@
+"""A sweep from its beginning to its end: workers, what is seen of it meanwhile, and what comes of it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from reprise.config import Config, compose
+from reprise.config.compose import leaves
+from reprise.config.sweep import Sweep, as_overrides
+from reprise.data import store
+from reprise.errors import UserError
+from reprise.figures import sweeps as figures
+from reprise.runs import study as studies
+from reprise.runs.study import ERROR, OVER, Study
+from reprise.stages.places import Places
+from reprise.tracking import run as tracking
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the study."""
+GRACE = 15
+"""Seconds a worker has to write a checkpoint when the sweep is stopped."""
+DEATHS = 20
+"""Workers that may die without a word before the sweep gives up."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """On what a sweep is computed: not what it searches."""
+
+    workers: int
+    storage: str | None
+
+
+def run(sweep: Sweep, asked: Asked, places: Places, console: Console) -> Study:
+    """Begin a sweep, or go on with it, and see it to its end.
+
+    Raises:
+        UserError: when too many trials failed, or the workers die of something that is no trial's.
+
+    """
+    study = studies.begin(sweep, places.root, places.store, asked.storage)
+    return go_on(study, asked, places, console)
+
+
+def resume(name: str, asked: Asked, places: Places, console: Console) -> Study:
+    """Say how a sweep stands, and go on with it."""
+    study = studies.load(name, places.store, asked.storage)
+    counts = Counter(trial.state.name.lower() for trial in study.trials())
+    console.print(f"sweep  {name}: {', '.join(f'{count} {state}' for state, count in counts.items())}", highlight=False)
+    return go_on(study, asked, places, console)
+
+
+def processors() -> int:
+    """Workers that a machine has room for: its GPUs, or its cores."""
+    return torch.cuda.device_count() or os.cpu_count() or 1
+
+
+def go_on(study: Study, asked: Asked, places: Places, console: Console) -> Study:
+    """Work on what is left of a sweep, then draw what came of it, and write the best config down."""
+    sweep = study.sweep
+    config = sweep.config(study.folder, {})
+    parent = tracking.parent(config.tracking, places.store, study.token, f"sweep-{sweep.name}", sweep.model_dump())
+    parent.tag({"sweep": sweep.name, "data": config.data.name, "mlflow.source.name": f"reprise sweep sweep={sweep.name} resume"})
+    parent.settle()
+    try:
+        _work(study, asked, places, console, _mlflow_id(parent))
+        _close_books(study, parent, places, console)
+    except BaseException as error:
+        parent.end("FAILED" if isinstance(error, Exception) else "KILLED", {"error": str(error)})
+        raise
+    parent.end("FINISHED", {})
+    return study
+
+
+def _mlflow_id(parent: tracking.Run) -> str:
+    known = parent.home / "mlflow_id"
+    return known.read_text() if known.is_file() else parent.id
+
+
+def _work(study: Study, asked: Asked, places: Places, console: Console, parent: str) -> None:
+    """Keep workers at it until no trial is left, and show how it goes."""
+    deaths = 0
+    working: dict[int, subprocess.Popen[bytes]] = {}
+    view = View(study, console)
+    try:
+        with view:
+            while study.is_unfinished or working:
+                for place in set(range(asked.workers)) - working.keys():
+                    if study.is_unfinished and len(working) < len(study.left) and study.has_free:
+                        working[place] = _start(study, asked, places, parent, place)
+                for place, process in list(working.items()):
+                    if process.poll() is not None:
+                        del working[place]
+                        deaths += process.returncode != 0
+                        if process.returncode in (1, 2) or deaths > DEATHS:
+                            raise UserError(f"a worker ended with code {process.returncode}: {_last_line(study, place)}")
+                view.update()
+                time.sleep(LOOK_EVERY)
+            view.update()
+    finally:
+        for process in working.values():
+            process.terminate()
+        for process in working.values():
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE)
+            process.kill()
+    if len(failed := study.failures) > study.sweep.max_failures:
+        raise UserError(
+            f"{len(failed)} trials of sweep {study.sweep.name} failed, the last: {failed[-1].user_attrs.get(ERROR)}",
+            "mend what they died of; sweep.max_failures says how many may",
+        )
+
+
+def _start(study: Study, asked: Asked, places: Places, parent: str, place: int) -> subprocess.Popen[bytes]:
+    """A worker: a process that imports everything once. Cores are shared out; where there are GPUs, each has one."""
+    threads = max(1, (os.cpu_count() or 1) // asked.workers)
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    if torch.cuda.is_available():
+        environment["CUDA_VISIBLE_DEVICES"] = str(place % torch.cuda.device_count())
+    command = [sys.executable, "-m", "reprise", "sweep", f"sweep={study.sweep.name}", "resume", "--worker", parent]
+    storage = ["--storage", asked.storage] if asked.storage else []
+    with (study.folder / f"worker-{place}.log").open("ab") as log:
+        return subprocess.Popen([*command, *storage], cwd=places.root, env=environment, stdout=log, stderr=log)
+
+
+def _last_line(study: Study, place: int) -> str:
+    lines = (study.folder / f"worker-{place}.log").read_text("utf-8", "replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
+
+
+def _close_books(study: Study, parent: tracking.Run, places: Places, console: Console) -> None:
+    """trials.csv, figures, the best config as an experiment, and the best values on the dashboard."""
+    if not (best := study.best()):
+        console.print(f"sweep  {study.sweep.name}: no trial came to its end within the limits", highlight=False)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        study.optuna.trials_dataframe().to_csv(folder / "trials.csv", index=False)
+        figures.draw(study.optuna, [goal.metric for goal in study.sweep.objectives], folder)
+        parent.artifacts(folder, "sweep")
+    shown = ", ".join(_valued(study, trial) for trial in best)
+    importance = figures.importances(study.optuna) if len(study.sweep.objectives) == 1 else {}
+    parent.tag({"best": shown, **{f"importance.{key}": f"{share:.3f}" for key, share in importance.items()}})
+    if len(best) == 1:
+        parent.log_once(
+            {f"best/{goal.metric}": value for goal, value in zip(study.sweep.objectives, best[0].values, strict=True)}
+        )
+    file = write_best(study, best[0], places)
+    console.print(f"sweep  {study.sweep.name}: best {shown}", highlight=False, soft_wrap=True)
+    console.print(
+        f"sweep  {file.relative_to(places.root)} holds it; test is opened by `reprise train experiment={file.stem}`, "
+        "then `reprise evaluate`",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def write_best(study: Study, trial: FrozenTrial, places: Places) -> Path:
+    """A trial's config as an experiment of conf/, on top of the experiment that was searched.
+
+    What conf/ says otherwise by now than when the sweep began is written out.
+    """
+    sweep = study.sweep
+    name = f"{sweep.name}_tuned"
+    said = [item.lstrip("+").partition("=")[::2] for item in [*sweep.overrides, *as_overrides(trial.params)]]
+    groups = {key: value for key, value in said if "." not in key and (places.root / "conf" / key).is_dir()}
+    values: dict[str, Any] = {"name": name}
+    for key, value in said:
+        if key not in groups:
+            _put(values, key, yaml.safe_load(value))
+    defaults = [sweep.experiment, *({f"override /{key}": value} for key, value in groups.items()), "_self_"]
+    comment = (
+        "# @package _global_\n"
+        f"# reprise train experiment={name}\n"
+        f"# Found by `reprise sweep sweep={sweep.name}`: trial {trial.number + 1} of {sweep.n_trials}, {_valued(study, trial)}.\n"
+    )
+    file = places.root / "conf" / "experiment" / f"{name}.yaml"
+    wanted = dict(leaves(_comparable(sweep.config(study.folder, trial.params))))
+    for _ in range(2):
+        tree = {"defaults": defaults, **values}
+        store.write_atomically(file, (comment + yaml.safe_dump(tree, sort_keys=False)).encode())
+        made = dict(leaves(_comparable(compose(places.root, [f"experiment={name}"]))))
+        for key in sorted(wanted):
+            if key not in made or made[key] != wanted[key]:
+                _put(values, key, wanted[key])
+    if made != wanted:
+        raise UserError(
+            f"{file} makes another config than trial {trial.number + 1} had", "conf/ was changed since the sweep began"
+        )
+    return file
+
+
+def _comparable(config: Config) -> dict[str, Any]:
+    return config.model_dump(by_alias=True, exclude={"name", "published", "tracking"})
+
+
+def _put(tree: dict[str, Any], path: str, value: Any) -> None:
+    *sections, last = path.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+    tree[last] = value
+
+
+def _valued(study: Study, trial: FrozenTrial) -> str:
+    return ", ".join(f"{goal.metric} {value:.4g}" for goal, value in zip(study.sweep.objectives, trial.values, strict=True))
+
+
+class View:
+    """How a sweep goes: a table on a terminal, elsewhere a line for each trial that ends."""
+
+    def __init__(self, study: Study, console: Console) -> None:
+        self.study, self.console = study, console
+        self.began = time.monotonic()
+        self.ended = {trial.number for trial in study.trials(*OVER)}
+        self.before = len(self.ended)
+        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def update(self) -> None:
+        """Show what is new."""
+        over = self.study.trials(*OVER)
+        if self.live:
+            self.live.update(self._table(over), refresh=True)
+            return
+        for trial in over:
+            if trial.number not in self.ended:
+                self.ended.add(trial.number)
+                self.console.print(f"sweep  {self._line(trial)}", highlight=False, soft_wrap=True)
+
+    def _line(self, trial: FrozenTrial) -> str:
+        came = {
+            TrialState.COMPLETE: lambda: _valued(self.study, trial),
+            TrialState.PRUNED: lambda: f"given up after {max(trial.intermediate_values, default=0)}",
+        }.get(trial.state, lambda: f"failed: {trial.user_attrs.get(ERROR)}")()
+        return f"trial {trial.number + 1} of {self.study.sweep.n_trials}: {came}  ({', '.join(as_overrides(trial.params))})"
+
+    def _table(self, over: list[FrozenTrial]) -> Table:
+        counts = Counter(trial.state for trial in over)
+        left = self.study.sweep.n_trials - len(over)
+        pace = (time.monotonic() - self.began) / max(1, len(over) - self.before)
+        best = self.study.best()
+        table = Table(
+            "trial",
+            "epoch",
+            self.study.sweep.objectives[0].metric,
+            "settings",
+            title=f"{self.study.sweep.name}: {len(over)} of {self.study.sweep.n_trials} trials",
+            caption=f"best {_valued(self.study, best[0]) if best else '–'}; given up {counts[TrialState.PRUNED]}, "
+            f"failed {counts[TrialState.FAIL]}; about {left * pace / 60:.0f} min left",
+        )
+        for trial in self.study.trials(TrialState.RUNNING):
+            step = max(trial.intermediate_values, default=0)
+            said = f"{trial.intermediate_values[step]:.4f}" if step else "–"
+            table.add_row(str(trial.number + 1), str(step), said, ", ".join(as_overrides(trial.params)))
+        return table

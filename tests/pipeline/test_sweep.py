@@ -1,0 +1,223 @@
+"""Sweeps for real: workers, kills, pruning, failures, and what is left of it in MLflow and in conf/."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from optuna.trial import FrozenTrial, TrialState
+
+from reprise.config.sweep import read_sweep
+from reprise.runs import study as studies
+from tests.forks import outside
+from tests.pipeline.conftest import clone
+
+QUICK = ["window.limit=320", "trainer.threads=1", "tracking.log_model=false", "trainer.batch_size=32"]
+FINDS = {
+    "experiment": "digits_cnn",
+    "n_trials": 6,
+    "objectives": [{"metric": "val/accuracy", "direction": "maximize"}],
+    "sampler": {"kind": "tpe", "startup": 3},
+    "overrides": [],
+    "space": {
+        "optimizer": {"kind": "choice", "values": ["adam", "sgd"]},
+        "optimizer.lr": {"kind": "float", "low": 0.0005, "high": 0.02, "log": True},
+        "optimizer.momentum": {"kind": "float", "low": 0.1, "high": 0.9, "when": {"optimizer": "sgd"}},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("sweeps") / "clone")
+
+
+def start(project: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "reprise", "sweep", *words]
+    return subprocess.Popen(
+        command, cwd=project, env=outside(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def sweep(project: Path, *words: str, code: int = 0) -> str:
+    with start(project, *words) as process:
+        said, _ = process.communicate(timeout=300)
+    assert process.returncode == code, said
+    return said
+
+
+def write(project: Path, name: str, **changes: Any) -> None:
+    folder = project / "conf" / "sweep"
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(FINDS | changes, sort_keys=False))
+
+
+def trials(project: Path, name: str) -> list[FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=f"sqlite:///{project / 'mlruns' / 'sweeps.db'}").trials
+
+
+def runs(project: Path, name: str) -> list[Run]:
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    every = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(every, f"tags.sweep = '{name}'", order_by=["attributes.start_time ASC"]))
+
+
+def found(project: Path, name: str) -> list[tuple[TrialState, Any, dict[str, Any]]]:
+    return [(trial.state, trial.values, trial.params) for trial in trials(project, name)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(project: Path) -> list[tuple[TrialState, Any, dict[str, Any]]]:
+    write(project, "finds")
+    said = sweep(project, "sweep=finds", "name=undisturbed", "--workers", "1", *QUICK)
+    assert "sweep  trial 6 of 6: val/accuracy" in said
+    return found(project, "undisturbed")
+
+
+def test_a_sweep_is_one_run_with_a_run_for_each_trial_and_ends_in_an_experiment(project: Path, undisturbed: list[Any]) -> None:
+    parent, *children = runs(project, "undisturbed")
+    assert parent.info.status == "FINISHED"
+    assert [child.data.tags["mlflow.parentRunId"] for child in children] == [parent.info.run_id] * 6
+    assert sorted(int(child.data.tags["trial"]) for child in children) == list(range(6))
+    best = max(values[0] for _, values, _ in undisturbed)
+    assert parent.data.metrics["best/val/accuracy"] == best
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    drawn = {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "sweep")}
+    assert drawn >= {"trials.csv", "history.png", "slice.png", "parallel.png", "importance.png"}
+    written = yaml.safe_load((project / "conf" / "experiment" / "undisturbed_tuned.yaml").read_text())
+    (params,) = [params for _, values, params in undisturbed if values[0] == best][:1]
+    assert written["optimizer"]["lr"] == params["optimizer.lr"]
+    assert {"override /optimizer": params["optimizer"]} in written["defaults"]
+    assert not any(key.startswith("test/") for run in [parent, *children] for key in run.data.metrics)
+
+
+def kill_at_random(project: Path, words: list[str], kills: int, longest: float, chance: random.Random) -> None:
+    """Start a sweep again and again, and kill the driver, or one of its workers, after a random time."""
+    while True:
+        with start(project, *words) as process:
+            try:
+                said, _ = process.communicate(timeout=longest * chance.random() if kills else 300)
+                assert process.returncode == 0, said
+                return
+            except subprocess.TimeoutExpired:
+                workers = psutil.Process(process.pid).children(recursive=True)
+                if chance.random() < 0.5 and workers:
+                    workers[0].kill()
+                    process.communicate(timeout=300)
+                    assert process.returncode == 0
+                else:
+                    os.kill(process.pid, signal.SIGKILL)
+                    psutil.wait_procs(workers, timeout=60)
+                kills -= 1
+
+
+def test_killed_at_random_instants_it_ends_with_the_same_trials(project: Path, undisturbed: list[Any]) -> None:
+    kill_at_random(project, ["sweep=finds", "name=killed", "--workers", "1", *QUICK], 3, 12, random.Random(1))
+    assert found(project, "killed") == undisturbed
+    parent, *children = runs(project, "killed")
+    assert parent.info.status == "FINISHED"
+    finished = [child for child in children if child.info.status == "FINISHED"]
+    assert sorted(int(child.data.tags["trial"]) for child in finished) == list(range(6))
+
+
+def test_what_waits_is_frozen_and_a_sweep_is_not_begun_again_as_another(project: Path) -> None:
+    write(project, "frozen", n_trials=1, sampler={"kind": "random"})
+    file = project / "conf" / "experiment" / "digits_cnn.yaml"
+    before = file.read_text()
+    words = ["sweep=frozen", "trainer.max_epochs=1", *QUICK]
+    studies.begin(read_sweep(project, words), project, project / "mlruns", None)
+    file.write_text(before.replace("trainer:", "trainer:\n  patience: 7"))
+    said = sweep(project, "sweep=frozen", "resume", "--workers", "1")
+    assert "sweep  frozen: 1 waiting" in said
+    (run,) = (run for run in runs(project, "frozen") if "trial" in run.data.tags)
+    assert run.data.params["trainer.patience"] == "null"
+    assert yaml.safe_load((file.parent / "frozen_tuned.yaml").read_text())["trainer"]["patience"] is None
+    said = sweep(project, *words, "n_trials=3", "--workers", "1", code=2)
+    assert "a sweep frozen was begun with another n_trials; say name=NEW for a new one" in said
+    file.write_text(before)
+
+
+LEAKY = """
+import numpy as np
+from pathlib import Path
+from torch import nn
+from reprise.data.examples import open_windows
+
+class Leaky(nn.Module):
+    def __init__(self, input_shape, outputs, peek: bool, **others):
+        super().__init__()
+        if peek:
+            windows = next(Path("mlruns/windows").glob("*"))
+            open_windows(windows, Path("data/processed/digits")).test()
+        self.layer = nn.Linear(int(np.prod(input_shape)), outputs)
+
+    def forward(self, inputs):
+        return self.layer(inputs.flatten(1))
+"""
+
+
+def test_trials_fail_alone_with_their_reason_and_too_many_end_the_sweep(project: Path) -> None:
+    (project / "leaky.py").write_text(LEAKY)
+    space = {"model.peek": {"kind": "choice", "values": [True, False]}}
+    (project / "conf" / "model" / "leaky.yaml").write_text("_target_: leaky.Leaky\npeek: false\n")
+    write(project, "leaky", space=space, sampler={"kind": "grid"}, n_trials=2)
+    environment = os.environ | {"PYTHONPATH": str(project)}
+    command = ["sweep", "sweep=leaky", "--workers", "1", "plugins=[leaky]", "model=leaky", "trainer.max_epochs=1", *QUICK]
+    done = subprocess.run(
+        [sys.executable, "-m", "reprise", *command], cwd=project, env=outside() | environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    leak, sound = trials(project, "leaky")
+    assert (leak.state, sound.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert "the test split is locked in a process that trains" in leak.user_attrs["error"]
+    diverging = {"optimizer.lr": {"kind": "choice", "values": [1e30, 1e31]}}
+    write(project, "diverging", space=diverging, sampler={"kind": "grid"}, n_trials=4)
+    said = sweep(project, "sweep=diverging", "sweep.max_failures=1", "--workers", "1", "optimizer=sgd", *QUICK, code=2)
+    assert "2 trials of sweep diverging failed, the last: training diverged: train/loss is" in said
+
+
+def test_a_pruned_trial_stops_after_that_epoch_and_says_so(project: Path) -> None:
+    space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.004, 0.005, 1e-9]}}
+    pruner = {"kind": "median", "startup": 2, "warmup": 1}
+    write(project, "pruned", space=space, sampler={"kind": "grid"}, pruner=pruner, n_trials=4)
+    sweep(project, "sweep=pruned", "--workers", "1", "trainer.max_epochs=5", *QUICK)
+    *_, last = trials(project, "pruned")
+    assert last.state == TrialState.PRUNED
+    assert max(last.intermediate_values) == 1
+    (run,) = (run for run in runs(project, "pruned") if run.data.tags.get("trial") == "3")
+    assert run.data.tags["pruned"] == "after epoch 1"
+    assert run.info.status == "KILLED"
+
+
+def test_two_workers_share_trials_and_several_objectives_have_a_front(project: Path) -> None:
+    space = {"optimizer.lr": {"kind": "choice", "values": [0.001, 0.003]}}
+    objectives = [*FINDS["objectives"], {"metric": "parameters", "direction": "minimize"}]  # type: ignore[misc]
+    write(project, "front", space=space, sampler={"kind": "grid"}, objectives=objectives, n_trials=4)
+    sweep(project, "sweep=front", "--workers", "2", "sweep.seeds=2", "trainer.max_epochs=1", *QUICK)
+    done = trials(project, "front")
+    assert [trial.state for trial in done] == [TrialState.COMPLETE] * 4
+    assert done[0].values == done[2].values  # a grid of two, twice through
+    seeds = [run for run in runs(project, "front") if run.data.tags.get("trial") == "0"]
+    assert sorted(run.data.tags["seed"] for run in seeds) == ["0", "1"]
+    (parent,) = (run for run in runs(project, "front") if "trial" not in run.data.tags)
+    assert "parameters" in parent.data.tags["best"]
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left(project: Path) -> Iterator[None]:
+    yield
+    left = [process for process in psutil.process_iter(["cwd", "cmdline"]) if process.info["cwd"] == str(project)]
+    began = time.monotonic()
+    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in left):
+        assert time.monotonic() - began < 30, left
+        time.sleep(0.1)

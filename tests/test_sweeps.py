@@ -1,0 +1,168 @@
+"""Sweeps as they are written down: what is refused before the first trial, and how values become settings."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from reprise.config.sweep import Sweep, as_overrides, read_sweep
+from reprise.errors import UserError
+from reprise.runs import study as studies
+from tests.pipeline.conftest import ROOT
+
+SPACE = {
+    "optimizer": {"kind": "choice", "values": ["adam", "sgd"]},
+    "optimizer.lr": {"kind": "float", "low": 0.001, "high": 0.1, "log": True},
+    "optimizer.momentum": {"kind": "float", "low": 0.1, "high": 0.9, "when": {"optimizer": "sgd"}},
+}
+TREE: dict[str, Any] = {
+    "experiment": "digits_cnn",
+    "n_trials": 4,
+    "objectives": [{"metric": "val/accuracy", "direction": "maximize"}],
+    "space": SPACE,
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    return tmp_path
+
+
+def read(root: Path, tree: dict[str, Any], *words: str) -> Sweep:
+    (root / "conf" / "sweep" / "mine.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    return read_sweep(root, ["sweep=mine", *words])
+
+
+@pytest.mark.parametrize("name", [file.stem for file in (ROOT / "conf" / "sweep").glob("*.yaml")])
+def test_every_shipped_sweep_is_sound(name: str) -> None:
+    assert read_sweep(ROOT, [f"sweep={name}"]).space
+
+
+def test_words_set_keys_of_the_sweep_and_hold_settings_of_the_experiment(root: Path) -> None:
+    sweep = read(root, TREE, "n_trials=7", "sweep.seeds=3", "sweep.sampler.kind=random", "name=other", "trainer.max_epochs=2")
+    assert (sweep.n_trials, sweep.seeds, sweep.sampler.kind, sweep.name) == (7, 3, "random", "other")
+    assert sweep.config(root, {"optimizer.lr": 0.05}).trainer.max_epochs == 2
+
+
+def test_a_grid_is_every_combination(root: Path) -> None:
+    sweep = read_sweep(
+        root, ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=0.1,0.2", "seed=1,2,3", "trainer.max_epochs=1"]
+    )
+    assert sweep.n_trials == 6
+    assert sweep.overrides == ["trainer.max_epochs=1"]
+    assert sweep.objectives[0].metric == "val/accuracy"
+    series = read_sweep(root, ["sweep=grid", "experiment=temperature_lstm", "optimizer.lr=0.1,0.2"])
+    assert (series.objectives[0].metric, series.objectives[0].direction) == ("val/mae", "minimize")
+
+
+def test_a_key_is_searched_only_where_its_conditions_hold(root: Path) -> None:
+    sweep = read(root, TREE)
+    for optimizer, keys in (("adam", ["optimizer", "optimizer.lr"]), ("sgd", list(SPACE))):
+        chosen: dict[str, Any] = {}
+        met = []
+        for key, _ in sweep.active(chosen):
+            met.append(key)
+            chosen[key] = optimizer
+        assert met == keys
+
+
+def test_values_come_back_as_they_were_chosen(root: Path) -> None:
+    chosen = {
+        "optimizer.lr": 3.3333333333333335e-05,
+        "optimizer": "sgd",
+        "trainer.patience": None,
+        "trainer.deterministic": "warn",
+    }
+    assert as_overrides(chosen)[0] == "optimizer=sgd"  # a group before the keys that it brings
+    config = read(root, TREE).config(root, chosen)
+    assert config.optimizer.arguments()["lr"] == 3.3333333333333335e-05
+    assert (config.trainer.patience, config.trainer.deterministic) == (None, "warn")
+
+
+WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "space.optimizer.lrr: optimizer.lrr: no such key": ({"space": {"optimizer.lrr": SPACE["optimizer.lr"]}}, []),
+    "space.optimizer: optimizer=adan: no conf/optimizer/adan.yaml; the nearest is adam": (
+        {"space": {"optimizer": {"kind": "choice", "values": ["adam", "adan"]}}},
+        [],
+    ),
+    "space.trainer.max_epochs: trainer.max_epochs=0": (
+        {"space": {"trainer.max_epochs": {"kind": "int", "low": 0, "high": 3}}},
+        [],
+    ),
+    "space.optimizer.lr.low": ({"space": {"optimizer.lr": {"kind": "float", "high": 3.0}}}, []),
+    "low=2.0 is above high=1.0": ({"space": {"optimizer.lr": {"kind": "float", "low": 2.0, "high": 1.0}}}, []),
+    "a scale of powers begins above 0": (
+        {"space": {"optimizer.lr": {"kind": "float", "low": 0.0, "high": 1.0, "log": True}}},
+        [],
+    ),
+    "space: is empty": ({"space": {}}, []),
+    "names optimizer, which does not stand before it": ({"space": {"optimizer.momentum": SPACE["optimizer.momentum"]}}, []),
+    "optimizer is never rprop": (
+        {"space": {**SPACE, "optimizer.momentum": {"kind": "float", "low": 0.0, "high": 0.9, "when": {"optimizer": "rprop"}}}},
+        [],
+    ),
+    "objectives.0.metric=test/accuracy": ({"objectives": [{"metric": "test/accuracy", "direction": "maximize"}]}, []),
+    "pruner: several objectives cannot prune": (
+        {"objectives": [*TREE["objectives"], {"metric": "parameters", "direction": "minimize"}], "pruner": {"kind": "median"}},
+        [],
+    ),
+    "wilcoxon compares seeds": ({"pruner": {"kind": "wilcoxon"}}, []),
+    "sampler.kind=grid needs a choice for every key": ({"sampler": {"kind": "grid"}}, []),
+    "samplr: no such key; the nearest is sampler": ({}, ["sweep.samplr.kind=tpe"]),
+    "optimizer.lrr: no such key; the nearest is optimizer.lr": ({}, ["optimizer.lrr=3"]),
+    "n_trials=0": ({}, ["n_trials=0"]),
+    "fast: not of the form key=value": ({}, ["fast"]),
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_what_is_wrong_is_refused_before_the_first_trial_and_named(root: Path, said: str) -> None:
+    changes, words = WRONG[said]
+    with pytest.raises(UserError, match=re.escape(said)) as refused:
+        read(root, TREE | changes, *words)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_sweep_names_the_nearest(root: Path) -> None:
+    with pytest.raises(UserError, match=r"sweep=mnist_cn: no conf/sweep/mnist_cn.yaml; the nearest is mnist_cnn"):
+        read_sweep(root, ["sweep=mnist_cn"])
+    with pytest.raises(UserError, match=r"no sweep named; add sweep=NAME, one of .*grid"):
+        read_sweep(root, ["n_trials=3"])
+    with pytest.raises(UserError, match=r"sweep=grid searches keys with several values"):
+        read_sweep(root, ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=0.1"])
+
+
+@pytest.mark.parametrize("kind", ["tpe", "cmaes", "gp", "random", "sobol"])
+def test_every_sampler_draws_within_the_space_and_the_same_again(root: Path, kind: str) -> None:
+    drawn = []
+    for turn in range(2):
+        sweep = read(root, TREE, f"sweep.sampler.kind={kind}", "sweep.sampler.startup=3", "n_trials=6", f"name=s{turn}")
+        study = studies.begin(sweep, root, root / "mlruns", None)
+        for _ in range(6):
+            with study.take() as trial:
+                assert trial
+                chosen = study.choose(trial)
+                assert 0.001 <= chosen["optimizer.lr"] <= 0.1
+                assert (chosen["optimizer"] == "sgd") == ("optimizer.momentum" in chosen)
+                study.optuna.tell(trial, chosen["optimizer.lr"])
+                drawn.append(chosen)
+        with study.take() as trial:
+            assert trial is None
+    assert drawn[:6] == drawn[6:]
+    assert len({chosen["optimizer.lr"] for chosen in drawn}) > 3  # a GP may ask for the same end of a range twice
+
+
+def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    for _ in range(studies.TRIES):
+        with study.take() as trial:
+            assert trial
+            assert trial.number == 0
+    with study.take() as trial:
+        assert trial is None
+    (failed,) = study.failures
+    assert failed.user_attrs["error"] == "3 processes died of it"
