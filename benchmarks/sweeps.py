@@ -1,0 +1,104 @@
+"""Sweeps: what a second worker is worth, what a trial costs beside its training, kills, and many workers on one study.
+
+    python benchmarks/sweeps.py                   all of it, some twenty minutes on two cores
+    python benchmarks/sweeps.py --only workers    or overhead, kills, crowd
+
+Everything is run in a project of its own on the weather series and the digits. Machines are noisy: read the ratios.
+"""
+
+import argparse
+import random
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.pipeline.conftest import clone
+from tests.pipeline.test_sweep import QUICK, found, kill_at_random, runs, sweep, trials, write
+
+SERIES = ["trainer.max_epochs=4", "tracking.log_model=false"]
+SPACE = {"optimizer.lr": {"kind": "float", "low": 0.001, "high": 0.01, "log": True}}
+MAE = [{"metric": "val/mae", "direction": "minimize"}]
+
+
+def workers(project: Path) -> None:
+    """Trials an hour of two workers against those of one worker with all cores, from the first start to the last end."""
+    write(project, "pace", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=16)
+    ratios = []
+    for turn in range(3):
+        rates = {}
+        for number in (1, 2):
+            name = f"pace{turn}{number}"
+            sweep(project, "sweep=pace", f"name={name}", "--workers", str(number), *SERIES)
+            done = trials(project, name)
+            first = min(trial.datetime_start for trial in done if trial.datetime_start)
+            last = max(trial.datetime_complete for trial in done if trial.datetime_complete)
+            rates[number] = len(done) / (last - first).total_seconds() * 3600
+        ratios.append(rates[2] / rates[1])
+        print(f"trials an hour: one worker {rates[1]:.0f}, two {rates[2]:.0f}: {ratios[-1]:.2f} times", flush=True)
+    print(f"two workers / one: {statistics.median(ratios):.2f}")
+
+
+def overhead(project: Path) -> None:
+    """Seconds of a trial that are not training, of all trials but the first of a worker."""
+    write(project, "cost", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=12)
+    sweep(project, "sweep=cost", "--workers", "1", *SERIES)
+    beside = []
+    trained = {
+        int(run.data.tags["trial"]): float(run.data.tags["train_seconds"])
+        for run in runs(project, "cost")
+        if "trial" in run.data.tags
+    }
+    for trial in trials(project, "cost")[1:]:
+        assert trial.duration is not None
+        beside.append(trial.duration.total_seconds() - trained[trial.number])
+    print(f"beside training, a trial takes {statistics.median(beside):.2f} s (largest {max(beside):.2f} s)", flush=True)
+
+
+def kills(project: Path) -> None:
+    """Twenty kills of the driver or its worker: the same trials as undisturbed."""
+    write(project, "finds", n_trials=20)
+    sweep(project, "sweep=finds", "name=undisturbed", "--workers", "1", *QUICK)
+    kill_at_random(project, ["sweep=finds", "name=killed", "--workers", "1", *QUICK], 20, 15, random.Random(0))
+    same = found(project, "killed") == found(project, "undisturbed")
+    states = Counter(trial.state.name for trial in trials(project, "killed"))
+    print(f"killed 20 times: {dict(states)}, the trials {'are the same' if same else 'DIFFER'}", flush=True)
+
+
+def crowd(project: Path) -> None:
+    """Eight workers on one study and one tracking store."""
+    write(project, "crowd", n_trials=48, sampler={"kind": "random"})
+    began = time.monotonic()
+    sweep(project, "sweep=crowd", "--workers", "8", "trainer.max_epochs=1", *QUICK)
+    done = trials(project, "crowd")
+    children = [run for run in runs(project, "crowd") if "trial" in run.data.tags]
+    doubled = len(children) - len({run.data.tags["trial"] for run in children})
+    said = "".join(file.read_text("utf-8", "replace") for file in (project / "mlruns" / "sweeps" / "crowd").glob("*.log"))
+    locked = len(re.findall("database is locked", said + "".join(str(trial.user_attrs) for trial in done)))
+    finished = sum(trial.state.name == "COMPLETE" for trial in done)
+    print(
+        f"eight workers: {finished} of 48 trials finished in {time.monotonic() - began:.0f} s, {doubled} doubled, "
+        f"{48 - len(children)} lost, {locked} times 'database is locked'",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    counts = {"overhead": overhead, "workers": workers, "crowd": crowd, "kills": kills}
+    parser.add_argument("--only", choices=counts)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        project = clone(Path(folder) / "clone")
+        for name, count in counts.items():
+            if asked.only in (None, name):
+                count(project)
+
+
+if __name__ == "__main__":
+    main()
