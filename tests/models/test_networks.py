@@ -116,24 +116,6 @@ def test_a_mirrored_network_answers_with_the_mean_over_the_image_and_its_mirror_
         ConvNet(SERIES, 3, [], [], mirror=True)
 
 
-def test_a_shifted_network_answers_with_the_mean_over_the_image_moved_to_its_four_sides() -> None:
-    torch.manual_seed(0)
-    for mirror in (False, True):
-        shifted = ConvNet(COLOUR, 3, [Block(8, pool=2)], [Dense(16)], mirror=mirror, shift=1).eval()
-        plain = ConvNet(COLOUR, 3, [Block(8, pool=2)], [Dense(16)], mirror=mirror).eval()
-        plain.load_state_dict(shifted.state_dict())
-        images = torch.randn(5, *COLOUR)
-        padded = nn.functional.pad(images.movedim(-1, 1), (1, 1, 1, 1), mode="replicate").movedim(1, -1)
-        height, width = COLOUR[:2]
-        views = [padded[:, y : y + height, x : x + width] for y, x in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))]
-        torch.testing.assert_close(shifted(images), torch.stack([plain(view) for view in views]).mean(0))
-        torch.testing.assert_close(shifted.train()(images), plain.train()(images))
-    with pytest.raises(ValueError, match=r"^shift=1: only images can be moved to four sides$"):
-        ConvNet(SERIES, 3, [], [], shift=1)
-    with pytest.raises(ValueError, match=r"^shift=-1: must be at least 0$"):
-        ConvNet(COLOUR, 3, [], [], shift=-1)
-
-
 def reference(network: ConvNet, *layers: nn.Module) -> nn.Sequential:
     """Plain torch, channels first from end to end, with the weights of `network`; flattened channels last."""
     plain = nn.Sequential(*layers)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -63,8 +62,6 @@ class ConvNet(nn.Module):
         activation: relu, gelu, silu, tanh or elu.
         global_pool: none, or what is left of each feature over all positions: its max or its average (Lin et al. 2013).
         mirror: the answer is the mean of those to the image and to its mirror image; not in training.
-        shift: pixels; the answer is the mean of those to the image and to itself moved by so many to each of its four sides; not
-            in training. What pooling makes of a stroke depends on where its grid falls; the mean does less (Jordan 2024).
         init: `torch`, or `glorot`: uniform weights (Glorot and Bengio 2010, eq. 16) and zero biases, as Keras does.
 
     Raises:
@@ -81,7 +78,6 @@ class ConvNet(nn.Module):
         activation: str = "relu",
         global_pool: Literal["none", "max", "average"] = "none",
         mirror: bool = False,
-        shift: int = 0,
         init: Literal["torch", "glorot"] = "torch",
     ) -> None:
         super().__init__()
@@ -89,11 +85,7 @@ class ConvNet(nn.Module):
             raise ValueError(f"reads images [H, W, C] or sequences [T, C], not inputs of shape {list(input_shape)}")
         if mirror and len(input_shape) != 3:
             raise ValueError("mirror: only images have a mirror image")
-        if shift and len(input_shape) != 3:
-            raise ValueError(f"shift={shift}: only images can be moved to four sides")
-        if shift < 0:
-            raise ValueError(f"shift={shift}: must be at least 0")
-        self.mirror, self.shift = mirror, shift
+        self.mirror = mirror
         plan = _Plan(channels=input_shape[-1], space=list(input_shape[:-1]), activation=activation)
         for number, block in enumerate(blocks):
             plan.add_block(block, f"blocks.{number}")
@@ -110,19 +102,9 @@ class ConvNet(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """`[B, *input_shape]` to `[B, outputs]`."""
-        if self.training or not (self.mirror or self.shift):
-            return self._logits(inputs)
-        return torch.stack([self._logits(view) for view in self._views(inputs)]).mean(0)
-
-    def _views(self, inputs: Tensor) -> list[Tensor]:
-        """The images, first as they are, then as they are looked at besides. What moves in repeats the edge."""
-        views = [inputs, inputs.flip(2)] if self.mirror else [inputs]
-        if self.shift:
-            for side in (1, 2):
-                rows = torch.arange(inputs.shape[side], device=inputs.device)
-                moved = [(rows + by).clamp(0, len(rows) - 1) for by in (-self.shift, self.shift)]
-                views += [view.index_select(side, order) for view in views[: 1 + self.mirror] for order in moved]
-        return views
+        if self.mirror and not self.training:
+            return (self._logits(inputs) + self._logits(inputs.flip(2))) / 2
+        return self._logits(inputs)
 
     def _logits(self, inputs: Tensor) -> Tensor:
         features: Tensor = self.features(inputs.movedim(-1, 1))  # [B, C, *space], in memory still channels last
