@@ -3,7 +3,8 @@ PYTHON ?= python3
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# Tests wait for processes as often as they compute: three at a time on two cores.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help pipeline long results test faults check dashboard bench clean
 
@@ -12,7 +13,7 @@ help:  ## Show this list.
 
 .venv/.ready: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	.venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 pipeline: .venv/.ready  ## Run every stage that is not up to date, show the results.
@@ -27,8 +28,8 @@ long: .venv/.ready  ## The same with what takes long: some hours on two cores.
 results: .venv/.ready  ## Write docs/results.md from data/results/.
 	reprise results --write docs/results.md
 
-test: .venv/.ready  ## Run the tests, a file to each processor core.
-	$(PYTEST) tests/pipeline/test_repro.py tests/pipeline tests --ignore tests/faults
+test: .venv/.ready  ## Run the tests, a file to each of a few processes.
+	$(PYTEST) tests/pipeline/test_repro.py tests/pipeline/test_sweep.py tests/pipeline tests --ignore tests/faults
 
 faults: .venv/.ready  ## Run the fault tests: kills, dead servers, full disks, damage, malice.
 	$(PYTEST) tests/faults

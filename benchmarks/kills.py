@@ -42,7 +42,7 @@ def main() -> None:
                 print(f"killed while writing, TMPDIR {where} file system: sound {sound} of {asked.writers}", flush=True)
         if asked.repros:
             undisturbed, killed = (clone(Path(folder) / name) for name in ("undisturbed", "killed"))
-            assert repro(undisturbed).wait() == 0
+            assert repro(undisturbed).wait() == 0, (undisturbed / "repro.log").read_text()
             times = kill_until_done(killed, asked.repros, random.Random(1), longest=12)
             same = "the same bytes" if made(killed) == made(undisturbed) else "OTHER bytes"
             print(f"`dvc repro` killed {times} times and started again each time: {same}", flush=True)

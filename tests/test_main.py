@@ -20,6 +20,8 @@ KEY_WORDS = {
     "preprocess": ["data=NAME", "data/processed"],
     "window": ["--pipeline", "experiment=NAME"],
     "train": ["--pipeline", "trainer.max_epochs", "optimizer.lr", "seeds=3", "trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp"],
+    "repro": ["dvc repro", "dvc.lock"],
+    "sweep": ["sweep=NAME", "resume", "--workers", "--storage", "sweep=grid", "sweep.seeds=3"],
     "evaluate": ["RUN", "--pipeline", "--json", "experiment=NAME"],
     "predict": ["RUN", "PATH", "--out", "--json", "predictions.csv"],
     "explain": ["RUN", "--image", "--out"],

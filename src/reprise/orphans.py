@@ -7,6 +7,8 @@ import time
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at who the parent is."""
+GRACE = 15
+"""Seconds to end in: one that waits for a rank that is no more hears no signal."""
 
 
 def end_with_parent() -> None:
@@ -17,5 +19,7 @@ def end_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(LOOK_EVERY)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,6 +1,5 @@
 """A training that is killed, and started again, ends as one that was not."""
 
-import contextlib
 import random
 import signal
 import time
@@ -64,6 +63,14 @@ def test_a_training_killed_at_any_instant_ends_with_the_same_bits_in_the_same_ru
     assert done == [Killed(same_weights=True, one_run=True, same_points=True)] * KILLS
 
 
+@pytest.fixture(autouse=True)
+def _trainings_of_other_tests_are_not_met(forks: Forks) -> None:
+    for file in (forks.folder / "mlruns" / "unfinished").glob("*.json"):
+        file.unlink()
+    for folder in forks.folder.glob("mlruns/runs/*/checkpoints"):
+        folder.rename(folder.with_name("done"))
+
+
 def steps_done(forks: Forks) -> int:
     """Of the newest checkpoint there is."""
     return max((int(file.stem) for file in forks.folder.glob("mlruns/runs/*/checkpoints/*.sha256")), default=0)
@@ -103,10 +110,6 @@ def test_a_stopped_training_writes_a_checkpoint_and_goes_on_from_it(forks: Forks
     assert f"goes on after step {reached:,}" in child.said
     assert runs(forks.folder).keys() - before.keys() == {run_id}
     forks.run(*CNN, f"seed={number.value}", "fresh=true")  # another key: it leaves the first alone
-    for file in (forks.folder / "mlruns" / "unfinished").glob("*.json"):
-        file.unlink()
-    for folder in forks.folder.glob("mlruns/runs/*/checkpoints"):
-        folder.rename(folder.with_name("done"))
 
 
 def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_closed_by_the_next(forks: Forks) -> None:
@@ -136,22 +139,15 @@ def test_two_processes_that_are_killed_go_on_as_two_with_the_same_bits(forks: Fo
     forks.run(*command)
     (undisturbed,) = runs(forks.folder).keys() - before.keys()
     before = runs(forks.folder)
-    reached = 0
-    for ranks_too in (True, False):
-        child = forks.start(*command)
-        while steps_done(forks) <= reached:
-            assert not child.over(), child.said
-            time.sleep(0.01)
-        ranks = psutil.Process(child.pid).children(recursive=True)
-        assert len(ranks) >= 2
-        child.kill()
-        assert child.wait() == -signal.SIGKILL
-        for rank in ranks if ranks_too else []:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                rank.kill()
-        psutil.wait_procs(ranks, timeout=30)
-        assert not [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
-        reached = steps_done(forks)
+    child = forks.start(*command)
+    wait_for_checkpoint(forks, child)
+    ranks = psutil.Process(child.pid).children(recursive=True)
+    assert len(ranks) >= 2
+    for process in (child, ranks[0]):  # the other rank then waits for one that is no more
+        process.kill()
+    assert child.wait() == -signal.SIGKILL
+    psutil.wait_procs(ranks, timeout=30)
+    assert not [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
     assert "goes on after step" in forks.run(*command).said
     (new,) = runs(forks.folder).keys() - before.keys()
     assert (homes / new / "best.pt").read_bytes() == (homes / undisturbed / "best.pt").read_bytes()

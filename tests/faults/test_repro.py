@@ -13,9 +13,17 @@ import pytest
 
 from reprise.data import store
 from tests.forks import outside
-from tests.pipeline.conftest import clone
+from tests.pipeline.conftest import clone, make_project, run_in
 
-KILLS = 4
+KILLS, LONGEST = 3, 10.0
+STAGES = (
+    "compose",
+    "download data=digits",
+    "preprocess data=digits",
+    "window --pipeline digits_cnn",
+    "train --pipeline digits_cnn",
+    "evaluate --pipeline digits_cnn",
+)
 PER_RUN = {"run_ids", "runs", "train_seconds", "run_id", "name"}
 """What another run says otherwise: its id, its name, how long it took."""
 
@@ -32,7 +40,7 @@ def made(project: Path) -> dict[str, Any]:
     return {
         str(file.relative_to(folder)): without_run(store.read_json(file)) if file.suffix == ".json" else file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != "manifest.json" and file.suffix != ".png"
+        if file.is_file() and file.name not in {"manifest.json", ".gitignore"} and file.suffix != ".png"
     }
 
 
@@ -60,24 +68,23 @@ def kill_until_done(project: Path, kills: int, chance: random.Random, longest: f
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """A project after `reprise repro`, and how long that took."""
-    project = clone(tmp_path_factory.mktemp("undisturbed") / "clone")
-    began = time.monotonic()
-    assert repro(project).wait() == 0, (project / "repro.log").read_text()
-    return project, time.monotonic() - began
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after a `reprise repro` that was killed at random instants."""
+    killed = clone(tmp_path_factory.mktemp("killed") / "clone")
+    assert kill_until_done(killed, KILLS, random.Random(0), LONGEST) > 0
+    return killed
 
 
-def test_killed_at_random_instants_it_ends_with_the_same_bytes(undisturbed: tuple[Path, float], tmp_path: Path) -> None:
-    project, whole = undisturbed
-    killed = clone(tmp_path / "clone")
-    assert kill_until_done(killed, KILLS, random.Random(0), whole) > 0
-    assert made(killed) == made(project)
+def test_killed_at_random_instants_it_ends_with_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    undisturbed = make_project(tmp_path / "project")
+    for stage in STAGES:
+        done = run_in(undisturbed, "reprise", *stage.split())
+        assert done.returncode == 0, done.stderr
+    assert made(project) == made(undisturbed)
 
 
 @pytest.mark.parametrize("left", [0.0, 0.3, 0.9])
-def test_what_a_kill_left_of_the_files_dvc_writes_in_place_is_put_right(undisturbed: tuple[Path, float], left: float) -> None:
-    project, _ = undisturbed
+def test_what_a_kill_left_of_the_files_dvc_writes_in_place_is_put_right(project: Path, left: float) -> None:
     lock, users = project / "dvc.lock", project / ".dvc" / "tmp" / "rwlock"
     whole, before = lock.read_bytes(), made(project)
     lock.write_bytes(whole[: int(left * len(whole))])

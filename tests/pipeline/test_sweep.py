@@ -1,10 +1,7 @@
 """Sweeps for real: workers, kills, pruning, failures, and what is left of it in MLflow and in conf/."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from reprise.config.sweep import read_sweep
 from reprise.runs import study as studies
-from tests.forks import outside
-from tests.pipeline.conftest import clone
+from tests.pipeline.conftest import clone, forks, run_in
 
 QUICK = ["window.limit=320", "trainer.threads=1", "tracking.log_model=false", "trainer.batch_size=32"]
 FINDS = {
@@ -43,18 +39,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone(tmp_path_factory.mktemp("sweeps") / "clone")
 
 
-def start(project: Path, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "reprise", "sweep", *words]
-    return subprocess.Popen(
-        command, cwd=project, env=outside(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def sweep(project: Path, *words: str, code: int = 0) -> str:
-    with start(project, *words) as process:
-        said, _ = process.communicate(timeout=300)
-    assert process.returncode == code, said
-    return said
+def sweep(project: Path, *words: str, code: int = 0, **environment: str) -> str:
+    done = run_in(project, "reprise", "sweep", *words, **environment)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
 
 
 def write(project: Path, name: str, **changes: Any) -> None:
@@ -102,27 +90,29 @@ def test_a_sweep_is_one_run_with_a_run_for_each_trial_and_ends_in_an_experiment(
 
 
 def kill_at_random(project: Path, words: list[str], kills: int, longest: float, chance: random.Random) -> None:
-    """Start a sweep again and again, and kill the driver, or one of its workers, after a random time."""
+    """Start a sweep again and again, and kill the driver, or its worker, after a random time."""
     while True:
-        with start(project, *words) as process:
-            try:
-                said, _ = process.communicate(timeout=longest * chance.random() if kills else 300)
-                assert process.returncode == 0, said
-                return
-            except subprocess.TimeoutExpired:
-                workers = psutil.Process(process.pid).children(recursive=True)
-                if chance.random() < 0.5 and workers:
-                    workers[0].kill()
-                    process.communicate(timeout=300)
-                    assert process.returncode == 0
-                else:
-                    os.kill(process.pid, signal.SIGKILL)
-                    psutil.wait_procs(workers, timeout=60)
-                kills -= 1
+        driver = forks().start("sweep", *words, folder=project)
+        until = time.monotonic() + (longest * chance.random() if kills else 300)
+        while not driver.over() and time.monotonic() < until:
+            time.sleep(0.01)
+        if driver.over():
+            assert driver.wait() == 0, driver.said
+            return
+        kills -= 1
+        workers = psutil.Process(driver.pid).children(recursive=True)
+        if chance.random() < 0.5 and workers:
+            workers[0].kill()
+        else:
+            driver.kill()
+            psutil.wait_procs(workers, timeout=60)
+        if (code := driver.wait()) != -signal.SIGKILL:
+            assert code == 0, driver.said
+            return
 
 
 def test_killed_at_random_instants_it_ends_with_the_same_trials(project: Path, undisturbed: list[Any]) -> None:
-    kill_at_random(project, ["sweep=finds", "name=killed", "--workers", "1", *QUICK], 3, 12, random.Random(1))
+    kill_at_random(project, ["sweep=finds", "name=killed", "--workers", "1", *QUICK], 3, 10, random.Random(1))
     assert found(project, "killed") == undisturbed
     parent, *children = runs(project, "killed")
     assert parent.info.status == "FINISHED"
@@ -171,12 +161,8 @@ def test_trials_fail_alone_with_their_reason_and_too_many_end_the_sweep(project:
     space = {"model.peek": {"kind": "choice", "values": [True, False]}}
     (project / "conf" / "model" / "leaky.yaml").write_text("_target_: leaky.Leaky\npeek: false\n")
     write(project, "leaky", space=space, sampler={"kind": "grid"}, n_trials=2)
-    environment = os.environ | {"PYTHONPATH": str(project)}
-    command = ["sweep", "sweep=leaky", "--workers", "1", "plugins=[leaky]", "model=leaky", "trainer.max_epochs=1", *QUICK]
-    done = subprocess.run(
-        [sys.executable, "-m", "reprise", *command], cwd=project, env=outside() | environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    held = ["plugins=[leaky]", "model=leaky", "trainer.max_epochs=1", *QUICK]
+    sweep(project, "sweep=leaky", "--workers", "1", *held, PYTHONPATH=str(project))
     leak, sound = trials(project, "leaky")
     assert (leak.state, sound.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert "the test split is locked in a process that trains" in leak.user_attrs["error"]

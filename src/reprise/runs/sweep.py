@@ -9,14 +9,12 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 import yaml
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from reprise.config import Config, compose
 from reprise.config.compose import leaves
@@ -25,7 +23,8 @@ from reprise.data import store
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
 from reprise.runs import study as studies
-from reprise.runs.study import ERROR, OVER, Study
+from reprise.runs.study import ERROR, Study
+from reprise.runs.sweep_view import View, valued
 from reprise.stages.places import Places
 from reprise.tracking import run as tracking
 
@@ -152,7 +151,7 @@ def _close_books(study: Study, parent: tracking.Run, places: Places, console: Co
         study.optuna.trials_dataframe().to_csv(folder / "trials.csv", index=False)
         figures.draw(study.optuna, [goal.metric for goal in study.sweep.objectives], folder)
         parent.artifacts(folder, "sweep")
-    shown = ", ".join(_valued(study, trial) for trial in best)
+    shown = ", ".join(valued(study, trial) for trial in best)
     importance = figures.importances(study.optuna) if len(study.sweep.objectives) == 1 else {}
     parent.tag({"best": shown, **{f"importance.{key}": f"{share:.3f}" for key, share in importance.items()}})
     if len(best) == 1:
@@ -186,7 +185,7 @@ def write_best(study: Study, trial: FrozenTrial, places: Places) -> Path:
     comment = (
         "# @package _global_\n"
         f"# reprise train experiment={name}\n"
-        f"# Found by `reprise sweep sweep={sweep.name}`: trial {trial.number + 1} of {sweep.n_trials}, {_valued(study, trial)}.\n"
+        f"# Found by `reprise sweep sweep={sweep.name}`: trial {trial.number + 1} of {sweep.n_trials}, {valued(study, trial)}.\n"
     )
     file = places.root / "conf" / "experiment" / f"{name}.yaml"
     wanted = dict(leaves(_comparable(sweep.config(study.folder, trial.params))))
@@ -213,65 +212,3 @@ def _put(tree: dict[str, Any], path: str, value: Any) -> None:
     for section in sections:
         tree = tree.setdefault(section, {})
     tree[last] = value
-
-
-def _valued(study: Study, trial: FrozenTrial) -> str:
-    return ", ".join(f"{goal.metric} {value:.4g}" for goal, value in zip(study.sweep.objectives, trial.values, strict=True))
-
-
-class View:
-    """How a sweep goes: a table on a terminal, elsewhere a line for each trial that ends."""
-
-    def __init__(self, study: Study, console: Console) -> None:
-        self.study, self.console = study, console
-        self.began = time.monotonic()
-        self.ended = {trial.number for trial in study.trials(*OVER)}
-        self.before = len(self.ended)
-        self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Self:
-        if self.live:
-            self.live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
-
-    def update(self) -> None:
-        """Show what is new."""
-        over = self.study.trials(*OVER)
-        if self.live:
-            self.live.update(self._table(over), refresh=True)
-            return
-        for trial in over:
-            if trial.number not in self.ended:
-                self.ended.add(trial.number)
-                self.console.print(f"sweep  {self._line(trial)}", highlight=False, soft_wrap=True)
-
-    def _line(self, trial: FrozenTrial) -> str:
-        came = {
-            TrialState.COMPLETE: lambda: _valued(self.study, trial),
-            TrialState.PRUNED: lambda: f"given up after {max(trial.intermediate_values, default=0)}",
-        }.get(trial.state, lambda: f"failed: {trial.user_attrs.get(ERROR)}")()
-        return f"trial {trial.number + 1} of {self.study.sweep.n_trials}: {came}  ({', '.join(as_overrides(trial.params))})"
-
-    def _table(self, over: list[FrozenTrial]) -> Table:
-        counts = Counter(trial.state for trial in over)
-        left = self.study.sweep.n_trials - len(over)
-        pace = (time.monotonic() - self.began) / max(1, len(over) - self.before)
-        best = self.study.best()
-        table = Table(
-            "trial",
-            "epoch",
-            self.study.sweep.objectives[0].metric,
-            "settings",
-            title=f"{self.study.sweep.name}: {len(over)} of {self.study.sweep.n_trials} trials",
-            caption=f"best {_valued(self.study, best[0]) if best else '–'}; given up {counts[TrialState.PRUNED]}, "
-            f"failed {counts[TrialState.FAIL]}; about {left * pace / 60:.0f} min left",
-        )
-        for trial in self.study.trials(TrialState.RUNNING):
-            step = max(trial.intermediate_values, default=0)
-            said = f"{trial.intermediate_values[step]:.4f}" if step else "–"
-            table.add_row(str(trial.number + 1), str(step), said, ", ".join(as_overrides(trial.params)))
-        return table

@@ -17,9 +17,10 @@ def run(places: Places, overrides: Sequence[str], console: Console) -> None:
         UserError: when something still waits.
 
     """
-    for name in tracking.close_dead(places.store, set()):
+    address = _address(places, overrides)
+    for name in tracking.close_dead(places.store, address, set()):
         console.print(f"sync  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
-    delivered, failures = tracking.deliver_waiting(places.store, _address(places, overrides))
+    delivered, failures = tracking.deliver_waiting(places.store, address)
     for name in delivered:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
     if failures:

@@ -155,7 +155,7 @@ def _tidy_up(training: unfinished.Training, config: Config, places: Places, cons
     if config.fresh:
         training.forget()
     ours = {noted["run_id"] for noted in training.runs.values() if "run_id" in noted}
-    for name in tracking.close_dead(places.store, ours):
+    for name in tracking.close_dead(places.store, config.tracking, ours):
         console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
     for name in tracking.deliver_waiting(places.store, config.tracking)[0]:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)

@@ -5,7 +5,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,13 @@ from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
 from reprise.tracking import backend, lineage
-from reprise.tracking.delivery import Delivery, create, outbox
+from reprise.tracking.delivery import BIRTHMARK, Delivery, create, outbox
 from reprise.tracking.spool import Spool
-from reprise.tracking.unfinished import Training, dead, held
+from reprise.tracking.unfinished import Training, dead, held, unborn
 
 PARAM_LENGTH = 6000
 """The most characters MLflow keeps of a param."""
+SILENT = "its process ended without a word"
 ELSEWHERE = "elsewhere"
 """Where a run was begun that was trained on another machine: wherever runs are written down now."""
 
@@ -252,15 +253,30 @@ def reopen(tracking: TrackingConfig, folder: Path, run_id: str) -> Run:
     return _at_home(tracking, folder, run_id)
 
 
-def close_dead(folder: Path, resumed: set[str]) -> list[str]:
+def close_dead(folder: Path, tracking: TrackingConfig | None, resumed: set[str]) -> list[str]:
     """Say FAILED of every run whose process died without a word, but for those that are about to go on; their names."""
-    closed = []
+    closed = _close_unborn(folder, tracking)
     for run_id in set(dead(folder)) - resumed:
         home = folder / "runs" / run_id
         if (home / "run.json").is_file() and (spool := Spool(home)).status == "RUNNING":
-            error = "its process ended without a word"
-            spool.append({"tags": {"error": error}}, {"status": "FAILED", "timestamp": _now()})
+            spool.append({"tags": {"error": SILENT}}, {"status": "FAILED", "timestamp": _now()})
             closed.append(str(store.read_json(home / "run.json")["name"]))
+    return closed
+
+
+def _close_unborn(folder: Path, tracking: TrackingConfig | None) -> list[str]:
+    """Of runs that the store has and whose process died before they had a home."""
+    tokens, uri = unborn(folder), backend.address(tracking, folder)
+    closed: list[str] = []
+    with suppress(MlflowException, UserError):
+        for token in tokens:
+            client = backend.connect(uri, folder)
+            every = [experiment.experiment_id for experiment in client.search_experiments()]
+            for run in client.search_runs(every, f"tags.`{BIRTHMARK}` = '{token}'"):
+                if run.info.status == "RUNNING":
+                    client.set_tag(run.info.run_id, "error", SILENT)
+                    client.set_terminated(run.info.run_id, "FAILED")
+                    closed.append(run.info.run_name)
     return closed
 
 

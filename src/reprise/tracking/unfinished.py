@@ -44,6 +44,14 @@ class Training:
         """The run of a seed is there."""
         self._note(seed, {"run_id": run_id})
 
+    def unnamed(self) -> list[str]:
+        """Tokens of runs that were about to be opened, and are forgotten now."""
+        tokens = [noted["token"] for noted in self.runs.values() if "run_id" not in noted]
+        if tokens:
+            self.runs = {seed: noted for seed, noted in self.runs.items() if "run_id" in noted}
+            store.write_atomically(self.file, json.dumps(self.runs, indent=2).encode())
+        return tokens
+
     def _note(self, seed: int, facts: dict[str, str]) -> None:
         self.runs[str(seed)] = self.runs.get(str(seed), {}) | facts
         store.write_atomically(self.file, json.dumps(self.runs, indent=2).encode())
@@ -77,12 +85,22 @@ def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
 
 def dead(folder: Path) -> Iterator[str]:
     """The runs that no process holds any more and that were not ended."""
+    for training in _of_the_dead(folder):
+        yield from [noted["run_id"] for noted in training.runs.values() if "run_id" in noted]
+
+
+def unborn(folder: Path) -> list[str]:
+    """Tokens of runs whose process died while they were opened; they are forgotten with this call."""
+    return [token for training in _of_the_dead(folder) for token in training.unnamed()]
+
+
+def _of_the_dead(folder: Path) -> Iterator[Training]:
     for file in sorted((folder / "unfinished").glob("*.json")):
         lock = FileLock(file.with_suffix(".lock"))
         with suppress(Timeout):
             lock.acquire(timeout=0)
             try:
-                yield from [noted["run_id"] for noted in Training(file).runs.values() if "run_id" in noted]
+                yield Training(file)
             finally:
                 lock.release()
 
