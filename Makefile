@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 # Tests wait for processes as often as they compute: three at a time on two cores.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist loadfile --no-loadscope-reorder --durations 12
 
 .PHONY: help pipeline long results test faults check dashboard bench clean
 
