@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +20,9 @@ from reprise.tracking.spool import Entry, Spool
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
 """The most MLflow takes."""
 PATIENCE = 2.0
-"""Seconds between deliveries, so that short epochs do not wait for the database."""
+"""Seconds between deliveries, at the least."""
+SHARE = 0.01
+"""Of a core, what deliveries may take: where they are dear, the next waits longer."""
 LONGEST_PATIENCE = 60.0
 """Seconds between attempts when the store has failed several times."""
 BIRTHMARK = "reprise.token"
@@ -43,7 +46,7 @@ class Delivery:
         self._thread = threading.Thread(target=self._keep_on, name="delivery", daemon=True)
 
     def start(self) -> None:
-        """From now on, deliver every few seconds."""
+        """From now on, deliver now and then."""
         self._thread.start()
 
     def finish(self) -> str | None:
@@ -70,7 +73,9 @@ class Delivery:
     def _keep_on(self) -> None:
         pause = PATIENCE
         while not self._over.wait(pause):
-            pause = PATIENCE if self.now() is None else min(2 * pause, LONGEST_PATIENCE)
+            began = time.thread_time()
+            failure = self.now()
+            pause = max(PATIENCE, (time.thread_time() - began) / SHARE) if failure is None else min(2 * pause, LONGEST_PATIENCE)
 
     def _run_id(self) -> str:
         """MLflow's id of this run, which is made there if the store could not be reached before."""
