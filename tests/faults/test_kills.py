@@ -93,7 +93,7 @@ def test_a_stopped_training_writes_a_checkpoint_and_goes_on_from_it(forks: Forks
     wait_for_checkpoint(forks, child)
     asked = time.monotonic()
     child.kill(number)
-    assert child.wait() == code
+    assert child.wait() == code, child.said
     assert time.monotonic() - asked < 10
     (run_id,) = runs(forks.folder).keys() - before.keys()
     assert runs(forks.folder)[run_id].info.status == "KILLED"
@@ -106,7 +106,7 @@ def test_a_stopped_training_writes_a_checkpoint_and_goes_on_from_it(forks: Forks
         assert not child.over(), child.said
         time.sleep(0.05)
     child.kill(number)
-    assert child.wait() == code
+    assert child.wait() == code, child.said
     assert f"goes on after step {reached:,}" in child.said
     assert runs(forks.folder).keys() - before.keys() == {run_id}
     forks.run(*CNN, f"seed={number.value}", "fresh=true")  # another key: it leaves the first alone

@@ -1,15 +1,20 @@
 """A training resumed from any of its checkpoints ends with the bits it would have had."""
 
+import os
+import signal
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from reprise.config import CheckpointConfig
 from reprise.data.loader import EvalLoader, TrainLoader
+from reprise.errors import Stopped
 from reprise.learning import checkpoint, schedules
 from reprise.learning.checkpoint import BestWeights, Checkpoints, load_weights
 from reprise.learning.learner import SPEED, Learner
@@ -31,8 +36,10 @@ class Outcome:
         self.weights, self.best, self.rows, self.epochs = weights, best, rows, epochs
 
 
-def train(kind: str, folder: Path, resume: Path | None = None, **settings: Any) -> Outcome:
-    """A small network with dropout, batch norm and a schedule, a checkpoint after every step."""
+def train(
+    kind: str, folder: Path, resume: Path | None = None, steps: int = 1, also: Sequence[pl.Callback] = (), **settings: Any
+) -> Outcome:
+    """A small network with dropout, batch norm and a schedule, a checkpoint after every so many steps."""
     torch.manual_seed(0)
     task: Classification | Forecasting
     if kind == "images":
@@ -44,8 +51,8 @@ def train(kind: str, folder: Path, resume: Path | None = None, **settings: Any) 
     config = trainer_config(max_epochs=EPOCHS, **settings)
     trainer = make_trainer(config, task)
     best = BestWeights(folder / "best.pt", task.monitor, task.mode)
-    saver = Checkpoints(folder / "checkpoints", CheckpointConfig(steps=1, minutes=None), lambda: None)
-    trainer.callbacks += [best, saver]  # type: ignore[attr-defined]
+    saver = Checkpoints(folder / "checkpoints", CheckpointConfig(steps=steps, minutes=None), lambda: None)
+    trainer.callbacks += [best, saver, *also]  # type: ignore[attr-defined]
     rows: dict[int, dict[str, float]] = {}
 
     def record(metrics: dict[str, float], step: int) -> None:
@@ -54,7 +61,8 @@ def train(kind: str, folder: Path, resume: Path | None = None, **settings: Any) 
     optimizer = partial(torch.optim.Adam, lr=0.01)
     learner = Learner(network, task, optimizer, schedules.cosine, 0, record)
     loaders = TrainLoader(train_split, config.batch_size, 0, CPU), EvalLoader(val_split, config.eval_batch_size, CPU)
-    trainer.fit(learner, *loaders, ckpt_path=resume, weights_only=True)
+    with saver.deferring_signals():
+        trainer.fit(learner, *loaders, ckpt_path=resume, weights_only=True)
     return Outcome(network.state_dict(), load_weights(folder / "best.pt"), rows, trainer.current_epoch)
 
 
@@ -89,6 +97,31 @@ def test_a_training_that_was_to_stop_early_does_so_when_it_is_resumed(tmp_path: 
         resumed = train("images", tmp_path, file, patience=1)
         assert resumed.epochs == undisturbed.epochs
         assert same(resumed.best, undisturbed.best)
+
+
+@pytest.mark.parametrize(
+    ("when", "steps"), [("on_train_batch_start", 7), ("on_validation_batch_start", 5), ("on_validation_end", 5)]
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_any_place_waits_for_a_checkpoint(tmp_path: Path, number: signal.Signals, when: str, steps: int) -> None:
+    """In the second step of the second epoch; in the validation after the first, of which batches are left; at its end."""
+    undisturbed = train("images", tmp_path)
+    folder = tmp_path / "stopped"
+
+    sent: list[int] = []
+
+    def send(trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == min(steps, 6) and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+
+    hearer = pl.Callback()
+    setattr(hearer, when, send)
+    with pytest.raises(Stopped):
+        train("images", folder, steps=1000, also=[hearer], eval_batch_size=16)
+    file = max((folder / "checkpoints").glob("*.pt"))
+    assert int(file.stem) == steps
+    assert same(train("images", folder, file).weights, undisturbed.weights)
 
 
 def test_a_checkpoint_holds_plain_containers_and_tensors_alone(tmp_path: Path) -> None:

@@ -105,7 +105,16 @@ class Unprofiled(PassThroughProfiler):
         return self.NOTHING
 
 
-def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callback] = ()) -> pl.Trainer:
+class Trainer(pl.Trainer):
+    """Lightning's, but for signals: those are heard by `Checkpoints`, which writes down what is done first."""
+
+    @property
+    def received_sigterm(self) -> bool:
+        """Never: Lightning would leave a validation, by `SystemExit(None)`, and the epoch before it would be lost."""
+        return False
+
+
+def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callback] = ()) -> Trainer:
     """A Trainer that writes nothing by itself, with its process group joined and its device chosen.
 
     Raises:
@@ -119,7 +128,7 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
     kind = torch.device("cuda" if accelerator == "gpu" else "cpu")
     number_format = precision.resolve(config.precision, kind, task.tolerates_bf16)
     patience = [] if config.patience is None else [EarlyStopping(f"val/{task.monitor}", mode=task.mode, patience=config.patience)]
-    trainer = pl.Trainer(
+    trainer = Trainer(
         accelerator=accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
