@@ -6,13 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from selenium import webdriver
-from selenium.common.exceptions import TimeoutException, WebDriverException
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -38,29 +40,34 @@ def dashboard(made: Path) -> Iterator[str]:
     with (made / "dashboard.log").open("w") as log:
         command = ["reprise", "dashboard", "--port", str(port)]
         process = subprocess.Popen(command, cwd=made, env=environment, stdout=log, stderr=log, start_new_session=True)
-    yield f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 180
+    while not answers(address):
+        ended = process.poll() is not None or time.monotonic() > deadline
+        assert not ended, (made / "dashboard.log").read_text()
+        time.sleep(0.2)
+    yield address
     os.killpg(process.pid, signal.SIGTERM)
     process.wait(timeout=30)
 
 
 @pytest.fixture(scope="module")
-def browser(dashboard: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     options = Options()
     options.binary_location = CHROMIUM
     for flag in (*FLAGS.split(), "window-size=1400,1000", f"user-data-dir={tmp_path_factory.mktemp('browser')}"):
         options.add_argument(f"--{flag}")
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    WebDriverWait(driver, 60).until(lambda driver: answers(driver, dashboard))
     yield driver
     driver.quit()
 
 
-def answers(driver: webdriver.Chrome, address: str) -> bool:
+def answers(address: str) -> bool:
     try:
-        driver.get(address)
-    except WebDriverException:  # nothing listens yet
+        with urllib.request.urlopen(f"{address}/health", timeout=10) as response:
+            return bool(response.status == 200)
+    except OSError:  # nothing listens yet
         return False
-    return "MLflow" in driver.title
 
 
 def see(driver: webdriver.Chrome, address: str, *words: str) -> str:
@@ -72,7 +79,7 @@ def see(driver: webdriver.Chrome, address: str, *words: str) -> str:
         return driver.find_element(By.TAG_NAME, "body").text
 
     try:
-        WebDriverWait(driver, 60).until(lambda driver: all(word in text(driver) for word in words))
+        WebDriverWait(driver, 90).until(lambda driver: all(word in text(driver) for word in words))
     except TimeoutException:
         pytest.fail(f"{address} does not show {words}: {text(driver)[:2000]}")
     return text(driver)
