@@ -116,6 +116,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "optimizer.lrr: no such key; the nearest is optimizer.lr": ({}, ["optimizer.lrr=3"]),
     "n_trials=0": ({}, ["n_trials=0"]),
     "fast: not of the form key=value": ({}, ["fast"]),
+    "tracking.uri: holds a login, which the study would keep; set MLFLOW_TRACKING_URI": ({}, ["tracking.uri=http://me:pw@host"]),
 }
 
 

@@ -1,6 +1,7 @@
 """What a sweep is: its space, how it is searched, what it is judged by. `conf/sweep/*.yaml`, frozen when a sweep begins."""
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -10,15 +11,18 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic import model_validator as _model_validator
 
 from reprise.config.compose import choices, compose, read_yaml, validated
-from reprise.config.refusals import refuse_files
+from reprise.config.refusals import LOGIN, refuse_files
 from reprise.config.schema import Config, Name, Section
 from reprise.config.targets import nearest
 from reprise.errors import UserError
 
 Plain = bool | int | float | str | None
-BY_DEFAULT = ({"metric": "val/accuracy", "direction": "maximize"}, {"metric": "val/mae", "direction": "minimize"})
-"""What trials are judged by where nothing is said: of images, of series."""
-OWN = ("name", "n_trials")
+BY_DEFAULT = {
+    "images": {"metric": "val/accuracy", "direction": "maximize"},
+    "series": {"metric": "val/mae", "direction": "minimize"},
+}
+"""What trials are judged by where nothing is said, by the kind of the data."""
+OWN = ("sweep", "experiment", "name", "n_trials")
 """Keys of a sweep that are set on the command line without `sweep.` before them."""
 
 
@@ -28,10 +32,9 @@ class Part(Section):
     when: dict[str, Plain] = Field(default={})
 
 
-class FloatRange(Part):
+class Range(Part):
     """A number between two, both included; with `log` on a scale of powers."""
 
-    kind: Literal["float"]
     low: float
     high: float
     log: bool = False
@@ -39,7 +42,12 @@ class FloatRange(Part):
 
     @_model_validator(mode="after")
     def _is_a_range(self) -> Self:
-        _demand_range(self.low, self.high, self.log, self.step not in (None, 1))
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} is above high={self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low={self.low}: a scale of powers begins above 0")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other")
         return self
 
     def ends(self) -> list[Plain]:
@@ -47,23 +55,19 @@ class FloatRange(Part):
         return [self.low, self.high]
 
 
-class IntRange(Part):
-    """A whole number between two, both included."""
+class FloatRange(Range):
+    """Any number."""
+
+    kind: Literal["float"]
+
+
+class IntRange(Range):
+    """Whole numbers."""
 
     kind: Literal["int"]
     low: int
     high: int
-    log: bool = False
-    step: PositiveInt = 1
-
-    @_model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        _demand_range(self.low, self.high, self.log, self.step not in (None, 1))
-        return self
-
-    def ends(self) -> list[Plain]:
-        """The values to try a config with."""
-        return [self.low, self.high]
+    step: PositiveInt | None = None
 
 
 class Choice(Part):
@@ -75,15 +79,6 @@ class Choice(Part):
     def ends(self) -> list[Plain]:
         """The values to try a config with: all."""
         return self.values
-
-
-def _demand_range(low: float, high: float, log: bool, stepped: bool) -> None:
-    if low > high:
-        raise ValueError(f"low={low} is above high={high}")
-    if log and low <= 0:
-        raise ValueError(f"low={low}: a scale of powers begins above 0")
-    if log and stepped:
-        raise ValueError("log and step exclude each other")
 
 
 class Objective(Section):
@@ -198,21 +193,8 @@ def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
         UserError: for an unknown sweep, an unknown key (naming the nearest), or a value out of range.
 
     """
-    own: dict[str, Any] = {}
-    held: list[str] = []
-    named = experiment = None
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise UserError(f"{word}: not of the form key=value")
-        if key == "sweep":
-            named = value
-        elif key == "experiment":
-            experiment = value
-        elif key.startswith("sweep.") or key in OWN:
-            own[key.removeprefix("sweep.")] = value
-        else:
-            held.append(word)
+    said, held = _apart(words)
+    named, experiment = said.pop("sweep", None), said.pop("experiment", None)
     if named is None:
         raise UserError("no sweep named", f"add sweep=NAME, one of {', '.join([*choices(root, 'sweep'), 'grid'])}")
     refuse_files(root / "conf")
@@ -220,13 +202,31 @@ def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
     tree = {"name": named if named != "grid" else f"grid-{experiment}", **tree, "overrides": held}
     if experiment:
         tree["experiment"] = experiment
-    for key, value in own.items():
-        _set(tree, key, value)
+    for key, value in said.items():
+        put(tree, key, yaml.safe_load(value))
     if "experiment" in tree and "objectives" not in tree:
-        tree["objectives"] = [BY_DEFAULT[compose(root, [f"experiment={tree['experiment']}", *held]).data.kind == "series"]]
+        kind = compose(root, [f"experiment={tree['experiment']}", *held]).window.kind
+        tree["objectives"] = [BY_DEFAULT[kind]]
     sweep = validated(Sweep, tree, f"conf/sweep/{named}.yaml")
     _try_out(root, sweep)
     return sweep
+
+
+def _apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """What is said of the sweep, by key, and the words that hold for every trial."""
+    said: dict[str, str] = {}
+    held: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word}: not of the form key=value")
+        if LOGIN.search(value):
+            raise UserError(f"{key}: holds a login, which the study would keep", "set MLFLOW_TRACKING_URI instead")
+        if key in OWN or key.startswith("sweep."):
+            said[key.removeprefix("sweep.")] = value
+        else:
+            held.append(word)
+    return said, held
 
 
 def _named(root: Path, name: str) -> dict[str, Any]:
@@ -242,10 +242,7 @@ def _grid(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     if not several:
         raise UserError("sweep=grid searches keys with several values", "say key=1,2,3")
     space = {key: {"kind": "choice", "values": [yaml.safe_load(value) for value in values]} for key, values in several.items()}
-    count = 1
-    for values in several.values():
-        count *= len(values)
-    tree = {"space": space, "sampler": {"kind": "grid"}, "n_trials": count}
+    tree = {"space": space, "sampler": {"kind": "grid"}, "n_trials": math.prod(map(len, several.values()))}
     return tree, [word for word in words if word.partition("=")[0] not in several]
 
 
@@ -253,13 +250,19 @@ def _is_list(values: str) -> bool:
     return "," in values and not values.startswith(("[", "{", '"', "'"))
 
 
-def _set(tree: dict[str, Any], path: str, value: str) -> None:
+def put(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Set the value at a dotted path of nested dicts; what is missing on the way is made.
+
+    Raises:
+        UserError: when a value stands in the way.
+
+    """
     *sections, last = path.split(".")
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
-            raise UserError(f"sweep.{path}: no such key")
-    tree[last] = yaml.safe_load(value)
+            raise UserError(f"{path}: no such key")
+    tree[last] = value
 
 
 def _try_out(root: Path, sweep: Sweep) -> None:

@@ -132,6 +132,12 @@ def digest(folder: Path) -> str:
     return sha256(folder / MANIFEST)
 
 
+def made(folder: Path) -> Path:
+    """A folder, with those above it, made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write_array(file: Path, array: npt.NDArray[Any]) -> None:
     """An array as .npy, its folders made."""
     file.parent.mkdir(parents=True, exist_ok=True)

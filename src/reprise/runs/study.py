@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import os
 import socket
 import uuid
 import warnings
@@ -20,6 +19,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from reprise.config.compose import validated
 from reprise.config.sweep import Choice, FloatRange, IntRange, Sweep
+from reprise.data import store
 from reprise.errors import UserError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -46,7 +46,8 @@ class Study:
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Trials in these states; all, where none is named."""
-        return self.optuna.get_trials(deepcopy=False, states=states or None)
+        every = self.optuna.get_trials(deepcopy=False, states=states or None)
+        return [trial for trial in every if trial.number < self.sweep.n_trials]  # two machines at the last one make one too many
 
     @property
     def failures(self) -> list[FrozenTrial]:
@@ -66,17 +67,18 @@ class Study:
     @property
     def has_free(self) -> bool:
         """Whether a worker of this machine would find a trial to take."""
-        return any(trial.state == TrialState.WAITING or self._is_orphan(trial) for trial in self.left)
+        return any(trial.state == TrialState.WAITING or self._held_if_orphan(trial, release=True) for trial in self.left)
 
-    def _is_orphan(self, trial: FrozenTrial) -> bool:
-        if trial.state != TrialState.RUNNING or trial.user_attrs.get(HOST, socket.gethostname()) != socket.gethostname():
-            return False
+    def _held_if_orphan(self, trial: FrozenTrial, release: bool = False) -> FileLock | None:
+        """The lock on a trial that was taken on this machine, by a process that is no more."""
         lock = self._lock(trial.number)
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            lock.release()
-            return True
-        return False
+        if trial.state == TrialState.RUNNING and trial.user_attrs.get(HOST, socket.gethostname()) == socket.gethostname():
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+                if release:
+                    lock.release()
+                return lock
+        return None
 
     @contextmanager
     def take(self) -> Iterator[Trial | None]:
@@ -95,19 +97,14 @@ class Study:
 
     def _orphan(self) -> tuple[Trial, FileLock] | None:
         for frozen in self.trials(TrialState.RUNNING):
-            if frozen.user_attrs.get(HOST, socket.gethostname()) != socket.gethostname():
-                continue
-            lock = self._lock(frozen.number)
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
+            if lock := self._held_if_orphan(frozen):
                 trial = Trial(self.optuna, frozen._trial_id)
                 starts = frozen.user_attrs.get(STARTS, 1) + 1
-                if starts > TRIES:
-                    fail(self, trial, f"{TRIES} processes died of it")
-                    lock.release()
-                    continue
-                trial.set_user_attr(STARTS, starts)
-                return trial, lock
+                if starts <= TRIES:
+                    trial.set_user_attr(STARTS, starts)
+                    return trial, lock
+                fail(self, trial, f"{TRIES} processes died of it")
+                lock.release()
         return None
 
     def _waiting(self) -> tuple[Trial, FileLock] | None:
@@ -139,7 +136,7 @@ class Study:
             if isinstance(part, FloatRange):
                 chosen[key] = trial.suggest_float(key, part.low, part.high, log=part.log, step=part.step)
             elif isinstance(part, IntRange):
-                chosen[key] = trial.suggest_int(key, part.low, part.high, log=part.log, step=part.step)
+                chosen[key] = trial.suggest_int(key, part.low, part.high, log=part.log, step=part.step or 1)
             else:
                 chosen[key] = trial.suggest_categorical(key, part.values)
         return chosen
@@ -180,7 +177,7 @@ def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
         UserError: when another sweep of this name was begun.
 
     """
-    with FileLock(_made(folder / "sweeps") / "begin.lock"):
+    with FileLock(store.made(folder / "sweeps") / "begin.lock"):
         directions = [objective.direction for objective in sweep.objectives]
         opened = optuna.create_study(
             storage=_connect(address(folder, storage), folder),
@@ -219,14 +216,11 @@ def load(name: str, folder: Path, storage: str | None) -> Study:
     if SPEC not in opened.user_attrs:
         raise UserError(f"sweep {name} was cut short while it was begun", "say the same again without resume")
     sweep = _spec(opened)
-    ours = _made(folder / "sweeps" / name)
+    ours = store.made(folder / "sweeps" / name)
     for file, text in json.loads(opened.user_attrs[CONF]).items():
         place = ours / file
         if not place.is_file() or place.read_text("utf-8") != text:
-            _made(place.parent)
-            draft = place.with_name(f".{place.name}.{os.getpid()}")
-            draft.write_text(text, "utf-8")
-            draft.replace(place)
+            store.write_atomically(store.made(place.parent) / place.name, text.encode())
     opened.pruner = make_pruner(sweep)
     return Study(opened, sweep, ours)
 
@@ -245,7 +239,7 @@ def _spec(opened: optuna.Study) -> Sweep:
 def _connect(uri: str, folder: Path) -> optuna.storages.BaseStorage:
     """Of several processes one makes the tables; a database file waits for its turn instead of failing."""
     waiting = {"connect_args": {"timeout": 100}} if uri.startswith("sqlite") else {"pool_pre_ping": True}
-    with FileLock(_made(folder / "sweeps") / "storage.lock"):
+    with FileLock(store.made(folder / "sweeps") / "storage.lock"):
         return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
 
 
@@ -293,8 +287,3 @@ def make_pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
 def is_finite(values: Sequence[float]) -> bool:
     """Whether a trial can be judged by them."""
     return all(math.isfinite(value) for value in values)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

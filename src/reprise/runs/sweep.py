@@ -18,7 +18,7 @@ from rich.console import Console
 
 from reprise.config import Config, compose
 from reprise.config.compose import leaves
-from reprise.config.sweep import Sweep, as_overrides
+from reprise.config.sweep import Sweep, as_overrides, put
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
@@ -179,8 +179,8 @@ def write_best(study: Study, trial: FrozenTrial, places: Places) -> Path:
     groups = {key: value for key, value in said if "." not in key and (places.root / "conf" / key).is_dir()}
     values: dict[str, Any] = {"name": name}
     for key, value in said:
-        if key not in groups:
-            _put(values, key, yaml.safe_load(value))
+        if key not in groups and not key.startswith("tracking"):  # where runs are written down is no part of what was found
+            put(values, key, yaml.safe_load(value))
     defaults = [sweep.experiment, *({f"override /{key}": value} for key, value in groups.items()), "_self_"]
     comment = (
         "# @package _global_\n"
@@ -195,7 +195,7 @@ def write_best(study: Study, trial: FrozenTrial, places: Places) -> Path:
         made = dict(leaves(_comparable(compose(places.root, [f"experiment={name}"]))))
         for key in sorted(wanted):
             if key not in made or made[key] != wanted[key]:
-                _put(values, key, wanted[key])
+                put(values, key, wanted[key])
     if made != wanted:
         raise UserError(
             f"{file} makes another config than trial {trial.number + 1} had", "conf/ was changed since the sweep began"
@@ -205,10 +205,3 @@ def write_best(study: Study, trial: FrozenTrial, places: Places) -> Path:
 
 def _comparable(config: Config) -> dict[str, Any]:
     return config.model_dump(by_alias=True, exclude={"name", "published", "tracking"})
-
-
-def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    *sections, last = path.split(".")
-    for section in sections:
-        tree = tree.setdefault(section, {})
-    tree[last] = value

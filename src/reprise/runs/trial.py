@@ -16,7 +16,7 @@ from reprise.runs.study import LIMITS, Study
 from reprise.stages import train
 from reprise.stages.places import Places
 from reprise.stages.train import Trained
-from reprise.tracking.spool import read_history
+from reprise.tracking import spool
 
 PARENT = "mlflow.parentRunId"
 """The tag by which MLflow shows one run under another."""
@@ -83,11 +83,7 @@ def _measured(places: Places, trained: Trained, metric: str) -> float:
     """What a training came to: its val metric at its best epoch, its parameters or its seconds."""
     if metric in {"parameters", "train_seconds"}:
         return float(getattr(trained, metric))
-    history = dict(read_history(places.home(trained.run_id) / "spool.jsonl").get(metric, []))
-    if trained.best_epoch not in history:
-        raise UserError(f"a training says no {metric}", f"it says {', '.join(_said(places, trained))}")
-    return history[trained.best_epoch]
-
-
-def _said(places: Places, trained: Trained) -> list[str]:
-    return sorted(key for key in read_history(places.home(trained.run_id) / "spool.jsonl") if key.startswith("val/"))
+    history = spool.read_history(places.home(trained.run_id) / spool.FILE)
+    if metric not in history:
+        raise UserError(f"a training says no {metric}", f"it says {', '.join(key for key in history if key.startswith('val/'))}")
+    return dict(history[metric])[trained.best_epoch]

@@ -82,7 +82,7 @@ def run(
     further tags; `watch` is told each epoch's metrics, and may give the training up by raising `Pruned`. A run of several devices
     on this machine starts its own processes.
     """
-    with FileLock(_made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
+    with FileLock(store.made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
         windows = prepare(config, places, console)
     lock_test_split()
     _try_out(config, windows)
@@ -119,16 +119,22 @@ def run(
             ]
         except Pruned:
             if training:
-                training.forget()
+                _forget(training, places)
             raise
         if training:
             if publish:
                 _publish(config, trained, places)
-            training.forget()
-            for one in trained:
-                shutil.rmtree(places.home(one.run_id) / CHECKPOINTS, ignore_errors=True)
+            _forget(training, places)
     disband()
     return trained
+
+
+def _forget(training: unfinished.Training, places: Places) -> None:
+    """There is nothing to go on with."""
+    homes = [places.home(noted["run_id"]) for noted in training.runs.values() if "run_id" in noted]
+    training.forget()
+    for home in homes:
+        shutil.rmtree(home / CHECKPOINTS, ignore_errors=True)
 
 
 def scope(config: Config, windows: Windows, *also: Any) -> str:
@@ -315,11 +321,6 @@ def _repeatable(file: Path) -> str:
         for step, value in history
     ]
     return "".join(json.dumps(point) + "\n" for point in points)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _both(first: Record, second: Record) -> Record:

@@ -266,10 +266,10 @@ def close_dead(folder: Path, tracking: TrackingConfig | None, resumed: set[str])
 
 def _close_unborn(folder: Path, tracking: TrackingConfig | None) -> list[str]:
     """Of runs that the store has and whose process died before they had a home."""
-    tokens, uri = unborn(folder), backend.address(tracking, folder)
+    uri = backend.address(tracking, folder)
     closed: list[str] = []
-    with suppress(MlflowException, UserError):
-        for token in tokens:
+    with suppress(MlflowException, UserError):  # of a store that is away: the next start tries again
+        for token in unborn(folder):
             client = backend.connect(uri, folder)
             every = [experiment.experiment_id for experiment in client.search_experiments()]
             for run in client.search_runs(every, f"tags.`{BIRTHMARK}` = '{token}'"):

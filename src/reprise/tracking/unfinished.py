@@ -44,17 +44,19 @@ class Training:
         """The run of a seed is there."""
         self._note(seed, {"run_id": run_id})
 
-    def unnamed(self) -> list[str]:
-        """Tokens of runs that were about to be opened, and are forgotten now."""
-        tokens = [noted["token"] for noted in self.runs.values() if "run_id" not in noted]
-        if tokens:
-            self.runs = {seed: noted for seed, noted in self.runs.items() if "run_id" in noted}
-            store.write_atomically(self.file, json.dumps(self.runs, indent=2).encode())
-        return tokens
-
     def _note(self, seed: int, facts: dict[str, str]) -> None:
         self.runs[str(seed)] = self.runs.get(str(seed), {}) | facts
+        self._write()
+
+    def _write(self) -> None:
         store.write_atomically(self.file, json.dumps(self.runs, indent=2).encode())
+
+    def unborn(self) -> Iterator[str]:
+        """Tokens of runs that were about to be opened; each is forgotten once the loop over them has passed it."""
+        for seed in [seed for seed, noted in self.runs.items() if "run_id" not in noted]:
+            yield self.runs[seed]["token"]
+            del self.runs[seed]
+            self._write()
 
     def forget(self) -> None:
         """The training is done, or to be begun anew."""
@@ -89,9 +91,10 @@ def dead(folder: Path) -> Iterator[str]:
         yield from [noted["run_id"] for noted in training.runs.values() if "run_id" in noted]
 
 
-def unborn(folder: Path) -> list[str]:
-    """Tokens of runs whose process died while they were opened; they are forgotten with this call."""
-    return [token for training in _of_the_dead(folder) for token in training.unnamed()]
+def unborn(folder: Path) -> Iterator[str]:
+    """Tokens of runs whose process died while they were opened; each is forgotten once the loop over them has passed it."""
+    for training in _of_the_dead(folder):
+        yield from training.unborn()
 
 
 def _of_the_dead(folder: Path) -> Iterator[Training]:
