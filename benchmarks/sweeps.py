@@ -34,7 +34,7 @@ def workers(project: Path) -> None:
         rates = {}
         for number in (1, 2):
             name = f"pace{turn}{number}"
-            sweep(project, "sweep=pace", f"name={name}", "--workers", str(number), *SERIES)
+            sweep(project, "sweep=pace", f"name={name}", f"workers={number}", *SERIES)
             done = trials(project, name)
             first = min(trial.datetime_start for trial in done if trial.datetime_start)
             last = max(trial.datetime_complete for trial in done if trial.datetime_complete)
@@ -47,7 +47,7 @@ def workers(project: Path) -> None:
 def overhead(project: Path) -> None:
     """Seconds of a trial that are not training, of all trials but the first of a worker."""
     write(project, "cost", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=12)
-    sweep(project, "sweep=cost", "--workers", "1", *SERIES)
+    sweep(project, "sweep=cost", "workers=1", *SERIES)
     beside = []
     trained = {
         int(run.data.tags["trial"]): float(run.data.tags["train_seconds"])
@@ -63,8 +63,8 @@ def overhead(project: Path) -> None:
 def kills(project: Path) -> None:
     """Twenty kills of the driver or its worker: the same trials as undisturbed."""
     write(project, "finds", n_trials=20)
-    sweep(project, "sweep=finds", "name=undisturbed", "--workers", "1", *QUICK)
-    kill_at_random(project, ["sweep=finds", "name=killed", "--workers", "1", *QUICK], 20, 15, random.Random(0))
+    sweep(project, "sweep=finds", "name=undisturbed", "workers=1", *QUICK)
+    kill_at_random(project, ["sweep=finds", "name=killed", "workers=1", *QUICK], 20, 15, random.Random(0))
     same = found(project, "killed") == found(project, "undisturbed")
     states = Counter(trial.state.name for trial in trials(project, "killed"))
     print(f"killed 20 times: {dict(states)}, the trials {'are the same' if same else 'DIFFER'}", flush=True)
@@ -74,7 +74,7 @@ def crowd(project: Path) -> None:
     """Eight workers on one study and one tracking store."""
     write(project, "crowd", n_trials=48, sampler={"kind": "random"})
     began = time.monotonic()
-    sweep(project, "sweep=crowd", "--workers", "8", "trainer.max_epochs=1", *QUICK)
+    sweep(project, "sweep=crowd", "workers=8", "trainer.max_epochs=1", *QUICK)
     done = trials(project, "crowd")
     children = [run for run in runs(project, "crowd") if "trial" in run.data.tags]
     doubled = len(children) - len({run.data.tags["trial"] for run in children})

@@ -21,7 +21,7 @@ KEY_WORDS = {
     "window": ["--pipeline", "experiment=NAME"],
     "train": ["--pipeline", "trainer.max_epochs", "optimizer.lr", "seeds=3", "trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp"],
     "repro": ["dvc repro", "dvc.lock"],
-    "sweep": ["sweep=NAME", "resume", "--workers", "--storage", "sweep=grid", "sweep.seeds=3"],
+    "sweep": ["sweep=NAME", "resume", "workers=N", "storage=URL", "launcher=", "sweep=grid", "sweep.seeds=3"],
     "evaluate": ["RUN", "--pipeline", "--json", "experiment=NAME"],
     "predict": ["RUN", "PATH", "--out", "--json", "predictions.csv"],
     "explain": ["RUN", "--image", "--out"],

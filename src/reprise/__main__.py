@@ -189,13 +189,9 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 
 
 @cli.command()
-@click.argument("words", nargs=-1, type=Override(), metavar="sweep=NAME [resume] [key=value ...]")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Processes that train at the same time; else one for each core or GPU."
-)
-@click.option("--storage", metavar="URL", help="Database of the sweep; else mlruns/sweeps.db.")
+@click.argument("words", nargs=-1, type=Override(), metavar="sweep=NAME [resume] [workers=N] [launcher=NAME] [key=value ...]")
 @click.option("--worker", "parent", hidden=True)
-def sweep(words: tuple[str, ...], workers: int | None, storage: str | None, parent: str | None) -> None:
+def sweep(words: tuple[str, ...], parent: str | None) -> None:
     """Search for the best settings of an experiment.
 
     \b
@@ -205,30 +201,37 @@ def sweep(words: tuple[str, ...], workers: int | None, storage: str | None, pare
     reprise sweep sweep=temperature_lstm resume                               say how it stands, then go on
 
     Started again after a kill it goes on: the number of trials is exact, and those that were interrupted go on from their
-    checkpoints. With --storage, workers on any number of machines share one sweep: say the same on each.
+    checkpoints.
+
+    \b
+    workers=N      train at the same time; else one for each core or GPU
+    launcher=...   where: local (this machine), ray, slurm; launcher.KEY=value sets what Ray or submitit know by that name
+    storage=URL    database of the sweep, else mlruns/sweeps.db; say the same on other machines, and they share the trials.
+                   An address with a password belongs into REPRISE_STORAGE.
 
     The test split stays shut. The best settings become conf/experiment/NAME_tuned.yaml.
     """
-    places = _places()
     from reprise.config.sweep import read_sweep
+    from reprise.runs import launchers
 
+    places = _places()
+    asked, rest = launchers.asked([word for word in words if word != "resume"])
     resume = "resume" in words
-    rest = [word for word in words if word != "resume"]
+    name = rest[0].removeprefix("sweep=") if len(rest) == 1 and rest[0].startswith("sweep=") else None
+    if resume and name is None:
+        raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
+    wanted = None if resume else read_sweep(places.root, rest)
     if parent:
         from reprise.runs import trial
 
-        trial.work(rest[0].partition("=")[2], places, storage, parent)
+        trial.work(str(name), places, asked.storage, parent)
         return
-    wanted = None if resume else read_sweep(places.root, rest)
-    if resume and (len(rest) != 1 or not rest[0].startswith("sweep=")):
-        raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
     from reprise.runs import sweep
 
-    asked = sweep.Asked(workers or sweep.processors(), storage)
     if wanted:
         sweep.run(wanted, asked, places, console)
     else:
-        sweep.resume(rest[0].partition("=")[2], asked, places, console)
+        sweep.resume(str(name), asked, places, console)
 
 
 @cli.command(context_settings={"ignore_unknown_options": True})

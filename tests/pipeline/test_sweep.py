@@ -67,7 +67,7 @@ def found(project: Path, name: str) -> list[tuple[TrialState, Any, dict[str, Any
 @pytest.fixture(scope="module")
 def undisturbed(project: Path) -> list[tuple[TrialState, Any, dict[str, Any]]]:
     write(project, "finds")
-    said = sweep(project, "sweep=finds", "name=undisturbed", "--workers", "1", *QUICK)
+    said = sweep(project, "sweep=finds", "name=undisturbed", "workers=1", *QUICK)
     assert "sweep  trial 6 of 6: val/accuracy" in said
     return found(project, "undisturbed")
 
@@ -112,7 +112,7 @@ def kill_at_random(project: Path, words: list[str], kills: int, longest: float, 
 
 
 def test_killed_at_random_instants_it_ends_with_the_same_trials(project: Path, undisturbed: list[Any]) -> None:
-    kill_at_random(project, ["sweep=finds", "name=killed", "--workers", "1", *QUICK], 3, 10, random.Random(1))
+    kill_at_random(project, ["sweep=finds", "name=killed", "workers=1", *QUICK], 3, 10, random.Random(1))
     assert found(project, "killed") == undisturbed
     parent, *children = runs(project, "killed")
     assert parent.info.status == "FINISHED"
@@ -127,12 +127,12 @@ def test_what_waits_is_frozen_and_a_sweep_is_not_begun_again_as_another(project:
     words = ["sweep=frozen", "trainer.max_epochs=1", *QUICK]
     studies.begin(read_sweep(project, words), project, project / "mlruns", None)
     file.write_text(before.replace("trainer:", "trainer:\n  patience: 7"))
-    said = sweep(project, "sweep=frozen", "resume", "--workers", "1")
+    said = sweep(project, "sweep=frozen", "resume", "workers=1")
     assert "sweep  frozen: 1 waiting" in said
     (run,) = (run for run in runs(project, "frozen") if "trial" in run.data.tags)
     assert run.data.params["trainer.patience"] == "null"
     assert yaml.safe_load((file.parent / "frozen_tuned.yaml").read_text())["trainer"]["patience"] is None
-    said = sweep(project, *words, "n_trials=3", "--workers", "1", code=2)
+    said = sweep(project, *words, "n_trials=3", "workers=1", code=2)
     assert "a sweep frozen was begun with another n_trials; say name=NEW for a new one" in said
     file.write_text(before)
 
@@ -162,13 +162,13 @@ def test_trials_fail_alone_with_their_reason_and_too_many_end_the_sweep(project:
     (project / "conf" / "model" / "leaky.yaml").write_text("_target_: leaky.Leaky\npeek: false\n")
     write(project, "leaky", space=space, sampler={"kind": "grid"}, n_trials=2)
     held = ["plugins=[leaky]", "model=leaky", "trainer.max_epochs=1", *QUICK]
-    sweep(project, "sweep=leaky", "--workers", "1", *held, PYTHONPATH=str(project))
+    sweep(project, "sweep=leaky", "workers=1", *held, PYTHONPATH=str(project))
     leak, sound = trials(project, "leaky")
     assert (leak.state, sound.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert "the test split is locked in a process that trains" in leak.user_attrs["error"]
     diverging = {"optimizer.lr": {"kind": "choice", "values": [1e30, 1e31]}}
     write(project, "diverging", space=diverging, sampler={"kind": "grid"}, n_trials=4)
-    said = sweep(project, "sweep=diverging", "sweep.max_failures=1", "--workers", "1", "optimizer=sgd", *QUICK, code=2)
+    said = sweep(project, "sweep=diverging", "sweep.max_failures=1", "workers=1", "optimizer=sgd", *QUICK, code=2)
     assert "2 trials of sweep diverging failed, the last: training diverged: train/loss is" in said
 
 
@@ -176,7 +176,7 @@ def test_a_pruned_trial_stops_after_that_epoch_and_says_so(project: Path) -> Non
     space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.004, 0.005, 1e-9]}}
     pruner = {"kind": "median", "startup": 2, "warmup": 1}
     write(project, "pruned", space=space, sampler={"kind": "grid"}, pruner=pruner, n_trials=4)
-    sweep(project, "sweep=pruned", "--workers", "1", "trainer.max_epochs=5", *QUICK)
+    sweep(project, "sweep=pruned", "workers=1", "trainer.max_epochs=5", *QUICK)
     *_, last = trials(project, "pruned")
     assert last.state == TrialState.PRUNED
     assert max(last.intermediate_values) == 1
@@ -185,11 +185,30 @@ def test_a_pruned_trial_stops_after_that_epoch_and_says_so(project: Path) -> Non
     assert run.info.status == "KILLED"
 
 
+GRID = ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=0.001,0.002", "optimizer=adam,sgd", "trainer.max_epochs=1", *QUICK]
+
+
+@pytest.fixture(scope="module")
+def grid(project: Path) -> list[tuple[TrialState, Any, dict[str, Any]]]:
+    sweep(project, *GRID, "workers=2")
+    return found(project, "grid-digits_cnn")
+
+
+@pytest.mark.parametrize("words", [["launcher=ray"], ["launcher=slurm", "launcher.cluster=local"]], ids=["ray", "submitit"])
+def test_other_launchers_end_with_the_trials_that_processes_of_this_machine_end_with(
+    project: Path, grid: list[Any], words: list[str]
+) -> None:
+    name = words[0].partition("=")[2]
+    sweep(project, *GRID, f"name={name}", "workers=2", *words)
+    assert {state for state, _, _ in grid} == {TrialState.COMPLETE}
+    assert found(project, name) == grid
+
+
 def test_two_workers_share_trials_and_several_objectives_have_a_front(project: Path) -> None:
     space = {"optimizer.lr": {"kind": "choice", "values": [0.001, 0.003]}}
     objectives = [*FINDS["objectives"], {"metric": "parameters", "direction": "minimize"}]  # type: ignore[misc]
     write(project, "front", space=space, sampler={"kind": "grid"}, objectives=objectives, n_trials=4)
-    sweep(project, "sweep=front", "--workers", "2", "sweep.seeds=2", "trainer.max_epochs=1", *QUICK)
+    sweep(project, "sweep=front", "workers=2", "sweep.seeds=2", "trainer.max_epochs=1", *QUICK)
     done = trials(project, "front")
     assert [trial.state for trial in done] == [TrialState.COMPLETE] * 4
     assert done[0].values == done[2].values  # a grid of two, twice through

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import socket
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,16 @@ from reprise.errors import UserError
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-SPEC, CONF, TOKEN, HOST, ERROR, STARTS, LIMITS = "sweep", "conf", "token", "host", "error", "starts", "limits"
+SPEC, CONF, TOKEN, PLACE, ERROR, STARTS, LIMITS, THREADS = (
+    "sweep",
+    "conf",
+    "token",
+    "place",
+    "error",
+    "starts",
+    "limits",
+    "threads",
+)
 """Attributes of a study and of its trials."""
 TRIES = 3
 """Processes that may die of one trial before it counts as failed."""
@@ -33,11 +41,13 @@ OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 @dataclass(frozen=True)
 class Study:
-    """An open study, and the folder on this machine where its trials are taken and its frozen conf/ lies."""
+    """An open study, and the folder where its trials are taken and its frozen conf/ lies: one for workers that share disks."""
 
     optuna: optuna.Study
     sweep: Sweep
     folder: Path
+    place: str
+    """A name of that folder that no other has."""
 
     @property
     def token(self) -> str:
@@ -66,13 +76,13 @@ class Study:
 
     @property
     def has_free(self) -> bool:
-        """Whether a worker of this machine would find a trial to take."""
+        """Whether a worker here would find a trial to take."""
         return any(trial.state == TrialState.WAITING or self._held_if_orphan(trial, release=True) for trial in self.left)
 
     def _held_if_orphan(self, trial: FrozenTrial, release: bool = False) -> FileLock | None:
-        """The lock on a trial that was taken on this machine, by a process that is no more."""
+        """The lock on a trial that was taken here, by a process that is no more."""
         lock = self._lock(trial.number)
-        if trial.state == TrialState.RUNNING and trial.user_attrs.get(HOST, socket.gethostname()) == socket.gethostname():
+        if trial.state == TrialState.RUNNING and trial.user_attrs.get(PLACE, self.place) == self.place:
             with suppress(Timeout):
                 lock.acquire(timeout=0)
                 if release:
@@ -84,8 +94,8 @@ class Study:
     def take(self) -> Iterator[Trial | None]:
         """The next trial, for this process alone: one whose process died, else one that waits; None: there is no other.
 
-        The lock on a trial is the operating system's, so the death of a process frees it. Trials of other machines are left to
-        those.
+        The lock on a trial is the operating system's, so the death of a process frees it. Trials that were taken elsewhere are
+        left to those there.
         """
         with FileLock(self.folder / "take.lock"):
             trial, lock = self._orphan() or self._waiting() or (None, None)
@@ -116,7 +126,7 @@ class Study:
             return None
         lock = self._lock(trial.number)
         lock.acquire()
-        trial.set_user_attr(HOST, socket.gethostname())
+        trial.set_user_attr(PLACE, self.place)
         return trial, lock
 
     def _lock(self, number: int) -> FileLock:
@@ -222,7 +232,15 @@ def load(name: str, folder: Path, storage: str | None) -> Study:
         if not place.is_file() or place.read_text("utf-8") != text:
             store.write_atomically(store.made(place.parent) / place.name, text.encode())
     opened.pruner = make_pruner(sweep)
-    return Study(opened, sweep, ours)
+    return Study(opened, sweep, ours, _place(ours))
+
+
+def _place(folder: Path) -> str:
+    file = folder / "place"
+    with FileLock(folder / "place.lock"):
+        if not file.is_file():
+            store.write_atomically(file, uuid.uuid4().hex.encode())
+        return file.read_text()
 
 
 def _combination(sweep: Sweep, number: int) -> dict[str, Any]:

@@ -1,17 +1,13 @@
 """A sweep from its beginning to its end: workers, what is seen of it meanwhile, and what comes of it."""
 
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from optuna.trial import FrozenTrial
 from rich.console import Console
@@ -22,7 +18,9 @@ from reprise.config.sweep import Sweep, as_overrides, put
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
+from reprise.runs import launchers
 from reprise.runs import study as studies
+from reprise.runs.launchers import Asked, Launcher, Worker
 from reprise.runs.study import ERROR, Study
 from reprise.runs.sweep_view import View, valued
 from reprise.stages.places import Places
@@ -30,18 +28,8 @@ from reprise.tracking import run as tracking
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the study."""
-GRACE = 15
-"""Seconds a worker has to write a checkpoint when the sweep is stopped."""
 DEATHS = 20
 """Workers that may die without a word before the sweep gives up."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """On what a sweep is computed: not what it searches."""
-
-    workers: int
-    storage: str | None
 
 
 def run(sweep: Sweep, asked: Asked, places: Places, console: Console) -> Study:
@@ -63,20 +51,17 @@ def resume(name: str, asked: Asked, places: Places, console: Console) -> Study:
     return go_on(study, asked, places, console)
 
 
-def processors() -> int:
-    """Workers that a machine has room for: its GPUs, or its cores."""
-    return torch.cuda.device_count() or os.cpu_count() or 1
-
-
 def go_on(study: Study, asked: Asked, places: Places, console: Console) -> Study:
     """Work on what is left of a sweep, then draw what came of it, and write the best config down."""
     sweep = study.sweep
+    launcher = launchers.make(asked, study.folder)
+    workers = asked.workers or launcher.room()
     config = sweep.config(study.folder, {})
     parent = tracking.parent(config.tracking, places.store, study.token, f"sweep-{sweep.name}", sweep.model_dump())
     parent.tag({"sweep": sweep.name, "data": config.data.name, "mlflow.source.name": f"reprise sweep sweep={sweep.name} resume"})
     parent.settle()
     try:
-        _work(study, asked, places, console, _mlflow_id(parent))
+        _work(study, _Starter(launcher, workers, places.root, study, _mlflow_id(parent)), console)
         _close_books(study, parent, places, console)
     except BaseException as error:
         parent.end("FAILED" if isinstance(error, Exception) else "KILLED", {"error": str(error)})
@@ -90,55 +75,59 @@ def _mlflow_id(parent: tracking.Run) -> str:
     return known.read_text() if known.is_file() else parent.id
 
 
-def _work(study: Study, asked: Asked, places: Places, console: Console, parent: str) -> None:
+@dataclass(frozen=True)
+class _Starter:
+    """Starts workers of a sweep, which import everything once."""
+
+    launcher: Launcher
+    workers: int
+    root: Path
+    study: Study
+    parent: str
+
+    def start(self, place: int) -> Worker:
+        command = [sys.executable, "-m", "reprise", "sweep", f"sweep={self.study.sweep.name}", "resume", "--worker", self.parent]
+        return self.launcher.start(command, self.root, self.log(place), place, self.workers)
+
+    def log(self, place: int) -> Path:
+        return self.study.folder / f"worker-{place}.log"
+
+    def last_line(self, place: int) -> str:
+        lines = self.log(place).read_text("utf-8", "replace").strip().splitlines() if self.log(place).is_file() else []
+        return lines[-1] if lines else "it said nothing"
+
+
+def _work(study: Study, starter: _Starter, console: Console) -> None:
     """Keep workers at it until no trial is left, and show how it goes."""
     deaths = 0
-    working: dict[int, subprocess.Popen[bytes]] = {}
+    working: dict[int, Worker] = {}
     view = View(study, console)
     try:
         with view:
             while study.is_unfinished or working:
-                for place in set(range(asked.workers)) - working.keys():
+                for place in set(range(starter.workers)) - working.keys():
                     if study.is_unfinished and len(working) < len(study.left) and study.has_free:
-                        working[place] = _start(study, asked, places, parent, place)
-                for place, process in list(working.items()):
-                    if process.poll() is not None:
+                        working[place] = starter.start(place)
+                for place, worker in list(working.items()):
+                    if (code := worker.poll()) is not None:
                         del working[place]
-                        deaths += process.returncode != 0
-                        if process.returncode in (1, 2) or deaths > DEATHS:
-                            raise UserError(f"a worker ended with code {process.returncode}: {_last_line(study, place)}")
+                        deaths += code != 0
+                        if code in (1, 2) or deaths > DEATHS:
+                            raise UserError(f"a worker ended with code {code}: {starter.last_line(place)}")
                 view.update()
                 time.sleep(LOOK_EVERY)
             view.update()
     finally:
-        for process in working.values():
-            process.terminate()
-        for process in working.values():
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE)
-            process.kill()
+        for worker in working.values():
+            worker.stop()
+        for worker in working.values():
+            worker.kill()
+        starter.launcher.close()
     if len(failed := study.failures) > study.sweep.max_failures:
         raise UserError(
             f"{len(failed)} trials of sweep {study.sweep.name} failed, the last: {failed[-1].user_attrs.get(ERROR)}",
             "mend what they died of; sweep.max_failures says how many may",
         )
-
-
-def _start(study: Study, asked: Asked, places: Places, parent: str, place: int) -> subprocess.Popen[bytes]:
-    """A worker: a process that imports everything once. Cores are shared out; where there are GPUs, each has one."""
-    threads = max(1, (os.cpu_count() or 1) // asked.workers)
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    if torch.cuda.is_available():
-        environment["CUDA_VISIBLE_DEVICES"] = str(place % torch.cuda.device_count())
-    command = [sys.executable, "-m", "reprise", "sweep", f"sweep={study.sweep.name}", "resume", "--worker", parent]
-    storage = ["--storage", asked.storage] if asked.storage else []
-    with (study.folder / f"worker-{place}.log").open("ab") as log:
-        return subprocess.Popen([*command, *storage], cwd=places.root, env=environment, stdout=log, stderr=log)
-
-
-def _last_line(study: Study, place: int) -> str:
-    lines = (study.folder / f"worker-{place}.log").read_text("utf-8", "replace").strip().splitlines()
-    return lines[-1] if lines else "it said nothing"
 
 
 def _close_books(study: Study, parent: tracking.Run, places: Places, console: Console) -> None:

@@ -12,7 +12,7 @@ from reprise.config import Config
 from reprise.config.sweep import Sweep, as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
 from reprise.runs import study as studies
-from reprise.runs.study import LIMITS, Study
+from reprise.runs.study import LIMITS, THREADS, Study
 from reprise.stages import train
 from reprise.stages.places import Places
 from reprise.stages.train import Trained
@@ -25,11 +25,14 @@ PARENT = "mlflow.parentRunId"
 def work(name: str, places: Places, storage: str | None, parent: str) -> None:
     """Train trials until none is left, or too many have failed. Ends with the sweep that started it."""
     orphans.end_with_parent()
+    threads = torch.get_num_threads()  # this worker's share
     study = studies.load(name, places.store, storage)
     while len(study.failures) <= study.sweep.max_failures:
         with study.take() as trial:
             if trial is None:
                 return
+            if THREADS not in trial.user_attrs:
+                trial.set_user_attr(THREADS, threads)
             _one(study, trial, places, {PARENT: parent, "sweep": name, "trial": str(trial.number)})
 
 
@@ -38,7 +41,7 @@ def _one(study: Study, trial: Trial, places: Places, tags: dict[str, str]) -> No
     sweep = study.sweep
     try:
         chosen = study.choose(trial)
-        config = sweep.config(study.folder, chosen)
+        config = _with_threads(sweep.config(study.folder, chosen), trial.user_attrs[THREADS])
         done = list(_train(sweep, config, trial, places, {**tags, "mlflow.note.content": ", ".join(as_overrides(chosen))}))
         values = [fmean(_measured(places, one, goal.metric) for one in done) for goal in sweep.objectives]
         if not studies.is_finite(values):
@@ -55,6 +58,12 @@ def _one(study: Study, trial: Trial, places: Places, tags: dict[str, str]) -> No
         studies.fail(study, trial, without_login(reason))
         if isinstance(error, torch.OutOfMemoryError):
             torch.cuda.empty_cache()
+
+
+def _with_threads(config: Config, threads: int) -> Config:
+    """A worker's share of the cores decides bits: it becomes part of the config, and stays so if another worker goes on."""
+    trainer = config.trainer.model_copy(update={"threads": config.trainer.threads or threads})
+    return config.model_copy(update={"trainer": trainer})
 
 
 def _train(sweep: Sweep, config: Config, trial: Trial, places: Places, tags: dict[str, str]) -> Iterator[Trained]:
