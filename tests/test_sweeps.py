@@ -165,5 +165,5 @@ def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
             assert trial.number == 0
     with study.take() as trial:
         assert trial is None
-    (failed,) = study.failures
+    (failed,) = study.look().failures
     assert failed.user_attrs["error"] == "3 processes died of it"

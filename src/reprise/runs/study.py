@@ -40,6 +40,33 @@ OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How a sweep stands at one moment: to read all trials is what looking costs."""
+
+    trials: list[FrozenTrial]
+    max_failures: int
+
+    def of(self, *states: TrialState) -> list[FrozenTrial]:
+        """Trials in these states."""
+        return [trial for trial in self.trials if trial.state in states]
+
+    @property
+    def failures(self) -> list[FrozenTrial]:
+        """Trials that failed."""
+        return self.of(TrialState.FAIL)
+
+    @property
+    def left(self) -> list[FrozenTrial]:
+        """Trials that wait, or were taken and did not end."""
+        return self.of(TrialState.WAITING, TrialState.RUNNING)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether there is something to do, and not too much has failed."""
+        return bool(self.left) and len(self.failures) <= self.max_failures
+
+
+@dataclass(frozen=True)
 class Study:
     """An open study, and the folder where its trials are taken and its frozen conf/ lies: one for workers that share disks."""
 
@@ -54,30 +81,15 @@ class Study:
         """By which the run of the whole sweep is found."""
         return str(self.optuna.user_attrs[TOKEN])
 
-    def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Trials in these states; all, where none is named."""
-        every = self.optuna.get_trials(deepcopy=False, states=states or None)
-        return [trial for trial in every if trial.number < self.sweep.n_trials]  # two machines at the last one make one too many
+    def look(self) -> Standing:
+        """How it stands now."""
+        every = self.optuna.get_trials(deepcopy=False)
+        ours = [trial for trial in every if trial.number < self.sweep.n_trials]  # two machines at the last one make one too many
+        return Standing(ours, self.sweep.max_failures)
 
-    @property
-    def failures(self) -> list[FrozenTrial]:
-        """Trials that failed."""
-        return self.trials(TrialState.FAIL)
-
-    @property
-    def left(self) -> list[FrozenTrial]:
-        """Trials that wait, or were taken and did not end."""
-        return self.trials(TrialState.WAITING, TrialState.RUNNING)
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether there is something to do, and not too much has failed."""
-        return bool(self.left) and len(self.failures) <= self.sweep.max_failures
-
-    @property
-    def has_free(self) -> bool:
+    def has_free(self, standing: Standing) -> bool:
         """Whether a worker here would find a trial to take."""
-        return any(trial.state == TrialState.WAITING or self._held_if_orphan(trial, release=True) for trial in self.left)
+        return any(trial.state == TrialState.WAITING or self._held_if_orphan(trial, release=True) for trial in standing.left)
 
     def _held_if_orphan(self, trial: FrozenTrial, release: bool = False) -> FileLock | None:
         """The lock on a trial that was taken here, by a process that is no more."""
@@ -98,15 +110,16 @@ class Study:
         left to those there.
         """
         with FileLock(self.folder / "take.lock"):
-            trial, lock = self._orphan() or self._waiting() or (None, None)
+            standing = self.look()
+            trial, lock = (standing.is_unfinished and (self._orphan(standing) or self._waiting(standing))) or (None, None)
         try:
             yield trial
         finally:
             if lock:
                 lock.release()
 
-    def _orphan(self) -> tuple[Trial, FileLock] | None:
-        for frozen in self.trials(TrialState.RUNNING):
+    def _orphan(self, standing: Standing) -> tuple[Trial, FileLock] | None:
+        for frozen in standing.of(TrialState.RUNNING):
             if lock := self._held_if_orphan(frozen):
                 trial = Trial(self.optuna, frozen._trial_id)
                 starts = frozen.user_attrs.get(STARTS, 1) + 1
@@ -117,8 +130,8 @@ class Study:
                 lock.release()
         return None
 
-    def _waiting(self) -> tuple[Trial, FileLock] | None:
-        if not self.trials(TrialState.WAITING):
+    def _waiting(self, standing: Standing) -> tuple[Trial, FileLock] | None:
+        if not standing.of(TrialState.WAITING):
             return None
         trial = self.optuna.ask()
         if trial.number >= self.sweep.n_trials:  # another machine was faster: Optuna has made one too many
@@ -153,7 +166,7 @@ class Study:
 
     def best(self) -> list[FrozenTrial]:
         """The best trial, or, of several objectives, those that no other beats in all; only those within the limits."""
-        done = self.trials(TrialState.COMPLETE)
+        done = self.look().of(TrialState.COMPLETE)
         fit = [trial for trial in done if all(over <= 0 for over in trial.user_attrs.get(LIMITS, []))]
         signs = [1 if objective.direction == "minimize" else -1 for objective in self.sweep.objectives]
         costs = {trial.number: [sign * value for sign, value in zip(signs, trial.values, strict=True)] for trial in fit}

@@ -26,7 +26,7 @@ from reprise.runs.sweep_view import View, valued
 from reprise.stages.places import Places
 from reprise.tracking import run as tracking
 
-LOOK_EVERY = 0.5
+LOOK_EVERY = 1.0
 """Seconds between two looks at the study."""
 DEATHS = 20
 """Workers that may die without a word before the sweep gives up."""
@@ -46,7 +46,7 @@ def run(sweep: Sweep, asked: Asked, places: Places, console: Console) -> Study:
 def resume(name: str, asked: Asked, places: Places, console: Console) -> Study:
     """Say how a sweep stands, and go on with it."""
     study = studies.load(name, places.store, asked.storage)
-    counts = Counter(trial.state.name.lower() for trial in study.trials())
+    counts = Counter(trial.state.name.lower() for trial in study.look().trials)
     console.print(f"sweep  {name}: {', '.join(f'{count} {state}' for state, count in counts.items())}", highlight=False)
     return go_on(study, asked, places, console)
 
@@ -104,9 +104,9 @@ def _work(study: Study, starter: _Starter, console: Console) -> None:
     view = View(study, console)
     try:
         with view:
-            while study.is_unfinished or working:
+            while (standing := study.look()).is_unfinished or working:
                 for place in set(range(starter.workers)) - working.keys():
-                    if study.is_unfinished and len(working) < len(study.left) and study.has_free:
+                    if standing.is_unfinished and len(working) < len(standing.left) and study.has_free(standing):
                         working[place] = starter.start(place)
                 for place, worker in list(working.items()):
                     if (code := worker.poll()) is not None:
@@ -114,16 +114,16 @@ def _work(study: Study, starter: _Starter, console: Console) -> None:
                         deaths += code != 0
                         if code in (1, 2) or deaths > DEATHS:
                             raise UserError(f"a worker ended with code {code}: {starter.last_line(place)}")
-                view.update()
+                view.update(standing)
                 time.sleep(LOOK_EVERY)
-            view.update()
+            view.update(standing)
     finally:
         for worker in working.values():
             worker.stop()
         for worker in working.values():
             worker.kill()
         starter.launcher.close()
-    if len(failed := study.failures) > study.sweep.max_failures:
+    if len(failed := standing.failures) > study.sweep.max_failures:
         raise UserError(
             f"{len(failed)} trials of sweep {study.sweep.name} failed, the last: {failed[-1].user_attrs.get(ERROR)}",
             "mend what they died of; sweep.max_failures says how many may",

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from reprise.config.sweep import as_overrides
-from reprise.runs.study import ERROR, OVER, Study
+from reprise.runs.study import ERROR, OVER, Standing, Study
 
 
 def valued(study: Study, trial: FrozenTrial) -> str:
@@ -24,7 +24,7 @@ class View:
     def __init__(self, study: Study, console: Console) -> None:
         self.study, self.console = study, console
         self.began = time.monotonic()
-        self.ended = {trial.number for trial in study.trials(*OVER)}
+        self.ended = {trial.number for trial in study.look().of(*OVER)}
         self.before = len(self.ended)
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
@@ -37,13 +37,12 @@ class View:
         if self.live:
             self.live.stop()
 
-    def update(self) -> None:
+    def update(self, standing: Standing) -> None:
         """Show what is new."""
-        over = self.study.trials(*OVER)
         if self.live:
-            self.live.update(self._table(over), refresh=True)
+            self.live.update(self._table(standing), refresh=True)
             return
-        for trial in over:
+        for trial in standing.of(*OVER):
             if trial.number not in self.ended:
                 self.ended.add(trial.number)
                 self.console.print(f"sweep  {self._line(trial)}", highlight=False, soft_wrap=True)
@@ -55,7 +54,8 @@ class View:
         }.get(trial.state, lambda: f"failed: {trial.user_attrs.get(ERROR)}")()
         return f"trial {trial.number + 1} of {self.study.sweep.n_trials}: {came}  ({', '.join(as_overrides(trial.params))})"
 
-    def _table(self, over: list[FrozenTrial]) -> Table:
+    def _table(self, standing: Standing) -> Table:
+        over = standing.of(*OVER)
         counts = Counter(trial.state for trial in over)
         left = self.study.sweep.n_trials - len(over)
         pace = (time.monotonic() - self.began) / max(1, len(over) - self.before)
@@ -69,7 +69,7 @@ class View:
             caption=f"best {valued(self.study, best[0]) if best else '–'}; given up {counts[TrialState.PRUNED]}, "
             f"failed {counts[TrialState.FAIL]}; about {left * pace / 60:.0f} min left",
         )
-        for trial in self.study.trials(TrialState.RUNNING):
+        for trial in standing.of(TrialState.RUNNING):
             step = max(trial.intermediate_values, default=0)
             said = f"{trial.intermediate_values[step]:.4f}" if step else "–"
             table.add_row(str(trial.number + 1), str(step), said, ", ".join(as_overrides(trial.params)))
