@@ -83,7 +83,10 @@ def pruning(project: Path) -> None:
             ended += [trial.value] if trial.state.name == "COMPLETE" else []
         best, found_early = max(trial.value for trial in full), max(ended)
         gains.append(found_early - best)
-        print(f"random, {3 * budget} epochs: {best:.4f}; shipped, {budget} epochs: {found_early:.4f}, {len(ended)} to the end", flush=True)
+        print(
+            f"random, {3 * budget} epochs: {best:.4f}; shipped, {budget} epochs: {found_early:.4f}, {len(ended)} to the end",
+            flush=True,
+        )
     print(f"shipped - random: {statistics.median(gains):+.4f}, median of {len(gains)}", flush=True)
 
 
