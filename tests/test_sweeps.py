@@ -1,5 +1,6 @@
 """Sweeps as they are written down: what is refused before the first trial, and how values become settings."""
 
+import io
 import re
 import shutil
 from pathlib import Path
@@ -7,10 +8,13 @@ from typing import Any
 
 import pytest
 import yaml
+from optuna.trial import TrialState
+from rich.console import Console
 
 from reprise.config.sweep import Sweep, as_overrides, read_sweep
 from reprise.errors import UserError
 from reprise.runs import study as studies
+from reprise.runs.sweep_view import View
 from tests.pipeline.conftest import ROOT
 
 SPACE = {
@@ -167,3 +171,25 @@ def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
         assert trial is None
     (failed,) = study.look().failures
     assert failed.user_attrs["error"] == "3 processes died of it"
+
+
+def test_a_terminal_shows_the_trials_that_run_the_best_and_the_time_left(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=4"), root, root / "mlruns", None)
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
+    with View(study, console) as view:
+        for value in (0.75, 0.5):
+            with study.take() as trial:
+                assert trial
+                study.choose(trial)
+                study.optuna.tell(trial, value)
+        with study.take() as trial:
+            assert trial
+            study.choose(trial)
+            trial.report(0.625, 3)
+            view.update(study.look())
+    shown = console.export_text()
+    assert "2 of 4 trials, 0 given up, 0 failed; about 0:00:0" in shown
+    best = max(study.look().of(TrialState.COMPLETE), key=lambda trial: trial.value or 0)
+    assert f"optimizer.lr={best.params['optimizer.lr']:.4g}" in shown.split("best:")[1]
+    row = next(line for line in shown.splitlines() if line.split()[:1] == ["3"])
+    assert row.split()[:3] == ["3", "3", "0.6250"]

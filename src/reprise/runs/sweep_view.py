@@ -2,14 +2,15 @@
 
 import time
 from collections import Counter
+from datetime import timedelta
 from typing import Self
 
 from optuna.trial import FrozenTrial, TrialState
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from reprise.config.sweep import as_overrides
 from reprise.runs.study import ERROR, OVER, Standing, Study
 
 
@@ -52,25 +53,38 @@ class View:
             TrialState.COMPLETE: lambda: valued(self.study, trial),
             TrialState.PRUNED: lambda: f"given up after {max(trial.intermediate_values, default=0)}",
         }.get(trial.state, lambda: f"failed: {trial.user_attrs.get(ERROR)}")()
-        return f"trial {trial.number + 1} of {self.study.sweep.n_trials}: {came}  ({', '.join(as_overrides(trial.params))})"
+        return f"trial {trial.number + 1} of {self.study.sweep.n_trials}: {came}  ({_settings(trial)})"
 
     def _table(self, standing: Standing) -> Table:
         over = standing.of(*OVER)
         counts = Counter(trial.state for trial in over)
-        left = self.study.sweep.n_trials - len(over)
-        pace = (time.monotonic() - self.began) / max(1, len(over) - self.before)
         best = self.study.best()
+        pruned, failed = counts[TrialState.PRUNED], counts[TrialState.FAIL]
         table = Table(
             "trial",
             "epoch",
             self.study.sweep.objectives[0].metric,
             "settings",
-            title=f"{self.study.sweep.name}: {len(over)} of {self.study.sweep.n_trials} trials",
-            caption=f"best {valued(self.study, best[0]) if best else '–'}; given up {counts[TrialState.PRUNED]}, "
-            f"failed {counts[TrialState.FAIL]}; about {left * pace / 60:.0f} min left",
+            box=SIMPLE_HEAD,
+            expand=True,
+            title=f"{self.study.sweep.name}: {len(over)} of {self.study.sweep.n_trials} trials, "
+            f"{pruned} given up, {failed} failed; {self._left(len(over))}",
+            caption=f"best: {valued(self.study, best[0])} with {_settings(best[0])}" if best else None,
         )
         for trial in standing.of(TrialState.RUNNING):
             step = max(trial.intermediate_values, default=0)
             said = f"{trial.intermediate_values[step]:.4f}" if step else "–"
-            table.add_row(str(trial.number + 1), str(step), said, ", ".join(as_overrides(trial.params)))
+            table.add_row(str(trial.number + 1), str(step), said, _settings(trial))
         return table
+
+    def _left(self, over: int) -> str:
+        """How much longer, by the pace of the trials that have ended since."""
+        if over == self.before:
+            return "time left not known yet"
+        seconds = (time.monotonic() - self.began) / (over - self.before) * (self.study.sweep.n_trials - over)
+        return f"about {timedelta(seconds=round(seconds))} left"
+
+
+def _settings(trial: FrozenTrial) -> str:
+    shown = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in trial.params.items()}
+    return ", ".join(f"{key}={value}" for key, value in shown.items())
