@@ -74,7 +74,7 @@ def _train(sweep: Sweep, config: Config, trial: Trial, places: Places, tags: dic
     def watch(metrics: dict[str, float], step: int) -> None:
         if sweep.seeds == 1 and goal in metrics and len(sweep.objectives) == 1:
             trial.report(metrics[goal], step)
-            if trial.should_prune():
+            if step < config.trainer.max_epochs and trial.should_prune():  # after the last there is nothing to save
                 raise Pruned(f"after epoch {step}")
 
     for turn in range(sweep.seeds):
