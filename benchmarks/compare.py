@@ -8,6 +8,7 @@ noisy: read the ratios.
 """
 
 import argparse
+import json
 import sqlite3
 import subprocess
 import sys
@@ -27,8 +28,8 @@ from tests.runs.trainings import rows, write
 
 from reprise.config import compose
 from reprise.config.compose import leaves
-from reprise.runs.compare import _groups, _neighbours
-from reprise.tracking.run import _param, recorded
+from reprise.runs.compare import ranked
+from reprise.tracking.run import recorded
 
 SETTINGS, SEEDS, EPOCHS, METRICS = 200, 5, 30, 17
 TABLES = ("runs", "tags", "params", "metrics", "latest_metrics")
@@ -37,7 +38,7 @@ SEARCH = "from mlflow import MlflowClient; print(len(MlflowClient({uri!r}).searc
 
 def make_store(project: Path, count: int) -> None:
     """`count` finished trainings in a store that MLflow made: one written by it, the others copied row by row."""
-    config = {key: _param(value) for key, value in leaves(recorded(compose(ROOT, ["experiment=digits_cnn"])))}
+    config = {key: json.dumps(value).strip('"') for key, value in leaves(recorded(compose(ROOT, ["experiment=digits_cnn"])))}
     history = 0.98 - 0.5 * np.exp(-np.arange(EPOCHS) / 5)
     others = {f"val/other{number}": 0.5 for number in range(METRICS - 1)}
     first = write(project / "mlruns", 0, list(history), once=others, config=config)
@@ -112,8 +113,7 @@ def luck() -> None:
 def finds_a_difference(figures: np.ndarray) -> bool:
     """`figures` are `[group, seed]`."""
     trained = [row for group, drawn in enumerate(figures) for row in rows(drawn, **{"optimizer.lr": str(group)})]
-    groups = sorted(_groups(trained, "val/accuracy", ()), key=lambda group: -group.mean)
-    return any(one.verdict != "not distinguishable" for one in _neighbours(groups, higher=True))
+    return any(one.verdict != "not distinguishable" for one in ranked("digits", "val/accuracy", trained).beside)
 
 
 def main() -> None:

@@ -372,7 +372,7 @@ def compare(
     reprise compare                                                     all that was trained, a table for each data set
     reprise compare temperature_lstm temperature_gru --metric mae
     reprise compare --by model,optimizer --html compare.html
-    reprise compare --filter "params.`optimizer.lr` = '0.001' and tags.device = 'cpu'"
+    reprise compare --filter 'params.`optimizer.lr` = "0.001" and tags.device = "cpu"'
 
     Runs that differ in nothing but the seed are one group: mean ± standard deviation and 95 % interval over seeds. Each is tested
     against the next of the ranking (t test, paired by seed; Holm's correction): better, worse, or not distinguishable, and how

@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from scipy import stats
 
 from reprise.errors import UserError
 from reprise.runs import compare_view
-from reprise.runs.compare import Asked, Comparison, _groups, _neighbours, compare
+from reprise.runs.compare import Asked, Comparison, compare, ranked
 from reprise.stages.places import Places
 from reprise.tracking import listing
 from tests.pipeline.conftest import run_in
@@ -74,8 +76,7 @@ def test_luck_alone_is_called_a_difference_no_more_often_than_the_level_says() -
     wrong = 0
     for _ in range(200):
         trained = [row for group in range(3) for row in rows(generator.normal(0.9, 0.01, 5), **{"optimizer.lr": str(group)})]
-        groups = sorted(_groups(trained, "val/accuracy", ()), key=lambda group: -group.mean)
-        wrong += any(one.verdict != "not distinguishable" for one in _neighbours(groups, higher=True))
+        wrong += any(one.verdict != "not distinguishable" for one in ranked("digits", "val/accuracy", trained).beside)
     assert wrong / 200 <= 0.05
 
 
@@ -114,7 +115,10 @@ def test_by_groups_by_the_named_keys_and_pairs_by_all_others(project: Path) -> N
             train(project, mean, LUCK[0][:2] + float(lr), config={"optimizer.lr": lr, "model.dropout": dropout})
     found = compared(project, by=("model",))
     (table,) = found.tables
-    assert [(group.config, len(group.runs)) for group in table.groups] == [({"model.dropout": "0.5"}, 4), ({"model.dropout": "0.0"}, 4)]
+    assert [(group.config, len(group.runs)) for group in table.groups] == [
+        ({"model.dropout": "0.5"}, 4),
+        ({"model.dropout": "0.0"}, 4),
+    ]
     assert table.beside[0].test is None  # in every pair the gap is the same: nothing to judge by
     with pytest.raises(UserError, match=r"--by modle: no such key; the nearest is model"):
         compared(project, by=("modle",))
@@ -130,6 +134,7 @@ def test_what_cannot_be_compared_is_said_plainly(project: Path) -> None:
     write(store, 14, [0.5], tags={"reproduces": "1234"})
     write(store, 15, [0.5], tags={"kind": "comparison"})
     write(store, 16, [float("nan")])
+    write(store, 17, [float("inf")])
     write(store, 0, [0.5, 0.6], config={"optimizer.lr": "0.5"})
     write(store, 0, [0.9], experiment="mnist_cnn", config={"data.name": "mnist"})
     write(store, 0, [0.9], config={"window.val_size": "0.1"})
@@ -140,7 +145,7 @@ def test_what_cannot_be_compared_is_said_plainly(project: Path) -> None:
     assert [table.data for table in found.tables] == ["digits (window.val_size=0.1)", "digits (window.val_size=0.2)", "mnist"]
     shown = printed(found)
     assert "mixed data sets: 3 tables, whose figures cannot be compared" in shown
-    for said in ("left out  2 runs: no val/accuracy", "1 run: still going", "1 run: failed", "one seed: nothing can be"):
+    for said in ("left out  3 runs: no val/accuracy", "1 run: still going", "1 run: failed", "one seed: nothing can be"):
         assert said in shown
     assert max(map(len, shown.splitlines())) <= 80
 
@@ -172,7 +177,7 @@ def test_the_filter_is_mlflows_and_its_complaint_is_one_line(project: Path) -> N
     found = compared(project, expression="params.`optimizer.lr` = '0.01' and metrics.`val/accuracy` < 10")
     assert [group.name for table in found.tables for group in table.groups] == ["other"]
     assert len(compared(project, experiments=("other",)).tables[0].groups) == 1
-    with pytest.raises(UserError, match=r"^--filter lr > 3: Invalid .*; for example: params.`optimizer.lr` = '0.001'"):
+    with pytest.raises(UserError, match=r'^--filter lr > 3: Invalid .*; for example: params.`optimizer.lr` = "0.001"'):
         compared(project, expression="lr > 3")
     with pytest.raises(UserError, match=r"no run of experiment othr; the nearest is other"):
         compared(project, experiments=("othr",))
@@ -186,7 +191,11 @@ def test_a_server_gives_the_same_rows_as_its_database(project: Path, tmp_path: P
     wanted = {row.id: "val/accuracy" for row in here}
     curves = listing.histories(project / "mlruns", None, wanted)
     (tmp_path / "server").mkdir()
-    shutil.copy(project / "mlruns" / "mlflow.db", tmp_path / "server" / "server.db")
+    with (
+        closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as own,
+        closing(sqlite3.connect(tmp_path / "server" / "server.db")) as its,
+    ):
+        own.backup(its)
     server = Server(tmp_path / "server")
     server.start()
     try:

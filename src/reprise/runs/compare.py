@@ -27,6 +27,8 @@ DECIDES_NOTHING = {"name", "seed", "seeds", "trainer.progress"} | {
 MEASURED_ON = ("data.name", *(f"window.{key}" for key in ("limit", "val_size", "test_size", "seed", "horizon", "targets")))
 """Keys that decide which samples a figure was measured on: where they differ, figures cannot be compared."""
 SPEED = "train/samples_per_second"
+INFINITE = 1.7e308
+"""As MLflow writes it."""
 Unit = tuple[tuple[tuple[str, str], ...], int]
 """What makes runs of two groups a pair: the part of the config that is not grouped by (without --by, nothing), and the seed."""
 
@@ -155,16 +157,22 @@ def compare(places: Places, asked: Asked) -> Comparison:
         fit, without = _newest_with(main, members)
         left += without
         if fit:
-            higher = main.partition("/")[2].startswith(HIGHER_IS_BETTER)
-            groups = _groups(fit, main, asked.by)
-            groups.sort(key=lambda group: (-group.mean if higher else group.mean, group.name))
-            tables.append(Table(name, main, higher, groups, _neighbours(groups, higher)))
+            tables.append(ranked(name, main, fit, asked.by))
     return Comparison(asked, sorted(tables, key=lambda table: table.data), left)
 
 
+def ranked(data: str, metric: str, rows: Iterable[Row], by: Sequence[str] = ()) -> Table:
+    """The table of runs that have the metric and were measured on the same samples."""
+    higher = metric.partition("/")[2].startswith(HIGHER_IS_BETTER)
+    groups = _groups(rows, metric, by)
+    groups.sort(key=lambda group: (-group.mean if higher else group.mean, group.name))
+    return Table(data, metric, higher, groups, _neighbours(groups, higher))
+
+
 def figure(row: Row, metric: str) -> float | None:
-    """A run's metric: of training and val at its best epoch, else the only one there is."""
-    return (row.at_best if metric.startswith(("train/", "val/")) else row.last).get(metric)
+    """A run's metric: of training and val at its best epoch, else the only one there is; None where it is not finite."""
+    value = (row.at_best if metric.startswith(("train/", "val/")) else row.last).get(metric)
+    return None if value is None or abs(value) >= INFINITE else value
 
 
 def _of_experiments(rows: list[Row], experiments: Sequence[str]) -> list[Row]:
@@ -189,9 +197,7 @@ def _demand_known(by: Sequence[str], rows: Iterable[Row]) -> None:
     keys = sorted({key for row in rows for key in row.params})
     for name in by:
         if keys and not any(_is_under(key, [name]) for key in keys):
-            raise UserError(
-                f"--by {name}: no such key", nearest(name, sorted({key.partition(".")[0] for key in keys} | set(keys)))
-            )
+            raise UserError(f"--by {name}: no such key", nearest(name, sorted({*keys, *(key.partition(".")[0] for key in keys)})))
 
 
 def _is_under(key: str, sections: Sequence[str]) -> bool:

@@ -21,7 +21,7 @@ AT_BEST = """
     SELECT run_uuid, metrics.key, metrics.value FROM tags JOIN metrics USING (run_uuid)
     WHERE tags.key = 'best_epoch' AND metrics.key = ? AND step = CAST(tags.value AS INTEGER) AND NOT is_nan
 """
-FILTER_MEND = "for example: params.`optimizer.lr` = '0.001' and tags.device = 'cpu' and metrics.`val/loss` < 0.5"
+FILTER_MEND = 'for example: params.`optimizer.lr` = "0.001" and tags.device = "cpu" and metrics.`val/loss` < 0.5'
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ const seconds = (value) => value === null ? dash : value < 10 ? `${value.toFixed
 const megabytes = (value) => value === null ? dash : `${grouped(value / 1e6)} MB`;
 const figure = (value) => value.toFixed(table.decimals);
 const plain = (text) => text.replace(/&/g, "&amp;").replace(/</g, "&lt;"); // Plotly reads a little HTML in what it writes
-const label = (group) => `${group.rank} ${group.name}`;
+const label = (group) => `${group.rank} ${group.name}${group.telling}`;
 const said = (value) => value ?? dash;
 
 const COLUMNS = [
@@ -100,6 +100,7 @@ function open(chosen) {
   scale();
   for (const group of table.groups)
     group.searched = group.searched ?? [group.name, group.words, ...Object.entries(group.config).map(([key, value]) => `${key}=${said(value)}`), ...group.runs.map((run) => run.name)].join(" ").toLowerCase();
+  tell_apart();
   drawn = table.groups.slice(0, FIRST_DRAWN);
   order = { column: COLUMNS[1], down: false };
   COLUMNS[2].title = table.metric;
@@ -123,6 +124,15 @@ function open(chosen) {
 }
 
 const digits = (best) => best ? Math.min(8, Math.max(0, 3 - Math.floor(Math.log10(best)))) : 4;
+
+/** Groups of one name are called by the setting that tells most of them apart as well. */
+function tell_apart() {
+  const distinct = (key) => new Set(table.groups.map((group) => group.config[key])).size;
+  const key = table.differing.reduce((best, other) => best && distinct(best) >= distinct(other) ? best : other, null);
+  const named = Map.groupBy(table.groups, (group) => group.name);
+  for (const group of table.groups)
+    group.telling = key && named.get(group.name).length > 1 ? `, ${key.split(".").at(-1)}=${said(group.config[key])}` : "";
+}
 
 /** Where whiskers begin and end: all means, and the usual interval beside them; what reaches further is cut off. */
 function scale() {
@@ -255,12 +265,13 @@ function pareto(place, cost, title) {
   ], layout({ xaxis: { text: title, type: "log", ...ticks(known.map((group) => group[cost])) } }), TOOLS);
 }
 
-/** Of a logarithmic axis: 1, 2 and 5 of each power of ten, or the powers alone where they are many; Plotly's own leave out which. */
+/** Of a logarithmic axis: powers of ten, or 1, 2 and 5 of each, or 1 to 9; Plotly's own leave out which power. */
 function ticks(values) {
   const [least, most] = [Math.min(...values), Math.max(...values)].map(Math.log10), powers = [];
   for (let power = Math.floor(least) - 1; power <= Math.ceil(most); power += 1) powers.push(10 ** power);
-  const shown = powers.flatMap((power) => most - least > 2 ? [power] : [power, 2 * power, 5 * power]);
-  return { tickvals: shown, ticktext: shown.map((value) => value.toLocaleString("en-US", { notation: "compact" })) };
+  const steps = most - least > 2 ? [1] : most - least > 0.5 ? [1, 2, 5] : [1, 2, 3, 4, 5, 6, 7, 8, 9];
+  const shown = powers.flatMap((power) => steps.map((step) => step * power));
+  return { tickvals: shown, ticktext: shown.map((value) => value.toLocaleString("en-US", { notation: "compact", maximumSignificantDigits: 2 })) };
 }
 
 function differences() {
