@@ -27,8 +27,6 @@ DECIDES_NOTHING = {"name", "seed", "seeds", "trainer.progress"} | {
 MEASURED_ON = ("data.name", *(f"window.{key}" for key in ("limit", "val_size", "test_size", "seed", "horizon", "targets")))
 """Keys that decide which samples a figure was measured on: where they differ, figures cannot be compared."""
 SPEED = "train/samples_per_second"
-INFINITE = 1.7e308
-"""As MLflow writes it."""
 Unit = tuple[tuple[tuple[str, str], ...], int]
 """What makes runs of two groups a pair: the part of the config that is not grouped by (without --by, nothing), and the seed."""
 
@@ -170,9 +168,8 @@ def ranked(data: str, metric: str, rows: Iterable[Row], by: Sequence[str] = ()) 
 
 
 def figure(row: Row, metric: str) -> float | None:
-    """A run's metric: of training and val at its best epoch, else the only one there is; None where it is not finite."""
-    value = (row.at_best if metric.startswith(("train/", "val/")) else row.last).get(metric)
-    return None if value is None or abs(value) >= INFINITE else value
+    """A run's metric: of training and val at its best epoch, else the only one there is."""
+    return (row.at_best if metric.startswith(("train/", "val/")) else row.last).get(metric)
 
 
 def _of_experiments(rows: list[Row], experiments: Sequence[str]) -> list[Row]:

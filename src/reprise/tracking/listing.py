@@ -19,8 +19,14 @@ CONNECTIONS = 8
 """To a server, which is asked for one history at a time."""
 AT_BEST = """
     SELECT run_uuid, metrics.key, metrics.value FROM tags JOIN metrics USING (run_uuid)
-    WHERE tags.key = 'best_epoch' AND metrics.key = ? AND step = CAST(tags.value AS INTEGER) AND NOT is_nan
+    WHERE tags.key = 'best_epoch' AND metrics.key = ? AND step = CAST(tags.value AS INTEGER)
+    AND NOT is_nan AND abs(metrics.value) < 1.7e308
 """
+HISTORY = """
+    SELECT run_uuid, step, value FROM metrics WHERE key = ? AND NOT is_nan AND abs(value) < 1.7e308 ORDER BY run_uuid, step
+"""
+INFINITE = 1.7e308
+"""MLflow writes infinity as the largest number there is. What is no number is not below this either."""
 FILTER_MEND = 'for example: params.`optimizer.lr` = "0.001" and tags.device = "cpu" and metrics.`val/loss` < 0.5'
 
 
@@ -36,7 +42,7 @@ class Row:
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     last: dict[str, float] = field(default_factory=dict)
-    """The last value of every metric; one that is not a number is left out, here and below."""
+    """The last value of every metric; one that is not finite is left out, here and below."""
     at_best: dict[str, float] = field(default_factory=dict)
     """The value at the tagged best epoch, of the metrics that were asked for."""
 
@@ -63,16 +69,11 @@ def read(folder: Path, tracking: TrackingConfig | None, metrics: Sequence[str], 
 def histories(folder: Path, tracking: TrackingConfig | None, wanted: Mapping[str, str]) -> dict[str, Points]:
     """The points (step, value) of one metric of each run: `{run id: metric}`."""
     uri = address(tracking, folder)
-    if file := database(uri):
-        points: dict[str, Points] = {run_id: [] for run_id in wanted}
-        query = "SELECT run_uuid, step, value FROM metrics WHERE key = ? AND NOT is_nan ORDER BY run_uuid, step"
-        with closing(_opened(file)) as store:
-            for key in set(wanted.values()):
-                for run_id, step, value in store.execute(query, [key]):
-                    if wanted.get(run_id) == key:
-                        points[run_id].append((step, value))
-        return points
-    return _histories(uri, folder, wanted)
+    file = database(uri)
+    try:
+        return _histories_of_database(file, wanted) if file else _histories(uri, folder, wanted)
+    except sqlite3.Error:
+        return _histories(uri, folder, wanted)
 
 
 def _matching(uri: str, folder: Path, expression: str) -> set[str]:
@@ -104,10 +105,24 @@ def _from_database(file: Path, metrics: Sequence[str]) -> list[Row]:
         rows = {run_id: Row(run_id, name or "", status, started or 0) for run_id, name, status, started in found}
         _fill(rows, "tags", store.execute("SELECT run_uuid, key, value FROM tags"))
         _fill(rows, "params", store.execute("SELECT run_uuid, key, value FROM params"))
-        _fill(rows, "last", store.execute("SELECT run_uuid, key, value FROM latest_metrics WHERE NOT is_nan"))
+        _fill(
+            rows,
+            "last",
+            store.execute("SELECT run_uuid, key, value FROM latest_metrics WHERE NOT is_nan AND abs(value) < 1.7e308"),
+        )
         for metric in metrics:
             _fill(rows, "at_best", store.execute(AT_BEST, [metric]))
     return list(rows.values())
+
+
+def _histories_of_database(file: Path, wanted: Mapping[str, str]) -> dict[str, Points]:
+    points: dict[str, Points] = {run_id: [] for run_id in wanted}
+    with closing(_opened(file)) as store:
+        for key in set(wanted.values()):
+            for run_id, step, value in store.execute(HISTORY, [key]):
+                if wanted.get(run_id) == key:
+                    points[run_id].append((step, value))
+    return points
 
 
 def _fill(rows: Mapping[str, Row], part: str, found: Iterable[tuple[str, str, str]]) -> None:
@@ -130,7 +145,7 @@ def _from_server(uri: str, folder: Path, metrics: Sequence[str]) -> list[Row]:
             run.info.start_time or 0,
             run.data.tags,
             run.data.params,
-            {key: value for key, value in run.data.metrics.items() if value == value},
+            {key: value for key, value in run.data.metrics.items() if abs(value) < INFINITE},
         )
         for run in runs
     }
@@ -148,7 +163,7 @@ def _histories(uri: str, folder: Path, wanted: Mapping[str, str]) -> dict[str, P
     def points() -> Iterator[Points]:
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             for history in pool.map(client.get_metric_history, wanted.keys(), wanted.values()):
-                yield sorted((point.step, point.value) for point in history if point.value == point.value)
+                yield sorted((point.step, point.value) for point in history if abs(point.value) < INFINITE)
 
     with backend.answering(uri):
         client = backend.connect(uri, folder)
