@@ -336,5 +336,7 @@ if (found.tables.length > 1)
     return button;
   }));
 const runs = (one) => one.groups.reduce((sum, group) => sum + group.n, 0);
-for (const id of Object.keys(CHARTS)) watcher.observe(at(id));
+addEventListener("DOMContentLoaded", () => { // Plotly comes last, so that the table is seen first
+  for (const id of Object.keys(CHARTS)) watcher.observe(at(id));
+});
 open(found.tables.reduce((most, one) => runs(one) > runs(most) ? one : most));
