@@ -28,6 +28,7 @@ KEY_WORDS = {
     "results": ["--json", "--write"],
     "lineage": ["RUN", "--json"],
     "runs": ["--data-hash", "--config-hash", "--commit", "--json"],
+    "compare": ["EXPERIMENT", "--filter", "--by", "--metric", "--html", "--json", "not distinguishable"],
     "reproduce": ["RUN", "--tolerance", "--env", "Exit codes"],
     "certify": ["experiment=NAME", "--steps", "Exit codes"],
     "sync": ["tracking.uri=ADDRESS"],

@@ -57,6 +57,7 @@ def cli() -> None:
     Your pictures:  reprise train experiment=image_folder data.path=FOLDER
                     reprise predict RUN FOLDER          reprise explain RUN --image PICTURE
     See:            reprise results, reprise dashboard, reprise runs, reprise lineage RUN
+    Compare:        reprise compare [EXPERIMENT ...] [--html FILE]
     Run again:      reprise reproduce RUN, reprise certify experiment=NAME
 
     Any key of the config can be set as key=value; `reprise compose experiment=NAME` prints them all. Tab completion:
@@ -354,6 +355,54 @@ def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_
         click.echo(json.dumps([asdict(line) for line in found], indent=2, ensure_ascii=False))
     else:
         console.print(lineage.table(found) if found else "no such run")
+
+
+@cli.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT ...]")
+@click.option(
+    "--filter", "expression", metavar="EXPRESSION", help="Runs that this is true of, in the language of MLflow's search."
+)
+@click.option("--by", metavar="KEY,...", help="Group by these keys or sections of the config alone, as model,data.")
+@click.option("--metric", metavar="NAME", help="val/accuracy, test/mae, ...; else the main one of val.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page that needs nothing but a browser.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON, and nothing else.")
+def compare(
+    experiments: tuple[str, ...], expression: str | None, by: str | None, metric: str | None, html: Path | None, as_json: bool
+) -> None:
+    """Rank settings by their runs, and tell a difference from luck.
+
+    \b
+    reprise compare                                                     all that was trained, a table for each data set
+    reprise compare temperature_lstm temperature_gru --metric mae
+    reprise compare --by model,optimizer --html compare.html
+    reprise compare --filter 'params.`optimizer.lr` = "0.001" and tags.device = "cpu"'
+
+    Runs that differ in nothing but the seed are one group: mean ± standard deviation and 95 % interval over seeds. Each is tested
+    against the next of the ranking (t test, paired by seed; Holm's correction): better, worse, or not distinguishable, and how
+    many seeds more would tell. A figure is that of val at the run's best epoch; test/… only of runs that `evaluate` opened.
+
+    The page of --html is kept as a run of its own on the dashboard.
+    """
+    import json
+
+    places = _places()
+    from reprise.runs import compare_view
+    from reprise.runs.compare import Asked, compare
+
+    sections = tuple(part.strip() for part in by.split(",") if part.strip()) if by else ()
+    found = compare(places, Asked(experiments, expression, sections, metric))
+    if as_json:
+        click.echo(json.dumps(compare_view.described(found), indent=2, ensure_ascii=False))
+    else:
+        compare_view.show(found, console)
+    if html and found.tables:
+        from reprise.runs import compare_page  # late: MLflow, to keep the page
+
+        options = [("--filter", expression), ("--by", by), ("--metric", metric), ("--html", str(html))]
+        said = [word for option, value in options if value for word in (option, value)]
+        compare_page.write(found, shlex.join(["reprise", "compare", *experiments, *said]), places, html)
+        if not as_json:
+            console.print(f"compare  {html} is written, and kept as a run on the dashboard", highlight=False, soft_wrap=True)
 
 
 @cli.command()

@@ -22,6 +22,7 @@ from reprise.errors import Pruned, UserError
 from reprise.learning.checkpoint import BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
 from reprise.learning.fingerprint import Fingerprint, Fingerprints
 from reprise.learning.learner import SPEED, Learner, Record
+from reprise.learning.memory import forget_peak, peak_bytes
 from reprise.learning.predictor import Predictor
 from reprise.learning.progress import EpochProgress
 from reprise.learning.tasks import Task
@@ -224,6 +225,7 @@ def train_one(
         if run and found:
             console.print(f"train  {run.name}: goes on after step {int(found.stem):,}", highlight=False, soft_wrap=True)
         learner = _learner(config, network, task, _both(run.log, watch or _nowhere) if run else _nowhere)
+        forget_peak(trainer.strategy.root_device)
         with saver.deferring_signals():
             trainer.fit(learner, *loaders, ckpt_path=found, weights_only=True)
         trained = Trained(
@@ -237,6 +239,7 @@ def train_one(
             windows=str(windows.folder.relative_to(places.root)),
         )
         if run:
+            run.tag({"peak_memory": peak_bytes(trainer.strategy.root_device)})  # before an export, which takes more
             _close_books(run, trained, config, windows, task)
             done = f"best epoch {trained.best_epoch} of {trained.epochs}, {trained.train_seconds:.1f} s"
             console.print(f"train  {trained.name}: {done}", highlight=False, soft_wrap=True)

@@ -13,8 +13,10 @@ from typing import NoReturn
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from reprise.config.schema import TrackingConfig
 from reprise.errors import UserError, without_login
+from reprise.tracking.address import address as address
+from reprise.tracking.address import database as database_of
+from reprise.tracking.address import local_address as local_address
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its seven block for minutes
@@ -31,16 +33,6 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Opens the dashboard on training runs, not on its pages for language models."""
 
 
-def address(config: TrackingConfig | None, folder: Path) -> str:
-    """Where runs go: MLFLOW_TRACKING_URI, the configured address, or the database under `folder` (mlruns/)."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or (config and config.uri) or local_address(folder)
-
-
-def local_address(folder: Path) -> str:
-    """The database under `folder` (mlruns/)."""
-    return f"sqlite:///{(folder / 'mlflow.db').resolve()}"
-
-
 def connect(uri: str, folder: Path) -> MlflowClient:
     """A client of the store, which is made if it is a database that is not there yet.
 
@@ -54,11 +46,11 @@ def connect(uri: str, folder: Path) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
     with answering(uri):
-        if not uri.startswith("sqlite:"):
+        database = database_of(uri)
+        if database is None:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)
             return client
-        database = Path(uri.removeprefix("sqlite:///").partition("?")[0])
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(database.with_suffix(".lock")):
             if not database.exists():

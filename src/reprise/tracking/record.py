@@ -114,10 +114,10 @@ def _in_store(client: MlflowClient, wanted: str, uri: str) -> Run:
     return named[0]
 
 
-def every(client: MlflowClient) -> list[Run]:
-    """All runs of a store, the newest first."""
+def every(client: MlflowClient, expression: str = "") -> list[Run]:
+    """All runs of a store, or those that an expression of MLflow's is true of, the newest first."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return list(client.search_runs(experiments, max_results=EVERY_RUN, order_by=["attributes.start_time DESC"]))
+    return list(client.search_runs(experiments, expression, max_results=EVERY_RUN, order_by=["attributes.start_time DESC"]))
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from mlflow.exceptions import MlflowException
-from torch import nn
 
 from reprise.config.compose import leaves
 from reprise.config.schema import Config, TrackingConfig
@@ -23,6 +22,9 @@ from reprise.tracking import backend, lineage
 from reprise.tracking.delivery import BIRTHMARK, Delivery, create, outbox
 from reprise.tracking.spool import Spool
 from reprise.tracking.unfinished import Training, dead, held, unborn
+
+if TYPE_CHECKING:  # two seconds, and only whoever logs a model has it imported anyway
+    from torch import nn
 
 PARAM_LENGTH = 6000
 """The most characters MLflow keeps of a param."""
@@ -70,7 +72,7 @@ class Run:
         """Facts about the run."""
         self.spool.append({"tags": {key: str(value) for key, value in tags.items()}})
 
-    def model(self, network: nn.Module, example: npt.NDArray[np.generic], answer: npt.NDArray[np.generic]) -> None:
+    def model(self, network: "nn.Module", example: npt.NDArray[np.generic], answer: npt.NDArray[np.generic]) -> None:
         """The model with signature and example, as a torch.export graph: `mlflow.pyfunc.load_model` runs it without reprise.
 
         Nothing in it is pickled. The batch size is free.

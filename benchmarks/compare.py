@@ -1,0 +1,140 @@
+"""`reprise compare` over 1,000 runs: how long it takes beside MLflow's bare search of the same store; and how often luck wins.
+
+    python benchmarks/compare.py                  all of it, some two minutes on two cores
+    python benchmarks/compare.py --only luck      or speed, page
+
+The runs are copies of one with the config of digits_cnn, 30 epochs of 17 metrics: 200 settings, five seeds each. Machines are
+noisy: read the ratios.
+"""
+
+import argparse
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.pipeline.conftest import ROOT, make_project
+from tests.runs.page import Page
+from tests.runs.trainings import rows, write
+
+from reprise.config import compose
+from reprise.config.compose import leaves
+from reprise.runs.compare import ranked
+from reprise.tracking.run import recorded
+
+SETTINGS, SEEDS, EPOCHS, METRICS = 200, 5, 30, 17
+DRAWS = 2000
+TABLES = ("runs", "tags", "params", "metrics", "latest_metrics")
+SEARCH = "from mlflow import MlflowClient; print(len(MlflowClient({uri!r}).search_runs(['1'], max_results=50000)))"
+
+
+def make_store(project: Path, count: int) -> None:
+    """`count` finished trainings in a store that MLflow made: one written by it, the others copied row by row."""
+    config = {key: json.dumps(value).strip('"') for key, value in leaves(recorded(compose(ROOT, ["experiment=digits_cnn"])))}
+    history = 0.98 - 0.5 * np.exp(-np.arange(EPOCHS) / 5)
+    others = {f"val/other{number}": 0.5 for number in range(METRICS - 1)}
+    first = write(project / "mlruns", 0, list(history), once=others, config=config)
+    generator = np.random.default_rng(0)
+    with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as store, store:
+        for number in range(METRICS - 1):
+            for epoch in range(1, EPOCHS + 1):
+                store.execute("INSERT INTO metrics VALUES (?, 0.5, 1, ?, ?, 0)", (f"val/other{number}", first, epoch))
+        columns = {table: [row[1] for row in store.execute(f"PRAGMA table_info({table})")] for table in TABLES}
+        for number in range(1, count):
+            run, seed, setting = uuid.uuid4().hex, number % SEEDS, number // SEEDS
+            for table, names in columns.items():
+                wanted = ", ".join("?1" if name == "run_uuid" else f'"{name}"' for name in names)
+                store.execute(f"INSERT INTO {table} SELECT {wanted} FROM {table} WHERE run_uuid = ?2", (run, first))
+            luck = 0.002 * generator.normal() + 0.0001 * setting
+            store.execute("UPDATE metrics SET value = value + ? WHERE run_uuid = ? AND key = 'val/accuracy'", (luck, run))
+            for table in ("tags", "params"):
+                store.execute(f"UPDATE {table} SET value = ? WHERE run_uuid = ? AND key = 'seed'", (str(seed), run))
+            lr = f"{0.0001 * (1 + setting):.4f}"
+            store.execute("UPDATE params SET value = ? WHERE run_uuid = ? AND key = 'optimizer.lr'", (lr, run))
+
+
+def seconds(project: Path, *command: str) -> float:
+    """Of a whole process, the least of three."""
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run(command, cwd=project, check=True, capture_output=True)
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
+def speed(project: Path) -> None:
+    compare = (sys.executable, "-m", "reprise", "compare")
+    bare = seconds(project, sys.executable, "-c", SEARCH.format(uri=f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"))
+    print(f"MLflow's bare search of 1,000 runs                {bare:5.2f} s")
+    for name, options in {
+        "": (),
+        "--json": ("--json",),
+        "--metric val/other3": ("--metric", "val/other3"),
+        "--filter, true of all": ("--filter", "metrics.`val/accuracy` > 0"),
+        "--html": ("--html", "page.html"),
+    }.items():
+        taken = seconds(project, *compare, *options)
+        print(f"reprise compare {name:33s} {taken:5.2f} s, {taken / bare:.2f} of it")
+
+
+def page(project: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "reprise", "compare", "--html", "page.html"], cwd=project, check=True, capture_output=True
+    )
+    with tempfile.TemporaryDirectory() as profile, Page(project / "page.html", Path(profile)) as opened:
+        opened.show()
+        seen = opened.ask("return performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        loaded = opened.ask("return performance.getEntriesByType('navigation')[0].loadEventEnd")
+        print(f"the page, {opened.file.stat().st_size / 1e6:.1f} MB, is seen after {seen:.0f} ms and ready after {loaded:.0f} ms")
+        for what, script in {
+            "sorts by the figure": "document.querySelectorAll('#groups thead button')[2].click()",
+            "filters": "at('filter').value = '0.001'; filter()",
+        }.items():
+            timed = f"const began = performance.now(); {script}; document.body.offsetHeight; return performance.now() - began"
+            print(f"the page {what} in {opened.ask(timed):.0f} ms")
+
+
+def luck() -> None:
+    """Of comparisons of equal configs, how many find a difference; the level is 0.05."""
+    generator = np.random.default_rng(0)
+    for count in (2, 3, 5, 10):
+        wrong = [finds_a_difference(generator.normal(0.98, 0.002, (count, SEEDS))) for _ in range(DRAWS)]
+        share, error = np.mean(wrong), np.std(wrong) / DRAWS**0.5
+        print(f"{count:2d} equal configs, {SEEDS} seeds each: {share:.4f} ± {error:.4f} of {DRAWS} comparisons find a difference")
+
+
+def finds_a_difference(figures: np.ndarray) -> bool:
+    """`figures` are `[group, seed]`."""
+    trained = [row for group, drawn in enumerate(figures) for row in rows(drawn, **{"optimizer.lr": str(group)})]
+    return any(one.verdict != "not distinguishable" for one in ranked("digits", "val/accuracy", trained).beside)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("luck", "speed", "page"))
+    only = parser.parse_args().only
+    if only in {None, "luck"}:
+        luck()
+    if only == "luck":
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        project = make_project(Path(folder) / "clone")
+        make_store(project, SETTINGS * SEEDS)
+        if only in {None, "speed"}:
+            speed(project)
+        if only in {None, "page"}:
+            page(project)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""The most memory a training held."""
+
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+
+def forget_peak(device: torch.device) -> None:
+    """Count from now on: a process may train more than once. On other systems than Linux, that of the process is kept."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Of tensors on a GPU; of the whole process, its libraries included, where it trains on the processor."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,288 @@
+"""Runs grouped by config without seed, and ranked where luck does not explain the ranking."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from statistics import fmean, stdev
+from typing import Any
+
+from reprise import config as configs
+from reprise.config.targets import nearest
+from reprise.errors import UserError
+from reprise.runs import significance
+from reprise.runs.significance import Test
+from reprise.stages.places import Places
+from reprise.tracking import listing
+from reprise.tracking.listing import Row
+
+MAIN = ("accuracy", "mae", "loss")
+"""The metric of a data set, the first that its runs have."""
+HIGHER_IS_BETTER = ("accuracy", "f1", "auc", "precision", "recall", "r2")
+"""How the names begin of metrics that are no errors."""
+DECIDES_NOTHING = {"name", "seed", "seeds", "trainer.progress"} | {
+    f"data.{key}" for key in ("title", "homepage", "citation", "licence", "mirror", "sources")
+}
+"""Keys that two runs of one group may differ in: the seed, and what has no say in the weights."""
+MEASURED_ON = ("data.name", *(f"window.{key}" for key in ("limit", "val_size", "test_size", "seed", "horizon", "targets")))
+"""Keys that decide which samples a figure was measured on: where they differ, figures cannot be compared."""
+SPEED = "train/samples_per_second"
+Unit = tuple[tuple[tuple[str, str], ...], int]
+"""What makes runs of two groups a pair: the part of the config that is not grouped by (without --by, nothing), and the seed."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be compared."""
+
+    experiments: tuple[str, ...] = ()
+    expression: str | None = None
+    by: tuple[str, ...] = ()
+    metric: str | None = None
+
+
+@dataclass(frozen=True)
+class Left:
+    """A run that is not compared, and why."""
+
+    id: str
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one config, one a seed."""
+
+    name: str
+    config: dict[str, str]
+    runs: dict[Unit, tuple[Row, float]]
+    """Each with its figure."""
+
+    @property
+    def values(self) -> list[float]:
+        """The figures."""
+        return [value for _, value in self.runs.values()]
+
+    @cached_property
+    def mean(self) -> float:
+        """Over seeds."""
+        return fmean(self.values)
+
+    @cached_property
+    def std(self) -> float | None:
+        """The sample standard deviation; None of a single seed."""
+        return stdev(self.values) if len(self.runs) > 1 else None
+
+    @cached_property
+    def interval(self) -> tuple[float, float] | None:
+        """Of 95 % confidence; None of a single seed."""
+        return significance.interval(self.values) if len(self.runs) > 1 else None
+
+    def cost(self, fact: str) -> float | None:
+        """The mean over runs of a tag (`parameters`, `train_seconds`, `peak_memory`) or of `SPEED`."""
+        found = [row.last.get(fact, row.tags.get(fact)) for row, _ in self.runs.values()]
+        numbers = [float(number) for number in found if number is not None]
+        return fmean(numbers) if numbers else None
+
+    @property
+    def versions(self) -> int:
+        """Of the code that decides weights."""
+        return len({row.tags["sha256.code"] for row, _ in self.runs.values() if "sha256.code" in row.tags})
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A group beside the next of the ranking; both are numbered from 0."""
+
+    first: int
+    second: int
+    verdict: str
+    """What the first is: better, not distinguishable, or worse (of those seeds alone that both have)."""
+    test: Test | None
+    """None where the figures have no spread to judge by."""
+    p_holm: float | None
+    """The p value, corrected over the table."""
+    more_seeds: int | None
+    """That would tell them apart; None where they are, or where no reasonable number would."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The groups that were measured on the same samples, the best first."""
+
+    data: str
+    metric: str
+    higher_is_better: bool
+    groups: list[Group]
+    beside: list[Beside]
+    """Neighbours of the ranking; a group of a single seed is passed over."""
+
+    @cached_property
+    def differing(self) -> list[str]:
+        """The keys of the config in which the groups differ."""
+        keys = dict.fromkeys(key for group in self.groups for key in group.config)
+        return [key for key in keys if len({group.config.get(key) for group in self.groups}) > 1]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table for each data set, and the runs that are in none."""
+
+    asked: Asked
+    tables: list[Table]
+    left_out: list[Left]
+
+
+def compare(places: Places, asked: Asked) -> Comparison:
+    """The runs of the store as they were asked for.
+
+    Raises:
+        UserError: for an experiment, key or expression that there is not, or a store that fails.
+
+    """
+    metric = asked.metric and (asked.metric if "/" in asked.metric else f"val/{asked.metric}")
+    wanted = [metric] if metric else [f"val/{name}" for name in MAIN]
+    rows = listing.read(places.store, configs.tracking_config(places.root), wanted, asked.expression)
+    rows = _of_experiments(rows, asked.experiments)
+    left = [Left(row.id, row.name, why) for row in rows if (why := _unfit(row))]
+    rows = [row for row in rows if not _unfit(row)]
+    _demand_known(asked.by, rows)
+    sets = _sorted_by(rows, lambda row: _measured_on(row, metric))
+    tables = []
+    for name, members in zip(_names(list(sets)), sets.values(), strict=True):
+        main = metric or next((key for key in wanted if any(key in row.at_best for row in members)), wanted[0])
+        fit, without = _newest_with(main, members)
+        left += without
+        if fit:
+            tables.append(ranked(name, main, fit, asked.by))
+    return Comparison(asked, sorted(tables, key=lambda table: table.data), left)
+
+
+def ranked(data: str, metric: str, rows: Iterable[Row], by: Sequence[str] = ()) -> Table:
+    """The table of runs that have the metric and were measured on the same samples."""
+    higher = metric.partition("/")[2].startswith(HIGHER_IS_BETTER)
+    groups = _groups(rows, metric, by)
+    groups.sort(key=lambda group: (-group.mean if higher else group.mean, group.name))
+    return Table(data, metric, higher, groups, _neighbours(groups, higher))
+
+
+def figure(row: Row, metric: str) -> float | None:
+    """A run's metric: of training and val at its best epoch, else the only one there is."""
+    return (row.at_best if metric.startswith(("train/", "val/")) else row.last).get(metric)
+
+
+def _of_experiments(rows: list[Row], experiments: Sequence[str]) -> list[Row]:
+    known = sorted({row.tags["experiment"] for row in rows if "experiment" in row.tags})
+    for name in experiments:
+        if name not in known:
+            raise UserError(f"no run of experiment {name}", nearest(name, known) if known else "`reprise train` makes one")
+    return [row for row in rows if not experiments or row.tags.get("experiment") in experiments]
+
+
+def _unfit(row: Row) -> str | None:
+    """Why a run is not to be compared."""
+    if "seed" not in row.tags or row.tags.get("kind", "training") != "training":
+        return "no training"
+    if "reproduces" in row.tags:
+        return "repeats another run"
+    stopped = "given up by its sweep" if "pruned" in row.tags else "stopped"
+    return {"FINISHED": None, "FAILED": "failed", "KILLED": stopped}.get(row.status, "still going")
+
+
+def _demand_known(by: Sequence[str], rows: Iterable[Row]) -> None:
+    keys = sorted({key for row in rows for key in row.params})
+    for name in by:
+        if keys and not any(_is_under(key, [name]) for key in keys):
+            raise UserError(f"--by {name}: no such key", nearest(name, sorted({*keys, *(key.partition(".")[0] for key in keys)})))
+
+
+def _is_under(key: str, sections: Sequence[str]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _measured_on(row: Row, metric: str | None) -> tuple[str | None, ...]:
+    """The values of `MEASURED_ON`; a published test set is the same however much of the rest is set aside for val."""
+    published = metric and metric.startswith("test/") and row.params.get("window.test_size") == "null"
+    return tuple(None if published and key == "window.val_size" else row.params.get(key) for key in MEASURED_ON)
+
+
+def _sorted_by(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+    found: dict[Any, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
+def _names(measured: Sequence[tuple[str | None, ...]]) -> list[str]:
+    """Of data sets: where parts of one are measured on, what tells them apart."""
+    named = []
+    for values in measured:
+        same = [other for other in measured if other[0] == values[0]]
+        differing = [place for place in range(1, len(MEASURED_ON)) if len({other[place] for other in same}) > 1]
+        more = ", ".join(f"{MEASURED_ON[place]}={values[place] or '–'}" for place in differing)
+        named.append(f"{values[0]} ({more})" if more else str(values[0]))
+    return named
+
+
+def _newest_with(metric: str, rows: Iterable[Row]) -> tuple[list[Row], list[Left]]:
+    """Of each config and seed the newest run that has the metric; why the others are left out."""
+    missing = "not opened by `evaluate`" if metric.startswith("test/") else f"no {metric}"
+    kept: dict[Any, Row] = {}
+    left = []
+    for row in rows:
+        if figure(row, metric) is None:
+            left.append(Left(row.id, row.name, missing))
+        elif kept.setdefault((_config(row), row.tags["seed"]), row) is not row:
+            left.append(Left(row.id, row.name, "made again since, with the same settings and seed"))
+    return list(kept.values()), left
+
+
+def _config(row: Row) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((key, value) for key, value in row.params.items() if key not in DECIDES_NOTHING))
+
+
+def _groups(rows: Iterable[Row], metric: str, by: Sequence[str]) -> list[Group]:
+    found: dict[Any, dict[Unit, tuple[Row, float]]] = {}
+    for row in rows:
+        config, value = _config(row), figure(row, metric)
+        assert value is not None
+        shared = tuple(pair for pair in config if not by or _is_under(pair[0], by))
+        rest = tuple(pair for pair in config if by and not _is_under(pair[0], by))
+        found.setdefault(shared, {})[rest, int(row.tags["seed"])] = row, value
+    return [Group(_name(runs), dict(shared), dict(sorted(runs.items()))) for shared, runs in found.items()]
+
+
+def _name(runs: Mapping[Unit, tuple[Row, float]]) -> str:
+    """The experiment of a group's runs; where there are several, the first."""
+    names = sorted({row.tags.get("experiment", row.name) for row, _ in runs.values()})
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+
+
+def _neighbours(groups: Sequence[Group], higher: bool) -> list[Beside]:
+    """A test of each group with the next, of those that have at least two seeds.
+
+    Paired where two runs or more have a counterpart, else Welch's.
+    """
+    pairs = list(pairwise(index for index, group in enumerate(groups) if len(group.runs) > 1))
+    samples = [_samples(groups[first], groups[second]) for first, second in pairs]
+    tests = [(significance.paired if is_paired else significance.welch)(a, b) for a, b, is_paired in samples]
+    corrected = iter(significance.holm([test.p for test in tests if test]))
+    found = []
+    for (first, second), (a, b, _), test in zip(pairs, samples, tests, strict=True):
+        p = next(corrected) if test else None
+        verdict, more = "not distinguishable", None
+        if test and p is not None and p < significance.LEVEL:
+            verdict = "better" if (test.gap > 0) == higher else "worse"
+        elif test and (enough := significance.seeds_for(test, a, b, significance.LEVEL / len(pairs))):
+            more = max(1, enough - min(len(a), len(b)))
+        found.append(Beside(first, second, verdict, test, p, more))
+    return found
+
+
+def _samples(one: Group, other: Group) -> tuple[list[float], list[float], bool]:
+    """The figures to be tested, and whether they come in pairs."""
+    both = [unit for unit in one.runs if unit in other.runs]
+    if len(both) > 1:
+        return [one.runs[unit][1] for unit in both], [other.runs[unit][1] for unit in both], True
+    return one.values, other.values, False

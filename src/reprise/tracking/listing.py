@@ -1,0 +1,170 @@
+"""Every run of a store at once, with what it was made of and its figures at its best epoch. Only read here.
+
+A database on this machine is asked itself: MLflow takes two seconds to import, and more to make objects of a thousand runs.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reprise.config.schema import TrackingConfig
+from reprise.errors import UserError
+from reprise.tracking.address import address, database
+from reprise.tracking.spool import Points
+
+CONNECTIONS = 8
+"""To a server, which is asked for one history at a time."""
+AT_BEST = """
+    SELECT run_uuid, metrics.key, metrics.value FROM tags JOIN metrics USING (run_uuid)
+    WHERE tags.key = 'best_epoch' AND metrics.key = ? AND step = CAST(tags.value AS INTEGER)
+    AND NOT is_nan AND abs(metrics.value) < 1.7e308
+"""
+HISTORY = """
+    SELECT run_uuid, step, value FROM metrics WHERE key = ? AND NOT is_nan AND abs(value) < 1.7e308 ORDER BY run_uuid, step
+"""
+INFINITE = 1.7e308
+"""MLflow writes infinity as the largest number there is. What is no number is not below this either."""
+FILTER_MEND = 'for example: params.`optimizer.lr` = "0.001" and tags.device = "cpu" and metrics.`val/loss` < 0.5'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run."""
+
+    id: str
+    name: str
+    status: str
+    started: int
+    """Milliseconds since 1970."""
+    tags: dict[str, str] = field(default_factory=dict)
+    params: dict[str, str] = field(default_factory=dict)
+    last: dict[str, float] = field(default_factory=dict)
+    """The last value of every metric; one that is not finite is left out, here and below."""
+    at_best: dict[str, float] = field(default_factory=dict)
+    """The value at the tagged best epoch, of the metrics that were asked for."""
+
+
+def read(folder: Path, tracking: TrackingConfig | None, metrics: Sequence[str], expression: str | None) -> list[Row]:
+    """All runs of the store, the newest first, or those that an expression of MLflow's search is true of.
+
+    Raises:
+        UserError: when the store fails, or the expression is none.
+
+    """
+    uri = address(tracking, folder)
+    file = database(uri)
+    if file and not file.exists():
+        return []
+    wanted = _matching(uri, folder, expression) if expression else None
+    try:
+        rows = _from_database(file, metrics) if file else _from_server(uri, folder, metrics)
+    except sqlite3.Error:  # of a database whose tables are others than those we know
+        rows = _from_server(uri, folder, metrics)
+    return [row for row in rows if wanted is None or row.id in wanted]
+
+
+def histories(folder: Path, tracking: TrackingConfig | None, wanted: Mapping[str, str]) -> dict[str, Points]:
+    """The points (step, value) of one metric of each run: `{run id: metric}`."""
+    uri = address(tracking, folder)
+    file = database(uri)
+    try:
+        return _histories_of_database(file, wanted) if file else _histories(uri, folder, wanted)
+    except sqlite3.Error:
+        return _histories(uri, folder, wanted)
+
+
+def _matching(uri: str, folder: Path, expression: str) -> set[str]:
+    from mlflow.exceptions import MlflowException  # late: as above
+
+    from reprise.tracking import backend, record
+
+    with backend.answering(uri):
+        client = backend.connect(uri, folder)
+        try:
+            return {run.info.run_id for run in record.every(client, expression)}
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            raise UserError(f"--filter {expression}: {str(error).splitlines()[0]}", FILTER_MEND) from None
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)
+
+
+def _from_database(file: Path, metrics: Sequence[str]) -> list[Row]:
+    with closing(_opened(file)) as store:
+        store.execute("BEGIN")  # all that follows is read as of one instant
+        found = store.execute(
+            "SELECT run_uuid, runs.name, status, start_time FROM runs JOIN experiments USING (experiment_id) "
+            "WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active' ORDER BY start_time DESC"
+        )
+        rows = {run_id: Row(run_id, name or "", status, started or 0) for run_id, name, status, started in found}
+        _fill(rows, "tags", store.execute("SELECT run_uuid, key, value FROM tags"))
+        _fill(rows, "params", store.execute("SELECT run_uuid, key, value FROM params"))
+        _fill(
+            rows,
+            "last",
+            store.execute("SELECT run_uuid, key, value FROM latest_metrics WHERE NOT is_nan AND abs(value) < 1.7e308"),
+        )
+        for metric in metrics:
+            _fill(rows, "at_best", store.execute(AT_BEST, [metric]))
+    return list(rows.values())
+
+
+def _histories_of_database(file: Path, wanted: Mapping[str, str]) -> dict[str, Points]:
+    points: dict[str, Points] = {run_id: [] for run_id in wanted}
+    with closing(_opened(file)) as store:
+        for key in set(wanted.values()):
+            for run_id, step, value in store.execute(HISTORY, [key]):
+                if wanted.get(run_id) == key:
+                    points[run_id].append((step, value))
+    return points
+
+
+def _fill(rows: Mapping[str, Row], part: str, found: Iterable[tuple[str, str, str]]) -> None:
+    parts = {run_id: getattr(row, part) for run_id, row in rows.items()}
+    for run_id, key, value in found:
+        if run_id in parts:
+            parts[run_id][key] = value
+
+
+def _from_server(uri: str, folder: Path, metrics: Sequence[str]) -> list[Row]:
+    from reprise.tracking import backend, record  # late: as above
+
+    with backend.answering(uri):
+        runs = record.every(backend.connect(uri, folder))
+    rows = {
+        run.info.run_id: Row(
+            run.info.run_id,
+            run.info.run_name or "",
+            run.info.status,
+            run.info.start_time or 0,
+            run.data.tags,
+            run.data.params,
+            {key: value for key, value in run.data.metrics.items() if abs(value) < INFINITE},
+        )
+        for run in runs
+    }
+    for metric in metrics:
+        asked = {row.id: metric for row in rows.values() if metric in row.last and "best_epoch" in row.tags}
+        for run_id, points in _histories(uri, folder, asked).items():
+            best = int(rows[run_id].tags["best_epoch"])
+            rows[run_id].at_best.update((metric, value) for step, value in points if step == best)
+    return list(rows.values())
+
+
+def _histories(uri: str, folder: Path, wanted: Mapping[str, str]) -> dict[str, Points]:
+    from reprise.tracking import backend  # late: as above
+
+    def points() -> Iterator[Points]:
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            for history in pool.map(client.get_metric_history, wanted.keys(), wanted.values()):
+                yield sorted((point.step, point.value) for point in history if abs(point.value) < INFINITE)
+
+    with backend.answering(uri):
+        client = backend.connect(uri, folder)
+        return dict(zip(wanted, points(), strict=True))

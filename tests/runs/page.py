@@ -1,0 +1,64 @@
+"""A page in a real browser, with an account of what it asked the network for."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
+
+
+class Page:
+    """An HTML file, opened when `show` is called."""
+
+    def __init__(self, file: Path, profile: Path) -> None:
+        self.file = file
+        options = Options()
+        options.binary_location = CHROMIUM
+        for flag in (*FLAGS.split(), "window-size=1280,1000", f"user-data-dir={profile}"):
+            options.add_argument(f"--{flag}")
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.driver.quit()
+
+    def show(self, width: int = 1280, scheme: str = "light") -> None:
+        """Open the file, as a phone does where it is narrow."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 720}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        self.driver.get(self.file.resolve().as_uri())
+        self.until(lambda: self.all("#curves .legendtoggle"))
+
+    def ask(self, script: str) -> Any:
+        return self.driver.execute_script(script)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def until(self, holds: Callable[[], Any]) -> None:
+        WebDriverWait(self.driver, 60).until(lambda _: holds())
+
+    def requests(self) -> list[str]:
+        """Every address that was asked for since the last call, what lies in the page itself left out."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [url for url in sent if not url.startswith(("data:", "blob:"))]
+
+    def complaints(self) -> list[str]:
+        """What the browser wrote to its console."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
