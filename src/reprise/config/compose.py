@@ -1,8 +1,10 @@
 """Composition: conf/ and overrides in, one checked `Config` out. The only place that knows conf/."""
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,6 +47,30 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
 
     """
     return check(_hydra(root, overrides))
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The overrides of each job of a `--multirun`: every combination of `a=1,2`, `range(…)` and `choice(…)`, the last fastest.
+
+    Raises:
+        UserError: for a sweep that has no end (`interval(…)`).
+
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # late: as in _hydra
+    from hydra.errors import HydraException
+
+    refuse_overrides(overrides)
+    parser, several = OverridesParser.create(), []
+    for word in overrides:
+        values: list[str] = []
+        with suppress(HydraException, RecursionError):  # `compose` says what is wrong with the word
+            parsed = parser.parse_override(word)
+            if parsed.is_sweep_override() and not parsed.is_discrete_sweep():
+                raise UserError(f"{word}: has no end", "`reprise sweep` searches intervals")
+            if parsed.is_sweep_override():
+                values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+        several.append(values or [word])
+    return [list(job) for job in itertools.product(*several)]
 
 
 def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:

@@ -32,6 +32,19 @@ Size = Annotated[int | float, PlainValidator(_size)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _seeds(value: Any) -> Any:
+    several = value if isinstance(value, list) else [value]
+    least = 0 if isinstance(value, list) else 1
+    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= least for seed in several)
+    if whole and several and len(set(several)) == len(several):
+        return value
+    raise ValueError("should be a count of at least 1, or a list of different seeds")
+
+
+Seeds = Annotated[int | list[int], PlainValidator(_seeds)]
+"""How many trainings, or the seed of each."""
+
+
 def _inside(value: str) -> str:
     if re.search(r"[\\\x00-\x1f]", value) or not all(part.strip(".") for part in value.removesuffix(".gz").split("/")):
         raise ValueError("should be a file's name, inside the folder it is looked for in")
@@ -269,11 +282,11 @@ class Published(Section):
 
 
 class Config(Section):
-    """A whole run. `seeds` trainings start from `seed`, `seed + 1`, ..."""
+    """A whole run. `seeds` trainings start from `seed`, `seed + 1`, ..., or from the seeds it lists."""
 
     name: Name
     seed: NonNegativeInt
-    seeds: PositiveInt
+    seeds: Seeds
     published: Published | None = None
     plugins: list[Name]
     data: DataConfig
@@ -287,6 +300,11 @@ class Config(Section):
     checkpoint: CheckpointConfig = CheckpointConfig(steps=None, minutes=None)
     tracking: TrackingConfig
     fresh: bool = False
+
+    @property
+    def every_seed(self) -> list[int]:
+        """Of each training."""
+        return self.seeds if isinstance(self.seeds, list) else [self.seed + turn for turn in range(self.seeds)]
 
     @_model_validator(mode="before")
     @classmethod

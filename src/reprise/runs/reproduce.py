@@ -22,6 +22,7 @@ from reprise.learning.learner import SPEED
 from reprise.stages.places import Places
 from reprise.tracking import backend, lineage, record
 from reprise.tracking import run as tracking
+from reprise.tracking.notes import BEST
 from reprise.tracking.record import Record
 
 MACHINE = ("processor", "device", "devices", "threads", "precision")
@@ -211,6 +212,8 @@ def _metrics(old: Record, again: Record, tolerance: float) -> list[str]:
     """The first epoch at which a metric differs by more than a tolerance, absolute or relative."""
     first: tuple[int, str] | None = None
     for key in sorted({*old.metrics, *again.metrics} - set(SPEED)):
+        if key.startswith(BEST):  # stands at its epoch too
+            continue
         then, now = dict(old.metrics.get(key, [])), dict(again.metrics.get(key, []))
         for step in sorted({*then, *now}):
             same = step in then and step in now and abs(then[step] - now[step]) <= tolerance * max(1.0, abs(then[step]))

@@ -24,7 +24,9 @@ from reprise.runs.launchers import Asked, Launcher, Worker
 from reprise.runs.study import ERROR, Study
 from reprise.runs.sweep_view import View, valued
 from reprise.stages.places import Places
+from reprise.tracking import groups
 from reprise.tracking import run as tracking
+from reprise.tracking.notes import GROUP
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the study."""
@@ -57,22 +59,13 @@ def go_on(study: Study, asked: Asked, places: Places, console: Console) -> Study
     launcher = launchers.make(asked, study.folder)
     workers = asked.workers or launcher.room()
     config = sweep.config(study.folder, {})
-    parent = tracking.parent(config.tracking, places.store, study.token, f"sweep-{sweep.name}", sweep.model_dump())
-    parent.tag({"sweep": sweep.name, "data": config.data.name, "mlflow.source.name": f"reprise sweep sweep={sweep.name} resume"})
-    parent.settle()
-    try:
-        _work(study, _Starter(launcher, workers, places.root, study, _mlflow_id(parent)), console)
+    source = f"reprise sweep sweep={sweep.name} resume"
+    tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source}
+    parent = groups.parent(config.tracking, places.store, study.token, f"sweep-{sweep.name}", sweep.model_dump(), tags)
+    with tracking.ending(parent):
+        _work(study, _Starter(launcher, workers, places.root, study, parent.id), console)
         _close_books(study, parent, places, console)
-    except BaseException as error:
-        parent.end("FAILED" if isinstance(error, Exception) else "KILLED", {"error": str(error)})
-        raise
-    parent.end("FINISHED", {})
     return study
-
-
-def _mlflow_id(parent: tracking.Run) -> str:
-    known = parent.home / "mlflow_id"
-    return known.read_text() if known.is_file() else parent.id
 
 
 @dataclass(frozen=True)

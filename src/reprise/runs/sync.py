@@ -7,7 +7,7 @@ from rich.console import Console
 from reprise.config import TrackingConfig, tracking_config
 from reprise.errors import UserError
 from reprise.stages.places import Places
-from reprise.tracking import run as tracking
+from reprise.tracking import leftovers
 
 
 def run(places: Places, overrides: Sequence[str], console: Console) -> None:
@@ -18,9 +18,9 @@ def run(places: Places, overrides: Sequence[str], console: Console) -> None:
 
     """
     address = _address(places, overrides)
-    for name in tracking.close_dead(places.store, address, set()):
+    for name in leftovers.close_dead(places.store, address, set()):
         console.print(f"sync  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
-    delivered, failures = tracking.deliver_waiting(places.store, address)
+    delivered, failures = leftovers.deliver_waiting(places.store, address)
     for name in delivered:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
     if failures:

@@ -17,9 +17,7 @@ from reprise.stages import train
 from reprise.stages.places import Places
 from reprise.stages.train import Trained
 from reprise.tracking import spool
-
-PARENT = "mlflow.parentRunId"
-"""The tag by which MLflow shows one run under another."""
+from reprise.tracking.delivery import PARENT
 
 
 def work(name: str, places: Places, storage: str | None, parent: str) -> None:
@@ -42,7 +40,7 @@ def _one(study: Study, trial: Trial, places: Places, tags: dict[str, str]) -> No
     try:
         chosen = study.choose(trial)
         config = _with_threads(sweep.config(study.folder, chosen), trial.user_attrs[THREADS])
-        done = list(_train(sweep, config, trial, places, {**tags, "mlflow.note.content": ", ".join(as_overrides(chosen))}))
+        done = list(_train(sweep, config, trial, places, {**tags, "settings": ", ".join(as_overrides(chosen))}))
         values = [fmean(_measured(places, one, goal.metric) for one in done) for goal in sweep.objectives]
         if not studies.is_finite(values):
             raise UserError(f"it is judged by {', '.join(goal.metric for goal in sweep.objectives)}, which came out as {values}")

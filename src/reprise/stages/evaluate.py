@@ -25,8 +25,8 @@ from reprise.ranks import is_first, launched
 from reprise.stages import report
 from reprise.stages.places import Places
 from reprise.stages.train import Trained, build_parts, read_trained
+from reprise.tracking import groups, spool
 from reprise.tracking import run as tracking
-from reprise.tracking import spool
 
 Metrics = dict[str, float]
 
@@ -138,7 +138,9 @@ def evaluate_one(
             )
             report.write(folder, evaluated)
             opened.artifacts(folder, "figures")
+        tracking.conclude(opened, config, f"val/{task.monitor}", task.mode)
         opened.settle()
+        groups.heard(config.tracking, places.store, trained.run_id)
         main = task.monitor
         console.print(
             f"evaluate  {trained.name}: val {main} {outcome['val'][main]:.4f}, test {main} {outcome['test'][main]:.4f}",

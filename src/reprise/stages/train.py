@@ -30,8 +30,9 @@ from reprise.learning.trainer import disband, make_trainer, relaunch, threads
 from reprise.ranks import is_first, launched
 from reprise.stages import download, preprocess, window
 from reprise.stages.places import Places
-from reprise.tracking import certificates, lineage, spool, unfinished
+from reprise.tracking import certificates, groups, leftovers, lineage, spool, unfinished
 from reprise.tracking import run as tracking
+from reprise.tracking.notes import BEST
 
 CHECKPOINTS = "checkpoints"
 """Of a run, in its home."""
@@ -106,18 +107,7 @@ def run(
             training = stack.enter_context(unfinished.hold(places.store, key, patience))
             _tidy_up(training, config, places, console)
         try:
-            trained = [
-                train_one(
-                    config.model_copy(update={"seed": config.seed + turn, "seeds": 1}),
-                    windows,
-                    places,
-                    console,
-                    tags,
-                    training,
-                    watch,
-                )
-                for turn in range(config.seeds)
-            ]
+            trained = _train_seeds(config, windows, places, console, tags, training, watch)
         except Pruned:
             if training:
                 _forget(training, places)
@@ -128,6 +118,25 @@ def run(
             _forget(training, places)
     disband()
     return trained
+
+
+def _train_seeds(
+    config: Config,
+    windows: Windows,
+    places: Places,
+    console: Console,
+    tags: dict[str, Any],
+    training: unfinished.Training | None,
+    watch: Record | None,
+) -> list[Trained]:
+    """One run a seed; where there are several, they stand under a parent with their mean."""
+    with contextlib.ExitStack() as stack:
+        if training and len(config.every_seed) > 1:
+            tags = stack.enter_context(groups.of_seeds(config, places.store, training, tags))
+        return [
+            train_one(config.model_copy(update={"seed": seed, "seeds": 1}), windows, places, console, tags, training, watch)
+            for seed in config.every_seed
+        ]
 
 
 def _forget(training: unfinished.Training, places: Places) -> None:
@@ -162,9 +171,9 @@ def _tidy_up(training: unfinished.Training, config: Config, places: Places, cons
     if config.fresh:
         training.forget()
     ours = {noted["run_id"] for noted in training.runs.values() if "run_id" in noted}
-    for name in tracking.close_dead(places.store, config.tracking, ours):
+    for name in leftovers.close_dead(places.store, config.tracking, ours):
         console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
-    for name in tracking.deliver_waiting(places.store, config.tracking)[0]:
+    for name in leftovers.deliver_waiting(places.store, config.tracking)[0]:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
 
 
@@ -292,6 +301,7 @@ def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: W
     facts = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
     run.tag({**facts, "sha256.weights": store.sha256(run.home / "best.pt")})
     run.keep("best.pt")
+    tracking.conclude(run, config, f"val/{task.monitor}", task.mode)
     if config.tracking.log_model:
         network: torch.nn.Module = build(
             config.model, "model", config.plugins, input_shape=windows.input_shape, outputs=task.outputs
@@ -316,11 +326,11 @@ def _publish(config: Config, trained: list[Trained], places: Places) -> None:
 
 
 def _repeatable(file: Path) -> str:
-    """The metrics of a spool as lines of their own, without what is another in every run: times, and figures of speed."""
+    """The metrics of a spool as lines of their own, without what stands there already, and what is another in every run."""
     points = [
         {"key": key, "value": value, "step": step}
         for key, history in spool.read_history(file).items()
-        if key not in SPEED
+        if key not in SPEED and not key.startswith(BEST)
         for step, value in history
     ]
     return "".join(json.dumps(point) + "\n" for point in points)

@@ -8,13 +8,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from reprise.data import store
 from reprise.errors import UserError, without_login
-from reprise.tracking import backend
+from reprise.tracking import backend, notes
 from reprise.tracking.spool import Entry, Spool
 
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
@@ -27,6 +28,10 @@ LONGEST_PATIENCE = 60.0
 """Seconds between attempts when the store has failed several times."""
 BIRTHMARK = "reprise.token"
 """The tag by which a run is found again whose making was interrupted."""
+PARENT = "mlflow.parentRunId"
+"""The tag by which MLflow shows one run under another. Homes know the parent by our id, the store by its own."""
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as the description of a run or an experiment."""
 
 
 class Delivery:
@@ -78,14 +83,10 @@ class Delivery:
             pause = max(PATIENCE, (time.thread_time() - began) / SHARE) if failure is None else min(2 * pause, LONGEST_PATIENCE)
 
     def _run_id(self) -> str:
-        """MLflow's id of this run, which is made there if the store could not be reached before."""
+        """MLflow's id of this run."""
         if self._client is None:
             self._client = backend.connect(self.uri, self.folder)
-        known = self.home / "mlflow_id"
-        if not known.is_file():
-            about = store.read_json(self.home / "run.json")
-            store.write_atomically(known, create(self._client, about, self.folder, self.uri).encode())
-        return known.read_text()
+        return mlflow_id(self._client, self.home, self.folder, self.uri)
 
     def _deliver(self, run_id: str) -> None:
         done = self.spool.delivered
@@ -102,11 +103,12 @@ class Delivery:
                 points = [Metric(entry["key"], entry["value"], entry["timestamp"], entry["step"]) for entry in entries]
                 client.log_batch(run_id, metrics=points, synchronous=True)
             case "tags":
-                client.log_batch(run_id, tags=[RunTag(key, value) for key, value in first["tags"].items()], synchronous=True)
+                tags = [RunTag(key, self._abroad(key, value)) for key, value in first["tags"].items()]
+                client.log_batch(run_id, tags=tags, synchronous=True)
+            case "dataset":
+                describe(client, client.get_run(run_id).info.experiment_id, first["dataset"])
             case "params":
-                params = [Param(key, value) for key, value in first["params"].items()]
-                for begin in range(0, len(params), PARAMS_A_CALL):
-                    client.log_batch(run_id, params=params[begin : begin + PARAMS_A_CALL], synchronous=True)
+                _send_params(client, run_id, [Param(key, value) for key, value in first["params"].items()])
             case "inputs":
                 client.log_inputs(run_id, [_dataset(given) for given in first["inputs"]])
             case "file":
@@ -114,10 +116,16 @@ class Delivery:
                 client.log_artifact(run_id, str(self.home / file), "" if file.parent == Path() else str(file.parent))
             case "model":
                 self._send_model(client, run_id, self.home / first["model"])
-            case "status" if first["status"] == "RUNNING":
-                client.update_run(run_id, status="RUNNING")
             case "status":
-                client.set_terminated(run_id, first["status"], first["timestamp"])
+                _send_status(client, run_id, first)
+
+    def _abroad(self, key: str, value: str) -> str:
+        """What a tag says in the store: of a parent, MLflow's id in place of ours."""
+        above = self.folder / "runs" / value
+        if key != PARENT or not (above / "run.json").is_file():
+            return value
+        assert self._client is not None
+        return mlflow_id(self._client, above, self.folder, self.uri)
 
     def _send_model(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         """An exported model as MLflow's own `log_model` leaves it, once."""
@@ -130,6 +138,17 @@ class Delivery:
         client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
 
 
+def mlflow_id(client: MlflowClient, home: Path, folder: Path, uri: str) -> str:
+    """MLflow's id of the run of a home, which is made there if the store could not be reached before."""
+    known = home / "mlflow_id"
+    if not known.is_file():
+        with FileLock(folder / "births.lock"):  # a parent's birth is its own delivery's and its children's
+            if not known.is_file():
+                about = store.read_json(home / "run.json")
+                store.write_atomically(known, create(client, about, folder, uri).encode())
+    return known.read_text()
+
+
 def create(client: MlflowClient, about: dict[str, Any], folder: Path, uri: str) -> str:
     """The id of a run in MLflow, made unless an interrupted start has made it already. `about` is the home's run.json."""
     experiment = backend.experiment_id(client, about["experiment"], folder, local=uri.startswith("sqlite:"))
@@ -137,6 +156,18 @@ def create(client: MlflowClient, about: dict[str, Any], folder: Path, uri: str) 
         return str(found.info.run_id)
     made = client.create_run(experiment, about["started"], {BIRTHMARK: about["token"]}, about["name"])
     return str(made.info.run_id)
+
+
+def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
+    """Let an experiment say what its data are, and which runs are the best so far."""
+    monitor, order = dataset["monitor"], "DESC" if dataset["mode"] == "max" else "ASC"
+    wanted, by = f"metrics.`{monitor}` > -1e300", [f"metrics.`{monitor}` {order}"]
+    best = [
+        notes.Line(run.info.run_id, run.info.run_name, run.data.tags, run.data.metrics)
+        for run in client.search_runs([experiment], wanted, max_results=2 * notes.SHOWN, order_by=by)
+        if notes.GROUP not in run.data.tags
+    ]
+    client.set_experiment_tag(experiment, NOTE, notes.of_dataset(dataset, best))
 
 
 def outbox(folder: Path, run_id: str) -> Path:
@@ -151,6 +182,18 @@ def _batches(entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
         size = METRICS_A_CALL if kind == "key" else 1
         for begin in range(0, len(alike), size):
             yield kind, alike[begin : begin + size]
+
+
+def _send_params(client: MlflowClient, run_id: str, params: list[Param]) -> None:
+    for begin in range(0, len(params), PARAMS_A_CALL):
+        client.log_batch(run_id, params=params[begin : begin + PARAMS_A_CALL], synchronous=True)
+
+
+def _send_status(client: MlflowClient, run_id: str, said: Entry) -> None:
+    if said["status"] == "RUNNING":
+        client.update_run(run_id, status="RUNNING")
+    else:
+        client.set_terminated(run_id, said["status"], said["timestamp"])
 
 
 def _dataset(given: Entry) -> DatasetInput:

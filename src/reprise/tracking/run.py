@@ -5,7 +5,7 @@ import shutil
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +18,17 @@ from reprise.config.compose import leaves
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
-from reprise.tracking import backend, lineage
-from reprise.tracking.delivery import BIRTHMARK, Delivery, create, outbox
+from reprise.tracking import backend, lineage, notes
+from reprise.tracking.delivery import NOTE, Delivery, create, outbox
+from reprise.tracking.notes import BEST
 from reprise.tracking.spool import Spool
-from reprise.tracking.unfinished import Training, dead, held, unborn
+from reprise.tracking.unfinished import Training
 
 if TYPE_CHECKING:  # two seconds, and only whoever logs a model has it imported anyway
     from torch import nn
 
 PARAM_LENGTH = 6000
 """The most characters MLflow keeps of a param."""
-SILENT = "its process ended without a word"
 ELSEWHERE = "elsewhere"
 """Where a run was begun that was trained on another machine: wherever runs are written down now."""
 
@@ -72,6 +72,10 @@ class Run:
         """Facts about the run."""
         self.spool.append({"tags": {key: str(value) for key, value in tags.items()}})
 
+    def describe(self) -> None:
+        """Say in words what the run is, what it came to so far, and how it is repeated."""
+        self.tag({NOTE: notes.of_run(self.name, self.spool.tags, self.spool.figures)})
+
     def model(self, network: "nn.Module", example: npt.NDArray[np.generic], answer: npt.NDArray[np.generic]) -> None:
         """The model with signature and example, as a torch.export graph: `mlflow.pyfunc.load_model` runs it without reprise.
 
@@ -100,7 +104,7 @@ class Run:
         try:
             if tags:
                 self.tag(tags)
-            self.spool.append({"status": status, "timestamp": _now()})
+            self.spool.append({"status": status, "timestamp": now()})
         except OSError as error:  # a full disk, as like as not: it must not hide why the run ends
             warn(f"run {self.name}: its end could not be written down: {error}")
         self.settle()
@@ -126,16 +130,23 @@ def started(
     known = training.run_id(config.seed)
     if known is None or not (folder / "runs" / known / "run.json").is_file():
         token = training.token(config.seed)
-        run = _open(config.tracking, folder, token, f"{config.name}-seed{config.seed}-{token[:4]}", recorded(config))
+        run = open_new(config.tracking, folder, token, f"{config.name}-seed{config.seed}-{token[:4]}", recorded(config))
         git, patch = lineage.code(root)
         _introduce(run, config, {**tags, **git, **_facts(config, inputs)}, inputs, patch)
         training.opened(config.seed, run.id)
     else:
-        run = _at_home(config.tracking, folder, known)
+        run = at_home(config.tracking, folder, known)
         run.spool.append({"status": "RUNNING"})
     run.delivery.start()
-    try:
+    with ending(run):
         yield run
+
+
+@contextmanager
+def ending(run: Run) -> Iterator[None]:
+    """The run ends as the block does: FINISHED, KILLED by a signal or because it was given up, or FAILED with the reason."""
+    try:
+        yield
     except Pruned as given_up:
         run.end("KILLED", {"pruned": str(given_up)})
         raise
@@ -146,18 +157,26 @@ def started(
     run.end("FINISHED", {})
 
 
-def parent(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
-    """The run that others stand under, a sweep's say: made at the first call with this token, found at the next.
+def conclude(run: Run, config: Config, monitor: str, mode: str) -> None:
+    """What a run came to, when it is trained and when it is evaluated: its figures at the best epoch, and all of it in words.
 
-    `content` is kept as its config.json.
+    `monitor` is the metric that val judges by, `mode` says which end of it is better. The page of the data set is told too.
     """
-    known = [file.parent for file in (folder / "runs").glob("*/run.json") if store.read_json(file).get("token") == token]
-    run = _at_home(tracking, folder, known[0].name) if known else _open(tracking, folder, token, name, content)
-    run.spool.append({"status": "RUNNING"})
-    return run
+    best = int(run.spool.tags["best_epoch"])
+    at_best = {key: value for (key, step), value in run.spool.points.items() if step == best and key.startswith("val/")}
+    run.log_once({f"{BEST}{key}": value for key, value in at_best.items()})
+    run.tag({"model": model(config), "monitor": monitor, "mode": mode})
+    run.describe()
+    facts = config.data.model_dump(include={"title", "homepage", "citation", "licence"})
+    run.spool.append({"dataset": {**facts, "monitor": f"{BEST}{monitor}", "mode": mode}})
 
 
-def _open(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
+def model(config: Config) -> str:
+    """The class of the network."""
+    return config.model.target.rpartition(".")[2]
+
+
+def open_new(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
     """A new run, in the store if that can be reached, and an empty home."""
     uri = backend.address(tracking, folder)
     about = {
@@ -165,7 +184,7 @@ def _open(tracking: TrackingConfig, folder: Path, token: str, name: str, content
         "token": token,
         "experiment": tracking.experiment,
         "store": None if uri == backend.local_address(folder) else without_login(uri),
-        "started": _now(),
+        "started": now(),
     }
     offline_home = folder / "runs" / token  # of a start that was interrupted while the store was away
     mlflow_id = None
@@ -180,10 +199,10 @@ def _open(tracking: TrackingConfig, folder: Path, token: str, name: str, content
         store.write_atomically(home / "mlflow_id", mlflow_id.encode())
     store.write_json(home / "config.json", content)
     store.write_atomically(home / "run.json", json.dumps({"run_id": run_id, **about}, indent=2).encode())
-    return _at_home(tracking, folder, run_id)
+    return at_home(tracking, folder, run_id)
 
 
-def _at_home(tracking: TrackingConfig | None, folder: Path, run_id: str) -> Run:
+def at_home(tracking: TrackingConfig | None, folder: Path, run_id: str) -> Run:
     """A run as its home says, to be delivered to the store it was begun in."""
     home = folder / "runs" / run_id
     about = store.read_json(home / "run.json")
@@ -216,12 +235,14 @@ def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mappin
     run.text(lineage.packages(), "lineage/packages.txt")
     if patch:
         run.text(patch, "lineage/uncommitted.patch")
+    run.describe()
 
 
 def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
     return {
         "experiment": config.name,
         "data": config.data.name,
+        "model": model(config),
         "seed": config.seed,
         "sha256.config": lineage.config_hash(recorded(config)),
         "sha256.code": lineage.learning_code(),
@@ -252,55 +273,7 @@ def reopen(tracking: TrackingConfig, folder: Path, run_id: str) -> Run:
         store.write_atomically(home / "mlflow_id", run_id.encode())
         Spool(home).append({"status": found.info.status, "timestamp": found.info.end_time})
         Spool(home).delivered = 1
-    return _at_home(tracking, folder, run_id)
-
-
-def close_dead(folder: Path, tracking: TrackingConfig | None, resumed: set[str]) -> list[str]:
-    """Say FAILED of every run whose process died without a word, but for those that are about to go on; their names."""
-    closed = _close_unborn(folder, tracking)
-    for run_id in set(dead(folder)) - resumed:
-        home = folder / "runs" / run_id
-        if (home / "run.json").is_file() and (spool := Spool(home)).status == "RUNNING":
-            spool.append({"tags": {"error": SILENT}}, {"status": "FAILED", "timestamp": _now()})
-            closed.append(str(store.read_json(home / "run.json")["name"]))
-    return closed
-
-
-def _close_unborn(folder: Path, tracking: TrackingConfig | None) -> list[str]:
-    """Of runs that the store has and whose process died before they had a home."""
-    uri = backend.address(tracking, folder)
-    closed: list[str] = []
-    with suppress(MlflowException, UserError):  # of a store that is away: the next start tries again
-        for token in unborn(folder):
-            client = backend.connect(uri, folder)
-            every = [experiment.experiment_id for experiment in client.search_experiments()]
-            for run in client.search_runs(every, f"tags.`{BIRTHMARK}` = '{token}'"):
-                if run.info.status == "RUNNING":
-                    client.set_tag(run.info.run_id, "error", SILENT)
-                    client.set_terminated(run.info.run_id, "FAILED")
-                    closed.append(run.info.run_name)
-    return closed
-
-
-def deliver_waiting(folder: Path, tracking: TrackingConfig | None) -> tuple[list[str], list[str]]:
-    """Deliver what waits of runs that no process holds: names of those that are up to date now, and why the others are not."""
-    delivered: list[str] = []
-    failures: list[str] = []
-    down: dict[str, str] = {}
-    alive = held(folder)
-    for waiting in sorted((folder / "outbox").glob("*")):
-        if waiting.name in alive:
-            continue
-        if not (folder / "runs" / waiting.name / "run.json").is_file():  # killed before it had said anything
-            waiting.unlink(missing_ok=True)
-            continue
-        run = _at_home(tracking, folder, waiting.name)
-        uri = run.delivery.uri
-        failure = down[uri] if uri in down else run.delivery.now()
-        if failure:
-            down[uri] = failure  # the others of that store need not wait for it as well
-        (failures if failure else delivered).append(f"{run.name}: {failure}" if failure else run.name)
-    return delivered, failures
+    return at_home(tracking, folder, run_id)
 
 
 def find(folder: Path, wanted: str) -> str:
@@ -353,6 +326,6 @@ def _input(name: str, place: Path, config: Config) -> dict[str, Any]:
     return {"name": f"{config.data.name} ({name})", "digest": store.digest(place)[:36], "source": source, "context": name}
 
 
-def _now() -> int:
+def now() -> int:
     """Milliseconds since 1970, as MLflow counts."""
     return int(time.time() * 1000)

@@ -77,6 +77,16 @@ class Spool:
         """How the run stands, by its last word on that."""
         return next((str(entry["status"]) for entry in reversed(self.entries) if "status" in entry), "RUNNING")
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """Every fact, by its last word."""
+        return {key: value for entry in self.entries for key, value in entry.get("tags", {}).items()}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Metrics that have one value a run: at the best epoch (`best/val/…`), on test, of baselines."""
+        return {key: value for (key, step), value in self.points.items() if step == 0}
+
 
 def _whole_lines(file: Path) -> Iterator[Entry]:
     lines = file.read_bytes().splitlines(keepends=True) if file.is_file() else []

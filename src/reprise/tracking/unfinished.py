@@ -23,28 +23,32 @@ def key_of(*decides: Any) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+PARENT = "parent"
+"""Beside the seeds, what stands for the run above theirs."""
+
+
 class Training:
-    """One command's training: a run a seed."""
+    """One command's training: a run a seed, and, where there are several, the one they stand under."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.runs: dict[str, dict[str, str]] = store.read_json(file) if file.is_file() else {}
 
-    def token(self, seed: int) -> str:
+    def token(self, seed: int | str) -> str:
         """What the run of a seed is found by before it has an id; made at the first call, and kept."""
         if str(seed) not in self.runs:
             self._note(seed, {"token": uuid.uuid4().hex})
         return self.runs[str(seed)]["token"]
 
-    def run_id(self, seed: int) -> str | None:
+    def run_id(self, seed: int | str) -> str | None:
         """The run of a seed, once there is one."""
         return self.runs.get(str(seed), {}).get("run_id")
 
-    def opened(self, seed: int, run_id: str) -> None:
+    def opened(self, seed: int | str, run_id: str) -> None:
         """The run of a seed is there."""
         self._note(seed, {"run_id": run_id})
 
-    def _note(self, seed: int, facts: dict[str, str]) -> None:
+    def _note(self, seed: int | str, facts: dict[str, str]) -> None:
         self.runs[str(seed)] = self.runs.get(str(seed), {}) | facts
         self._write()
 

@@ -1,0 +1,87 @@
+"""Parents: the run that others stand under, those of several seeds, of a `--multirun`, of a sweep; and what they come to."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from reprise.config.schema import Config, TrackingConfig
+from reprise.data import store
+from reprise.tracking import notes, unfinished
+from reprise.tracking.delivery import NOTE, PARENT
+from reprise.tracking.notes import GROUP
+from reprise.tracking.run import Run, at_home, ending, model, open_new, recorded
+from reprise.tracking.spool import Spool
+from reprise.tracking.unfinished import Training
+
+CHILDREN = "children.json"
+"""In a parent's home: the ids of the runs under it."""
+
+
+def parent(
+    tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any], tags: Mapping[str, Any]
+) -> Run:
+    """The run that others stand under: made at the first call with this token, found at the next. It is in the store at once.
+
+    `content` is kept as its config.json. The tag `group` sets it apart from trainings.
+    """
+    known = [file.parent for file in (folder / "runs").glob("*/run.json") if store.read_json(file).get("token") == token]
+    run = at_home(tracking, folder, known[0].name) if known else open_new(tracking, folder, token, name, content)
+    run.spool.append({"status": "RUNNING"})
+    run.tag(tags)
+    run.settle()
+    return run
+
+
+@contextmanager
+def of_seeds(config: Config, folder: Path, training: Training, tags: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The tags for the runs of several seeds, under a parent that ends with their mean and standard deviation.
+
+    It goes on with the parent of an earlier start of `training`.
+    """
+    seeds, token = config.every_seed, training.token(unfinished.PARENT)
+    about = {GROUP: "seeds", "experiment": config.name, "data": config.data.name, "model": model(config), "seeds": seeds}
+    name = f"{config.name}-{len(seeds)}seeds-{token[:4]}"
+    run = parent(config.tracking, folder, token, name, recorded(config), {**tags, **about})
+    training.opened(unfinished.PARENT, run.id)
+    with ending(run):
+        yield {**tags, PARENT: run.id}
+        gather(run, [str(training.run_id(seed)) for seed in seeds])
+
+
+def gather(run: Run, children: Sequence[str]) -> None:
+    """Let a parent say what the runs under it came to."""
+    store.write_json(run.home / CHILDREN, list(children))
+    _tell(run)
+
+
+def heard(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
+    """A run has something new to say (it was evaluated): so have those above it."""
+    above = Spool(folder / "runs" / run_id).tags.get(PARENT, "")
+    if (folder / "runs" / above / CHILDREN).is_file():
+        run = at_home(tracking, folder, above)
+        _tell(run)
+        run.settle()
+        heard(tracking, folder, above)
+
+
+def _tell(run: Run) -> None:
+    """Means and standard deviations of what every seed says; and a table of all."""
+    children = [_line(run.home.parent / child) for child in store.read_json(run.home / CHILDREN)]
+    tags = run.spool.tags
+    means: dict[str, float] = {}
+    if tags[GROUP] == "seeds":
+        common = [name for name in children[0].figures if all(name in child.figures for child in children)]
+        for name in common:
+            values = [child.figures[name] for child in children]
+            means |= {name: fmean(values), notes.spread_of(name): stdev(values)}
+        run.log_once(means)
+    commands = [(tags["mlflow.source.name"], "makes them all anew"), (f"reprise reproduce {children[0].name}", "repeats one")]
+    lead = f"**{tags['experiment']}** on {tags['data']}: {len(children)} {'seeds' if means else 'jobs'}."
+    run.tag({NOTE: notes.of_group(lead, children, commands, means)})
+
+
+def _line(home: Path) -> notes.Line:
+    spool = Spool(home)
+    return notes.Line(home.name, store.read_json(home / "run.json")["name"], spool.tags, spool.figures)

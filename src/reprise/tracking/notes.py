@@ -1,0 +1,133 @@
+"""What the dashboard says in words: Markdown for a run, for the parent of several, for a data set. Pure."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+GROUP = "group"
+"""The tag of a run that is none of its own but the parent of others: seeds, multirun or sweep."""
+BEST = "best/"
+"""Before the name of a metric: its value at the epoch whose weights are kept."""
+SHOWN = 5
+"""Runs that a data set names."""
+MOST_ROWS = 30
+"""Of a table of runs: MLflow keeps 8,000 characters."""
+LEFT_OUT = "_scaled"
+"""Metrics in standardised units are on the run; its table does without them."""
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run, as others speak of it."""
+
+    id: str
+    name: str
+    tags: Mapping[str, str]
+    figures: Figures
+    """By name: `best/val/accuracy`, `test/accuracy`."""
+
+
+def spread_of(name: str) -> str:
+    """The name of the standard deviation of a metric: `test/accuracy` has `test_std/accuracy`."""
+    return name.replace("/", "_std/", 1)
+
+
+def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:
+    """What a training came to, how to repeat it, what it was made from."""
+    settings = f" with {tags['settings']}" if "settings" in tags else ""
+    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}: {tags['model']} on {tags['data']}."
+    epoch = f"Weights are those of epoch {tags['best_epoch']}, the best on val. " if "best_epoch" in tags else ""
+    size = f"{int(tags['parameters']):,} parameters, {float(tags['train_seconds']):.0f} s on " if "parameters" in tags else "On "
+    patch = " and `lineage/uncommitted.patch`" if tags.get("git.dirty") == "true" else ""
+    commands = [
+        (f"reprise reproduce {name}", "runs it again, and compares every bit"),
+        (tags["mlflow.source.name"], "began it"),
+        *([] if "test/" in str(figures) else [(f"reprise evaluate {name}", "opens the test split for it")]),
+    ]
+    made = f"{epoch}{size}{tags['device']}. Made from commit `{tags['git.commit'][:12]}`{patch}."
+    return _page(lead, _splits(figures), _commands(commands), made)
+
+
+def of_group(lead: str, runs: Sequence[Line], commands: Sequence[tuple[str, str]], means: Figures) -> str:
+    """Runs beside each other, and, of the seeds of one config, their mean and standard deviation."""
+    names = _shown({name for run in runs for name in run.figures})
+    rows = [[run.tags.get("settings") or run.name, *(_figure(run.figures.get(name)) for name in names)] for run in runs]
+    if means:
+        rows.append(["**mean ± standard deviation**", *(_mean(means, name) for name in names)])
+    left = len(rows) - MOST_ROWS
+    more = f"… and {left} more." if left > 0 else ""
+    return _page(lead, _table(["", *map(_title, names)], rows[:MOST_ROWS]), more, _commands(commands))
+
+
+def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line]) -> str:
+    """What the data are, whose they are, and the best runs so far; `best` of one config names one run alone."""
+    monitor, source = dataset["monitor"], dataset["homepage"]
+    home = f"[{re.sub(r'^https?://', '', source)}]({source})" if source else "one's own files"
+    facts = ", ".join(filter(None, [home, dataset["citation"], f"licence: {dataset['licence']}" if dataset["licence"] else ""]))
+    lead = f"**{dataset['title']}** — {facts}."
+    test = monitor.replace(f"{BEST}val/", "test/")
+    rows = [
+        [
+            f"`{run.name}`",
+            run.tags.get("model", ""),
+            _figure(run.figures.get(monitor)),
+            _figure(run.figures.get(test)),
+            f"{int(run.tags.get('parameters', 0)):,}",
+            f"`reprise reproduce {run.name}`",
+        ]
+        for run in best[:SHOWN]
+    ]
+    said = f"### Best runs, by {_title(monitor)}" if rows else ""
+    table = _table(["run", "model", _title(monitor), _title(test), "parameters", "runs it again, bit for bit"], rows)
+    how = (
+        "One run is one training of one seed; several seeds stand under a parent with their mean. Metrics are by epoch; "
+        f"`{BEST}…` is the epoch whose weights are kept, chosen on val, and `test/…` is opened once, by `reprise evaluate`. "
+        "Each run says in its description what it came to, and the command that repeats it; figures are among its artifacts."
+    )
+    return _page(lead, said, table if rows else "", how)
+
+
+def _splits(figures: Figures) -> str:
+    """A row for val at the best epoch, for test and for each baseline; a column a metric."""
+    parts: dict[str, dict[str, float]] = {}
+    for name, value in figures.items():
+        part, _, metric = name.removeprefix(BEST).rpartition("/")
+        if part and not metric.endswith(LEFT_OUT):
+            parts.setdefault(part, {})[metric] = value
+    metrics = list(dict.fromkeys(metric for row in parts.values() for metric in row))
+    rows = [[part.replace("_", " "), *(_figure(row.get(metric)) for metric in metrics)] for part, row in parts.items()]
+    return _table(["", *metrics], rows) if rows else ""
+
+
+def _shown(names: set[str]) -> list[str]:
+    """Of many figures, those of val and test, val first."""
+    kept = [name for name in names if name.startswith((f"{BEST}val/", "test/")) and not name.endswith(LEFT_OUT)]
+    return sorted(kept, key=lambda name: (not name.startswith(BEST), name))
+
+
+def _title(name: str) -> str:
+    return name.removeprefix(BEST).replace("/", " ")
+
+
+def _mean(means: Figures, name: str) -> str:
+    spread = means.get(spread_of(name))
+    return _figure(means.get(name)) if spread is None else f"**{_figure(means[name])} ± {_figure(spread)}**"
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in [titles, ["---"] * len(titles), *rows])
+
+
+def _commands(commands: Sequence[tuple[str, str]]) -> str:
+    """Commands to copy, each with what it does."""
+    return "```\n" + "".join(f"{command}    # {does}\n" for command, does in commands) + "```"
+
+
+def _page(*parts: str) -> str:
+    return "\n\n".join(part.strip() for part in parts if part.strip())
