@@ -130,26 +130,36 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
 @pipeline_option
 @click.option("--recorded", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
 @click.option("--reproduces", hidden=True)
+@click.option(
+    "--multirun", "-m", is_flag=True, help="Train every combination of a=1,2, range(…) and choice(…), one after the other."
+)
 @overrides_argument
-def train(pipeline: str | None, recorded: Path | None, reproduces: str | None, overrides: tuple[str, ...]) -> None:
+def train(
+    pipeline: str | None, recorded: Path | None, reproduces: str | None, multirun: bool, overrides: tuple[str, ...]
+) -> None:
     """Train an experiment, one MLflow run a seed. Kept is the best epoch by the validation metric.
 
     \b
     reprise train experiment=digits_cnn                                   seconds, no network needed
     reprise train experiment=fashion_mnist_cnn optimizer.lr=0.003         any key can be set
     reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000      a quick try
-    reprise train experiment=temperature_lstm seed=7 seeds=3              seeds 7, 8 and 9, a run each
+    reprise train experiment=temperature_lstm seed=7 seeds=3              seeds 7, 8 and 9 (or seeds=[7,9]), a run each
     reprise train experiment=digits_cnn model=cnn optimizer=sgd scheduler=one_cycle      whole groups
     reprise train experiment=digits_cnn trainer=ddp_cpu trainer.devices=2                two processes
+    reprise train --multirun experiment=digits_cnn optimizer.lr=0.001,0.003              one after the other
 
     \b
     Often set:  trainer.max_epochs, trainer.batch_size, trainer.precision (auto, float32, bf16, fp16),
                 trainer.patience (early stopping), trainer.gradient_clip, optimizer.lr, scheduler=cosine, seed
     Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp, trainer.devices, trainer.num_nodes
 
-    Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it.
+    Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it. Several seeds, and the
+    jobs of a --multirun, stand under one parent there, which says their mean and standard deviation, or the best of them.
     """
     places = _places()
+    if multirun:
+        _multirun(places, overrides)
+        return
     config = configs.load_recorded(recorded, places.root) if recorded else _config(places, pipeline, overrides)
     from reprise.stages import train
 
@@ -547,6 +557,21 @@ def _config(places: Places, pipeline: str | None, overrides: Sequence[str]) -> c
     from reprise.stages import compose
 
     return compose.load(pipeline, places)
+
+
+def _multirun(places: Places, overrides: Sequence[str]) -> None:
+    every = configs.expand(overrides)
+    shared = set.intersection(*map(set, every))
+    composed = [configs.compose(places.root, job) for job in every]  # all of them before the first is trained
+    from reprise.runs import multirun
+
+    jobs = [
+        multirun.Job(
+            config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])
+        )
+        for config, job in zip(composed, every, strict=True)
+    ]
+    multirun.run(jobs, places, console, f"reprise train --multirun {_without_address(overrides)}")
 
 
 def _without_address(overrides: Sequence[str]) -> str:

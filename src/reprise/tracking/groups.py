@@ -67,19 +67,40 @@ def heard(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
 
 
 def _tell(run: Run) -> None:
-    """Means and standard deviations of what every seed says; and a table of all."""
+    """The best of all jobs, or what all seeds come to; and a table."""
     children = [_line(run.home.parent / child) for child in store.read_json(run.home / CHILDREN)]
     tags = run.spool.tags
-    means: dict[str, float] = {}
+    lead = f"**{tags['experiment']}** on {tags['data']}: {len(children)}"
+    commands = [(tags["mlflow.source.name"], "makes them all"), (f"reprise reproduce {children[0].name}", "makes one again")]
     if tags[GROUP] == "seeds":
-        common = [name for name in children[0].figures if all(name in child.figures for child in children)]
-        for name in common:
-            values = [child.figures[name] for child in children]
-            means |= {name: fmean(values), notes.spread_of(name): stdev(values)}
+        run.tag({key: children[0].tags[key] for key in ("monitor", "mode")})
+        means = _means([child.figures for child in children])
         run.log_once(means)
-    commands = [(tags["mlflow.source.name"], "makes them all anew"), (f"reprise reproduce {children[0].name}", "repeats one")]
-    lead = f"**{tags['experiment']}** on {tags['data']}: {len(children)} {'seeds' if means else 'jobs'}."
-    run.tag({NOTE: notes.of_group(lead, children, commands, means)})
+        rows = [(child.name, child.figures) for child in children]
+        run.tag({NOTE: notes.of_group(f"{lead} seeds.", rows, commands, means)})
+    else:
+        rows = [(f"`{child.tags['settings']}` {child.name}", child.figures) for child in children]
+        run.tag({NOTE: notes.of_group(f"{lead} jobs. {_best(children)}", rows, commands)})
+
+
+def _means(figures: Sequence[notes.Figures]) -> dict[str, float]:
+    """Of what every seed says."""
+    means: dict[str, float] = {}
+    for name in figures[0]:
+        if all(name in one for one in figures):
+            values = [one[name] for one in figures]
+            means |= {name: fmean(values), notes.spread_of(name): stdev(values)}
+    return means
+
+
+def _best(jobs: Sequence[notes.Line]) -> str:
+    """The best job, where all are judged alike."""
+    ways = {(job.tags["monitor"], job.tags["mode"]) for job in jobs}
+    if len(ways) > 1:
+        return ""
+    ((monitor, mode),) = ways
+    best = (max if mode == "max" else min)(jobs, key=lambda job: job.figures[f"{notes.BEST}{monitor}"])
+    return f"The best by {monitor} is `{best.tags['settings']}`."
 
 
 def _line(home: Path) -> notes.Line:

@@ -50,15 +50,16 @@ def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:
     return _page(lead, _splits(figures), _commands(commands), made)
 
 
-def of_group(lead: str, runs: Sequence[Line], commands: Sequence[tuple[str, str]], means: Figures) -> str:
+def of_group(
+    lead: str, runs: Sequence[tuple[str, Figures]], commands: Sequence[tuple[str, str]], means: Figures | None = None
+) -> str:
     """Runs beside each other, and, of the seeds of one config, their mean and standard deviation."""
-    names = _shown({name for run in runs for name in run.figures})
-    rows = [[run.tags.get("settings") or run.name, *(_figure(run.figures.get(name)) for name in names)] for run in runs]
-    if means:
-        rows.append(["**mean ± standard deviation**", *(_mean(means, name) for name in names)])
+    names = _shown({name for _, figures in runs for name in figures})
+    rows = [[label, *(_figure(figures.get(name)) for name in names)] for label, figures in runs]
     left = len(rows) - MOST_ROWS
+    last = [["**mean ± standard deviation**", *(_mean(means, name) for name in names)]] if means else []
     more = f"… and {left} more." if left > 0 else ""
-    return _page(lead, _table(["", *map(_title, names)], rows[:MOST_ROWS]), more, _commands(commands))
+    return _page(lead, _table(["", *map(_title, names)], rows[:MOST_ROWS] + last), more, _commands(commands))
 
 
 def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line]) -> str:
@@ -102,8 +103,8 @@ def _splits(figures: Figures) -> str:
 
 
 def _shown(names: set[str]) -> list[str]:
-    """Of many figures, those of val and test, val first."""
-    kept = [name for name in names if name.startswith((f"{BEST}val/", "test/")) and not name.endswith(LEFT_OUT)]
+    """Of many figures, those that tell runs apart: val first."""
+    kept = [name for name in names if not name.startswith("baseline_") and not name.endswith(LEFT_OUT)]
     return sorted(kept, key=lambda name: (not name.startswith(BEST), name))
 
 
