@@ -9,6 +9,7 @@ from rich.tree import Tree
 
 from reprise.errors import UserError
 from reprise.stages.places import Places
+from reprise.tracking.notes import GROUP
 from reprise.tracking.record import Line, Record, listed
 
 SHOWN = ("accuracy", "mae", "loss")
@@ -58,7 +59,7 @@ def show(found: Mapping[str, Any], console: Console) -> None:
 
 
 def search(places: Places, wanted: Mapping[str, str]) -> list[Line]:
-    """The runs of the store of which each given tag begins so: `{"git.commit": "1a2b"}`; a data hash may be of any input.
+    """The trainings of the store of which each given tag begins so: `{"git.commit": "1a2b"}`; a data hash may be of any input.
 
     Raises:
         UserError: when a hash is too short to mean one thing.
@@ -67,7 +68,8 @@ def search(places: Places, wanted: Mapping[str, str]) -> list[Line]:
     for name, start in wanted.items():
         if len(start) < 4:
             raise UserError(f"{name} {start}: too short", "give at least 4 characters")
-    return [run for run in listed(places.store, None) if all(_fits(run, name, start) for name, start in wanted.items())]
+    trainings = [run for run in listed(places.store, None) if GROUP not in run.tags]
+    return [run for run in trainings if all(_fits(run, name, start) for name, start in wanted.items())]
 
 
 def _fits(run: Line, name: str, start: str) -> bool:

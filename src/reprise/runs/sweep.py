@@ -22,10 +22,11 @@ from reprise.runs import launchers
 from reprise.runs import study as studies
 from reprise.runs.launchers import Asked, Launcher, Worker
 from reprise.runs.study import ERROR, Study
-from reprise.runs.sweep_view import View, valued
+from reprise.runs.sweep_view import View, note, valued
 from reprise.stages.places import Places
 from reprise.tracking import groups
 from reprise.tracking import run as tracking
+from reprise.tracking.delivery import NOTE
 from reprise.tracking.notes import GROUP
 
 LOOK_EVERY = 1.0
@@ -135,7 +136,9 @@ def _close_books(study: Study, parent: tracking.Run, places: Places, console: Co
         parent.artifacts(folder, "sweep")
     shown = ", ".join(valued(study, trial) for trial in best)
     importance = figures.importances(study.optuna) if len(study.sweep.objectives) == 1 else {}
-    parent.tag({"best": shown, **{f"importance.{key}": f"{share:.3f}" for key, share in importance.items()}})
+    parent.tag(
+        {"best": shown, NOTE: note(study, best), **{f"importance.{key}": f"{share:.3f}" for key, share in importance.items()}}
+    )
     if len(best) == 1:
         parent.log_once(
             {f"best/{goal.metric}": value for goal, value in zip(study.sweep.objectives, best[0].values, strict=True)}

@@ -11,12 +11,32 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from reprise.config.sweep import as_overrides
 from reprise.runs.study import ERROR, OVER, Standing, Study
+from reprise.tracking.notes import of_group
 
 
 def valued(study: Study, trial: FrozenTrial) -> str:
     """What a trial came to, by objective."""
     return ", ".join(f"{goal.metric} {value:.4g}" for goal, value in zip(study.sweep.objectives, trial.values, strict=True))
+
+
+def note(study: Study, best: str) -> str:
+    """What the dashboard says of a sweep: its best trials, and the commands that go on with it and train what it found."""
+    sweep = study.sweep
+    goals = [goal.metric for goal in sweep.objectives]
+    upwards = sweep.objectives[0].direction == "maximize"
+    trials = sorted(study.trials(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
+    rows = [
+        (f"trial {trial.number}: `{' '.join(as_overrides(trial.params))}`", dict(zip(goals, trial.values, strict=True)))
+        for trial in trials
+    ]
+    lead = f"Sweep **{sweep.name}** of {sweep.experiment}, {sweep.n_trials} trials. The best: {best}."
+    commands = [
+        (f"reprise train experiment={sweep.name}_tuned", "trains what it found"),
+        (f"reprise sweep sweep={sweep.name} resume", "says how it stands, and goes on if it did not end"),
+    ]
+    return of_group(lead, rows, commands)
 
 
 class View:

@@ -59,9 +59,10 @@ def read_trained(home: Path) -> Trained:
     """What a run's home says of its training.
 
     Raises:
-        UserError: when it did not come to its end.
+        UserError: when it did not come to its end, or stands for several.
 
     """
+    groups.demand_training(home)
     if not (home / "trained.json").is_file():
         raise UserError(
             f"run {store.read_json(home / 'run.json')['name']} was not trained to its end", "start its training again"

@@ -8,6 +8,7 @@ from typing import Any
 
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
+from reprise.errors import UserError
 from reprise.tracking import notes, unfinished
 from reprise.tracking.delivery import NOTE, PARENT
 from reprise.tracking.notes import GROUP
@@ -66,21 +67,33 @@ def heard(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
         heard(tracking, folder, above)
 
 
+def demand_training(home: Path) -> None:
+    """Refuse the home of a parent, naming the runs under it."""
+    if (home / CHILDREN).is_file():
+        names = [_line(home.parent / child).name for child in store.read_json(home / CHILDREN)]
+        raise UserError(f"{_line(home).name} stands for {len(names)} runs", f"name one of them: {', '.join(names)}")
+
+
 def _tell(run: Run) -> None:
-    """The best of all jobs, or what all seeds come to; and a table."""
+    """What all seeds come to, or the best of all jobs; and a table."""
     children = [_line(run.home.parent / child) for child in store.read_json(run.home / CHILDREN)]
     tags = run.spool.tags
     lead = f"**{tags['experiment']}** on {tags['data']}: {len(children)}"
-    commands = [(tags["mlflow.source.name"], "makes them all"), (f"reprise reproduce {children[0].name}", "makes one again")]
+    commands = [(tags["mlflow.source.name"], "makes them all")]
     if tags[GROUP] == "seeds":
         run.tag({key: children[0].tags[key] for key in ("monitor", "mode")})
         means = _means([child.figures for child in children])
         run.log_once(means)
+        commands.append((f"reprise reproduce {children[0].name}", "makes one again, bit for bit"))
         rows = [(child.name, child.figures) for child in children]
         run.tag({NOTE: notes.of_group(f"{lead} seeds.", rows, commands, means)})
     else:
+        lead += " jobs."
+        if best := _best(children):
+            lead += f" The best by {best.tags['monitor']} is `{best.tags['settings']}`."
+            commands.append((best.tags["mlflow.source.name"], "makes the best"))
         rows = [(f"`{child.tags['settings']}` {child.name}", child.figures) for child in children]
-        run.tag({NOTE: notes.of_group(f"{lead} jobs. {_best(children)}", rows, commands)})
+        run.tag({NOTE: notes.of_group(lead, rows, commands)})
 
 
 def _means(figures: Sequence[notes.Figures]) -> dict[str, float]:
@@ -93,14 +106,12 @@ def _means(figures: Sequence[notes.Figures]) -> dict[str, float]:
     return means
 
 
-def _best(jobs: Sequence[notes.Line]) -> str:
+def _best(jobs: Sequence[notes.Line]) -> notes.Line | None:
     """The best job, where all are judged alike."""
-    ways = {(job.tags["monitor"], job.tags["mode"]) for job in jobs}
-    if len(ways) > 1:
-        return ""
-    ((monitor, mode),) = ways
-    best = (max if mode == "max" else min)(jobs, key=lambda job: job.figures[f"{notes.BEST}{monitor}"])
-    return f"The best by {monitor} is `{best.tags['settings']}`."
+    monitor, mode = (jobs[0].tags[key] for key in ("monitor", "mode"))
+    if any(job.tags["monitor"] != monitor for job in jobs):
+        return None
+    return (max if mode == "max" else min)(jobs, key=lambda job: job.figures[f"{notes.BEST}{monitor}"])
 
 
 def _line(home: Path) -> notes.Line:

@@ -53,9 +53,9 @@ def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:
 def of_group(
     lead: str, runs: Sequence[tuple[str, Figures]], commands: Sequence[tuple[str, str]], means: Figures | None = None
 ) -> str:
-    """Runs beside each other, and, of the seeds of one config, their mean and standard deviation."""
+    """Runs beside each other, and, of the seeds of one config, their mean and standard deviation. One may itself be a parent."""
     names = _shown({name for _, figures in runs for name in figures})
-    rows = [[label, *(_figure(figures.get(name)) for name in names)] for label, figures in runs]
+    rows = [[label, *(_mean(figures, name) for name in names)] for label, figures in runs]
     left = len(rows) - MOST_ROWS
     last = [["**mean ± standard deviation**", *(_mean(means, name) for name in names)]] if means else []
     more = f"… and {left} more." if left > 0 else ""
@@ -104,7 +104,7 @@ def _splits(figures: Figures) -> str:
 
 def _shown(names: set[str]) -> list[str]:
     """Of many figures, those that tell runs apart: val first."""
-    kept = [name for name in names if not name.startswith("baseline_") and not name.endswith(LEFT_OUT)]
+    kept = [name for name in names if not re.search(rf"^baseline_|_std/|{LEFT_OUT}$", name)]
     return sorted(kept, key=lambda name: (not name.startswith(BEST), name))
 
 
@@ -114,7 +114,7 @@ def _title(name: str) -> str:
 
 def _mean(means: Figures, name: str) -> str:
     spread = means.get(spread_of(name))
-    return _figure(means.get(name)) if spread is None else f"**{_figure(means[name])} ± {_figure(spread)}**"
+    return _figure(means.get(name)) + ("" if spread is None else f" ± {_figure(spread)}")
 
 
 def _figure(value: float | None) -> str:
