@@ -56,7 +56,7 @@ def cli() -> None:
                     A run by hand is a run of its own; it overwrites nothing that the pipeline made.
     Your pictures:  reprise train experiment=image_folder data.path=FOLDER
                     reprise predict RUN FOLDER          reprise explain RUN --image PICTURE
-    See:            reprise results, reprise dashboard, reprise runs, reprise lineage RUN
+    See:            reprise watch, reprise results, reprise dashboard, reprise runs, reprise lineage RUN
     Compare:        reprise compare [EXPERIMENT ...] [--html FILE]
     Run again:      reprise reproduce RUN, reprise certify experiment=NAME
 
@@ -168,6 +168,30 @@ def train(
         command = f"reprise reproduce {reproduces}"
     tags = {"reproduces": reproduces} if reproduces else {}
     train.run(config, places, console, command, publish=pipeline is not None, also=tags)
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
+def watch(run: str | None, overrides: tuple[str, ...]) -> None:
+    """Show how a training goes: curves, rate and remaining time.
+
+    RUN may be trained on another machine: then the tracking store is asked. Without RUN, the newest that goes on here. Not on a
+    terminal it is a line an epoch. Ctrl-C ends the watching, not the training.
+
+    Exit codes: 0 the run finished, 2 it failed or was stopped, and why.
+    """
+    places = _places()
+    from reprise.runs import sync, watch
+
+    named = run if run and "=" not in run else None
+    if run and not named:
+        overrides = (run, *overrides)
+    try:
+        watch.run(places, named, sync.address(places, overrides), console)
+    except Stopped as stopped:
+        if stopped.exit_code != 128 + signal.SIGINT:
+            raise
 
 
 @cli.command()

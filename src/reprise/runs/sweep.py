@@ -137,7 +137,7 @@ def _close_books(study: Study, parent: tracking.Run, places: Places, console: Co
     shown = ", ".join(valued(study, trial) for trial in best)
     importance = figures.importances(study.optuna) if len(study.sweep.objectives) == 1 else {}
     parent.tag(
-        {"best": shown, NOTE: note(study, best), **{f"importance.{key}": f"{share:.3f}" for key, share in importance.items()}}
+        {"best": shown, NOTE: note(study, shown), **{f"importance.{key}": f"{share:.3f}" for key, share in importance.items()}}
     )
     if len(best) == 1:
         parent.log_once(

@@ -17,10 +17,10 @@ def run(places: Places, overrides: Sequence[str], console: Console) -> None:
         UserError: when something still waits.
 
     """
-    address = _address(places, overrides)
-    for name in leftovers.close_dead(places.store, address, set()):
+    tracked = address(places, overrides)
+    for name in leftovers.close_dead(places.store, tracked, set()):
         console.print(f"sync  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
-    delivered, failures = leftovers.deliver_waiting(places.store, address)
+    delivered, failures = leftovers.deliver_waiting(places.store, tracked)
     for name in delivered:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
     if failures:
@@ -29,7 +29,8 @@ def run(places: Places, overrides: Sequence[str], console: Console) -> None:
         console.print("sync  nothing waits")
 
 
-def _address(places: Places, overrides: Sequence[str]) -> TrackingConfig:
+def address(places: Places, overrides: Sequence[str]) -> TrackingConfig:
+    """Where runs are written down: as conf/ says, or `tracking.uri=ADDRESS`."""
     config = tracking_config(places.root)
     for item in overrides:
         key, _, value = item.partition("=")

@@ -95,7 +95,7 @@ def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Pa
     uri = backend.address(tracking, folder)
     with backend.answering(uri):
         client = backend.connect(uri, folder)
-        run = _in_store(client, wanted, uri)
+        run = find_in_store(client, wanted, uri)
         client.download_artifacts(run.info.run_id, "", str(scratch))
         metrics = {
             key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
@@ -104,7 +104,13 @@ def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Pa
     return Record(run.info.run_id, run.info.run_name, run.info.status, run.data.tags, metrics, scratch)
 
 
-def _in_store(client: MlflowClient, wanted: str, uri: str) -> Run:
+def find_in_store(client: MlflowClient, wanted: str, uri: str) -> Run:
+    """The run of the store whose id begins with `wanted`, or whose name it is.
+
+    Raises:
+        UserError: when there is none, or more than one.
+
+    """
     try:
         return client.get_run(wanted)
     except MlflowException:
