@@ -86,7 +86,8 @@ def _tell(run: Run) -> None:
         run.log_once(means)
         commands.append((f"reprise reproduce {children[0].name}", "makes one again, bit for bit"))
         rows = [(child.name, child.figures) for child in children]
-        run.tag({NOTE: notes.of_group(f"{lead} seeds.", rows, commands, means)})
+        lead += f" seeds: {notes.headline(children[0].tags['monitor'], means)}."
+        run.tag({NOTE: notes.of_group(lead, rows, commands, means)})
     else:
         lead += " jobs."
         if best := _best(children):

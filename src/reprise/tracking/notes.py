@@ -35,19 +35,20 @@ def spread_of(name: str) -> str:
 
 
 def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:
-    """What a training came to, how to repeat it, what it was made from."""
-    settings = f" with {tags['settings']}" if "settings" in tags else ""
-    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}: {tags['model']} on {tags['data']}."
+    """What a training came to, how to repeat it, what it was made from. MLflow shows the first lines until one asks for more."""
+    came = headline(tags.get("monitor", ""), figures)
+    settings = f" with `{tags['settings']}`" if "settings" in tags else ""
+    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}{f': {came}' if came else ''}."
+    commands = [(f"reprise reproduce {name}", "runs it again, bit for bit"), (tags["mlflow.source.name"], "began it")]
+    if not any(key.startswith("test/") for key in figures):
+        commands.append((f"reprise evaluate {name}", "opens the test split for it"))
     epoch = f"Weights are those of epoch {tags['best_epoch']}, the best on val. " if "best_epoch" in tags else ""
-    size = f"{int(tags['parameters']):,} parameters, {float(tags['train_seconds']):.0f} s on " if "parameters" in tags else "On "
+    size = (
+        f"{int(tags['parameters']):,} parameters, {float(tags['train_seconds']):.0f} s" if "parameters" in tags else tags["data"]
+    )
     patch = " and `lineage/uncommitted.patch`" if tags.get("git.dirty") == "true" else ""
-    commands = [
-        (f"reprise reproduce {name}", "runs it again, and compares every bit"),
-        (tags["mlflow.source.name"], "began it"),
-        *([] if "test/" in str(figures) else [(f"reprise evaluate {name}", "opens the test split for it")]),
-    ]
-    made = f"{epoch}{size}{tags['device']}. Made from commit `{tags['git.commit'][:12]}`{patch}."
-    return _page(lead, _splits(figures), _commands(commands), made)
+    made = f"{epoch}{tags['model']}, {size} on {tags['device']}. Made from commit `{tags['git.commit'][:12]}`{patch}."
+    return _page(lead, _commands(commands), _splits(figures), made)
 
 
 def of_group(
@@ -59,35 +60,42 @@ def of_group(
     left = len(rows) - MOST_ROWS
     last = [["**mean ± standard deviation**", *(_mean(means, name) for name in names)]] if means else []
     more = f"… and {left} more." if left > 0 else ""
-    return _page(lead, _table(["", *map(_title, names)], rows[:MOST_ROWS] + last), more, _commands(commands))
+    return _page(lead, _commands(commands), _table(["", *map(_title, names)], rows[:MOST_ROWS] + last), more)
 
 
 def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line]) -> str:
-    """What the data are, whose they are, and the best runs so far; `best` of one config names one run alone."""
+    """The best run so far, a few more, what the data are and whose. MLflow shows the first line until one asks."""
     monitor, source = dataset["monitor"], dataset["homepage"]
-    home = f"[{re.sub(r'^https?://', '', source)}]({source})" if source else "one's own files"
-    facts = ", ".join(filter(None, [home, dataset["citation"], f"licence: {dataset['licence']}" if dataset["licence"] else ""]))
-    lead = f"**{dataset['title']}** — {facts}."
     test = monitor.replace(f"{BEST}val/", "test/")
+    lead = f"{dataset['title']}."
+    if best:
+        first = best[0]
+        lead += f" The best run so far, {headline(monitor.removeprefix(BEST), first.figures)}: `reprise reproduce {first.name}`"
+    home = f"[{re.sub(r'^https?://', '', source)}]({source})" if source else ""
+    facts = ", ".join(filter(None, [home, dataset["citation"], f"licence: {dataset['licence']}" if dataset["licence"] else ""]))
     rows = [
         [
-            f"`{run.name}`",
+            run.name,
             run.tags.get("model", ""),
-            _figure(run.figures.get(monitor)),
-            _figure(run.figures.get(test)),
+            *(_figure(run.figures.get(name)) for name in (monitor, test)),
             f"{int(run.tags.get('parameters', 0)):,}",
-            f"`reprise reproduce {run.name}`",
+            f"`{run.tags.get('mlflow.source.name', '')}`",
         ]
         for run in best[:SHOWN]
     ]
-    said = f"### Best runs, by {_title(monitor)}" if rows else ""
-    table = _table(["run", "model", _title(monitor), _title(test), "parameters", "runs it again, bit for bit"], rows)
+    table = _table(["run", "model", _title(monitor), _title(test), "parameters", "began by"], rows) if rows else ""
     how = (
         "One run is one training of one seed; several seeds stand under a parent with their mean. Metrics are by epoch; "
         f"`{BEST}…` is the epoch whose weights are kept, chosen on val, and `test/…` is opened once, by `reprise evaluate`. "
         "Each run says in its description what it came to, and the command that repeats it; figures are among its artifacts."
     )
-    return _page(lead, said, table if rows else "", how)
+    return _page(lead, table, facts, how)
+
+
+def headline(monitor: str, figures: Figures) -> str:
+    """What val judges by, on val and on test."""
+    names = f"{BEST}{monitor}", monitor.replace("val/", "test/")
+    return ", ".join(f"{_title(name)} {_mean(figures, name)}" for name in names if name in figures)
 
 
 def _splits(figures: Figures) -> str:
