@@ -57,7 +57,7 @@ def cli() -> None:
     Your pictures:  reprise train experiment=image_folder data.path=FOLDER
                     reprise predict RUN FOLDER          reprise explain RUN --image PICTURE
     See:            reprise watch, reprise results, reprise dashboard, reprise runs, reprise lineage RUN
-    Compare:        reprise compare [EXPERIMENT ...] [--html FILE]
+    Compare:        reprise compare [EXPERIMENT ...] [--html FILE]          reprise register RUN
     Run again:      reprise reproduce RUN, reprise certify experiment=NAME
 
     Any key of the config can be set as key=value; `reprise compose experiment=NAME` prints them all. Tab completion:
@@ -437,6 +437,24 @@ def compare(
         compare_page.write(found, shlex.join(["reprise", "compare", *experiments, *said]), places, html)
         if not as_json:
             console.print(f"compare  {html} is written, and kept as a run on the dashboard", highlight=False, soft_wrap=True)
+
+
+@cli.command()
+@click.argument("run")
+@click.option("--alias", default="champion", show_default=True, help="What it is to be called in the registry.")
+@click.option("--force", metavar="REASON", help="Register it whatever the judgement; the reason is kept.")
+def register(run: str, alias: str, force: str | None) -> None:
+    """Put the model of a RUN into MLflow's registry, if it is better.
+
+    The registered model is called as the data set, and one version of it holds the alias. RUN takes it when its val metric, over
+    all seeds of its config, is better than the holder's, or not distinguishable from it with fewer parameters. Else it is refused
+    with the figures. Of single seeds nothing can be told: train some, seeds=5.
+
+    Load it: mlflow.pyfunc.load_model("models:/DATA@champion").
+    """
+    from reprise.runs import register
+
+    register.run(_places(), run, alias, force, console)
 
 
 @cli.command()

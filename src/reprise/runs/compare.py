@@ -286,3 +286,14 @@ def _samples(one: Group, other: Group) -> tuple[list[float], list[float], bool]:
     if len(both) > 1:
         return [one.runs[unit][1] for unit in both], [other.runs[unit][1] for unit in both], True
     return one.values, other.values, False
+
+
+def stands_in(comparison: Comparison, row: Row) -> tuple[Table, Group] | None:
+    """Where a run stands, its table and its group, be it that it was made again since; None: it is not compared."""
+    config = dict(_config(row))
+    return next(((table, group) for table in comparison.tables for group in table.groups if group.config == config), None)
+
+
+def test_of(one: Group, other: Group, higher: bool) -> Beside | None:
+    """What two groups are beside each other; None where one is of a single seed."""
+    return next(iter(_neighbours([one, other], higher)), None)

@@ -1,0 +1,121 @@
+"""Who holds an alias of a data set's registered model: the better, or the smaller of two that cannot be told apart."""
+
+import re
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from reprise.config import tracking_config
+from reprise.errors import UserError
+from reprise.runs import compare
+from reprise.runs.compare import Asked, Beside, Group, Table
+from reprise.stages.places import Places
+from reprise.tracking import listing, notes, registry
+from reprise.tracking.listing import Row
+
+FORCE = "--force REASON registers it all the same"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run may take an alias from its holder."""
+
+    passes: bool
+    words: str
+    """With the figures."""
+    mend: str = FORCE
+
+
+def run(places: Places, wanted: str, alias: str, force: str | None, console: Console) -> None:
+    """Register a run's model under its data set's name and give it the alias, if it is fit to take it.
+
+    Raises:
+        UserError: when it is not (with the figures, and nothing is changed), has no model, or cannot be judged.
+
+    """
+    if not re.fullmatch(r"(?!v\d+$|latest$)[A-Za-z][\w-]*", alias):
+        raise UserError(f"--alias {alias}: no name that MLflow takes", "letters, digits and _, beginning with a letter")
+    tracking = tracking_config(places.root)
+    rows = listing.read(places.store, tracking, [], None)
+    row = _called(wanted, rows)
+    name = row.tags["data"]
+    held = registry.holder(places.store, tracking, name, alias)
+    if held and held.run_id == row.id:
+        console.print(f"register  {row.name} is the {alias} of {name} already: version {held.version}", highlight=False)
+        return
+    old = next((other for other in rows if held and other.id == held.run_id), None)
+    if held and old is None and not force:
+        raise UserError(f"the run of the present {alias}, version {held.version} of {name}, is gone", FORCE)
+    verdict = judge(places, row, old, alias) if old else Verdict(True, f"the first {alias} of {name}")
+    if not verdict.passes and not force:
+        raise UserError(f"{row.name}: {verdict.words}", verdict.mend)
+    tags = {"judged": verdict.words, **({"forced": force} if force else {})}
+    note = f"Run {row.name}. {verdict.words}\n\n```\nreprise reproduce {row.name}\n```"
+    version = registry.register(places.store, tracking, row.id, name, alias, tags, note)
+    forced = f", forced: {force}" if force else ""
+    console.print(f"register  {row.name}: {verdict.words}{forced}", highlight=False, soft_wrap=True)
+    console.print(f"register  models:/{name}@{alias} is version {version}", highlight=False, soft_wrap=True)
+
+
+def judge(places: Places, row: Row, old: Row, alias: str) -> Verdict:
+    """A run beside the holder of an alias, each by the val metric over all seeds of its config.
+
+    Raises:
+        UserError: when one of them is in no comparison: it did not end, say.
+
+    """
+    comparison = compare.compare(places, Asked())
+    standings = [compare.stands_in(comparison, one) for one in (row, old)]
+    for one, standing in zip((row, old), standings, strict=True):
+        if standing is None:
+            why = next((left.why for left in comparison.left_out if left.id == one.id), "no training")
+            raise UserError(f"{one.name} cannot be judged: {why}", "name another run")
+    ((table, new_group), (other_table, old_group)) = (standing for standing in standings if standing)
+    if table is not other_table:
+        return Verdict(False, f"it was measured on {table.data}, the {alias} {old.name} on {other_table.data}: no telling")
+    sizes = [int(one.tags.get("parameters", 0)) for one in (row, old)]
+    return _verdict(table, new_group, old_group, f"the {alias} {old.name}", sizes[0], sizes[1])
+
+
+def _verdict(table: Table, new: Group, old: Group, holder: str, size: int, old_size: int) -> Verdict:
+    beside = compare.test_of(new, old, table.higher_is_better)
+    word = beside.verdict if beside else "not to be told"
+    joint = "than" if word in {"better", "worse"} else "from"
+    ours, theirs = (f"{_figures(group)}, {count:,} parameters" for group, count in ((new, size), (old, old_size)))
+    words = f"{table.metric} {ours}, is {word}{_p(beside)} {joint} that of {holder}, {theirs}"
+    if word == "better":
+        return Verdict(True, words)
+    if word == "worse":
+        return Verdict(False, words)
+    if beside is None:
+        # Of single seeds nothing can be said of luck: the smaller takes it only if it shows no loss.
+        no_loss = new.mean >= old.mean if table.higher_is_better else new.mean <= old.mean
+        return Verdict(size < old_size and no_loss, words, f"train more seeds of both: seeds=5; {FORCE}")
+    more = f"{beside.more_seeds} seeds more would tell; " if beside.more_seeds else ""
+    return Verdict(size < old_size, words, f"it is not smaller; {more}{FORCE}")
+
+
+def _figures(group: Group) -> str:
+    seeds = len(group.runs)
+    spread = "" if group.std is None else f" ± {group.std:.4f}"
+    return f"{group.mean:.4f}{spread} ({seeds} seed{'s' if seeds > 1 else ''})"
+
+
+def _p(beside: Beside | None) -> str:
+    return f" (p {beside.p_holm:.2g})" if beside and beside.p_holm is not None else ""
+
+
+def _called(wanted: str, rows: list[Row]) -> Row:
+    """The run of the store of this name, or whose id begins so."""
+    named = [row for row in rows if wanted == row.name or any(known.startswith(wanted) for known in _ids(row))]
+    if len(named) != 1:
+        raise UserError(
+            f"{len(named)} runs of the store are called {wanted}", "`reprise runs` lists them; `reprise sync` delivers"
+        )
+    if notes.GROUP in named[0].tags or "data" not in named[0].tags:
+        raise UserError(f"{named[0].name} is no training", "name one of the runs under it")
+    return named[0]
+
+
+def _ids(row: Row) -> tuple[str, str]:
+    return row.id, row.tags.get("reprise.token", row.id)

@@ -1,0 +1,69 @@
+"""MLflow's registry of models: who holds an alias, and giving it to another."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from reprise.config.schema import TrackingConfig
+from reprise.errors import UserError
+from reprise.tracking import backend
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The version that holds an alias, and its run."""
+
+    version: str
+    run_id: str
+
+
+def holder(folder: Path, tracking: TrackingConfig | None, name: str, alias: str) -> Holder | None:
+    """Who holds an alias of a registered model; None: nobody."""
+    uri = backend.address(tracking, folder)
+    with backend.answering(uri):
+        try:
+            found = backend.connect(uri, folder).get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise
+            return None
+    return Holder(str(found.version), str(found.run_id))
+
+
+def register(
+    folder: Path, tracking: TrackingConfig | None, run_id: str, name: str, alias: str, tags: Mapping[str, str], note: str
+) -> str:
+    """Give an alias to a run's model, which becomes a version of the registered model unless it is one; the version.
+
+    Raises:
+        UserError: when the run logged no model.
+
+    """
+    uri = backend.address(tracking, folder)
+    with backend.answering(uri), FileLock(folder / "registry.lock"):
+        client = backend.connect(uri, folder)
+        run = client.get_run(run_id)
+        version = _version(client, run, name, note)
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version.version, key, value)
+        client.set_registered_model_alias(name, alias, version.version)
+    return str(version.version)
+
+
+def _version(client: MlflowClient, run: Run, name: str, note: str) -> ModelVersion:
+    models = run.outputs.model_outputs if run.outputs else []
+    if not models:
+        raise UserError(f"run {run.info.run_name} has logged no model", "train it with tracking.log_model=true")
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
+    for known in client.search_model_versions(f"name = '{name}'"):
+        if known.run_id == run.info.run_id:
+            return known
+    model = client.get_logged_model(models[0].model_id)  # by its place: `models:/…` would be looked for in another store
+    return client.create_model_version(name, model.artifact_location, run.info.run_id, description=note, model_id=model.model_id)
