@@ -49,7 +49,7 @@ def run(places: Places, wanted: str, alias: str, force: str | None, console: Con
     verdict = judge(places, row, old, alias) if old else Verdict(True, f"the first {alias} of {name}")
     if not verdict.passes and not force:
         raise UserError(f"{row.name}: {verdict.words}", verdict.mend)
-    tags = {"judged": verdict.words, **({"forced": force} if force else {})}
+    tags = {f"judged.{alias}": verdict.words, f"forced.{alias}": force or "no"}
     note = f"Run {row.name}. {verdict.words}\n\n```\nreprise reproduce {row.name}\n```"
     version = registry.register(places.store, tracking, row.id, name, alias, tags, note)
     forced = f", forced: {force}" if force else ""

@@ -32,6 +32,8 @@ PARENT = "mlflow.parentRunId"
 """The tag by which MLflow shows one run under another. Homes know the parent by our id, the store by its own."""
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment."""
+PAGE = "reprise.page"
+"""The tag of an experiment with its page on the dashboard that shows the best runs first."""
 
 
 class Delivery:
@@ -167,7 +169,9 @@ def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
         for run in client.search_runs([experiment], wanted, max_results=2 * notes.SHOWN, order_by=by)
         if notes.GROUP not in run.data.tags
     ]
-    client.set_experiment_tag(experiment, NOTE, notes.of_dataset(dataset, best))
+    page = notes.best_first(experiment, monitor, dataset["mode"])
+    client.set_experiment_tag(experiment, NOTE, notes.of_dataset(dataset, best, page))
+    client.set_experiment_tag(experiment, PAGE, page)
 
 
 def outbox(folder: Path, run_id: str) -> Path:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 GROUP = "group"
 """The tag of a run that is none of its own but the parent of others: seeds, multirun or sweep."""
@@ -63,33 +64,40 @@ def of_group(
     return _page(lead, _commands(commands), _table(["", *map(_title, names)], rows[:MOST_ROWS] + last), more)
 
 
-def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line]) -> str:
-    """The best run so far, a few more, what the data are and whose. MLflow shows the first line until one asks."""
+def best_first(experiment: str, monitor: str, mode: str) -> str:
+    """The page of the dashboard that lists the runs of a data set, the best first: its address there."""
+    order = f"orderByKey={quote(f'metrics.`{monitor}`', safe='')}&orderByAsc={'true' if mode == 'min' else 'false'}"
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&{order}"
+
+
+def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line], page: str) -> str:
+    """The best run so far, a few more, what the data are and whose. MLflow shows the first line until one asks.
+
+    `page` lists them all.
+    """
     monitor, source = dataset["monitor"], dataset["homepage"]
     test = monitor.replace(f"{BEST}val/", "test/")
-    lead = f"{dataset['title']}."
+    lead = ""
     if best:
-        first = best[0]
-        lead += f" The best run so far, {headline(monitor.removeprefix(BEST), first.figures)}: `reprise reproduce {first.name}`"
+        came = headline(monitor.removeprefix(BEST), best[0].figures)
+        lead = f"The best run so far: `reprise reproduce {best[0].name}` makes {came} again."
     home = f"[{re.sub(r'^https?://', '', source)}]({source})" if source else ""
-    facts = ", ".join(filter(None, [home, dataset["citation"], f"licence: {dataset['licence']}" if dataset["licence"] else ""]))
+    facts = ", ".join(
+        filter(
+            None, [dataset["title"], home, dataset["citation"], f"licence: {dataset['licence']}" if dataset["licence"] else ""]
+        )
+    )
     rows = [
-        [
-            run.name,
-            run.tags.get("model", ""),
-            *(_figure(run.figures.get(name)) for name in (monitor, test)),
-            f"{int(run.tags.get('parameters', 0)):,}",
-            f"`{run.tags.get('mlflow.source.name', '')}`",
-        ]
+        [run.name, _figure(run.figures.get(monitor)), _figure(run.figures.get(test)), f"`{run.tags['mlflow.source.name']}`"]
         for run in best[:SHOWN]
     ]
-    table = _table(["run", "model", _title(monitor), _title(test), "parameters", "began by"], rows) if rows else ""
+    table = _table(["run", "val", "test", "began by"], rows) if rows else ""
     how = (
         "One run is one training of one seed; several seeds stand under a parent with their mean. Metrics are by epoch; "
         f"`{BEST}…` is the epoch whose weights are kept, chosen on val, and `test/…` is opened once, by `reprise evaluate`. "
         "Each run says in its description what it came to, and the command that repeats it; figures are among its artifacts."
     )
-    return _page(lead, table, facts, how)
+    return _page(lead, table, f"[All runs, the best first]({page})", facts, how)
 
 
 def headline(monitor: str, figures: Figures) -> str:

@@ -1,0 +1,43 @@
+"""Several seeds, killed and started again, end under one parent with the right mean; so do the jobs of a `--multirun`."""
+
+import random
+import signal
+import time
+from statistics import fmean
+
+import pytest
+
+from tests.faults.conftest import CNN, runs
+from tests.forks import Forks
+
+PARENT = "mlflow.parentRunId"
+COMMANDS = {"seeds": [*CNN, "seeds=3"], "multirun": ["train", "--multirun", *CNN[1:], "optimizer.lr=0.001,0.002,0.003"]}
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+def test_a_kill_doubles_neither_parent_nor_child(forks: Forks, kind: str) -> None:
+    command, chance = COMMANDS[kind], random.Random(0)
+    forks.run(*command)
+    began = time.monotonic()
+    forks.run(*command)
+    whole = time.monotonic() - began
+    unfinished = forks.folder / "mlruns" / "unfinished"
+    for _ in range(4):
+        before = runs(forks.folder)
+        child = forks.start(*command)
+        time.sleep(whole * chance.random())
+        child.kill()
+        killed = child.wait() == -signal.SIGKILL and any(unfinished.glob("*.json"))
+        if killed:
+            forks.run(*command)
+        assert not list(unfinished.glob("*.json"))
+        new = {run_id: run for run_id, run in runs(forks.folder).items() if run_id not in before}
+        if not new:
+            continue  # it was killed before it had begun
+        (parent,) = (run for run in new.values() if run.data.tags.get("group") == kind)
+        children = [run for run in new.values() if run is not parent]
+        assert [run.info.status for run in new.values()] == ["FINISHED"] * 4
+        assert {run.data.tags[PARENT] for run in children} == {parent.info.run_id}
+        if kind == "seeds":
+            mean = fmean(run.data.metrics["best/val/accuracy"] for run in children)
+            assert parent.data.metrics["best/val/accuracy"] == pytest.approx(mean, abs=1e-12)

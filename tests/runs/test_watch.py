@@ -1,0 +1,109 @@
+"""A training watched: from its home while it goes on, and from a server where it was trained elsewhere."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from reprise.runs.watch import drawn, line, remaining
+from reprise.tracking.following import Sight, going_on
+from tests.faults.conftest import CNN, runs
+from tests.forks import Child, Forks
+from tests.pipeline.conftest import make_project
+from tests.tracking.server import Server
+
+LONG = [*CNN, "trainer.max_epochs=100000"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_project(tmp_path_factory.mktemp("watch") / "project")
+
+
+@pytest.fixture
+def forks(project: Path) -> Iterator[Forks]:
+    started = Forks(project)
+    yield started
+    started.end()
+
+
+@pytest.fixture
+def other(project: Path) -> Iterator[Forks]:
+    started = Forks(project)
+    yield started
+    started.end()
+
+
+def test_a_run_that_is_over_is_told_epoch_by_epoch_and_ends_as_it_did(forks: Forks) -> None:
+    forks.run(*CNN)
+    ((run_id, run),) = runs(forks.folder).items()
+    said = forks.run("watch", run_id[:8]).said.splitlines()
+    assert [words.split("  ")[1] for words in said] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    assert f"val/accuracy {run.data.metrics['val/accuracy']:.4f}" in said[-1]
+    nothing = forks.start("watch")
+    assert nothing.wait() == 2
+    assert nothing.said == "reprise: no training goes on here; name a RUN, or begin one: `reprise train experiment=NAME`\n"
+
+
+def watched(forks: Forks, other: Forks, seed: int) -> tuple[Child, Child]:
+    """A training that goes on, and one who watches it and has seen an epoch."""
+    training = forks.start(*LONG, f"seed={seed}")
+    while not going_on(forks.folder / "mlruns"):
+        assert not training.over(), training.said
+        time.sleep(0.01)
+    watching = other.start("watch")
+    while "epoch 2/100000" not in watching.out.read_text():
+        assert not watching.over(), watching.said
+        time.sleep(0.01)
+    return training, watching
+
+
+def test_the_training_that_goes_on_is_found_and_its_death_is_told(forks: Forks, other: Forks) -> None:
+    training, watching = watched(forks, other, 2)
+    training.kill()
+    training.wait()
+    assert watching.wait() == 2
+    assert "ended FAILED: its process ended without a word" in watching.said
+
+
+def test_to_stop_watching_stops_nothing_else(forks: Forks, other: Forks) -> None:
+    training, watching = watched(forks, other, 3)
+    watching.kill(signal.SIGINT)
+    assert watching.wait() == 0
+    assert not training.over()
+    training.kill(signal.SIGTERM)
+    assert training.wait() == 143
+
+
+def test_a_run_of_another_machine_is_watched_through_the_server(forks: Forks, tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    server.start()
+    away = Forks(make_project(tmp_path / "here"))
+    try:
+        forks.run(*CNN, "seed=4", f"tracking.uri={server.address}")
+        name = max((forks.folder / "mlruns" / "runs").glob("*/run.json"), key=lambda file: file.stat().st_mtime).parent.name
+        said = away.run("watch", name, f"tracking.uri={server.address}").said.splitlines()
+        assert [words.split("  ")[1] for words in said] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    finally:
+        away.end()
+        server.stop()
+
+
+def test_curves_rate_and_remaining_time_are_drawn_in_the_room_there_is() -> None:
+    times = {
+        key: [(epoch, 1 / epoch, 1000 * 60 * epoch) for epoch in range(1, 5)] for key in ("train/loss", "val/loss", "val/mae")
+    }
+    seen = Sight("mine", "RUNNING", "", 10, {**times, "train/samples_per_second": [(4, 1234.5, 0)]})
+    assert remaining(seen) == pytest.approx(360)
+    assert line(seen, 4) == "mine  epoch 4/10  train/loss 0.2500  val/loss 0.2500  val/mae 0.2500"
+    console = Console(width=70, height=24, record=True, force_terminal=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    console.print(drawn(seen, 70, 24))
+    text = console.export_text()
+    assert "mine  RUNNING   epoch 4/10   1,234 samples a second   about 6 min 0 s left" in " ".join(text.split("\n")[:2])
+    assert "train/loss" in text
+    assert "val/mae" in text
+    assert len(text.splitlines()) <= 24
+    assert all(len(words) <= 70 for words in text.splitlines())

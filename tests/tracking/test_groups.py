@@ -1,0 +1,141 @@
+"""Runs under a parent: several seeds, the jobs of a `--multirun`; what all of them say of themselves on the dashboard."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean, stdev
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests.faults.conftest import CNN, client, runs
+from tests.forks import Forks
+from tests.pipeline.conftest import make_project
+from tests.tracking.server import Server
+
+QUICK = [*CNN, "trainer.max_epochs=2"]
+PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
+
+
+@pytest.fixture
+def forks(tmp_path: Path) -> Iterator[Forks]:
+    started = Forks(make_project(tmp_path / "project"), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    yield started
+    started.end()
+
+
+def family(found: dict[str, Run]) -> dict[str, set[str]]:
+    """The names of the runs under each, "" for nobody."""
+    names = {run_id: run.info.run_name.rsplit("-", 1)[0] for run_id, run in found.items()}
+    under: dict[str, set[str]] = {}
+    for run_id, run in found.items():
+        under.setdefault(names.get(run.data.tags.get(PARENT, ""), ""), set()).add(names[run_id])
+    return under
+
+
+def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has_none(forks: Forks) -> None:
+    forks.run(*QUICK, "seeds=[0,1,4]")
+    found = runs(forks.folder)
+    assert family(found) == {
+        "": {"digits_cnn-3seeds"},
+        "digits_cnn-3seeds": {"digits_cnn-seed0", "digits_cnn-seed1", "digits_cnn-seed4"},
+    }
+    (parent,) = (run for run in found.values() if PARENT not in run.data.tags)
+    children = [run for run in found.values() if run is not parent]
+    values = [run.data.metrics["best/val/accuracy"] for run in children]
+    assert parent.data.metrics["best/val/accuracy"] == pytest.approx(fmean(values), abs=1e-12)
+    assert parent.data.metrics["best_std/val/accuracy"] == pytest.approx(stdev(values), abs=1e-12)
+    assert parent.info.status == "FINISHED"
+    assert f"{fmean(values):.4f} ± {stdev(values):.4f}" in parent.data.tags[NOTE]
+    assert f"{parent.data.tags['mlflow.source.name']}    # makes them all" in parent.data.tags[NOTE]
+    for run in children:
+        history = {point.step: point.value for point in client(forks.folder).get_metric_history(run.info.run_id, "val/accuracy")}
+        assert run.data.metrics["best/val/accuracy"] == history[int(run.data.tags["best_epoch"])]
+        assert f"reprise reproduce {run.info.run_name}" in run.data.tags[NOTE]
+        assert run.data.tags["model"] == "ConvNet"
+
+    for turn, run in enumerate(children):  # the parent speaks of test once all its children do
+        assert "test/accuracy" not in runs(forks.folder)[parent.info.run_id].data.metrics
+        forks.run("evaluate", run.info.run_name)
+        assert ("test/accuracy" in runs(forks.folder)[parent.info.run_id].data.metrics) == (turn == 2)
+    found = runs(forks.folder)
+    mean = fmean(found[run.info.run_id].data.metrics["test/accuracy"] for run in children)
+    assert found[parent.info.run_id].data.metrics["test/accuracy"] == pytest.approx(mean, abs=1e-12)
+
+    refused = forks.start("evaluate", parent.info.run_name)
+    assert refused.wait() == 2
+    assert "stands for 3 runs; name one of them: digits_cnn-seed0-" in refused.said
+    assert "seeds-" not in forks.run("runs", "--json").said
+
+
+def test_a_data_set_names_its_best_run_and_the_command(forks: Forks) -> None:
+    forks.run(*QUICK, "seeds=2")
+    best = max(
+        (run for run in runs(forks.folder).values() if PARENT in run.data.tags),
+        key=lambda run: run.data.metrics["best/val/accuracy"],
+    )
+    (experiment,) = (one for one in client(forks.folder).search_experiments() if one.name == "digits")
+    first = experiment.tags[NOTE].splitlines()[0]
+    assert first.startswith(f"The best run so far: `reprise reproduce {best.info.run_name}` makes val accuracy 0.")
+    assert "Optical recognition of handwritten digits" in experiment.tags[NOTE]
+    assert "CC BY 4.0" in experiment.tags[NOTE]
+    assert "seeds-" not in experiment.tags[NOTE]  # a mean is no run
+
+
+def test_a_multirun_is_one_parent_with_a_run_for_each_job_and_names_the_best(forks: Forks) -> None:
+    said = forks.run("train", "--multirun", *QUICK[1:], "optimizer.lr=0.0001,0.003", "seeds=choice(2,[5,6])").said
+    assert "multirun  digits_cnn-4jobs-" in said
+    found = runs(forks.folder)
+    parents = [run for run in found.values() if run.data.tags.get("group") == "multirun"]
+    (top,) = parents
+    assert family(found)["digits_cnn-4jobs"] == {"digits_cnn-2seeds"}
+    jobs = [run for run in found.values() if run.data.tags.get(PARENT) == top.info.run_id]
+    assert {run.data.tags["settings"] for run in jobs} == {
+        f"optimizer.lr={lr} {seeds}" for lr in ("0.0001", "0.003") for seeds in ("seeds=2", "'seeds=[5,6]'")
+    }
+    assert len(found) == 1 + 4 + 8
+    assert (
+        "The best by val/accuracy is `optimizer.lr=0.003 seeds=2`." in top.data.tags[NOTE] or "seeds=[5,6]" in top.data.tags[NOTE]
+    )
+
+
+def test_a_job_that_fails_leaves_the_others_alone_and_the_next_start_trains_what_is_left(forks: Forks) -> None:
+    command = ["train", "-m", *QUICK[1:], "trainer.precision=float32", "optimizer.lr=1e30,0.001"]
+    child = forks.start(*command)
+    assert child.wait() == 2
+    assert "1 of 2 jobs failed, the first: optimizer.lr=1e+30: training diverged" in child.said
+    before = runs(forks.folder)
+    assert sorted(run.info.status for run in before.values()) == ["FAILED", "FAILED", "FINISHED"]
+    forks.start(*command).wait()
+    after = runs(forks.folder)
+    (done,) = (run for run in before.values() if run.info.status == "FINISHED")
+    assert [run.info.run_id for run in after.values() if run.info.status == "FINISHED"] == [done.info.run_id]
+    assert len([run for run in after.values() if "group" in run.data.tags]) == 1
+
+
+def test_what_a_multirun_cannot_do_is_said_before_the_first_job(forks: Forks) -> None:
+    for words, said in (
+        (["optimizer.lr=interval(0.1,0.2)"], "optimizer.lr=interval(0.1,0.2): has no end; `reprise sweep` searches intervals"),
+        (["optimizer.lrr=0.1,0.2"], "optimizer.lrr: no such key; the nearest is optimizer.lr"),
+        (["trainer=ddp_cpu", "seed=1,2"], "seed=1: --multirun trains on one device"),
+    ):
+        child = forks.start("train", "--multirun", "experiment=digits_cnn", *words)
+        assert child.wait() == 2
+        assert said in child.said
+    assert not (forks.folder / "mlruns" / "runs").exists()
+
+
+def test_children_born_while_the_store_is_away_find_their_parent_in_it(forks: Forks, tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    child = forks.run(*QUICK, "seeds=2", f"tracking.uri={server.address}")
+    assert "`reprise sync` delivers" in child.said
+    server.start()
+    try:
+        forks.run("sync")
+        store = MlflowClient(server.address)
+        found = store.search_runs([store.get_experiment_by_name("digits").experiment_id])
+        (parent,) = (run for run in found if "group" in run.data.tags)
+        assert {run.data.tags.get(PARENT) for run in found if run is not parent} == {parent.info.run_id}
+        assert not (forks.folder / "mlruns" / "runs" / parent.info.run_id).exists()  # its home has an id of its own
+    finally:
+        server.stop()
