@@ -171,30 +171,6 @@ def train(
 
 
 @cli.command()
-@click.argument("run", required=False)
-@click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
-def watch(run: str | None, overrides: tuple[str, ...]) -> None:
-    """Show how a training goes: curves, rate and remaining time.
-
-    RUN may be trained on another machine: then the tracking store is asked. Without RUN, the newest that goes on here. Not on a
-    terminal it is a line an epoch. Ctrl-C ends the watching, not the training.
-
-    Exit codes: 0 the run finished, 2 it failed or was stopped, and why.
-    """
-    places = _places()
-    from reprise.runs import sync, watch
-
-    named = run if run and "=" not in run else None
-    if run and not named:
-        overrides = (run, *overrides)
-    try:
-        watch.run(places, named, sync.address(places, overrides), console)
-    except Stopped as stopped:
-        if stopped.exit_code != 128 + signal.SIGINT:
-            raise
-
-
-@cli.command()
 @pipeline_option
 @click.argument("run", required=False)
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[key=value ...]")
@@ -221,6 +197,30 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         evaluate.by_hand(config, run_id, places, console, as_json)
     else:
         raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
+
+
+@cli.command()
+@click.argument("run", required=False)
+@click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
+def watch(run: str | None, overrides: tuple[str, ...]) -> None:
+    """Show how a training goes: curves, rate and remaining time.
+
+    RUN may be trained on another machine: then the tracking store is asked. Without RUN, the newest that goes on here. Not on a
+    terminal it is a line an epoch. Ctrl-C ends the watching, not the training.
+
+    Exit codes: 0 the run finished, 2 it failed or was stopped, and why.
+    """
+    places = _places()
+    from reprise.runs import sync, watch
+
+    named = run if run and "=" not in run else None
+    if run and not named:
+        overrides = (run, *overrides)
+    try:
+        watch.run(places, named, sync.address(places, overrides), console)
+    except Stopped as stopped:
+        if stopped.exit_code != 128 + signal.SIGINT:
+            raise
 
 
 @cli.command()

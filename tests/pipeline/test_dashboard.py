@@ -21,6 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
+from tests.pipeline.conftest import run_in
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
@@ -94,12 +95,30 @@ def test_the_dashboard_shows_the_runs_their_metrics_and_a_figure(made: Path, das
         run_id, name = found["run_ids"][0], found["runs"][0]
         experiment_id = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}").get_run(run_id).info.experiment_id
         runs = f"{dashboard}/#/experiments/{experiment_id}/runs"
-        see(browser, runs, "Run Name", name)
-        page = see(browser, f"{runs}/{run_id}", f"val/{metric}", f"test/{metric}", name)
+        see(browser, runs, "Run Name", name, "The best run so far: reprise reproduce")
+        page = see(browser, f"{runs}/{run_id}", f"val/{metric}", f"test/{metric}", f"reprise reproduce {name}")
         assert str(found["test"][metric]) in page
         see(browser, f"{runs}/{run_id}/artifacts/figures/{figure}", f"figures/{figure}")
         image = WebDriverWait(browser, 45).until(lambda driver: shown_images(driver))[0]
         assert image.size["width"] > 300
+
+
+def test_a_parent_shows_its_mean_its_command_and_its_children(made: Path, dashboard: str, browser: webdriver.Chrome) -> None:
+    done = run_in(
+        made, "reprise", "train", "experiment=digits_cnn", "trainer.max_epochs=1", "seeds=2", "tracking.log_model=false"
+    )
+    assert done.returncode == 0, done.stderr
+    store_of_runs = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}")
+    experiment = store_of_runs.get_experiment_by_name("digits")
+    found = store_of_runs.search_runs([experiment.experiment_id])
+    (parent,) = (run for run in found if run.data.tags.get("group") == "seeds")
+    children = [run.info.run_name for run in found if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    browser.set_window_size(1280, 1000)
+    mean = f"{parent.data.metrics['best/val/accuracy']:.4f} ± {parent.data.metrics['best_std/val/accuracy']:.4f}"
+    command = "reprise train experiment=digits_cnn trainer.max_epochs=1 seeds=2"
+    page = f"{dashboard}/#/experiments/{experiment.experiment_id}/runs/{parent.info.run_id}"
+    see(browser, page, "Child runs", mean, command, *children)
+    see(browser, f"{dashboard}/{experiment.tags['reprise.page']}", "Sort: best/val/accuracy", parent.info.run_name)
 
 
 def shown_images(driver: webdriver.Chrome) -> list[webdriver.remote.webelement.WebElement]:
