@@ -132,7 +132,7 @@ def test_what_cannot_be_compared_is_said_plainly(project: Path) -> None:
     write(store, 12, [0.5], status="FAILED")
     write(store, 13, [0.5], status="KILLED", tags={"pruned": "too slow"})
     write(store, 14, [0.5], tags={"reproduces": "1234"})
-    write(store, 15, [0.5], tags={"kind": "comparison"})
+    write(store, 15, [0.5], tags={"group": "comparison"})
     write(store, 16, [float("nan")])
     write(store, 17, [float("inf")])
     write(store, 0, [0.5, 0.6], config={"optimizer.lr": "0.5"})

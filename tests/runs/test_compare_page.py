@@ -159,7 +159,7 @@ def test_the_page_is_an_artifact_of_a_comparison_that_is_compared_with_nothing(p
     assert done.returncode == 0, done.stderr
     client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
     every = [experiment.experiment_id for experiment in client.search_experiments()]
-    (kept,) = client.search_runs(every, "tags.kind = 'comparison'")
+    (kept,) = client.search_runs(every, "tags.`group` = 'comparison'")
     assert kept.info.status == "FINISHED"
     assert client.get_experiment(kept.info.experiment_id).name == "comparisons"
     assert [artifact.path for artifact in client.list_artifacts(kept.info.run_id, "comparison")] == ["comparison/compare.html"]

@@ -15,6 +15,7 @@ from reprise.runs.significance import Test
 from reprise.stages.places import Places
 from reprise.tracking import listing
 from reprise.tracking.listing import Row
+from reprise.tracking.notes import GROUP
 
 MAIN = ("accuracy", "mae", "loss")
 """The metric of a data set, the first that its runs have."""
@@ -182,7 +183,7 @@ def _of_experiments(rows: list[Row], experiments: Sequence[str]) -> list[Row]:
 
 def _unfit(row: Row) -> str | None:
     """Why a run is not to be compared."""
-    if "seed" not in row.tags or row.tags.get("kind", "training") != "training":
+    if "seed" not in row.tags or GROUP in row.tags:
         return "no training"
     if "reproduces" in row.tags:
         return "repeats another run"

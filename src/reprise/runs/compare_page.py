@@ -16,9 +16,9 @@ from reprise.data import store
 from reprise.runs.compare import Comparison, Group, Table
 from reprise.runs.compare_view import described
 from reprise.stages.places import Places
-from reprise.tracking import listing
-from reprise.tracking import run as tracking
+from reprise.tracking import groups, listing
 from reprise.tracking.listing import Row
+from reprise.tracking.notes import GROUP
 from reprise.tracking.spool import Points
 
 MOST_PICTURES = 24
@@ -109,7 +109,7 @@ def _keep(page: str, comparison: Comparison, command: str, places: Places) -> No
     config = configs.tracking_config(places.root).model_copy(
         update={"experiment": sets.pop() if len(sets) == 1 else "comparisons"}
     )
-    run = tracking.parent(config, places.store, token, f"compare-{token[:4]}", question)
-    run.tag({"kind": "comparison", "mlflow.source.name": command, "mlflow.source.type": "LOCAL"})
+    tags = {GROUP: "comparison", "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
+    run = groups.parent(config, places.store, token, f"compare-{token[:4]}", question, tags)
     run.text(page, f"comparison/{PAGE}")
     run.end("FINISHED", {})

@@ -26,7 +26,7 @@ def note(study: Study, best: str) -> str:
     sweep = study.sweep
     goals = [goal.metric for goal in sweep.objectives]
     upwards = sweep.objectives[0].direction == "maximize"
-    trials = sorted(study.trials(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
+    trials = sorted(study.look().of(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
     rows = [
         (f"trial {trial.number}: `{' '.join(as_overrides(trial.params))}`", dict(zip(goals, trial.values, strict=True)))
         for trial in trials

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 GROUP = "group"
-"""The tag of a run that is none of its own but the parent of others: seeds, multirun or sweep."""
+"""The tag of a run that is no training but stands for several: seeds, multirun, sweep or comparison."""
 BEST = "best/"
 """Before the name of a metric: its value at the epoch whose weights are kept."""
 SHOWN = 5
