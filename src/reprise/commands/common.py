@@ -1,0 +1,25 @@
+"""What all commands share: how they speak, the project they work in, overrides as arguments."""
+
+import click
+from rich.console import Console
+
+from reprise import config as configs
+from reprise import ranks
+from reprise.completion import Override
+from reprise.stages.places import Places
+
+console = Console()
+overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
+
+
+def project() -> Places:
+    """Where the files are of the project that is worked in."""
+    return Places(configs.project_root())
+
+
+def say(message: str) -> None:
+    """One line on stderr, said once: several processes leave it to the one that started them, or to the first."""
+    if ranks.has_parent():
+        ranks.tell_parent(message)
+    elif ranks.is_first():
+        click.echo(f"reprise: {message}", err=True)

@@ -1,0 +1,167 @@
+"""What is done with many runs: searched, compared, listed, delivered, shown."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from reprise.commands.common import console, project
+from reprise.completion import Override
+from reprise.errors import UserError
+
+
+@click.command()
+@click.argument("words", nargs=-1, type=Override(), metavar="sweep=NAME [resume] [workers=N] [launcher=NAME] [key=value ...]")
+@click.option("--worker", "parent", hidden=True)
+def sweep(words: tuple[str, ...], parent: str | None) -> None:
+    """Search for the best settings of an experiment.
+
+    \b
+    reprise sweep sweep=temperature_lstm                                      a space of conf/sweep/
+    reprise sweep sweep=fashion_mnist_cnn n_trials=20 sweep.seeds=3 trainer.max_epochs=5
+    reprise sweep sweep=grid experiment=digits_cnn optimizer.lr=0.001,0.003 trainer.batch_size=32,64
+    reprise sweep sweep=temperature_lstm resume                               say how it stands, then go on
+
+    Started again after a kill it goes on: the number of trials is exact, and those that were interrupted go on from their
+    checkpoints.
+
+    \b
+    workers=N      train at the same time; else one for each core or GPU
+    launcher=...   where: local (this machine), ray, slurm; launcher.KEY=value sets what Ray or submitit know by that name
+    storage=URL    database of the sweep, else mlruns/sweeps.db; say the same on other machines, and they share the trials.
+                   An address with a password belongs into REPRISE_STORAGE.
+
+    The test split stays shut. The best settings become conf/experiment/NAME_tuned.yaml.
+    """
+    from reprise.config.sweep import read_sweep
+    from reprise.runs import launchers
+
+    places = project()
+    asked, rest = launchers.asked([word for word in words if word != "resume"])
+    resume = "resume" in words
+    name = rest[0].removeprefix("sweep=") if len(rest) == 1 and rest[0].startswith("sweep=") else None
+    if resume and name is None:
+        raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
+    wanted = None if resume else read_sweep(places.root, rest)
+    if parent:
+        from reprise.runs import trial
+
+        trial.work(str(name), places, asked.storage, parent)
+        return
+    from reprise.runs import sweep
+
+    if wanted:
+        sweep.run(wanted, asked, places, console)
+    else:
+        sweep.resume(str(name), asked, places, console)
+
+
+@click.command()
+@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown to this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
+def results(write: Path | None, as_json: bool) -> None:
+    """Show the results of the pipeline, as a table, Markdown or JSON."""
+    import json
+
+    from reprise.runs.results import Results
+
+    found = Results.read(project())
+    if as_json:
+        click.echo(json.dumps(found.by_experiment, indent=2))
+    elif write:
+        found.write(write)
+    else:
+        found.show(console)
+
+
+@click.command()
+@click.option("--data-hash", metavar="HASH", help="Runs that read arrays or windows of this hash (or DVC's of them).")
+@click.option("--config-hash", metavar="HASH", help="Runs of this config; `reprise lineage RUN` shows the hashes.")
+@click.option("--commit", metavar="HASH", help="Runs made from this commit.")
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON, and nothing else.")
+def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_json: bool) -> None:
+    """List runs, or those that came from certain data or code.
+
+    The newest first. Of a hash, its beginning is enough; `reprise lineage RUN` shows them.
+    """
+    import json
+    from dataclasses import asdict
+
+    asked = {"data": data_hash, "sha256.config": config_hash, "git.commit": commit}
+    places = project()
+    from reprise.runs import lineage
+
+    found = lineage.search(places, {name: start for name, start in asked.items() if start is not None})
+    if as_json:
+        click.echo(json.dumps([asdict(line) for line in found], indent=2, ensure_ascii=False))
+    else:
+        console.print(lineage.table(found) if found else "no such run")
+
+
+@click.command()
+@click.argument("experiments", nargs=-1, metavar="[EXPERIMENT ...]")
+@click.option(
+    "--filter", "expression", metavar="EXPRESSION", help="Runs that this is true of, in the language of MLflow's search."
+)
+@click.option("--by", metavar="KEY,...", help="Group by these keys or sections of the config alone, as model,data.")
+@click.option("--metric", metavar="NAME", help="val/accuracy, test/mae, ...; else the main one of val.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page that needs nothing but a browser.")
+@click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON, and nothing else.")
+def compare(
+    experiments: tuple[str, ...], expression: str | None, by: str | None, metric: str | None, html: Path | None, as_json: bool
+) -> None:
+    """Rank settings by their runs, and tell a difference from luck.
+
+    \b
+    reprise compare                                                     all that was trained, a table for each data set
+    reprise compare temperature_lstm temperature_gru --metric mae
+    reprise compare --by model,optimizer --html compare.html
+    reprise compare --filter 'params.`optimizer.lr` = "0.001" and tags.device = "cpu"'
+
+    Runs that differ in nothing but the seed are one group: mean ± standard deviation and 95 % interval over seeds. Each is tested
+    against the next of the ranking (t test, paired by seed; Holm's correction): better, worse, or not distinguishable, and how
+    many seeds more would tell. A figure is that of val at the run's best epoch; test/… only of runs that `evaluate` opened.
+
+    The page of --html is kept as a run of its own on the dashboard.
+    """
+    import json
+
+    places = project()
+    from reprise.runs import compare_view
+    from reprise.runs.compare import Asked, compare
+
+    sections = tuple(part.strip() for part in by.split(",") if part.strip()) if by else ()
+    found = compare(places, Asked(experiments, expression, sections, metric))
+    if as_json:
+        click.echo(json.dumps(compare_view.described(found), indent=2, ensure_ascii=False))
+    else:
+        compare_view.show(found, console)
+    if html and found.tables:
+        from reprise.runs import compare_page  # late: MLflow, to keep the page
+
+        options = [("--filter", expression), ("--by", by), ("--metric", metric), ("--html", str(html))]
+        said = [word for option, value in options if value for word in (option, value)]
+        compare_page.write(found, shlex.join(["reprise", "compare", *experiments, *said]), places, html)
+        if not as_json:
+            console.print(f"compare  {html} is written, and kept as a run on the dashboard", highlight=False, soft_wrap=True)
+
+
+@click.command()
+@click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
+def sync(overrides: tuple[str, ...]) -> None:
+    """Deliver to the tracking store what waits in the homes of runs.
+
+    A training goes on when the store is away; what it says waits in its home. The next `reprise train` delivers it too.
+    """
+    from reprise.runs.sync import run
+
+    run(project(), overrides, console)
+
+
+@click.command()
+@click.option("--port", default=5000, show_default=True)
+def dashboard(port: int) -> None:
+    """Open MLflow's dashboard over all runs. It listens on this machine only (127.0.0.1)."""
+    from reprise.runs.dashboard import serve
+
+    serve(project(), port, console)

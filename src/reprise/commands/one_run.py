@@ -1,0 +1,175 @@
+"""What is done with one run: watched, looked at, asked, run again."""
+
+import signal
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from reprise import config as configs
+from reprise.commands.common import console, overrides_argument, project, say
+from reprise.completion import Override
+from reprise.errors import Stopped
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
+def watch(run: str | None, overrides: tuple[str, ...]) -> None:
+    """Show how a training goes: curves, rate and remaining time.
+
+    RUN may be trained on another machine: then the tracking store is asked. Without RUN, the newest that goes on here. Not on a
+    terminal it is a line an epoch. Ctrl-C ends the watching, not the training.
+
+    Exit codes: 0 the run finished, 2 it failed or was stopped, and why.
+    """
+    places = project()
+    from reprise.runs import sync, watch
+
+    named = run if run and "=" not in run else None
+    if run and not named:
+        overrides = (run, *overrides)
+    try:
+        watch.run(places, named, sync.address(places, overrides), console)
+    except Stopped as stopped:
+        if stopped.exit_code != 128 + signal.SIGINT:
+            raise
+
+
+@click.command()
+@click.argument("run")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
+@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON; what is left out, on stderr.")
+def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
+    """Say what a RUN takes a picture, or a folder of them, for.
+
+    Prints classes with confidence; writes predictions.csv and predictions.png. Pictures may be PNG, JPEG, BMP or WebP, of any
+    size. Where their folders are called as the classes are, it says how many were right.
+    """
+    import json
+
+    places = project()
+    from reprise.runs import predict
+    from reprise.runs.trained import open_run
+
+    opened = open_run(places, run)
+    folder = out or opened.home / "predictions" / path.resolve().stem
+    answers = predict.run(opened, path, folder, Console(stderr=True) if as_json else console)
+    if as_json:
+        click.echo(json.dumps(answers.rows(), indent=2, ensure_ascii=False))
+    else:
+        predict.show(answers, folder, console)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--image", required=True, type=click.Path(path_type=Path), help="The picture.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
+def explain(run: str, image: Path, out: Path | None) -> None:
+    """Draw what a RUN sees in a picture of your own.
+
+    Filters, feature maps of every convolution, what speaks for the two likeliest classes (integrated gradients), layer table.
+    """
+    places = project()
+    from reprise.runs import explain
+    from reprise.runs.trained import open_run
+
+    opened = open_run(places, run)
+    explain.run(opened, image, out or opened.home / "explain" / image.stem, console)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, and nothing else.")
+def lineage(run: str, as_json: bool) -> None:
+    """Show the whole way of a RUN, from raw files to metrics.
+
+    Raw files with their hashes, arrays, windows, config, code (commit, patch), packages, machine, weights, metrics.
+    """
+    import json
+    import tempfile
+
+    places = project()
+    from reprise.runs import lineage
+    from reprise.tracking import record
+
+    with tempfile.TemporaryDirectory() as scratch:
+        found = record.read(places.store, run, configs.tracking_config(places.root), Path(scratch))
+        described = lineage.describe(found)
+    if as_json:
+        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        lineage.show(described, console)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--alias", default="champion", show_default=True, help="What it is to be called in the registry.")
+@click.option("--force", metavar="REASON", help="Register it whatever the judgement; the reason is kept.")
+def register(run: str, alias: str, force: str | None) -> None:
+    """Put the model of a RUN into MLflow's registry, if it is better.
+
+    The registered model is called as the data set, and one version of it holds the alias. RUN takes it when its val metric, over
+    all seeds of its config, is better than the holder's, or not distinguishable from it with fewer parameters. Else it is refused
+    with the figures. Of single seeds nothing can be told: train some, seeds=5.
+
+    Load it: mlflow.pyfunc.load_model("models:/DATA@champion").
+    """
+    from reprise.runs import register
+
+    register.run(project(), run, alias, force, console)
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--tolerance", type=click.FloatRange(min=0), help="Judge metrics by this, absolute or relative, instead of bit for bit."
+)
+@click.option("--env", "environment", is_flag=True, help="Make a virtual environment of the packages the run had (takes long).")
+def reproduce(run: str, tolerance: float | None, environment: bool) -> None:
+    """Run a RUN again, and compare weights and metrics.
+
+    Code: the run's commit and what was not committed of it. Data: hashes are checked; what is missing or another is made afresh
+    by that code. Config: as it was recorded. On the same machine the same bits come out; on another one metrics are judged by a
+    tolerance, which is said.
+
+    Exit codes: 0 the same, 3 different (the first tensor and epoch are named), 2 it cannot be run again, and why.
+    """
+    places = project()
+    from reprise.runs import reproduce
+
+    verdict = reproduce.run(places, run, tolerance, environment, console)
+    if verdict.surroundings:
+        click.echo(f"reproduce  the machine is another, bits may differ: {verdict.surroundings}")
+    if verdict.identical:
+        click.echo(f"reproduce  identical: weights bit for bit, every metric exactly; run {verdict.new}")
+    elif verdict.within is not None:
+        click.echo(f"reproduce  the same within {verdict.within:g}: {verdict.difference}; run {verdict.new}")
+    else:
+        say(f"different: {verdict.difference}; run {verdict.new}")
+        raise click.exceptions.Exit(3)
+
+
+@click.command()
+@click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Of training, in each process.")
+@overrides_argument
+def certify(steps: int, overrides: tuple[str, ...]) -> None:
+    """Prove that an experiment trains the same bits twice.
+
+    Its first steps are trained in two fresh processes.
+
+    One gathers batches in the thread that trains, the other in a thread of the loader. Every weight is compared after every step.
+    The certificate becomes tags of the runs of these settings, on this machine: those that are, and those to come.
+
+    Exit codes: 0 bit-equal, 3 different (the first step and tensor are named).
+    """
+    places = project()
+    config = configs.compose(places.root, overrides)
+    from reprise.runs import certify
+
+    certificate = certify.run(config, places, steps, console)
+    if certificate.difference:
+        say(f"different: {certificate.difference}")
+        raise click.exceptions.Exit(3)
+    click.echo(f"certify  {config.name}: {certificate.words}")

@@ -1,0 +1,199 @@
+"""The stages, by hand and as DVC calls them; and `dvc repro` itself."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from reprise import config as configs
+from reprise.commands.common import console, overrides_argument, project
+from reprise.completion import Override
+from reprise.errors import UserError
+from reprise.stages.places import Places
+
+pipeline_option = click.option(
+    "--pipeline", metavar="NAME", help="Do what dvc.yaml asks for: read data/config/NAME.yaml, write under data/."
+)
+
+
+@click.command()
+@overrides_argument
+def compose(overrides: tuple[str, ...]) -> None:
+    """Print the resolved config of an experiment. Without arguments, write those of the pipeline.
+
+    \b
+    reprise compose experiment=temperature_lstm optimizer.lr=0.003     prints
+    reprise compose                                                     writes data/config/<experiment>.yaml
+    """
+    from reprise.stages import compose as stage
+
+    places = project()
+    if overrides:
+        click.echo(configs.render(configs.compose(places.root, overrides)), nl=False)
+    else:
+        stage.run(places, console)
+
+
+@click.command()
+@overrides_argument
+def download(overrides: tuple[str, ...]) -> None:
+    """Fetch the files of a data set, sha256 checked. Name it by data=NAME or by an experiment.
+
+    Tried in order: REPRISE_MIRROR (a folder or URL holding <data set>/<file>), then the sources in conf/data/NAME.yaml.
+    A download that broke off goes on where it stopped.
+    """
+    from reprise.stages import download
+
+    places = project()
+    download.run(_data(places, overrides), places, console)
+
+
+@click.command()
+@overrides_argument
+def preprocess(overrides: tuple[str, ...]) -> None:
+    """Turn files into arrays. They go to data/processed/<data set>/; name it by data=NAME or by an experiment."""
+    from reprise.stages import preprocess
+
+    places = project()
+    preprocess.run(_data(places, overrides), places, console)
+
+
+@click.command()
+@pipeline_option
+@overrides_argument
+def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
+    """Split into train, val and test, and audit that nothing leaks. Statistics are fitted on train alone.
+
+    By hand, windows for other settings than the pipeline's go under mlruns/windows/.
+    """
+    places = project()
+    config = _config(places, pipeline, overrides)
+    from reprise.stages import window
+
+    window.run(config, places, console, None if pipeline else window.folder_for(config, places))
+
+
+@click.command()
+@pipeline_option
+@click.option("--recorded", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
+@click.option("--reproduces", hidden=True)
+@click.option(
+    "--multirun", "-m", is_flag=True, help="Train every combination of a=1,2, range(…) and choice(…), one after the other."
+)
+@overrides_argument
+def train(
+    pipeline: str | None, recorded: Path | None, reproduces: str | None, multirun: bool, overrides: tuple[str, ...]
+) -> None:
+    """Train an experiment, one MLflow run a seed. Kept is the best epoch by the validation metric.
+
+    \b
+    reprise train experiment=digits_cnn                                   seconds, no network needed
+    reprise train experiment=fashion_mnist_cnn optimizer.lr=0.003         any key can be set
+    reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000      a quick try
+    reprise train experiment=temperature_lstm seed=7 seeds=3              seeds 7, 8 and 9 (or seeds=[7,9]), a run each
+    reprise train experiment=digits_cnn model=cnn optimizer=sgd scheduler=one_cycle      whole groups
+    reprise train experiment=digits_cnn trainer=ddp_cpu trainer.devices=2                two processes
+    reprise train --multirun experiment=digits_cnn optimizer.lr=0.001,0.003              one after the other
+
+    \b
+    Often set:  trainer.max_epochs, trainer.batch_size, trainer.precision (auto, float32, bf16, fp16),
+                trainer.patience (early stopping), trainer.gradient_clip, optimizer.lr, scheduler=cosine, seed
+    Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp, trainer.devices, trainer.num_nodes
+
+    Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it. Several seeds, and the
+    jobs of a --multirun, stand under one parent there, which says their mean and standard deviation, or the best of them.
+    """
+    places = project()
+    if multirun:
+        _multirun(places, overrides)
+        return
+    config = configs.load_recorded(recorded, places.root) if recorded else _config(places, pipeline, overrides)
+    from reprise.stages import train
+
+    command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
+    if reproduces:
+        command = f"reprise reproduce {reproduces}"
+    tags = {"reproduces": reproduces} if reproduces else {}
+    train.run(config, places, console, command, publish=pipeline is not None, also=tags)
+
+
+@click.command()
+@pipeline_option
+@click.argument("run", required=False)
+@click.argument("overrides", nargs=-1, type=Override(), metavar="[key=value ...]")
+@click.option("--json", "as_json", is_flag=True, help="Print all metrics of a RUN as JSON, and nothing else.")
+def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Measure a trained RUN on the test split. Metrics and figures go into the same MLflow run.
+
+    RUN is a run's id, the beginning of it, or its name. Keys of trainer and tracking may be set (trainer=ddp_cpu).
+    With experiment=NAME in place of RUN: the runs that the pipeline trained.
+    """
+    places = project()
+    if pipeline or (run and "=" in run):
+        name = pipeline or configs.compose(places.root, [str(run)]).name
+        if overrides or (pipeline and run):
+            raise UserError("the pipeline's runs are evaluated as the pipeline says", "name a RUN to set keys of trainer")
+        from reprise.stages import compose, evaluate
+
+        config = compose.load(name, places)
+        evaluate.pipeline(config, places, console)
+    elif run:
+        from reprise.stages import evaluate
+
+        run_id, config = evaluate.recorded(places, run, overrides)
+        evaluate.by_hand(config, run_id, places, console, as_json)
+    else:
+        raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT OF dvc repro ...]")
+def repro(arguments: tuple[str, ...]) -> None:
+    """Run `dvc repro`, also after one that was killed.
+
+    DVC writes dvc.lock in place, so a kill can leave half of one, which it then refuses to read. This puts it right first; what
+    was computed is not computed again.
+    """
+    from reprise.stages import repro
+
+    repro.run(project(), arguments, console)
+
+
+def _config(places: Places, pipeline: str | None, overrides: Sequence[str]) -> configs.Config:
+    if pipeline is None:
+        return configs.compose(places.root, overrides)
+    if overrides:
+        raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or leave --pipeline away")
+    from reprise.stages import compose
+
+    return compose.load(pipeline, places)
+
+
+def _multirun(places: Places, overrides: Sequence[str]) -> None:
+    every = configs.expand(overrides)
+    shared = set.intersection(*map(set, every))
+    composed = [configs.compose(places.root, job) for job in every]  # all of them before the first is trained
+    from reprise.runs import multirun
+
+    jobs = [
+        multirun.Job(
+            config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])
+        )
+        for config, job in zip(composed, every, strict=True)
+    ]
+    multirun.run(jobs, places, console, f"reprise train --multirun {_without_address(overrides)}")
+
+
+def _without_address(overrides: Sequence[str]) -> str:
+    """Overrides as they were typed, but for where runs are written down: an address can hold a password."""
+    return shlex.join(item for item in overrides if not item.lstrip("+~").startswith("tracking"))
+
+
+def _data(places: Places, overrides: Sequence[str]) -> configs.DataConfig:
+    if not overrides:
+        raise UserError("no data set named", f"add data=NAME, one of {', '.join(configs.choices(places.root, 'data'))}")
+    first, *keys = sorted(overrides, key=lambda item: not item.startswith("data="))
+    if first.startswith("data=") and all(item.startswith("data.") for item in keys):
+        return configs.compose_dataset(places.root, first.removeprefix("data="), keys)
+    return configs.compose(places.root, overrides).data
