@@ -173,6 +173,17 @@ def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
     assert failed.user_attrs["error"] == "3 processes died of it"
 
 
+def test_a_trial_that_ends_while_another_worker_looks_for_one_is_not_taken_again(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    with study.take() as trial:
+        assert trial
+        seen = study.look()
+        study.optuna.tell(trial, 0.5)
+    assert [one.state for one in seen.left] == [TrialState.RUNNING]
+    assert not study.has_free(seen)
+    assert study._orphan(seen) is None
+
+
 def test_a_terminal_shows_the_trials_that_run_the_best_and_the_time_left(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=4"), root, root / "mlruns", None)
     console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)

@@ -97,9 +97,12 @@ class Study:
         if trial.state == TrialState.RUNNING and trial.user_attrs.get(PLACE, self.place) == self.place:
             with suppress(Timeout):
                 lock.acquire(timeout=0)
-                if release:
+                is_orphan = (
+                    self.look().trials[trial.number].state == TrialState.RUNNING
+                )  # it may have ended since it was looked at
+                if release or not is_orphan:
                     lock.release()
-                return lock
+                return lock if is_orphan else None
         return None
 
     @contextmanager
