@@ -3,10 +3,10 @@ PYTHON ?= python3
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# Tests wait for processes as often as they compute: three at a time on two cores.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist loadfile --no-loadscope-reorder --durations 12
+# Tests wait for processes as often as they compute: four at a time on two cores.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 2 )) --dist loadfile --no-loadscope-reorder --durations 12
 
-.PHONY: help pipeline long results test faults check dashboard bench clean
+.PHONY: help pipeline long results test faults thorough check dashboard bench clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -33,6 +33,9 @@ test: .venv/.ready  ## Run the tests, a file to each of a few processes.
 
 faults: .venv/.ready  ## Run the fault tests: kills, dead servers, full disks, damage, malice.
 	$(PYTEST) tests/faults
+
+thorough: .venv/.ready  ## Run the tests that take their time: two ranks of an LSTM, sweeps on Ray and by submitit.
+	$(PYTEST) -m long tests
 
 check: .venv/.ready  ## Lint, types, import rules.
 	ruff check .

@@ -12,7 +12,7 @@ CASES = {"digits_cnn": ("digits", "window.test_size=361"), "temperature_lstm": (
 """Experiment: its MLflow experiment, and what makes its number of test samples odd."""
 
 
-@pytest.mark.parametrize("experiment", CASES)
+@pytest.mark.parametrize("experiment", ["digits_cnn", pytest.param("temperature_lstm", marks=pytest.mark.long)])
 def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(project: Path, experiment: str) -> None:
     tracked, odd = CASES[experiment]
     done = run_in(project, "reprise", "train", f"experiment={experiment}", odd, "trainer=ddp_cpu", "tracking.log_model=false")

@@ -194,6 +194,7 @@ def grid(project: Path) -> list[tuple[TrialState, Any, dict[str, Any]]]:
     return found(project, "grid-digits_cnn")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", [["launcher=ray"], ["launcher=slurm", "launcher.cluster=local"]], ids=["ray", "submitit"])
 def test_other_launchers_end_with_the_trials_that_processes_of_this_machine_end_with(
     project: Path, grid: list[Any], words: list[str]
