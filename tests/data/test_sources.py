@@ -26,7 +26,7 @@ from tests.data.conftest import Server, left_in
 
 CONTENT = random.Random(0).randbytes(3 * BLOCK + 17)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-PACKED = gzip.compress(CONTENT, 1)
+PACKED = gzip.compress(CONTENT, 1, mtime=0)
 
 
 def fetch(sources: list[str], target: Path, published: str = "file.bin", sha256: str = SHA256) -> str:
@@ -134,7 +134,7 @@ def test_a_part_of_a_file_that_was_since_changed_spoils_one_attempt_only(server:
 
 
 def test_parts_of_two_sources_are_not_mixed_and_none_is_left(server: Server, target: Path) -> None:
-    server.files |= {"a/file.bin.gz": gzip.compress(CONTENT, 0), "b/file.bin.gz": PACKED}
+    server.files |= {"a/file.bin.gz": gzip.compress(CONTENT, 0, mtime=0), "b/file.bin.gz": PACKED}
     server.cut = BLOCK
     with pytest.raises(UserError, match=r"broke off.*broke off"):
         fetch([f"{server.url}a/", f"{server.url}b/"], target, "file.bin.gz")
@@ -163,7 +163,7 @@ def test_a_file_that_is_not_there_is_looked_for_at_the_next_source(server: Serve
     ("published", "content", "why"),
     [
         ("file.bin", CONTENT[:-1] + b"!", "wrong content: sha256"),
-        ("file.bin.gz", gzip.compress(b"another"), "wrong content: sha256"),
+        ("file.bin.gz", gzip.compress(b"another", mtime=0), "wrong content: sha256"),
         ("file.bin.gz", PACKED[:-9], "truncated or damaged"),
         ("file.bin.gz", PACKED[:5000] + b"????" + PACKED[5004:], "truncated or damaged"),  # its checksum
         ("file.bin.gz", PACKED[:10] + b"\xff" + PACKED[11:], "truncated or damaged"),  # the kind of its first block
