@@ -3,8 +3,8 @@ PYTHON ?= python3
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-# Tests wait for processes as often as they compute: four at a time on two cores.
-PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 2 )) --dist loadfile --no-loadscope-reorder --durations 12
+# Tests wait for processes as often as they compute: three at a time on two cores.
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist loadfile --no-loadscope-reorder --durations 12
 
 .PHONY: help pipeline long results test faults thorough check dashboard bench clean
 
@@ -34,7 +34,7 @@ test: .venv/.ready  ## Run the tests, a file to each of a few processes.
 faults: .venv/.ready  ## Run the fault tests: kills, dead servers, full disks, damage, malice.
 	$(PYTEST) tests/faults
 
-thorough: .venv/.ready  ## Run the tests that take their time: two ranks of an LSTM, sweeps on Ray and by submitit.
+thorough: .venv/.ready  ## Run the tests that take their time: each key of the config, parents, the registry, watch, Ray, submitit.
 	$(PYTEST) -m long tests
 
 check: .venv/.ready  ## Lint, types, import rules.

@@ -41,7 +41,7 @@ COMPLAINTS = {
     "window.val_size=0": "window.val_size=0: should be a count of at least 1, or a share between 0 and 1",
     "window.test_size=few": "window.test_size=few: should be a count of at least 1, or a share between 0 and 1",
     "data.files.0.sha256=abc": "data.files.0.sha256=abc: should match pattern '^[0-9a-f]{64}$'",
-    "seeds=0": "seeds=0: should be greater than 0",
+    "seeds=0": "seeds=0: should be a count of at least 1, or a list of different seeds",
     "name=a/b": "name=a/b: should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$'",
     "plugins=['']": "plugins.0=: should match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$'",
     "name=???": "name: is missing; set name=…",
@@ -200,7 +200,9 @@ def test_a_written_config_that_was_changed_by_hand_is_refused_with_its_file(root
     with pytest.raises(UserError, match="run `reprise compose` first"):
         load(file)
     tree = compose(root, ["experiment=digits_cnn"]).model_dump(by_alias=True)
-    with pytest.raises(UserError, match=r"^seeds=0: should be greater than 0; it stands in here$"):
+    with pytest.raises(
+        UserError, match=r"^seeds=0: should be a count of at least 1, or a list of different seeds; it stands in here$"
+    ):
         check(tree | {"seeds": 0}, "here")
     with pytest.raises(UserError, match=r"^seedz: no such key; the nearest is seed"):
         check(tree | {"seedz": 0})
