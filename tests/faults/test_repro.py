@@ -28,8 +28,8 @@ PER_RUN = {"run_ids", "runs", "train_seconds", "run_id", "name"}
 """What another run says otherwise: its id, its name, how long it took."""
 
 
-def repro(project: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "reprise", "repro"]
+def repro(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "reprise", "repro", *arguments]
     with (project / "repro.log").open("ab") as log:
         return subprocess.Popen(command, cwd=project, env=outside(), stdout=log, stderr=log, start_new_session=True)
 
@@ -90,12 +90,12 @@ def test_what_a_kill_left_of_the_files_dvc_writes_in_place_is_put_right(project:
     lock.write_bytes(whole[: int(left * len(whole))])
     users.write_bytes(b"" if left else b'{"read": {"a": [{"pi')
     (project / "repro.log").unlink()
-    code = repro(project).wait()
+    code = repro(project, "--verbose").wait()
     said = (project / "repro.log").read_text()
     assert code == 0, said
     assert "dvc.lock: half written by a DVC that was killed; mended" in said
-    assert "Running stage" not in said  # all of it was in DVC's cache of runs
-    assert lock.read_bytes() == whole
+    assert lock.read_bytes() == whole, said
+    assert "Running stage" not in said, said  # all of it was in DVC's cache of runs
     assert made(project) == before
 
 
