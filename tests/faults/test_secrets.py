@@ -2,23 +2,19 @@
 
 import os
 import signal
-import socket
 import sqlite3
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 import pytest
-from mlflow import MlflowClient
 
 from reprise.config import compose, render
 from reprise.errors import UserError
 from tests.pipeline.conftest import ROOT, make_project, run_in
+from tests.tracking.server import Server
 
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "hunter2-aws",
@@ -50,45 +46,20 @@ class Done:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """A real MLflow server on loopback: host and port, and its folder."""
-    folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        place.partition(":")[2],
-        "--workers",
-        "1",
-    ]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/artifacts"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    for _ in range(240):
-        try:
-            MlflowClient(f"http://{place}").search_experiments(max_results=1)
-            break
-        except mlflow.exceptions.MlflowException:
-            time.sleep(0.25)
-    yield place, folder
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server"))
+    running.start()
+    yield running
+    running.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
-def done(server: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Done:
-    place, folder = server
+def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Done:
     project = make_project(tmp_path_factory.mktemp("secrets") / "clone")
     site = project.parent / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(WATCH)
-    address = f"http://me:{IN_ADDRESS}@{place}"
+    address = server.address.replace("//", f"//me:{IN_ADDRESS}@")
     settings = SECRETS | {"PYTHONPATH": f"{site}{os.pathsep}{ROOT / 'src'}", "WATCHED": str(project.parent / "watched")}
     reprise = [sys.executable, "-m", "reprise"]
     printed = []
@@ -103,7 +74,7 @@ def done(server: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> 
     call(*reprise, "train", "experiment=digits_cnn", "trainer.max_epochs=1", "data.limit=200", f"tracking.uri={address}")
     (home,) = (project / "mlruns" / "runs").iterdir()
     call(*reprise, "evaluate", home.name, MLFLOW_TRACKING_URI=address)
-    return Done(project, "".join(printed), folder)
+    return Done(project, "".join(printed), server.folder)
 
 
 def holding(folder: Path, word: bytes) -> list[str]:

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
 from tests.pipeline.conftest import run_in
+from tests.tracking.server import answers
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
@@ -61,14 +61,6 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
     yield driver
     driver.quit()
-
-
-def answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/health", timeout=10) as response:
-            return bool(response.status == 200)
-    except OSError:  # nothing listens yet
-        return False
 
 
 def see(driver: webdriver.Chrome, address: str, *words: str) -> str:
