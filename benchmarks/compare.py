@@ -1,7 +1,7 @@
 """`reprise compare` over 1,000 runs: how long it takes beside MLflow's bare search of the same store; and how often luck wins.
 
-    python benchmarks/compare.py                  all of it, some two minutes on two cores
-    python benchmarks/compare.py --only luck      or speed, page
+    python benchmarks/compare.py                  all of it, some five minutes on two cores
+    python benchmarks/compare.py --only luck      or speed, page, trained (needs Fashion-MNIST)
 
 The runs are copies of one with the config of digits_cnn, 30 epochs of 17 metrics: 200 settings, five seeds each. Machines are
 noisy: read the ratios.
@@ -104,6 +104,24 @@ def page(project: Path) -> None:
             print(f"the page {what} in {opened.ask(timed):.0f} ms")
 
 
+def trained(project: Path) -> None:
+    """Networks of Fashion-MNIST, 4,000 images: one setting twice, of other seeds and with a key that changes nothing; a gap."""
+    held = ["experiment=fashion_mnist_cnn", "window.limit=4000", "trainer.max_epochs=12", "tracking.log_model=false"]
+    reprise = (sys.executable, "-m", "reprise")
+    for settings in (
+        ["seeds=[0,1,2,3,4]"],
+        ["seeds=[5,6,7,8,9]", "trainer.patience=100"],
+        ["seeds=[0,1,2,3,4]", "model.blocks=[]"],
+    ):
+        subprocess.run([*reprise, "train", *held, *settings], cwd=project, check=True, capture_output=True)
+    said = subprocess.run([*reprise, "compare", "--json"], cwd=project, check=True, capture_output=True).stdout
+    (table,) = json.loads(said)["tables"]
+    for group in table["groups"]:
+        convolutions = "no convolution" if group["config"]["model.blocks"] == "[]" else "dropout 0.3"
+        setting = f"{convolutions}, patience {group['config']['trainer.patience']}"
+        print(f"{group['rank']}. {group['mean']:.4f} ± {group['std']:.4f} over {group['n']} seeds, {setting}: {group['words']}")
+
+
 def luck() -> None:
     """Of comparisons of equal configs, how many find a difference; the level is 0.05."""
     generator = np.random.default_rng(0)
@@ -121,13 +139,17 @@ def finds_a_difference(figures: np.ndarray) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("luck", "speed", "page"))
+    parser.add_argument("--only", choices=("luck", "speed", "page", "trained"))
     only = parser.parse_args().only
     if only in {None, "luck"}:
         luck()
     if only == "luck":
         return
     with tempfile.TemporaryDirectory() as folder:
+        if only in {None, "trained"}:
+            trained(make_project(Path(folder) / "trained"))
+        if only == "trained":
+            return
         project = make_project(Path(folder) / "clone")
         make_store(project, SETTINGS * SEEDS)
         if only in {None, "speed"}:
