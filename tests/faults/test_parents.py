@@ -10,8 +10,6 @@ import pytest
 from tests.faults.conftest import CNN, runs
 from tests.forks import Forks
 
-pytestmark = pytest.mark.long
-
 PARENT = "mlflow.parentRunId"
 COMMANDS = {"seeds": [*CNN, "seeds=3"], "multirun": ["train", "--multirun", *CNN[1:], "optimizer.lr=0.001,0.002,0.003"]}
 

@@ -237,7 +237,6 @@ def put(tree: Any, path: str, value: Any) -> None:
     tree[int(last) if isinstance(tree, list) else last] = value
 
 
-@pytest.mark.long
 def test_each_leaf_key_changed_reruns_exactly_the_stages_that_read_it(made: Path) -> None:
     """DVC's own word, leaf by leaf. Two sections rerun nothing: `tracking` decides no result, and the facts under `data` are read
     from conf/data/ by download and preprocess, whose outputs the others depend on."""

@@ -16,8 +16,6 @@ from tests.forks import Child, Forks
 from tests.pipeline.conftest import make_project
 from tests.tracking.server import Server
 
-pytestmark = pytest.mark.long
-
 LONG = [*CNN, "trainer.max_epochs=300"]
 """Some seconds: it ends by itself, should a test fail."""
 

@@ -13,8 +13,6 @@ from tests.forks import Forks
 from tests.pipeline.conftest import make_project
 from tests.tracking.server import Server
 
-pytestmark = pytest.mark.long
-
 QUICK = [*CNN, "trainer.max_epochs=2"]
 PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 

@@ -10,8 +10,6 @@ from tests.faults.conftest import CNN, client, runs
 from tests.forks import Child, Forks
 from tests.pipeline.conftest import make_project
 
-pytestmark = pytest.mark.long
-
 QUICK = [word for word in CNN if word != "tracking.log_model=false"]
 
 
