@@ -48,7 +48,14 @@ def fit(config: Config, windows: Windows, places: Places) -> float:
     """Seconds of a training with its run."""
     with unfinished.hold(places.store, "benchmark", 0) as training:
         training.forget()
-        return train.train_one(config, windows, places, QUIET, {"origin": "benchmark"}, training).train_seconds
+        return train.train_one(
+            config,
+            windows,
+            places,
+            QUIET,
+            {"origin": "benchmark", "mlflow.source.name": f"python benchmarks/{Path(__file__).name}"},
+            training,
+        ).train_seconds
 
 
 def fit_silently(config: Config, windows: Windows, places: Places) -> float:

@@ -41,7 +41,14 @@ def reprise_epoch(config: Config, windows: Windows, places: Places, unseen: Text
     console = Console(force_terminal=True, file=unseen)
     with unfinished.hold(places.store, "benchmark", 0) as training:
         training.forget()
-        return train.train_one(config, windows, places, console, {"origin": "benchmark"}, training).train_seconds
+        return train.train_one(
+            config,
+            windows,
+            places,
+            console,
+            {"origin": "benchmark", "mlflow.source.name": f"python benchmarks/{Path(__file__).name}"},
+            training,
+        ).train_seconds
 
 
 EPOCH_SECONDS: list[float] = []
