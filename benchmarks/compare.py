@@ -141,20 +141,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=("luck", "speed", "page", "trained"))
     only = parser.parse_args().only
-    if only in {None, "luck"}:
-        luck()
-    if only == "luck":
-        return
+    wanted = {only} if only else {"luck", "trained", "speed", "page"}
     with tempfile.TemporaryDirectory() as folder:
-        if only in {None, "trained"}:
+        if "luck" in wanted:
+            luck()
+        if "trained" in wanted:
             trained(make_project(Path(folder) / "trained"))
-        if only == "trained":
+        if not wanted & {"speed", "page"}:
             return
         project = make_project(Path(folder) / "clone")
         make_store(project, SETTINGS * SEEDS)
-        if only in {None, "speed"}:
+        if "speed" in wanted:
             speed(project)
-        if only in {None, "page"}:
+        if "page" in wanted:
             page(project)
 
 

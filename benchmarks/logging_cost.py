@@ -28,6 +28,7 @@ from reprise.tracking.delivery import Delivery
 from reprise.tracking.run import Run
 
 QUIET = Console(quiet=True)
+TAGS = {"origin": "benchmark", "mlflow.source.name": "python benchmarks/logging_cost.py"}
 spent = {"saying": 0.0, "delivering": 0.0}
 
 
@@ -48,14 +49,7 @@ def fit(config: Config, windows: Windows, places: Places) -> float:
     """Seconds of a training with its run."""
     with unfinished.hold(places.store, "benchmark", 0) as training:
         training.forget()
-        return train.train_one(
-            config,
-            windows,
-            places,
-            QUIET,
-            {"origin": "benchmark", "mlflow.source.name": f"python benchmarks/{Path(__file__).name}"},
-            training,
-        ).train_seconds
+        return train.train_one(config, windows, places, QUIET, TAGS, training).train_seconds
 
 
 def fit_silently(config: Config, windows: Windows, places: Places) -> float:

@@ -35,20 +35,15 @@ from reprise.stages import train
 from reprise.stages.places import Places
 from reprise.tracking import unfinished
 
+TAGS = {"origin": "benchmark", "mlflow.source.name": "python benchmarks/step_cost.py"}
+
 
 def reprise_epoch(config: Config, windows: Windows, places: Places, unseen: TextIO) -> float:
     """Seconds of the whole fit: one epoch's training and validation, metrics, spool, MLflow, weights, a bar that is drawn."""
     console = Console(force_terminal=True, file=unseen)
     with unfinished.hold(places.store, "benchmark", 0) as training:
         training.forget()
-        return train.train_one(
-            config,
-            windows,
-            places,
-            console,
-            {"origin": "benchmark", "mlflow.source.name": f"python benchmarks/{Path(__file__).name}"},
-            training,
-        ).train_seconds
+        return train.train_one(config, windows, places, console, TAGS, training).train_seconds
 
 
 EPOCH_SECONDS: list[float] = []

@@ -96,7 +96,7 @@ def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) ->
 def dashboard(uri: str, port: int) -> NoReturn:
     """Become MLflow's own server on 127.0.0.1 over the store; does not return.
 
-    It serves one person, and jobs for language models have nothing to do: two processes instead of fourteen.
+    It serves one person, and jobs for language models have nothing to do: five processes instead of fifteen.
     """
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = f"-m mlflow ui --host 127.0.0.1 --port {port} --workers 2 --backend-store-uri".split()
