@@ -99,6 +99,24 @@ def test_what_a_kill_left_of_the_files_dvc_writes_in_place_is_put_right(project:
     assert made(project) == before
 
 
+@pytest.mark.parametrize("left", [b"", b"cmd: repr", None], ids=["an empty draft", "a draft", "an empty folder"])
+def test_what_a_kill_left_of_a_run_that_was_about_to_enter_dvcs_cache_is_put_right(project: Path, left: bytes | None) -> None:
+    lock, whole, before = project / "dvc.lock", (project / "dvc.lock").read_bytes(), made(project)
+    (entry,) = (file for file in (project / ".dvc/cache/runs").glob("*/*/*") if b"cmd: reprise compose" in file.read_bytes())
+    entry.unlink()
+    if left is not None:
+        (entry.parent / ".VqFjxepTx0PB7lgMuUv-Cw.tmp").write_bytes(left)
+    lock.write_bytes(whole[: whole.index(b"  compose:")])
+    (project / "repro.log").unlink()
+    code = repro(project).wait()
+    said = (project / "repro.log").read_text()
+    assert code == 0, said
+    assert said.count("Running stage") == 1, said
+    assert f"{entry.parent.name}: half written by a DVC that was killed; mended" in said
+    assert lock.read_bytes() == whole
+    assert made(project) == before
+
+
 def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
     waiting = "import sys, time; from reprise import orphans; orphans.end_with_parent(); print('on', flush=True); time.sleep(60)"
     starting = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {waiting!r}])"

@@ -25,13 +25,15 @@ def run(places: Places, arguments: Sequence[str], console: Console) -> NoReturn:
 
 
 def mend(root: Path) -> list[Path]:
-    """Put right the files that DVC writes in place, where a kill cut one short; they are returned.
+    """Put right what a kill left half written of DVC's own files; it is returned.
 
     A dvc.lock goes back to what is committed of it: the outputs of stages that are missing in it then come from DVC's cache of
     runs, so nothing is computed again. The list of who uses which path holds nothing that outlives the process that wrote it.
+    A run that was about to enter the cache leaves a draft, or an empty folder, over which every later DVC would stumble.
     """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
 
+    runs = root / ".dvc" / "cache" / "runs"
     locks = [
         file
         for file in (root / "dvc.lock", *root.glob("*/dvc.lock"))
@@ -43,10 +45,14 @@ def mend(root: Path) -> list[Path]:
             ["git", "-C", root, "checkout", "--quiet", "--", file], capture_output=True
         )  # it may never have been committed
     users = root / ".dvc" / "tmp" / "rwlock"
-    if _sound(users, json.loads, dict):
-        return locks
-    users.unlink()
-    return [*locks, users]
+    lists = [] if _sound(users, json.loads, dict) else [users]
+    drafts = list(runs.glob("*/*/.*.tmp"))
+    for file in (*lists, *drafts):
+        file.unlink()
+    empty = [folder for folder in runs.glob("*/*") if not any(folder.iterdir())]
+    for folder in empty:
+        folder.rmdir()
+    return [*locks, *lists, *drafts, *empty]
 
 
 def _sound(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:
