@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from difflib import ndiff
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def test_what_a_kill_left_of_the_files_dvc_writes_in_place_is_put_right(project:
     said = (project / "repro.log").read_text()
     assert code == 0, said
     assert "dvc.lock: half written by a DVC that was killed; mended" in said
-    assert lock.read_bytes() == whole, said
+    assert lock.read_bytes() == whole, "".join(ndiff(whole.decode().splitlines(True), lock.read_text().splitlines(True)))
     assert "Running stage" not in said, said  # all of it was in DVC's cache of runs
     assert made(project) == before
 
@@ -127,3 +128,8 @@ def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
         asked = time.monotonic()
         assert parent.stdout.read() == b""  # the pipe closes when the last process that holds it is gone
         assert time.monotonic() - asked < 30
+
+
+def test_a_stage_whose_dvc_died_before_it_could_look_ends_as_well() -> None:
+    late = "import os, time; os.getppid = lambda: 1; from reprise import orphans; orphans.end_with_parent(); time.sleep(60)"
+    assert subprocess.run([sys.executable, "-c", late], env=outside(), timeout=30).returncode == -signal.SIGTERM

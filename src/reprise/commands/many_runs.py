@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from reprise import orphans
 from reprise.commands.common import console, project
 from reprise.completion import Override
 from reprise.errors import UserError
@@ -44,6 +45,7 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
         raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
     wanted = None if resume else read_sweep(places.root, rest)
     if parent:
+        orphans.end_with_parent()
         from reprise.runs import trial
 
         trial.work(str(name), places, asked.storage, parent)

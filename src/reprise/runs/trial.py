@@ -7,7 +7,6 @@ import torch
 from optuna.trial import Trial, TrialState
 from rich.console import Console
 
-from reprise import orphans
 from reprise.config import Config
 from reprise.config.sweep import Sweep, as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
@@ -21,8 +20,7 @@ from reprise.tracking.delivery import PARENT
 
 
 def work(name: str, places: Places, storage: str | None, parent: str) -> None:
-    """Train trials until none is left, or too many have failed. Ends with the sweep that started it."""
-    orphans.end_with_parent()
+    """Train trials until none is left, or too many have failed."""
     threads = torch.get_num_threads()  # this worker's share
     study = studies.load(name, places.store, storage)
     while True:
