@@ -82,6 +82,24 @@ def test_a_server_dead_at_any_time_holds_in_the_end_what_a_run_without_fault_hol
     assert not list(forks.folder.glob("mlruns/outbox/*"))
 
 
+def test_a_server_that_hangs_keeps_no_stopped_training_waiting(forks: Forks, server: Server) -> None:
+    before = set(known(server))
+    child = forks.start(*LONG, "seed=7", f"tracking.uri={server.address}")
+    while not list(forks.folder.glob("mlruns/runs/*/checkpoints/*.pt")):
+        time.sleep(0.05)
+    server.pause()
+    time.sleep(3)  # a delivery is under way, and gets no answer
+    child.kill(signal.SIGTERM)
+    asked = time.monotonic()
+    assert child.wait() == 128 + signal.SIGTERM
+    assert time.monotonic() - asked < 10  # as promised
+    assert "the store did not answer within" in child.said
+    server.go_on()
+    forks.run("sync")
+    (new,) = (run for run_id, run in known(server).items() if run_id not in before)
+    assert new.info.status == "KILLED"
+
+
 def test_no_password_of_an_address_is_told_or_kept(forks: Forks) -> None:
     child = forks.start(*CNN, MLFLOW_TRACKING_URI=f"http://me:{SECRET}@127.0.0.1:9")
     assert child.wait() == 0

@@ -48,6 +48,16 @@ class Server:
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.1)
 
+    def pause(self) -> None:
+        """Hang: connections are taken, and not answered."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again."""
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGCONT)
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Die."""
         if self.process is not None:

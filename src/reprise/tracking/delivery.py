@@ -56,12 +56,16 @@ class Delivery:
         """From now on, deliver now and then."""
         self._thread.start()
 
-    def finish(self) -> str | None:
-        """Deliver the rest; None, or why that failed: what is left waits for the next start or `reprise sync`."""
+    def finish(self, seconds: float | None = None) -> str | None:
+        """Deliver the rest, within so many seconds if they are told; None, or why that failed: what is left waits.
+
+        A store that is dead refuses at once, but one that hangs holds a call for a minute, which a stopped training has not.
+        """
         self._over.set()
-        if self._thread.is_alive():
-            self._thread.join()
-        return self.now()
+        last = threading.Thread(target=self.now, name="last delivery", daemon=True)
+        last.start()
+        last.join(seconds)
+        return f"the store did not answer within {seconds:.0f} s" if last.is_alive() else self.failure
 
     def now(self) -> str | None:
         """Deliver what waits; None, or why that failed."""

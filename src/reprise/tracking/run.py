@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # two seconds, and only whoever logs a model has it imported 
 
 PARAM_LENGTH = 6000
 """The most characters MLflow keeps of a param."""
+LAST_WORDS = 1.5
+"""Seconds that a stopped training has for its store: it is to be gone within ten, and its last checkpoint may take eight."""
 ELSEWHERE = "elsewhere"
 """Where a run was begun that was trained on another machine: wherever runs are written down now."""
 
@@ -99,19 +101,22 @@ class Run:
             )
         self.spool.append({"model": "model"})
 
-    def end(self, status: str, tags: Mapping[str, str]) -> None:
-        """Say how the run ended, and deliver all that waits. A store that is dead by now gets a warning, not an exception."""
+    def end(self, status: str, tags: Mapping[str, str], seconds: float | None = None) -> None:
+        """Say how the run ended, and deliver all that waits, within so many seconds if they are told.
+
+        A store that is dead by now gets a warning, not an exception.
+        """
         try:
             if tags:
                 self.tag(tags)
             self.spool.append({"status": status, "timestamp": now()})
         except OSError as error:  # a full disk, as like as not: it must not hide why the run ends
             warn(f"run {self.name}: its end could not be written down: {error}")
-        self.settle()
+        self.settle(seconds)
 
-    def settle(self) -> None:
+    def settle(self, seconds: float | None = None) -> None:
         """Deliver all that waits."""
-        if failure := self.delivery.finish():
+        if failure := self.delivery.finish(seconds):
             waits = f"{len(self.spool.waiting)} entries of run {self.name} wait in {self.spool.file}"
             warn(f"{waits}: {failure}; `reprise sync` delivers them")
 
@@ -152,7 +157,8 @@ def ending(run: Run) -> Iterator[None]:
         raise
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt | Stopped)
-        run.end("KILLED" if killed else "FAILED", {"error": without_login(str(error)) or type(error).__name__})
+        reason = {"error": without_login(str(error)) or type(error).__name__}
+        run.end("KILLED" if killed else "FAILED", reason, LAST_WORDS if killed else None)
         raise
     run.end("FINISHED", {})
 
