@@ -121,6 +121,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "n_trials=0": ({}, ["n_trials=0"]),
     "fast: not of the form key=value": ({}, ["fast"]),
     "tracking.uri: holds a login, which the study would keep; set MLFLOW_TRACKING_URI": ({}, ["tracking.uri=http://me:pw@host"]),
+    "storage.uri: holds a login, which the study would keep": ({}, ["storage.uri=postgresql://host/db?user=me&password=pw"]),
 }
 
 

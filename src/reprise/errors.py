@@ -27,7 +27,8 @@ class Pruned(Exception):  # noqa: N818 -- no error: a training that promises too
 
 def without_login(text: str) -> str:
     """A text as it may be printed or kept: without the user names, passwords and tokens in its addresses."""
-    return re.sub(r"//\S*@", "//", text)
+    text = re.sub(r"//\S*@", "//", text)
+    return re.sub(r"(?i)([?&;](?:user|\w*(?:pass|pwd|secret|token|key)\w*)=)[^&;\s]*", r"\1", text)
 
 
 class Notice(UserWarning):

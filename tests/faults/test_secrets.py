@@ -121,6 +121,7 @@ ADDRESS = f"http://me:{IN_ADDRESS}@127.0.0.1:9"
         [f"tracking.uri={ADDRESS}", "optimizer.lr=fast"],
         [f"tracking.uri=sqlite:///x.db?token={IN_ADDRESS}"],  # = wants quotes, says Hydra
         [f"tracking.uri=[{ADDRESS}"],
+        [f"tracking.uri='postgresql://127.0.0.1:9/runs?user=me&password={IN_ADDRESS}'", "optimizer.lr=fast"],
         [f"tracking.url={ADDRESS}"],
         [f"tracking={ADDRESS}"],
         [f"data.sources=['{ADDRESS}/']"],
@@ -132,8 +133,9 @@ def test_a_complaint_repeats_no_address_with_its_login(overrides: list[str]) -> 
     assert IN_ADDRESS not in str(refused.value)
 
 
-def test_a_login_given_for_a_run_is_not_in_its_written_config() -> None:
-    config = compose(ROOT, ["experiment=digits_cnn", f"tracking.uri={ADDRESS}"])
-    assert config.tracking.uri == ADDRESS
+@pytest.mark.parametrize("address", [ADDRESS, f"postgresql://127.0.0.1:9/runs?user=me&password={IN_ADDRESS}"])
+def test_a_login_given_for_a_run_is_not_in_its_written_config(address: str) -> None:
+    config = compose(ROOT, ["experiment=digits_cnn", f"tracking.uri='{address}'"])
+    assert config.tracking.uri == address
     assert IN_ADDRESS not in render(config)
-    assert "http://127.0.0.1:9" in render(config)
+    assert "//127.0.0.1:9" in render(config)

@@ -15,7 +15,7 @@ LARGEST = 1_000_000
 DEEPEST = 64
 """Levels of nesting."""
 POINTER = re.compile(r"\$\{([\w.-]+)\}")
-LOGIN = re.compile(r"://[^\s/]*@|://[^\s/:]*:\S*@")
+LOGIN = re.compile(r"(?i)://[^\s/]*@|://[^\s/:]*:\S*@|[?&;]\w*(?:pass|pwd|secret|token|key)\w*=[^&;\s]")
 """A user name, password or token in an address."""
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
