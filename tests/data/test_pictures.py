@@ -131,6 +131,37 @@ def test_bytes_that_are_no_picture_are_refused_and_nothing_else_happens(content:
         pictures.decode(content, [8, 8, 1], "pad")
 
 
+def noted() -> bytes:
+    """What a camera writes into a picture."""
+    note = Image.Exif()
+    note[0x0112], note[0x010F] = 6, "a camera"
+    return note.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_what_a_camera_noted_may_be_cut_short(kind: str) -> None:
+    """Of these, Pillow's EXIF reader fails with errors of its own."""
+    for length in range(6, len(noted())):
+        content = encoded(picture(4, 6, 4), kind, exif=noted()[:length])
+        try:
+            assert pictures.decode(content, [6, 4, 1], "pad").shape == (6, 4, 1)
+        except ValueError as error:
+            assert "damaged" in str(error)  # noqa: PT017 -- either will do, nothing else will
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP"])
+def test_a_damaged_picture_is_read_or_refused(kind: str) -> None:
+    whole, chance = encoded(picture(5, 16, 16), kind, **({} if kind == "BMP" else {"exif": noted()})), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in chance.integers(0, len(whole), chance.integers(1, 4)):
+            damaged[place] = chance.integers(0, 256)
+        try:
+            assert pictures.decode(bytes(damaged), [8, 8, 1], "stretch").shape == (8, 8, 1)
+        except ValueError as error:
+            assert str(error).startswith(("damaged", "no picture", "Image size"))  # noqa: PT017 -- as above
+
+
 # --- a folder of them
 
 

@@ -158,8 +158,10 @@ def decode(content: bytes, shape: Sequence[int], resize: str) -> Pixels:
             picture = ImageOps.exif_transpose(_eight_bits(opened)).convert("L" if channels == 1 else "RGB")
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from None
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's word for what it cannot read, and for what ends too soon
-        raise ValueError("no picture" if isinstance(error, UnidentifiedImageError) else f"damaged: {error}") from None
+    except UnidentifiedImageError:
+        raise ValueError("no picture") from None
+    except Exception as error:  # Pillow and what it stands on fail in as many ways as there are damaged files
+        raise ValueError(f"damaged: {error}") from None
     bring: Any = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[resize]
     how = Image.Resampling.BILINEAR  # Pillow widens it to the size of what is shrunk: nothing is skipped
     return np.array(bring(picture, (width, height), how), np.uint8).reshape(height, width, channels)
