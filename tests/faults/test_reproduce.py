@@ -150,6 +150,12 @@ def test_lineage_goes_from_the_raw_file_to_the_metrics_and_back(forks: Forks) ->
     assert json.loads(forks.run("runs", "--data-hash", "00000000", "--json").said) == []
 
 
+def test_a_training_of_several_processes_is_not_certified_by_one(forks: Forks) -> None:
+    child = forks.start("certify", *CNN[1:], "name=cnn", "trainer=ddp_cpu", "trainer.devices=2")
+    assert child.wait() == 2
+    assert "trainer.devices=2: one process is certified at a time; take trainer.devices=1" in child.said
+
+
 def test_the_first_steps_are_certified_and_every_run_of_their_scope_says_so(forks: Forks) -> None:
     said = forks.run("certify", *CNN[1:], "name=cnn", "--steps", "5").said
     assert "bit-equal over 5 steps in two processes" in said

@@ -7,6 +7,7 @@ from multiprocessing import get_context
 from rich.console import Console
 
 from reprise.config import Config, tracking_config
+from reprise.errors import UserError
 from reprise.learning.fingerprint import Fingerprint, first_difference
 from reprise.learning.trainer import threads
 from reprise.stages.places import Places
@@ -16,7 +17,14 @@ from reprise.tracking.certificates import Certificate
 
 
 def run(config: Config, places: Places, steps: int, console: Console) -> Certificate:
-    """Train the first steps twice, compare, and keep the certificate."""
+    """Train the first steps twice, compare, and keep the certificate.
+
+    Raises:
+        UserError: for a training of several processes: one alone would wait for the others.
+
+    """
+    if config.trainer.world_size > 1:
+        raise UserError(f"trainer.devices={config.trainer.devices}: one process is certified at a time", "take trainer.devices=1")
     config = config.model_copy(update={"seeds": 1})
     windows = prepare(config, places, console)
     taken = []
