@@ -29,9 +29,6 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
 from mlflow import MlflowClient  # noqa: E402 -- it reads the environment when it is imported
 from mlflow.exceptions import MlflowException  # noqa: E402
 
-KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Opens the dashboard on training runs, not on its pages for language models."""
-
 
 def connect(uri: str, folder: Path) -> MlflowClient:
     """A client of the store, which is made if it is a database that is not there yet.
@@ -90,7 +87,7 @@ def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) ->
         if found is not None:
             return str(found.experiment_id)
         place = (folder / "artifacts").resolve().as_uri() if local else None
-        return str(client.create_experiment(name, artifact_location=place, tags=KIND))
+        return str(client.create_experiment(name, artifact_location=place))
 
 
 def dashboard(uri: str, port: int) -> NoReturn:
