@@ -125,13 +125,18 @@ function open(chosen) {
 
 const digits = (best) => best ? Math.min(8, Math.max(0, 3 - Math.floor(Math.log10(best)))) : 4;
 
-/** Groups of one name are called by the setting that tells most of them apart as well. */
+/** Groups of one name are called by the settings that tell most of them apart as well, by two at most. */
 function tell_apart() {
-  const distinct = (key) => new Set(table.groups.map((group) => group.config[key])).size;
-  const key = table.differing.reduce((best, other) => best && distinct(best) >= distinct(other) ? best : other, null);
+  const keys = [];
+  const told = (...more) => new Set(table.groups.map((group) => JSON.stringify([group.name, ...[...keys, ...more].map((key) => group.config[key])]))).size;
+  while (keys.length < 2 && told() < table.groups.length) {
+    const next = table.differing.reduce((best, key) => best && told(best) >= told(key) ? best : key, null);
+    if (!next || told(next) === told()) break;
+    keys.push(next);
+  }
   const named = Map.groupBy(table.groups, (group) => group.name);
   for (const group of table.groups)
-    group.telling = key && named.get(group.name).length > 1 ? `, ${key.split(".").at(-1)}=${said(group.config[key])}` : "";
+    group.telling = named.get(group.name).length > 1 ? keys.map((key) => `, ${key.split(".").at(-1)}=${said(group.config[key])}`).join("") : "";
 }
 
 /** Where whiskers begin and end: all means, and the usual interval beside them; what reaches further is cut off. */
