@@ -88,19 +88,23 @@ def working_copy(root: Path, old: Record, copy: Path) -> Iterator[Path]:
         raise UserError(f"commit {commit[:12]} of run {old.name} is not in this repository", "fetch it: git fetch --all")
     added = _git(root, "worktree", "add", "--detach", "--force", str(copy), commit)
     if added.returncode:
-        raise UserError(f"no working copy of {commit[:12]}: {added.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"no working copy of {commit[:12]}: {_reason(added)}")
     try:
-        if old.patch and (applied := _git(copy, "apply", "--whitespace=nowarn", "-", text=old.patch)).returncode:
-            reason = applied.stderr.strip().splitlines()[0]
-            raise UserError(f"the uncommitted patch of run {old.name} does not apply: {reason}", "it was changed since")
+        if old.patch and (applied := _git(copy, "apply", "--whitespace=nowarn", "-", given=old.patch)).returncode:
+            raise UserError(f"the uncommitted patch of run {old.name} does not apply: {_reason(applied)}")
         yield copy
     finally:
         _git(root, "worktree", "remove", "--force", str(copy))
         _git(root, "worktree", "prune")
 
 
-def _git(folder: Path, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", "-C", folder, *arguments], input=text, capture_output=True, text=True)
+def _git(folder: Path, *arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", "-C", folder, *arguments], input=given, capture_output=True)
+
+
+def _reason(failed: subprocess.CompletedProcess[bytes]) -> str:
+    """Why a command failed, in its own last words."""
+    return (failed.stderr.decode("utf-8", "replace").strip().splitlines() or [f"code {failed.returncode}"])[-1]
 
 
 def _say_packages(old: Record, console: Console) -> None:

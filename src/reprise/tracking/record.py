@@ -47,10 +47,10 @@ class Record:
         return self._file("lineage/packages.txt").read_text("utf-8")
 
     @property
-    def patch(self) -> str:
-        """What was not committed of the code, "" where all was."""
+    def patch(self) -> bytes:
+        """What was not committed of the code, b"" where all was."""
         file = self.files / "lineage" / "uncommitted.patch"
-        found = file.read_bytes().decode("utf-8", "replace") if file.is_file() else ""
+        found = file.read_bytes() if file.is_file() else b""
         self._demand_recorded("sha256.patch", lineage.text_hash(found), file)
         return found
 

@@ -222,7 +222,7 @@ def _address(begun_in: str | None, tracking: TrackingConfig | None, folder: Path
     return now if begun_in in {ELSEWHERE, without_login(now)} else begun_in
 
 
-def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mapping[str, Path], patch: str) -> None:
+def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mapping[str, Path], patch: bytes) -> None:
     """What is known at the start. A run that was killed while it was said says it again."""
     resolved = recorded(config)
     params = {key: _param(value) for key, value in leaves(resolved)}
@@ -234,7 +234,8 @@ def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mappin
     run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
     run.text(lineage.packages(), "lineage/packages.txt")
     if patch:
-        run.text(patch, "lineage/uncommitted.patch")
+        (run.home / "lineage" / "uncommitted.patch").write_bytes(patch)
+        run.keep("lineage/uncommitted.patch")
     run.describe()
 
 
