@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +57,23 @@ def test_a_run_from_a_dirty_tree_is_run_again_in_a_fresh_clone_to_the_bit(forks:
     assert new.data.tags["sha256.weights"] == before.data.tags["sha256.weights"]
     assert new.data.params == before.data.params
     assert run_in(project, "git", "worktree", "list").stdout.count("\n") == 1
+
+
+def test_sources_that_are_edited_during_a_training_are_not_recorded(forks: Forks, copy: Path) -> None:
+    """They were never imported: each seed says the code that the process began with."""
+    child = forks.start(*CNN, "seeds=2", "trainer.max_epochs=30", "name=edited", folder=copy)
+    before = set((forks.folder / "mlruns" / "runs").iterdir())
+    while not [home for home in new_homes(copy, before) if (home / "lineage" / "uncommitted.patch").is_file()]:
+        time.sleep(0.02)
+    (copy / "conf" / "optimizer" / "sgd.yaml").write_text("edited: true\n")
+    assert child.wait() == 0, child.said
+    patches = [file.read_bytes() for home in new_homes(copy, before) for file in home.glob("lineage/uncommitted.patch")]
+    assert len(patches) == 2
+    assert patches[0] == patches[1]
+
+
+def new_homes(project: Path, before: set[Path]) -> list[Path]:
+    return [home for home in (project / "mlruns" / "runs").iterdir() if home.name not in {old.name for old in before}]
 
 
 def flipped(file: Path) -> None:

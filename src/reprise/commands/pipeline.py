@@ -110,7 +110,9 @@ def train(
         return
     config = configs.load_recorded(recorded, places.root) if recorded else _config(places, pipeline, overrides)
     from reprise.stages import train
+    from reprise.tracking import lineage
 
+    lineage.note_code(places.root)
     command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
     if reproduces:
         command = f"reprise reproduce {reproduces}"
@@ -175,7 +177,9 @@ def _multirun(places: Places, overrides: Sequence[str]) -> None:
     shared = set.intersection(*map(set, every))
     composed = [configs.compose(places.root, job) for job in every]  # all of them before the first is trained
     from reprise.runs import multirun
+    from reprise.tracking import lineage
 
+    lineage.note_code(places.root)
     jobs = [
         multirun.Job(
             config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])

@@ -25,8 +25,11 @@ LEARNING = ("data", "learning", "models", "stages/train.py")
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
 
 
-def code(root: Path) -> tuple[dict[str, str], bytes]:
+@functools.cache
+def code(root: Path) -> tuple[Mapping[str, str], bytes]:
     """Tags with the commit and whether the code differs from it, and the patch that makes the difference (b"" when clean).
+
+    Looked at once a process: what is edited while it trains is not what it imported.
 
     Raises:
         UserError: when git knows the commit, but cannot say what differs from it.
@@ -62,11 +65,18 @@ def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = No
     return subprocess.run(["git", "-C", root, *arguments], env={**os.environ, **(environment or {})}, capture_output=True)
 
 
+@functools.cache
 def learning_code() -> str:
-    """One hash for the sources that decide the weights of a training."""
+    """One hash for the sources that decide the weights of a training; of a process, for it has imported them but once."""
     package = Path(reprise.__file__).parent
     files = sorted(file for part in LEARNING for file in [package / part, *(package / part).rglob("*.py")] if file.is_file())
     return hashlib.sha256("".join(store.sha256(file) for file in files).encode()).hexdigest()
+
+
+def note_code(root: Path) -> None:
+    """Look at the code now, just imported: data that are fetched first take their time, and sources can be edited meanwhile."""
+    code(root)
+    learning_code()
 
 
 def config_hash(recorded: Mapping[str, Any]) -> str:
