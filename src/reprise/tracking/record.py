@@ -88,10 +88,7 @@ def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Pa
 
     """
     if is_at_home(folder, wanted) and ((home := folder / "runs" / find(folder, wanted)) / "lineage").is_dir():
-        spool = Spool(home)
-        tags = {key: value for entry in spool.entries for key, value in entry.get("tags", {}).items()}
-        about = store.read_json(home / "run.json")
-        return Record(home.name, about["name"], spool.status, tags, read_history(spool.file), home)
+        return of_home(home)
     uri = backend.address(tracking, folder)
     with backend.answering(uri):
         client = backend.connect(uri, folder)
@@ -102,6 +99,12 @@ def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Pa
             for key in run.data.metrics
         }
     return Record(run.info.run_id, run.info.run_name, run.info.status, run.data.tags, metrics, scratch)
+
+
+def of_home(home: Path) -> Record:
+    """The run whose home this is."""
+    spool = Spool(home)
+    return Record(home.name, store.read_json(home / "run.json")["name"], spool.status, spool.tags, read_history(spool.file), home)
 
 
 def find_in_store(client: MlflowClient, wanted: str, uri: str) -> Run:
