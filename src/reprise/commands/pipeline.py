@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from reprise import config as configs
+from reprise import orphans
 from reprise.commands.common import console, overrides_argument, project
 from reprise.completion import Override
 from reprise.errors import UserError
@@ -104,6 +105,8 @@ def train(
     Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it. Several seeds, and the
     jobs of a --multirun, stand under one parent there, which says their mean and standard deviation, or the best of them.
     """
+    if reproduces:
+        orphans.end_with_parent()
     places = project()
     if multirun:
         _multirun(places, overrides)

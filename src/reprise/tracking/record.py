@@ -1,5 +1,6 @@
 """What is known of a run, from its home or, where it was trained elsewhere, from the store. Only read here."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from reprise.tracking.spool import Points, Spool, read_history
 
 EVERY_RUN = 50_000
 """The most runs that are listed."""
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+"""A line of packages.txt."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,16 @@ class Record:
         return found
 
     @property
-    def packages(self) -> str:
-        """Every package and its version, as pip writes them."""
-        return self._file("lineage/packages.txt").read_text("utf-8")
+    def packages(self) -> dict[str, str]:
+        """The version of every package. `reproduce --env` gives them to pip, so nothing else may stand there."""
+        file = self._file("lineage/packages.txt")
+        content = file.read_bytes()
+        if "sha256.packages" in self.tags:  # older runs do not say it
+            self._demand_recorded("sha256.packages", lineage.text_hash(content), file)
+        lines = content.decode("utf-8", "replace").splitlines()
+        if others := [line for line in lines if not PACKAGE.fullmatch(line)]:
+            raise UserError(f"{file} holds something else than packages: {others[0]!r}", f"run {self.name} cannot be run again")
+        return dict(line.split("==") for line in lines)
 
     @property
     def patch(self) -> bytes:

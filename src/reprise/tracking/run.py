@@ -229,7 +229,7 @@ def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mappin
     for key, value in params.items():
         if len(value) > PARAM_LENGTH:
             raise UserError(f"{key} has {len(value)} characters", f"MLflow keeps at most {PARAM_LENGTH}")
-    run.tag({**tags, "sha256.patch": lineage.text_hash(patch)})
+    run.tag({**tags, "sha256.patch": lineage.text_hash(patch), "sha256.packages": lineage.text_hash(lineage.packages())})
     run.spool.append({"params": params}, {"inputs": [_input(name, place, config) for name, place in inputs.items()]})
     run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
     run.text(lineage.packages(), "lineage/packages.txt")

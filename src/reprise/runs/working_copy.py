@@ -1,0 +1,79 @@
+"""A run's surroundings as they were: its code in a clean working copy, its packages, its data."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from reprise.data import store
+from reprise.errors import UserError
+from reprise.stages.places import Places
+from reprise.tracking.record import Record
+
+
+@contextlib.contextmanager
+def working_copy(root: Path, old: Record, copy: Path) -> Iterator[Path]:
+    """The project as it was: a git worktree at the run's commit, its patch applied; gone after the block."""
+    commit = old.tag("git.commit")
+    if commit == "none":
+        raise UserError(f"run {old.name} was made outside of git", "its code is not known, so it cannot be run again")
+    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
+        raise UserError(f"commit {commit[:12]} of run {old.name} is not in this repository", "fetch it: git fetch --all")
+    added = _git(root, "worktree", "add", "--detach", "--force", str(copy), commit)
+    if added.returncode:
+        raise UserError(f"no working copy of {commit[:12]}: {last_words(added.stderr)}")
+    try:
+        if old.patch and (applied := _git(copy, "apply", "--whitespace=nowarn", "-", given=old.patch)).returncode:
+            raise UserError(f"the uncommitted patch of run {old.name} does not apply: {last_words(applied.stderr)}")
+        yield copy
+    finally:
+        _git(root, "worktree", "remove", "--force", str(copy))
+        _git(root, "worktree", "prune")
+
+
+def _git(folder: Path, *arguments: str, given: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(["git", "-C", folder, *arguments], input=given, capture_output=True)
+
+
+def last_words(stderr: bytes) -> str:
+    """Why a command failed: the last line it said."""
+    return (stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
+
+
+def make_environment(old: Record, copy: Path, console: Console) -> str:
+    """The Python of a virtual environment with the packages of the run, made under the working copy."""
+    folder = copy / ".venv"
+    python = str(folder / "bin" / "python")
+    packages = [f"{name}=={version.partition('+')[0]}" for name, version in old.packages.items() if name != "reprise"]
+    (copy / "packages.txt").write_text("\n".join(packages))
+    _must([sys.executable, "-m", "venv", str(folder)])
+    _must([python, "-m", "pip", "install", "-q", "--no-deps", "-r", str(copy / "packages.txt")])
+    return python
+
+
+def _must(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True)
+    if done.returncode:
+        raise UserError(f"no environment: {last_words(done.stderr)}", "leave --env away")
+
+
+def lend_data(places: Places, old: Record, copy: Path, console: Console) -> None:
+    """The arrays, if those that lie here are those that the run read; else what the run's own code makes them of."""
+    name = old.config["data"]["name"]
+    arrays = places.processed(name)
+    if not arrays.is_dir():
+        console.print(f"reproduce  no arrays of {name} here: they are made afresh", highlight=False)
+    else:
+        store.verify(arrays, f"run `reprise preprocess data={name}`")
+        if store.digest(arrays) == old.tag("sha256.processed"):
+            _lend(arrays, Places(copy).processed(name))
+            return
+        console.print(f"reproduce  the arrays of {name} here are others than the run read: they are made afresh", highlight=False)
+
+
+def _lend(lies: Path, there: Path) -> None:
+    store.made(there.parent)
+    there.symlink_to(lies.resolve(), target_is_directory=lies.is_dir())
