@@ -7,15 +7,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.runs.trained import open_run
+from reprise.runs.working_copy import lend_data
 from reprise.stages.places import Places
-from reprise.tracking import lineage
+from reprise.tracking import lineage, record
 from reprise.tracking.spool import FILE, Spool
 from tests.faults.conftest import CNN, LSTM, runs
 from tests.forks import Forks
@@ -219,6 +222,21 @@ def test_a_reproduction_whose_server_is_dead_waits_for_sync(forks: Forks, copy: 
     child = forks.start("sync", folder=copy, **away)
     assert child.wait() == 2
     assert "1 runs still wait" in child.said
+
+
+def test_what_arrays_are_made_of_is_lent_where_the_arrays_are_others(forks: Forks, copy: Path, tmp_path: Path) -> None:
+    """Raw files that are as published, so that nothing is fetched; pictures that the run named from the project's root."""
+    old = record.of_home(copy / "mlruns" / "runs" / run_of(forks.folder, "cnn"))
+    shutil.rmtree(copy / "data" / "processed" / "digits")
+    (copy / "data" / "raw" / "digits" / "other.csv").write_text("not as published")
+    lend_data(Places(copy), old, tmp_path / "again", Console(quiet=True))
+    assert [file.name for file in (tmp_path / "again" / "data" / "raw" / "digits").iterdir()] == ["digits.csv"]
+    (copy / "own" / "pictures").mkdir(parents=True)
+    config = {**old.config, "data": {"name": "own", "path": "own/pictures"}}
+    store.write_json(old.files / "lineage" / "config.json", config)
+    pictures = replace(old, tags={**old.tags, "sha256.config": lineage.config_hash(config)})
+    lend_data(Places(copy), pictures, tmp_path / "again", Console(quiet=True))
+    assert (tmp_path / "again" / "own" / "pictures").resolve() == copy / "own" / "pictures"
 
 
 def test_a_run_made_outside_of_git_is_refused(forks: Forks, tmp_path: Path) -> None:

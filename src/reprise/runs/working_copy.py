@@ -1,10 +1,12 @@
 """A run's surroundings as they were: its code in a clean working copy, its packages, its data."""
 
 import contextlib
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -72,6 +74,19 @@ def lend_data(places: Places, old: Record, copy: Path, console: Console) -> None
             _lend(arrays, Places(copy).processed(name))
             return
         console.print(f"reproduce  the arrays of {name} here are others than the run read: they are made afresh", highlight=False)
+    _lend_sources(places, old.config["data"], copy)
+
+
+def _lend_sources(places: Places, data: Mapping[str, Any], copy: Path) -> None:
+    """Raw files that are as published, one by one: what is lacking is fetched into the copy. Pictures of one's own."""
+    wanted = {file["sha256"] for file in data.get("files", [])}
+    for file in places.raw(data["name"]).glob("*"):
+        if file.is_file() and store.sha256(file) in wanted:
+            _lend(file, Places(copy).raw(data["name"]) / file.name)
+    if "path" in data and not Path(data["path"]).is_absolute():
+        there = Path(os.path.normpath(copy / data["path"]))
+        if there.is_relative_to(copy) and (places.root / data["path"]).exists() and not there.exists():
+            _lend(places.root / data["path"], there)
 
 
 def _lend(lies: Path, there: Path) -> None:
