@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from reprise.tracking import lineage, record
 from reprise.tracking.spool import FILE, Spool
 from tests.faults.conftest import CNN, LSTM, runs
 from tests.forks import Forks
-from tests.pipeline.conftest import clone, run_in
+from tests.pipeline.conftest import ROOT, clone, run_in
 
 QUICK = {"cnn": CNN, "lstm": LSTM}
 
@@ -237,6 +238,27 @@ def test_what_arrays_are_made_of_is_lent_where_the_arrays_are_others(forks: Fork
     pictures = replace(old, tags={**old.tags, "sha256.config": lineage.config_hash(config)})
     lend_data(Places(copy), pictures, tmp_path / "again", Console(quiet=True))
     assert (tmp_path / "again" / "own" / "pictures").resolve() == copy / "own" / "pictures"
+
+
+@pytest.mark.long  # installs all packages
+def test_a_run_is_run_again_in_an_environment_of_its_own_packages(forks: Forks, tmp_path: Path) -> None:
+    """With one whose build no index has: the next best takes its place."""
+    project = clone(tmp_path / "project")
+    (project / "src").unlink()
+    shutil.copytree(ROOT / "src" / "reprise", project / "src" / "reprise")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, project / name)
+    child = forks.start(*CNN, folder=project)
+    assert child.wait() == 0, child.said
+    (home,) = (project / "mlruns" / "runs").iterdir()
+    packages = home / "lineage" / "packages.txt"
+    packages.write_text(re.sub("^(pluggy==.*)$", r"\1+nowhere", packages.read_text(), flags=re.MULTILINE))
+    say_instead(home, **{"sha256.packages": store.sha256(packages)})
+    child = forks.start("reproduce", home.name, "--env", folder=project)
+    assert child.wait() == 0, child.said
+    assert re.search(r"pip finds no pluggy==(.*)\+nowhere: pluggy==\1 takes its place", child.said)
+    assert re.search(r"packages differ: pluggy (.*)\+nowhere → \1\n", child.said)
+    assert "identical: weights bit for bit, every metric exactly" in child.said
 
 
 def test_a_run_made_outside_of_git_is_refused(forks: Forks, tmp_path: Path) -> None:

@@ -46,13 +46,25 @@ def last_words(stderr: bytes) -> str:
 
 
 def make_environment(old: Record, copy: Path, console: Console) -> str:
-    """The Python of a virtual environment with the packages of the run, made under the working copy."""
+    """The Python of a virtual environment with the packages of the run, and the run's reprise, made under the working copy.
+
+    A local version (2.13.0+cpu) is known to some indexes only. Where it is not, the build that is there takes its place, with
+    what that build needs.
+    """
     folder = copy / ".venv"
     python = str(folder / "bin" / "python")
-    packages = [f"{name}=={version.partition('+')[0]}" for name, version in old.packages.items() if name != "reprise"]
-    (copy / "packages.txt").write_text("\n".join(packages))
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
+    packages = [f"{name}=={version}" for name, version in old.packages.items() if name != "reprise"]
+    local = [package for package in packages if "+" in package]
+    (copy / "packages.txt").write_text("\n".join(package for package in packages if package not in local))
     _must([sys.executable, "-m", "venv", str(folder)])
-    _must([python, "-m", "pip", "install", "-q", "--no-deps", "-r", str(copy / "packages.txt")])
+    _must([*install, "--no-deps", "-r", str(copy / "packages.txt")])
+    for package in local:
+        if subprocess.run([*install, "--no-deps", package], capture_output=True).returncode:
+            public = package.partition("+")[0]
+            console.print(f"reproduce  pip finds no {package}: {public} takes its place", highlight=False, soft_wrap=True)
+            _must([*install, public])
+    _must([*install, "--no-deps", "-e", str(copy)])
     return python
 
 
