@@ -1,17 +1,29 @@
 """A run is run again from its id alone: the same bits, or a word on what is another."""
 
 import json
+import platform
+import re
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from reprise.data import store
+from reprise.errors import UserError
+from reprise.runs.trained import open_run
+from reprise.runs.working_copy import lend_data
+from reprise.stages.places import Places
+from reprise.tracking import lineage, record
+from reprise.tracking.spool import FILE, Spool
 from tests.faults.conftest import CNN, LSTM, runs
 from tests.forks import Forks
-from tests.pipeline.conftest import clone, run_in
+from tests.pipeline.conftest import ROOT, clone, run_in
 
 QUICK = {"cnn": CNN, "lstm": LSTM}
 
@@ -56,6 +68,23 @@ def test_a_run_from_a_dirty_tree_is_run_again_in_a_fresh_clone_to_the_bit(forks:
     assert new.data.tags["sha256.weights"] == before.data.tags["sha256.weights"]
     assert new.data.params == before.data.params
     assert run_in(project, "git", "worktree", "list").stdout.count("\n") == 1
+
+
+def test_sources_that_are_edited_during_a_training_are_not_recorded(forks: Forks, copy: Path) -> None:
+    """They were never imported: each seed says the code that the process began with."""
+    child = forks.start(*CNN, "seeds=2", "trainer.max_epochs=30", "name=edited", folder=copy)
+    before = set((forks.folder / "mlruns" / "runs").iterdir())
+    while not [home for home in new_homes(copy, before) if (home / "lineage" / "uncommitted.patch").is_file()]:
+        time.sleep(0.02)
+    (copy / "conf" / "optimizer" / "sgd.yaml").write_text("edited: true\n")
+    assert child.wait() == 0, child.said
+    patches = [file.read_bytes() for home in new_homes(copy, before) for file in home.glob("lineage/uncommitted.patch")]
+    assert len(patches) == 2
+    assert patches[0] == patches[1]
+
+
+def new_homes(project: Path, before: set[Path]) -> list[Path]:
+    return [home for home in (project / "mlruns" / "runs").iterdir() if home.name not in {old.name for old in before}]
 
 
 def flipped(file: Path) -> None:
@@ -109,16 +138,127 @@ def test_weights_that_were_exchanged_are_told_apart_with_tensor_and_epoch(forks:
     weights = load_weights(home / "best.pt")
     last = list(weights)[-1]
     save_weights(home / "best.pt", {**weights, last: torch.nextafter(weights[last], torch.tensor(9.0))})
-    spool = [json.loads(line) for line in (home / "spool.jsonl").read_text().splitlines()]
-    for entry in spool:
-        if "tags" in entry and "sha256.weights" in entry["tags"]:
-            entry["tags"]["sha256.weights"] = store.sha256(home / "best.pt")
+    say_instead(home, **{"sha256.weights": store.sha256(home / "best.pt"), "version.python": "2.7.18", "verified": "bit for bit"})
+    lines = [json.loads(line) for line in (home / FILE).read_text().splitlines()]
+    for entry in lines:
         if entry.get("key") == "val/loss" and entry["step"] == 2:
             entry["value"] += 1e-9
-    (home / "spool.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in spool))
+    (home / FILE).write_text("".join(json.dumps(entry) + "\n" for entry in lines))
     child = forks.start("reproduce", run_id, folder=copy)
     assert child.wait() == 3, child.said
+    assert f"packages differ: python 2.7.18 → {platform.python_version()}" in child.said
     assert f"different: tensor {last} differs; epoch 2: val/loss" in child.said
+    tags = Spool(home).tags
+    assert tags["verified"].startswith(f"different: tensor {last} differs; epoch 2: val/loss")
+    assert (copy / "mlruns" / "runs" / tags["verified_by"] / "best.pt").is_file()
+
+
+def say_instead(home: Path, **tags: str) -> None:
+    """Let a run's home say other things than were recorded; what it does not say yet stands in front."""
+    lines = [json.loads(line) for line in (home / FILE).read_text().splitlines()]
+    for said in (entry["tags"] for entry in lines if "tags" in entry):
+        said.update({key: value for key, value in tags.items() if key in said})
+    known = {key for entry in lines for key in entry.get("tags", {})}
+    lines.insert(0, {"tags": {key: value for key, value in tags.items() if key not in known}})
+    (home / FILE).write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+
+
+def test_weights_that_are_none_are_refused_before_anything_is_trained(forks: Forks, copy: Path) -> None:
+    home = copy / "mlruns" / "runs" / run_of(forks.folder, "cnn")
+    (home / "best.pt").write_bytes(b"no weights")
+    (home / "best.sha256").write_text(f"{store.sha256(home / 'best.pt')}  best.pt\n")
+    say_instead(home, **{"sha256.weights": store.sha256(home / "best.pt")})
+    assert "best.pt holds something else than weights, and was not run" in refused(forks, copy, "cnn")
+
+
+def test_packages_are_what_was_recorded_and_nothing_but_versions(forks: Forks, copy: Path) -> None:
+    home = copy / "mlruns" / "runs" / run_of(forks.folder, "cnn")
+    packages = home / "lineage" / "packages.txt"
+    packages.write_text(packages.read_text() + "--index-url=https://nowhere.example\n")
+    assert "packages.txt is not what was recorded (sha256 differs)" in refused(forks, copy, "cnn")
+    say_instead(home, **{"sha256.packages": store.sha256(packages)})
+    assert "something else than packages: '--index-url=https://nowhere.example'" in refused(forks, copy, "cnn")
+
+
+def test_the_config_that_answers_is_the_one_that_was_recorded(forks: Forks, copy: Path) -> None:
+    home = copy / "mlruns" / "runs" / run_of(forks.folder, "cnn")
+    config = store.read_json(home / "config.json")
+    config["model"]["blocks"][0]["filters"] *= 2
+    store.write_json(home / "config.json", config)  # no hash was ever taken of this copy of it
+    assert open_run(Places(copy), home.name).config.model.model_dump()["blocks"][0]["filters"] == 16
+    store.write_json(home / "lineage" / "config.json", config)
+    with pytest.raises(UserError, match=r"config\.json is not what was recorded"):
+        open_run(Places(copy), home.name)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_reproduction_leaves_no_run_that_is_said_to_go_on(forks: Forks, copy: Path, number: signal.Signals) -> None:
+    home = copy / "mlruns" / "runs" / run_of(forks.folder, "cnn")
+    config = store.read_json(home / "lineage" / "config.json")
+    config["trainer"]["max_epochs"] = 100_000
+    store.write_json(home / "lineage" / "config.json", config)
+    say_instead(home, **{"sha256.config": lineage.config_hash(config)})
+    before = set((copy / "mlruns" / "runs").iterdir())
+    child = forks.start("reproduce", home.name, folder=copy)
+    while not list(copy.glob("mlruns/reproduce/*/copy/mlruns/runs/*/best.pt")):
+        assert not child.over(), child.said
+        time.sleep(0.05)
+    child.kill(number)
+    assert child.wait() == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    while list((copy / "mlruns" / "reproduce").iterdir()):  # what a killed one had started ends by itself
+        assert number == signal.SIGKILL
+        forks.start("sync", folder=copy).wait()
+    (new,) = new_homes(copy, before)
+    assert Spool(new).status == "KILLED"
+    assert runs(copy)[new.name].info.status == "KILLED"
+
+
+def test_a_reproduction_whose_server_is_dead_waits_for_sync(forks: Forks, copy: Path) -> None:
+    before = set((copy / "mlruns" / "runs").iterdir())
+    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    child = forks.start("reproduce", run_of(forks.folder, "lstm"), folder=copy, **away)
+    assert child.wait() == 0, child.said
+    (new,) = new_homes(copy, before)
+    assert (copy / "mlruns" / "outbox" / new.name).is_file()
+    child = forks.start("sync", folder=copy, **away)
+    assert child.wait() == 2
+    assert "1 runs still wait" in child.said
+
+
+def test_what_arrays_are_made_of_is_lent_where_the_arrays_are_others(forks: Forks, copy: Path, tmp_path: Path) -> None:
+    """Raw files that are as published, so that nothing is fetched; pictures that the run named from the project's root."""
+    old = record.of_home(copy / "mlruns" / "runs" / run_of(forks.folder, "cnn"))
+    shutil.rmtree(copy / "data" / "processed" / "digits")
+    (copy / "data" / "raw" / "digits" / "other.csv").write_text("not as published")
+    lend_data(Places(copy), old, tmp_path / "again", Console(quiet=True))
+    assert [file.name for file in (tmp_path / "again" / "data" / "raw" / "digits").iterdir()] == ["digits.csv"]
+    (copy / "own" / "pictures").mkdir(parents=True)
+    config = {**old.config, "data": {"name": "own", "path": "own/pictures"}}
+    store.write_json(old.files / "lineage" / "config.json", config)
+    pictures = replace(old, tags={**old.tags, "sha256.config": lineage.config_hash(config)})
+    lend_data(Places(copy), pictures, tmp_path / "again", Console(quiet=True))
+    assert (tmp_path / "again" / "own" / "pictures").resolve() == copy / "own" / "pictures"
+
+
+@pytest.mark.long  # installs all packages
+def test_a_run_is_run_again_in_an_environment_of_its_own_packages(forks: Forks, tmp_path: Path) -> None:
+    """With one whose build no index has: the next best takes its place."""
+    project = clone(tmp_path / "project")
+    (project / "src").unlink()
+    shutil.copytree(ROOT / "src" / "reprise", project / "src" / "reprise")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, project / name)
+    child = forks.start(*CNN, folder=project)
+    assert child.wait() == 0, child.said
+    (home,) = (project / "mlruns" / "runs").iterdir()
+    packages = home / "lineage" / "packages.txt"
+    packages.write_text(re.sub("^(pluggy==.*)$", r"\1+nowhere", packages.read_text(), flags=re.MULTILINE))
+    say_instead(home, **{"sha256.packages": store.sha256(packages)})
+    child = forks.start("reproduce", home.name, "--env", folder=project)
+    assert child.wait() == 0, child.said
+    assert re.search(r"pip finds no pluggy==(.*)\+nowhere: pluggy==\1 takes its place", child.said)
+    assert re.search(r"packages differ: pluggy (.*)\+nowhere → \1\n", child.said)
+    assert "identical: weights bit for bit, every metric exactly" in child.said
 
 
 def test_a_run_made_outside_of_git_is_refused(forks: Forks, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from reprise import config as configs
+from reprise import orphans
 from reprise.commands.common import console, overrides_argument, project
 from reprise.completion import Override
 from reprise.errors import UserError
@@ -104,13 +105,17 @@ def train(
     Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it. Several seeds, and the
     jobs of a --multirun, stand under one parent there, which says their mean and standard deviation, or the best of them.
     """
+    if reproduces:
+        orphans.end_with_parent()
     places = project()
     if multirun:
         _multirun(places, overrides)
         return
     config = configs.load_recorded(recorded, places.root) if recorded else _config(places, pipeline, overrides)
     from reprise.stages import train
+    from reprise.tracking import lineage
 
+    lineage.note_code(places.root)
     command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
     if reproduces:
         command = f"reprise reproduce {reproduces}"
@@ -175,7 +180,9 @@ def _multirun(places: Places, overrides: Sequence[str]) -> None:
     shared = set.intersection(*map(set, every))
     composed = [configs.compose(places.root, job) for job in every]  # all of them before the first is trained
     from reprise.runs import multirun
+    from reprise.tracking import lineage
 
+    lineage.note_code(places.root)
     jobs = [
         multirun.Job(
             config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])

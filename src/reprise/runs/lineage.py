@@ -32,7 +32,7 @@ def describe(record: Record) -> dict[str, Any]:
         "code": {
             "commit": tags.get("git.commit"),
             "uncommitted": tags.get("git.dirty"),
-            "patch_lines": record.patch.count("\n"),
+            "patch_lines": record.patch.count(b"\n"),
             "sha256": tags.get("sha256.code"),
         },
         "packages": {key.removeprefix("version."): value for key, value in sorted(tags.items()) if key.startswith("version.")},

@@ -1,26 +1,28 @@
-"""Running a run again: its code, config and data in a clean working copy, and whether the same weights and metrics come out."""
+"""Running a run again in a working copy of its own, and whether the same weights and metrics come out."""
 
 import contextlib
 import json
 import os
-import shutil
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from reprise.config import tracking_config
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.learner import SPEED
+from reprise.runs.working_copy import last_words, lend_data, make_environment, working_copy
 from reprise.stages.places import Places
-from reprise.tracking import backend, lineage, record
+from reprise.tracking import backend, leftovers, lineage, record
 from reprise.tracking import run as tracking
 from reprise.tracking.notes import BEST
 from reprise.tracking.record import Record
@@ -29,6 +31,9 @@ MACHINE = ("processor", "device", "devices", "threads", "precision")
 """Tags of what bits depend on, beside code, config, data and packages."""
 TOLERANCE = 1e-2
 """By how much metrics may differ, absolute or relative, where the machine is another and nothing else was said."""
+
+PATIENCE = 12
+"""Seconds that a training has to end in when we are stopped: it takes up to eight to come to the end of a step."""
 
 
 @dataclass(frozen=True)
@@ -59,53 +64,40 @@ def run(places: Places, wanted: str, tolerance: float | None, fresh_environment:
         UserError: when it cannot be run again: no commit, a patch that does not apply, damaged data, a failing training.
 
     """
-    scratch = places.store / "reproduce" / f"{wanted[:40]}-{os.getpid()}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    (scratch / "record").mkdir(parents=True)
-    try:
-        old = record.read(places.store, wanted, tracking_config(places.root), scratch / "record")
-        old.tag("sha256.weights")
-        _say_packages(old, console)
-        with working_copy(places.root, old, scratch / "copy") as copy:
-            python = _environment(old, copy) if fresh_environment else sys.executable
-            _lend_data(places, old, copy, console)
-            again = _train(places, old, copy, python, console)
-            verdict = compare(old, again, tolerance)
-            _bring_home(places, copy, again.id)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    tracked = tracking_config(places.root)
+    _say_closed(leftovers.take_over(places.store, tracked), places, console)
+    with leftovers.reproduction(places.store) as scratch:
+        old = record.read(places.store, wanted, tracked, store.made(scratch / "record"))
+        _recorded_weights(old)  # before anything is trained
+        if not fresh_environment:
+            installed = dict(line.split("==", 1) for line in lineage.packages().splitlines())
+            _say_packages(old, platform.python_version(), installed, console, "; --env makes those of the run")
+        with working_copy(places.root, old, scratch / leftovers.COPY) as copy:
+            python = make_environment(old, copy, console) if fresh_environment else sys.executable
+            lend_data(places, old, copy, console)
+            try:
+                made = _train(places, old, copy, python, console)
+            finally:
+                _say_closed(leftovers.bring_home(places.store, copy / "mlruns", tracked), places, console)
+        again = record.of_home(places.home(made))
+        if fresh_environment:
+            _say_packages(old, again.tag("version.python"), again.packages, console)
+        verdict = compare(old, again, tolerance)
     _note(places, old, verdict)
     return verdict
 
 
-@contextlib.contextmanager
-def working_copy(root: Path, old: Record, copy: Path) -> Iterator[Path]:
-    """The project as it was: a git worktree at the run's commit, its patch applied; gone after the block."""
-    commit = old.tag("git.commit")
-    if commit == "none":
-        raise UserError(f"run {old.name} was made outside of git", "its code is not known, so it cannot be run again")
-    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode:
-        raise UserError(f"commit {commit[:12]} of run {old.name} is not in this repository", "fetch it: git fetch --all")
-    added = _git(root, "worktree", "add", "--detach", "--force", str(copy), commit)
-    if added.returncode:
-        raise UserError(f"no working copy of {commit[:12]}: {added.stderr.strip().splitlines()[-1]}")
-    try:
-        if old.patch and (applied := _git(copy, "apply", "--whitespace=nowarn", "-", text=old.patch)).returncode:
-            reason = applied.stderr.strip().splitlines()[0]
-            raise UserError(f"the uncommitted patch of run {old.name} does not apply: {reason}", "it was changed since")
-        yield copy
-    finally:
-        _git(root, "worktree", "remove", "--force", str(copy))
-        _git(root, "worktree", "prune")
+def _say_closed(names: Sequence[str], places: Places, console: Console) -> None:
+    """Of runs whose process died: the store is told too."""
+    for name in names:
+        console.print(f"reproduce  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
+    if names:
+        leftovers.deliver_waiting(places.store, tracking_config(places.root))
 
 
-def _git(folder: Path, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", "-C", folder, *arguments], input=text, capture_output=True, text=True)
-
-
-def _say_packages(old: Record, console: Console) -> None:
-    """In what the installed packages differ from those of the run."""
-    then, now = (dict(line.split("==", 1) for line in text.split()) for text in (old.packages, lineage.packages()))
+def _say_packages(old: Record, python: str, packages: Mapping[str, str], console: Console, mend: str = "") -> None:
+    """In what interpreter and packages differ from those of the run."""
+    then, now = {"python": old.tag("version.python"), **old.packages}, {"python": python, **packages}
     others = [
         f"{name} {then.get(name, 'absent')} → {now.get(name, 'absent')}"
         for name in {**then, **now}
@@ -113,72 +105,47 @@ def _say_packages(old: Record, console: Console) -> None:
     ]
     if others:
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        console.print(
-            f"reproduce  packages differ: {', '.join(others[:5])}{more}; --env makes those of the run",
-            highlight=False,
-            soft_wrap=True,
-        )
+        console.print(f"reproduce  packages differ: {', '.join(others[:5])}{more}{mend}", highlight=False, soft_wrap=True)
 
 
-def _environment(old: Record, copy: Path) -> str:
-    """The Python of a virtual environment with the packages of the run, made under the working copy."""
-    folder = copy / ".venv"
-    listed = "".join(
-        f"{line.partition('+')[0]}\n" for line in old.packages.splitlines() if not line.startswith("reprise==")
-    )  # a local version (2.13.0+cpu) is no package index's
-    (copy / "packages.txt").write_text(listed)
-    python = str(folder / "bin" / "python")
-    commands = [
-        [sys.executable, "-m", "venv", str(folder)],
-        [python, "-m", "pip", "install", "-q", "--no-deps", "-r", str(copy / "packages.txt")],
-    ]
-    for command in commands:
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise UserError(f"no environment: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}", "leave --env away")
-    return python
-
-
-def _lend_data(places: Places, old: Record, copy: Path, console: Console) -> None:
-    """The arrays, if those that lie here are those that the run read; else the run's own code makes them afresh."""
-    name = old.config["data"]["name"]
-    arrays = places.processed(name)
-    if not arrays.is_dir():
-        console.print(f"reproduce  no arrays of {name} here: they are made afresh", highlight=False)
-        return
-    store.verify(arrays, f"run `reprise preprocess data={name}`")
-    if store.digest(arrays) != old.tag("sha256.processed"):
-        console.print(f"reproduce  the arrays of {name} here are others than the run read: they are made afresh", highlight=False)
-        return
-    there = Places(copy).processed(name)
-    there.parent.mkdir(parents=True, exist_ok=True)
-    there.symlink_to(arrays.resolve(), target_is_directory=True)
-
-
-def _train(places: Places, old: Record, copy: Path, python: str, console: Console) -> Record:
-    """Train with the recorded config in the working copy, evaluate if that was done, and read what came of it."""
+def _train(places: Places, old: Record, copy: Path, python: str, console: Console) -> str:
+    """Train with the recorded config in the working copy, and evaluate if that was done; the new run's id."""
     (copy / "recorded.json").write_text(json.dumps(old.config))
-    tested = any(key.startswith("test/") for key in old.metrics)
     uri = backend.address(tracking_config(places.root), places.store)
     environment = os.environ | {"PYTHONPATH": str(copy / "src"), "MLFLOW_TRACKING_URI": uri}
-    said = subprocess.run(
-        [python, "-m", "reprise", "train", "--recorded", "recorded.json", "--reproduces", old.id],
+    reprise = [python, "-m", "reprise"]
+    command = [*reprise, "train", "--recorded", "recorded.json", "--reproduces", old.id]
+    _finish("training", command, copy, environment, console.is_terminal)
+    (home,) = (copy / "mlruns" / "runs").iterdir()
+    if any(key.startswith("test/") for key in old.metrics):
+        _finish("evaluating", [*reprise, "evaluate", home.name], copy, environment, False)
+    return home.name
+
+
+def _finish(what: str, command: Sequence[str], copy: Path, environment: Mapping[str, str], shown: bool) -> None:
+    """Run a command of the working copy to its end. A signal to us is passed on, and waited for: there are books to close.
+
+    The command has a process group of its own, else Ctrl-C would reach it twice, and the second one does not wait.
+    """
+    with subprocess.Popen(
+        command,
         cwd=copy,
         env=environment,
-        stdout=None if console.is_terminal else subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        stdout=None if shown else subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
-    )
-    if said.returncode:
-        raise UserError(f"training again failed: {(said.stderr.strip().splitlines() or [str(said.returncode)])[-1]}")
-    (home,) = (copy / "mlruns" / "runs").iterdir()
-    if tested:
-        done = subprocess.run(
-            [python, "-m", "reprise", "evaluate", home.name], cwd=copy, env=environment, capture_output=True, text=True
-        )
-        if done.returncode:
-            raise UserError(f"evaluating again failed: {(done.stderr.strip().splitlines() or [''])[-1]}")
-    return record.read(copy / "mlruns", home.name, None, copy)
+        process_group=0,
+    ) as child:
+        try:
+            _, said = child.communicate()
+        except BaseException:
+            child.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.communicate(timeout=PATIENCE)
+            child.kill()
+            raise
+    if child.returncode:
+        raise UserError(f"{what} again failed: {last_words(said) or child.returncode}")
 
 
 def compare(old: Record, again: Record, tolerance: float | None) -> Verdict:
@@ -199,13 +166,21 @@ def _inputs(old: Record, again: Record) -> list[str]:
 
 def _weights(old: Record, again: Record) -> list[str]:
     """The first tensor that differs."""
-    if store.sha256(old.weights) != old.tag("sha256.weights"):
-        raise UserError(f"{old.weights} is not what was written (sha256 differs)", "the run's own weights were damaged since")
-    then, now = torch.load(old.weights, weights_only=True), load_weights(again.weights)
+    then, now = _recorded_weights(old), load_weights(again.weights)
     for name in {**then, **now}:
         if name not in then or name not in now or not torch.equal(then[name], now[name]):
             return [f"tensor {name} differs"]
     return []
+
+
+def _recorded_weights(old: Record) -> dict[str, Tensor]:
+    recorded = old.tag("sha256.weights")
+    if store.sha256(old.weights) != recorded:
+        raise UserError(f"{old.weights} is not what was written (sha256 differs)", "the run's own weights were damaged since")
+    beside = old.weights.with_suffix(".sha256")
+    if not beside.is_file():  # of a run trained elsewhere: the store keeps weights alone
+        beside.write_text(f"{recorded}  {old.weights.name}\n")
+    return load_weights(old.weights)
 
 
 def _metrics(old: Record, again: Record, tolerance: float) -> list[str]:
@@ -222,22 +197,11 @@ def _metrics(old: Record, again: Record, tolerance: float) -> list[str]:
     return [] if first is None else [f"epoch {first[0]}: {first[1]}"]
 
 
-def _bring_home(places: Places, copy: Path, run_id: str) -> None:
-    """The new run's home and windows, out of the working copy before that goes."""
-    for folder in (
-        Path("runs") / run_id,
-        *(found.relative_to(copy / "mlruns") for found in (copy / "mlruns" / "windows").glob("*")),
-    ):
-        target = places.store / folder
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(copy / "mlruns" / folder, target)
-
-
 def _note(places: Places, old: Record, verdict: Verdict) -> None:
-    """Tell the dashboard: the old run was verified, or was not."""
+    """Tell the dashboard: the old run was verified, or what is another. The last word counts."""
+    how = f"different: {verdict.difference}"
     if verdict.passed:
         how = "bit for bit" if verdict.identical else f"within {verdict.within:g}"
-        opened = tracking.reopen(tracking_config(places.root), places.store, old.id)
-        opened.tag({"verified": f"{how}, {time.strftime('%Y-%m-%d')}, {lineage.processor()}", "verified_by": verdict.new})
-        opened.settle()
+    opened = tracking.reopen(tracking_config(places.root), places.store, old.id)
+    opened.tag({"verified": f"{how}, {time.strftime('%Y-%m-%d')}, {lineage.processor()}", "verified_by": verdict.new})
+    opened.settle()

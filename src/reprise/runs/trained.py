@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from reprise.config import Config, FolderData, check
-from reprise.data import store
 from reprise.data.examples import Windows
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.tasks import Task
@@ -15,6 +14,7 @@ from reprise.learning.trainer import threads
 from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
 from reprise.stages.train import Trained, build_parts, read_trained
+from reprise.tracking import record
 from reprise.tracking import run as tracking
 
 
@@ -39,14 +39,14 @@ def open_run(places: Places, wanted: str) -> TrainedRun:
     """The run whose id begins with `wanted`, or whose name it is.
 
     Raises:
-        UserError: when there is no such run, or its training did not end.
+        UserError: when there is no such run, its training did not end, or its config or weights were changed since.
 
     """
     run_id = tracking.find(places.store, wanted)
     home = places.home(run_id)
     trained = read_trained(home)
     tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is written down
-    config = check({**store.read_json(home / "config.json"), **tracked}, "the run's config")
+    config = check({**record.of_home(home).config, **tracked}, "the run's config")
     windows = windows_of(config, trained, places)
     torch.set_num_threads(threads(config.trainer))
     network, task = build_parts(config, windows)

@@ -15,12 +15,13 @@ from reprise.runs.study import LIMITS, THREADS, Study
 from reprise.stages import train
 from reprise.stages.places import Places
 from reprise.stages.train import Trained
-from reprise.tracking import spool
+from reprise.tracking import lineage, spool
 from reprise.tracking.delivery import PARENT
 
 
 def work(name: str, places: Places, storage: str | None, parent: str) -> None:
     """Train trials until none is left, or too many have failed."""
+    lineage.note_code(places.root)
     threads = torch.get_num_threads()  # this worker's share
     study = studies.load(name, places.store, storage)
     while True:

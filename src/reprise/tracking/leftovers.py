@@ -1,15 +1,20 @@
-"""What earlier processes left behind: runs whose process died, and words that wait for the store."""
+"""What earlier processes left behind: runs whose process died, here or in a working copy, and words that wait for the store."""
 
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from mlflow.exceptions import MlflowException
 
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.tracking import backend
-from reprise.tracking.delivery import BIRTHMARK
+from reprise.tracking.delivery import BIRTHMARK, outbox
 from reprise.tracking.run import at_home, now
 from reprise.tracking.spool import Spool
 from reprise.tracking.unfinished import dead, held, unborn
@@ -19,21 +24,24 @@ SILENT = "its process ended without a word"
 
 def close_dead(folder: Path, tracking: TrackingConfig | None, resumed: set[str]) -> list[str]:
     """Say FAILED of every run whose process died without a word, but for those that are about to go on; their names."""
-    closed = _close_unborn(folder, tracking)
-    for run_id in set(dead(folder)) - resumed:
-        home = folder / "runs" / run_id
-        if (home / "run.json").is_file() and (spool := Spool(home)).status == "RUNNING":
-            spool.append({"tags": {"error": SILENT}}, {"status": "FAILED", "timestamp": now()})
-            closed.append(str(store.read_json(home / "run.json")["name"]))
-    return closed
+    closed = [*take_over(folder, tracking), *_close_unborn(folder, folder, tracking)]
+    return closed + [name for run_id in set(dead(folder)) - resumed if (name := _close(folder / "runs" / run_id))]
 
 
-def _close_unborn(folder: Path, tracking: TrackingConfig | None) -> list[str]:
-    """Of runs that the store has and whose process died before they had a home."""
+def _close(home: Path) -> str | None:
+    """Say FAILED of a run that ended without a word; its name, or None where there is no such run."""
+    if not (home / "run.json").is_file() or (spool := Spool(home)).status != "RUNNING":
+        return None
+    spool.append({"tags": {"error": SILENT}}, {"status": "FAILED", "timestamp": now()})
+    return str(store.read_json(home / "run.json")["name"])
+
+
+def _close_unborn(folder: Path, trained_in: Path, tracking: TrackingConfig | None) -> list[str]:
+    """Of runs that the store has and whose process died before they had a home under `trained_in`."""
     uri = backend.address(tracking, folder)
     closed: list[str] = []
     with suppress(MlflowException, UserError):  # of a store that is away: the next start tries again
-        for token in unborn(folder):
+        for token in unborn(trained_in):
             client = backend.connect(uri, folder)
             every = [experiment.experiment_id for experiment in client.search_experiments()]
             for run in client.search_runs(every, f"tags.`{BIRTHMARK}` = '{token}'"):
@@ -63,3 +71,55 @@ def deliver_waiting(folder: Path, tracking: TrackingConfig | None) -> tuple[list
             down[uri] = failure  # the others of that store need not wait for it as well
         (failures if failure else delivered).append(f"{run.name}: {failure}" if failure else run.name)
     return delivered, failures
+
+
+COPY = "copy"
+"""The working copy in the folder of a reproduction."""
+
+
+@contextlib.contextmanager
+def reproduction(folder: Path) -> Iterator[Path]:
+    """An empty folder mlruns/reproduce/… to run a run again in, gone after the block; `take_over` finds it if we are killed."""
+    place = store.made(folder / "reproduce")
+    with contextlib.ExitStack() as held:
+        with FileLock(folder / "reproduce.lock"):  # between its making and its lock it would be taken for a dead one's
+            made = Path(tempfile.mkdtemp(dir=place))
+            held.enter_context(FileLock(made / "lock"))
+        try:
+            yield made
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def take_over(folder: Path, tracking: TrackingConfig | None) -> list[str]:
+    """Bring home what reproductions have made whose process died; names of the runs that had to be closed."""
+    closed: list[str] = []
+    if not (folder / "reproduce").is_dir():
+        return closed
+    with FileLock(folder / "reproduce.lock"):
+        for left in sorted((folder / "reproduce").glob("*/")):
+            with suppress(Timeout), FileLock(left / "lock", timeout=0):
+                other = left / COPY / "mlruns"
+                if not held(other):  # what they had started may take a moment to end too
+                    closed += bring_home(folder, other, tracking)
+                    shutil.rmtree(left, ignore_errors=True)
+    return closed
+
+
+def bring_home(folder: Path, other: Path, tracking: TrackingConfig | None) -> list[str]:
+    """Runs and windows out of the mlruns/ of a working copy, before that goes; names of the runs that had to be closed.
+
+    What the store lacks of them is noted here too, so that `reprise sync` delivers it.
+    """
+    closed = _close_unborn(folder, other, tracking)
+    for home in sorted((other / "runs").glob("*")):
+        if name := _close(home):
+            closed.append(name)
+        if name or outbox(other, home.name).is_file():
+            store.made(folder / "outbox")
+            outbox(folder, home.name).touch()
+    for found in (*(other / "windows").glob("*"), *(other / "runs").glob("*")):
+        target = store.made(folder / found.parent.name) / found.name
+        if not target.exists():
+            found.rename(target)
+    return closed

@@ -1,5 +1,6 @@
 """What is known of a run, from its home or, where it was trained elsewhere, from the store. Only read here."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from reprise.tracking.spool import Points, Spool, read_history
 
 EVERY_RUN = 50_000
 """The most runs that are listed."""
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+"""A line of packages.txt."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,22 @@ class Record:
         return found
 
     @property
-    def packages(self) -> str:
-        """Every package and its version, as pip writes them."""
-        return self._file("lineage/packages.txt").read_text("utf-8")
+    def packages(self) -> dict[str, str]:
+        """The version of every package. `reproduce --env` gives them to pip, so nothing else may stand there."""
+        file = self._file("lineage/packages.txt")
+        content = file.read_bytes()
+        if "sha256.packages" in self.tags:  # older runs do not say it
+            self._demand_recorded("sha256.packages", lineage.text_hash(content), file)
+        lines = content.decode("utf-8", "replace").splitlines()
+        if others := [line for line in lines if not PACKAGE.fullmatch(line)]:
+            raise UserError(f"{file} holds something else than packages: {others[0]!r}", f"run {self.name} cannot be run again")
+        return dict(line.split("==") for line in lines)
 
     @property
-    def patch(self) -> str:
-        """What was not committed of the code, "" where all was."""
+    def patch(self) -> bytes:
+        """What was not committed of the code, b"" where all was."""
         file = self.files / "lineage" / "uncommitted.patch"
-        found = file.read_bytes().decode("utf-8", "replace") if file.is_file() else ""
+        found = file.read_bytes() if file.is_file() else b""
         self._demand_recorded("sha256.patch", lineage.text_hash(found), file)
         return found
 
@@ -88,10 +98,7 @@ def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Pa
 
     """
     if is_at_home(folder, wanted) and ((home := folder / "runs" / find(folder, wanted)) / "lineage").is_dir():
-        spool = Spool(home)
-        tags = {key: value for entry in spool.entries for key, value in entry.get("tags", {}).items()}
-        about = store.read_json(home / "run.json")
-        return Record(home.name, about["name"], spool.status, tags, read_history(spool.file), home)
+        return of_home(home)
     uri = backend.address(tracking, folder)
     with backend.answering(uri):
         client = backend.connect(uri, folder)
@@ -102,6 +109,12 @@ def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Pa
             for key in run.data.metrics
         }
     return Record(run.info.run_id, run.info.run_name, run.info.status, run.data.tags, metrics, scratch)
+
+
+def of_home(home: Path) -> Record:
+    """The run whose home this is."""
+    spool = Spool(home)
+    return Record(home.name, store.read_json(home / "run.json")["name"], spool.status, spool.tags, read_history(spool.file), home)
 
 
 def find_in_store(client: MlflowClient, wanted: str, uri: str) -> Run:

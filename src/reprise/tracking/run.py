@@ -228,19 +228,20 @@ def _address(begun_in: str | None, tracking: TrackingConfig | None, folder: Path
     return now if begun_in in {ELSEWHERE, without_login(now)} else begun_in
 
 
-def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mapping[str, Path], patch: str) -> None:
+def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mapping[str, Path], patch: bytes) -> None:
     """What is known at the start. A run that was killed while it was said says it again."""
     resolved = recorded(config)
     params = {key: _param(value) for key, value in leaves(resolved)}
     for key, value in params.items():
         if len(value) > PARAM_LENGTH:
             raise UserError(f"{key} has {len(value)} characters", f"MLflow keeps at most {PARAM_LENGTH}")
-    run.tag({**tags, "sha256.patch": lineage.text_hash(patch)})
+    run.tag({**tags, "sha256.patch": lineage.text_hash(patch), "sha256.packages": lineage.text_hash(lineage.packages())})
     run.spool.append({"params": params}, {"inputs": [_input(name, place, config) for name, place in inputs.items()]})
     run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
     run.text(lineage.packages(), "lineage/packages.txt")
     if patch:
-        run.text(patch, "lineage/uncommitted.patch")
+        (run.home / "lineage" / "uncommitted.patch").write_bytes(patch)
+        run.keep("lineage/uncommitted.patch")
     run.describe()
 
 

@@ -1,0 +1,73 @@
+"""The code that a run says it was made from: a real repository, with users' settings and files of any bytes."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reprise.errors import UserError
+from reprise.tracking import lineage
+
+
+def git(root: Path, *arguments: str, given: bytes | None = None) -> bytes:
+    return subprocess.run(["git", "-C", root, *arguments], input=given, check=True, capture_output=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A line of Windows' and one of Latin-1 that are not committed, a new file, and one that is no more."""
+    for who in ("AUTHOR", "COMMITTER"):
+        for what in ("NAME", "EMAIL"):
+            monkeypatch.setenv(f"GIT_{who}_{what}", "a@b.c")
+    root = tmp_path / "root"
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "windows.py").write_bytes(b"a = 1\r\nb = 2\r\n")
+    (root / "src" / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe4'\n")
+    (root / "src" / "old.py").write_bytes(b"gone = True\n")
+    git(root, "init", "-q")
+    git(root, "add", "-A")
+    git(root, "commit", "-qm", "start")
+    (root / "src" / "windows.py").write_bytes(b"a = 1\r\nb = 3\r\n")
+    (root / "src" / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xf6'\n")
+    (root / "src" / "new.py").write_bytes(b"new = True\n")
+    (root / "src" / "old.py").unlink()
+    return root
+
+
+SETTINGS = {
+    "none": [],
+    "noprefix": ["diff.noprefix", "true"],
+    "mnemonic": ["diff.mnemonicPrefix", "true"],
+    "colour": ["color.ui", "always"],
+    "context": ["diff.context", "0"],
+    "external": ["diff.external", "true"],
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_patch_makes_the_same_bytes_again_whatever_the_users_git_is_set_to(
+    repository: Path, tmp_path: Path, setting: str
+) -> None:
+    if SETTINGS[setting]:
+        git(repository, "config", *SETTINGS[setting])
+    tags, patch = lineage.code(repository)
+    assert tags["git.dirty"] == "true"
+    assert git(repository, "diff", "--cached", "--name-only") == b""  # the user's index is as it was
+    again = tmp_path / "again"
+    git(repository, "clone", "-q", ".", str(again))
+    git(again, "apply", "--whitespace=nowarn", "-", given=patch)
+    read = [{file.name: file.read_bytes() for file in (root / "src").iterdir()} for root in (repository, again)]
+    assert read[0] == read[1]
+
+
+def test_code_that_git_cannot_tell_is_not_taken_for_clean(repository: Path) -> None:
+    tree = git(repository, "rev-parse", "HEAD:").decode().strip()
+    (repository / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
+    with pytest.raises(UserError, match="what is not committed cannot be written down: git read-tree: "):
+        lineage.code(repository)
+
+
+def test_outside_of_git_there_is_no_commit(repository: Path) -> None:
+    shutil.rmtree(repository / ".git")
+    assert lineage.code(repository) == ({"git.commit": "none", "git.dirty": "unknown"}, b"")
