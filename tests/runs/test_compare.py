@@ -73,11 +73,13 @@ def test_a_real_gap_is_told_apart_with_the_figures_of_scipy(project: Path) -> No
 
 def test_luck_alone_is_called_a_difference_no_more_often_than_the_level_says() -> None:
     generator = np.random.default_rng(1)
-    wrong = 0
-    for _ in range(200):
-        trained = [row for group in range(3) for row in rows(generator.normal(0.9, 0.01, 5), **{"optimizer.lr": str(group)})]
-        wrong += any(one.verdict != "not distinguishable" for one in ranked("digits", "val/accuracy", trained).beside)
-    assert wrong / 200 <= 0.05
+    for groups in (2, 3):
+        wrong = 0
+        for _ in range(200):
+            every = [rows(generator.normal(0.9, 0.01, 5), **{"optimizer.lr": str(group)}) for group in range(groups)]
+            found = ranked("digits", "val/accuracy", [row for trained in every for row in trained])
+            wrong += any(one.verdict != "not distinguishable" for one in found.beside)
+        assert wrong / 200 <= 0.05
 
 
 def test_an_error_is_better_where_it_is_lower_and_a_figure_is_that_of_the_best_epoch(project: Path) -> None:
@@ -99,6 +101,31 @@ def test_groups_of_unlike_seeds_are_tested_as_independent(project: Path) -> None
     assert beside.test is not None
     assert beside.test.kind == "Welch"
     assert beside.test.p == pytest.approx(stats.ttest_ind(0.95 + LUCK[0], 0.9 + LUCK[1], equal_var=False).pvalue, abs=1e-9)
+
+
+def test_no_figure_is_thrown_away_where_groups_share_some_seeds_only(project: Path) -> None:
+    train(project, 0.95, LUCK[0], config=LR[0])
+    for seed, luck in zip((0, 1, 10, 11, 12), LUCK[1], strict=True):
+        write(project / "mlruns", seed, [0.9 + luck], config=LR[1])
+    (beside,) = compared(project).tables[0].beside
+    assert beside.test is not None
+    assert beside.test.kind == "Welch"
+    assert beside.verdict == "better"
+
+
+def test_which_end_is_better_is_what_the_runs_say_and_the_name_of_the_dashboard_means_the_same(project: Path) -> None:
+    train(project, 0.95, LUCK[0], config=LR[0], metric="val/iou", tags={"monitor": "val/iou", "mode": "max"})
+    train(project, 0.90, LUCK[1], config=LR[1], metric="val/iou", tags={"monitor": "val/iou", "mode": "max"})
+    for name in ("iou", "val/iou", "best/val/iou"):
+        (table,) = compared(project, metric=name).tables
+        assert table.metric == "val/iou"
+        assert [group.config["optimizer.lr"] for group in table.groups] == ["0.001", "0.01"]
+
+
+def test_figures_of_other_samples_stand_in_tables_of_their_own(project: Path) -> None:
+    for config in ({"window.lookback": "30"}, {"window.lookback": "60"}, {"window.lookback": "60", "window.limit": "100"}):
+        train(project, 0.9, LUCK[0], config=config)
+    assert [len(table.groups) for table in compared(project).tables] == [1, 2]  # a limit cuts the training split alone
 
 
 def test_a_run_made_again_counts_once(project: Path) -> None:

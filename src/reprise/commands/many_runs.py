@@ -138,7 +138,9 @@ def compare(
         click.echo(json.dumps(compare_view.described(found), indent=2, ensure_ascii=False))
     else:
         compare_view.show(found, console)
-    if html and found.tables:
+    if html and not found.tables:
+        raise UserError("nothing to compare: no page is written", "train first; runs are left out for the reasons above")
+    if html:
         from reprise.runs import compare_page  # late: MLflow, to keep the page
 
         options = [("--filter", expression), ("--by", by), ("--metric", metric), ("--html", str(html))]

@@ -15,17 +15,20 @@ from reprise.runs.significance import Test
 from reprise.stages.places import Places
 from reprise.tracking import listing
 from reprise.tracking.listing import Row
-from reprise.tracking.notes import GROUP
+from reprise.tracking.notes import BEST, GROUP
 
 MAIN = ("accuracy", "mae", "loss")
 """The metric of a data set, the first that its runs have."""
 HIGHER_IS_BETTER = ("accuracy", "f1", "auc", "precision", "recall", "r2")
-"""How the names begin of metrics that are no errors."""
+"""How the names begin of metrics that are no errors, where the runs do not say of theirs which end is better."""
 DECIDES_NOTHING = {"name", "seed", "seeds", "trainer.progress"} | {
     f"data.{key}" for key in ("title", "homepage", "citation", "licence", "mirror", "sources")
 }
 """Keys that two runs of one group may differ in: the seed, and what has no say in the weights."""
-MEASURED_ON = ("data.name", *(f"window.{key}" for key in ("limit", "val_size", "test_size", "seed", "horizon", "targets")))
+MEASURED_ON = (
+    *(f"data.{key}" for key in ("name", "path", "broken", "duplicates")),
+    *(f"window.{key}" for key in ("val_size", "test_size", "seed", "lookback", "horizon", "targets")),
+)
 """Keys that decide which samples a figure was measured on: where they differ, figures cannot be compared."""
 SPEED = "train/samples_per_second"
 Unit = tuple[tuple[tuple[str, str], ...], int]
@@ -142,7 +145,7 @@ def compare(places: Places, asked: Asked) -> Comparison:
         UserError: for an experiment, key or expression that there is not, or a store that fails.
 
     """
-    metric = asked.metric and (asked.metric if "/" in asked.metric else f"val/{asked.metric}")
+    metric = asked.metric and (asked.metric if "/" in asked.metric else f"val/{asked.metric}").removeprefix(BEST)
     wanted = [metric] if metric else [f"val/{name}" for name in MAIN]
     rows = listing.read(places.store, configs.tracking_config(places.root), wanted, asked.expression)
     rows = _of_experiments(rows, asked.experiments)
@@ -162,10 +165,19 @@ def compare(places: Places, asked: Asked) -> Comparison:
 
 def ranked(data: str, metric: str, rows: Iterable[Row], by: Sequence[str] = ()) -> Table:
     """The table of runs that have the metric and were measured on the same samples."""
-    higher = metric.partition("/")[2].startswith(HIGHER_IS_BETTER)
+    rows = list(rows)
+    higher = _higher_is_better(metric, rows)
     groups = _groups(rows, metric, by)
     groups.sort(key=lambda group: (-group.mean if higher else group.mean, group.name))
     return Table(data, metric, higher, groups, _neighbours(groups, higher))
+
+
+def _higher_is_better(metric: str, rows: Iterable[Row]) -> bool:
+    """As the runs say of the metric that they are judged by; of others, by its name."""
+    name = metric.rpartition("/")[2]
+    said = (row.tags.get("mode") for row in rows if row.tags.get("monitor") == f"val/{name}")
+    mode = next(filter(None, said), None)
+    return mode == "max" if mode else name.startswith(HIGHER_IS_BETTER)
 
 
 def figure(row: Row, metric: str) -> float | None:
@@ -263,7 +275,7 @@ def _name(runs: Mapping[Unit, tuple[Row, float]]) -> str:
 def _neighbours(groups: Sequence[Group], higher: bool) -> list[Beside]:
     """A test of each group with the next, of those that have at least two seeds.
 
-    Paired where two runs or more have a counterpart, else Welch's.
+    Paired where every run of one has a counterpart in the other, else Welch's: no figure is thrown away.
     """
     pairs = list(pairwise(index for index, group in enumerate(groups) if len(group.runs) > 1))
     samples = [_samples(groups[first], groups[second]) for first, second in pairs]
@@ -284,7 +296,7 @@ def _neighbours(groups: Sequence[Group], higher: bool) -> list[Beside]:
 def _samples(one: Group, other: Group) -> tuple[list[float], list[float], bool]:
     """The figures to be tested, and whether they come in pairs."""
     both = [unit for unit in one.runs if unit in other.runs]
-    if len(both) > 1:
+    if len(both) == min(len(one.runs), len(other.runs)):
         return [one.runs[unit][1] for unit in both], [other.runs[unit][1] for unit in both], True
     return one.values, other.values, False
 

@@ -13,10 +13,12 @@ from plotly.offline import get_plotlyjs
 
 from reprise import config as configs
 from reprise.data import store
+from reprise.errors import without_login
 from reprise.runs.compare import Comparison, Group, Table
 from reprise.runs.compare_view import described
 from reprise.stages.places import Places
 from reprise.tracking import groups, listing
+from reprise.tracking.address import address
 from reprise.tracking.listing import Row
 from reprise.tracking.notes import GROUP
 from reprise.tracking.spool import Points
@@ -104,7 +106,8 @@ def _keep(page: str, comparison: Comparison, command: str, places: Places) -> No
     """The page as an artifact of a comparison's run."""
     asked = described(comparison)
     question = {key: asked[key] for key in ("experiments", "filter", "by")} | {"metric": comparison.asked.metric}
-    token = hashlib.sha256(json.dumps(["comparison", question]).encode()).hexdigest()[:32]
+    where = without_login(address(configs.tracking_config(places.root), places.store))
+    token = hashlib.sha256(json.dumps(["comparison", where, question]).encode()).hexdigest()[:32]
     sets = {name.partition(" ")[0] for name in (table.data for table in comparison.tables)}
     config = configs.tracking_config(places.root).model_copy(
         update={"experiment": sets.pop() if len(sets) == 1 else "comparisons"}

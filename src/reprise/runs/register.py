@@ -46,7 +46,12 @@ def run(places: Places, wanted: str, alias: str, force: str | None, console: Con
     old = next((other for other in rows if held and other.id == held.run_id), None)
     if held and old is None and not force:
         raise UserError(f"the run of the present {alias}, version {held.version} of {name}, is gone", FORCE)
-    verdict = judge(places, row, old, alias) if old else Verdict(True, f"the first {alias} of {name}")
+    try:
+        verdict = judge(places, row, old, alias) if old else Verdict(True, f"the first {alias} of {name}")
+    except UserError as error:
+        if not force:
+            raise
+        verdict = Verdict(False, str(error))
     if not verdict.passes and not force:
         raise UserError(f"{row.name}: {verdict.words}", verdict.mend)
     tags = {f"judged.{alias}": verdict.words, f"forced.{alias}": force or "no"}

@@ -9,6 +9,7 @@ from typing import Any
 import plotext
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.text import Text
 
 from reprise.config import TrackingConfig
@@ -79,7 +80,7 @@ def line(seen: Sight, epoch: int) -> str:
 def drawn(seen: Sight, width: int, height: int) -> Group:
     """A line of facts, and below it the loss and the metric that judges, each over epochs."""
     now = reached(seen)
-    facts = [f"[bold]{seen.name}[/]  {seen.status}", f"epoch {now}/{seen.epochs}"]
+    facts = [f"[bold]{escape(seen.name)}[/]  {seen.status}", f"epoch {now}/{seen.epochs}"]
     if rate := seen.metrics.get("train/samples_per_second"):
         facts.append(f"{rate[-1][1]:,.0f} samples a second")
     if seen.status == "RUNNING" and (left := remaining(seen)) is not None:

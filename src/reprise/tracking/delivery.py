@@ -171,7 +171,7 @@ def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
     best = [
         notes.Line(run.info.run_id, run.info.run_name, run.data.tags, run.data.metrics)
         for run in client.search_runs([experiment], wanted, max_results=2 * notes.SHOWN, order_by=by)
-        if notes.GROUP not in run.data.tags
+        if not {notes.GROUP, "reproduces"} & run.data.tags.keys()
     ]
     page = notes.best_first(experiment, monitor, dataset["mode"])
     client.set_experiment_tag(experiment, NOTE, notes.of_dataset(dataset, best, page))
