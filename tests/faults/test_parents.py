@@ -2,16 +2,40 @@
 
 import random
 import signal
+import subprocess
+import sys
 import time
 from statistics import fmean
 
 import pytest
 
 from tests.faults.conftest import CNN, runs
-from tests.forks import Forks
+from tests.forks import Forks, outside
 
 PARENT = "mlflow.parentRunId"
 COMMANDS = {"seeds": [*CNN, "seeds=3"], "multirun": ["train", "--multirun", *CNN[1:], "optimizer.lr=0.001,0.002,0.003"]}
+
+
+DYING = """
+import os, sys
+from reprise.__main__ import main
+from reprise.tracking.unfinished import Training
+
+opened = Training.opened
+Training.opened = lambda self, number, run_id: os._exit(9) if number == 1 else opened(self, number, run_id)
+main(sys.argv[1:])
+"""
+"""Dies when the second job has ended, before that is noted; the number of a training is its seed, here 0."""
+
+
+def test_a_job_that_ended_unnoted_is_not_trained_again(forks: Forks) -> None:
+    before, command = runs(forks.folder), [*COMMANDS["multirun"], "trainer.batch_size=16"]
+    died = subprocess.run(
+        [sys.executable, "-c", DYING, *command], cwd=forks.folder, env=outside(), capture_output=True, text=True
+    )
+    assert died.returncode == 9, died.stderr
+    forks.run(*command)
+    assert [run.info.status for run_id, run in runs(forks.folder).items() if run_id not in before] == ["FINISHED"] * 4
 
 
 @pytest.mark.parametrize("kind", COMMANDS)

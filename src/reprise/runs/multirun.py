@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from reprise.config import Config
+from reprise.data import store
 from reprise.errors import UserError
 from reprise.stages import train
 from reprise.stages.places import Places
@@ -59,13 +60,30 @@ def run(jobs: Sequence[Job], places: Places, console: Console, command: str) -> 
 
 def _one(number: int, job: Job, begun: unfinished.Training, parent: tracking.Run, places: Places, console: Console) -> str | None:
     """Train one job, unless an earlier start did; None, or why it failed."""
-    if begun.run_id(number) is None:
+    if begun.run_id(number) is not None:
+        return None
+    ended = _ended(job, parent, places)
+    if ended is None:
         try:
             trained = train.run(job.config, places, console, job.command, also={PARENT: parent.id, "settings": job.settings})
         except UserError as error:
             console.print(f"multirun  {job.settings}: {error}", highlight=False, soft_wrap=True)
             return f"{job.settings}: {error}"
         above = Spool(places.home(trained[0].run_id)).tags[PARENT]  # of several seeds, a parent of their own
-        begun.opened(number, trained[0].run_id if above == parent.id else above)
-        groups.gather(parent, [known for turn in range(number + 1) if (known := begun.run_id(turn))])
+        ended = trained[0].run_id if above == parent.id else above
+    begun.opened(number, ended)
+    groups.gather(parent, [known for turn in range(number + 1) if (known := begun.run_id(turn))])
+    return None
+
+
+def _ended(job: Job, parent: tracking.Run, places: Places) -> str | None:
+    """The run of a job that came to its end, which a kill kept from being noted."""
+    began = store.read_json(parent.home / "run.json")["started"]
+    left = set(unfinished.dead(places.store))
+    for file in places.home("").glob("*/run.json"):
+        if file.parent.name not in left and store.read_json(file).get("started", 0) >= began:
+            spool = Spool(file.parent)
+            said = spool.tags.get(PARENT), spool.tags.get("settings"), spool.status
+            if said == (parent.id, job.settings, "FINISHED"):
+                return file.parent.name
     return None
