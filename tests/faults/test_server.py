@@ -84,7 +84,7 @@ def test_a_server_dead_at_any_time_holds_in_the_end_what_a_run_without_fault_hol
 
 def test_a_server_that_hangs_keeps_no_stopped_training_waiting(forks: Forks, server: Server) -> None:
     before = set(known(server))
-    child = forks.start(*LONG, "seed=7", f"tracking.uri={server.address}")
+    child = forks.start(*LONG, "trainer.max_epochs=4000", f"tracking.uri={server.address}")
     while not list(forks.folder.glob("mlruns/runs/*/checkpoints/*.pt")):
         time.sleep(0.05)
     server.pause()
