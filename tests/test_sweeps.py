@@ -11,7 +11,8 @@ import yaml
 from optuna.trial import TrialState
 from rich.console import Console
 
-from reprise.config.sweep import Sweep, as_overrides, read_sweep
+from reprise.config.space import as_overrides
+from reprise.config.sweep import Sweep, read_sweep
 from reprise.errors import UserError
 from reprise.runs import study as studies
 from reprise.runs.sweep_view import View
@@ -203,5 +204,5 @@ def test_a_terminal_shows_the_trials_that_run_the_best_and_the_time_left(root: P
     assert "2 of 4 trials, 0 given up, 0 failed; about 0:00:0" in shown
     best = max(study.look().of(TrialState.COMPLETE), key=lambda trial: trial.value or 0)
     assert f"optimizer.lr={best.params['optimizer.lr']:.4g}" in shown.split("best:")[1]
-    row = next(line for line in shown.splitlines() if line.split()[:1] == ["3"])
-    assert row.split()[:3] == ["3", "3", "0.6250"]
+    row = next(line for line in shown.splitlines() if line.split()[:1] == ["2"])
+    assert row.split()[:3] == ["2", "3", "0.6250"]

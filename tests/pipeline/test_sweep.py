@@ -68,7 +68,7 @@ def found(project: Path, name: str) -> list[tuple[TrialState, Any, dict[str, Any
 def undisturbed(project: Path) -> list[tuple[TrialState, Any, dict[str, Any]]]:
     write(project, "finds")
     said = sweep(project, "sweep=finds", "name=undisturbed", "workers=1", *QUICK)
-    assert "sweep  trial 6 of 6: val/accuracy" in said
+    assert "sweep  6/6  trial 5: val/accuracy" in said
     return found(project, "undisturbed")
 
 
@@ -89,30 +89,32 @@ def test_a_sweep_is_one_run_with_a_run_for_each_trial_and_ends_in_an_experiment(
     assert not any(key.startswith("test/") for run in [parent, *children] for key in run.data.metrics)
 
 
-def kill_at_random(project: Path, words: list[str], kills: int, longest: float, chance: random.Random) -> None:
-    """Start a sweep again and again, and kill the driver, or its worker, after a random time."""
+def kill_at_random(project: Path, words: list[str], kills: int, longest: float, chance: random.Random) -> int:
+    """Start a sweep again and again, and kill the driver, or its worker, after a random time; how many kills there were."""
+    done = 0
     while True:
         driver = forks().start("sweep", *words, folder=project)
-        until = time.monotonic() + (longest * chance.random() if kills else 300)
-        while not driver.over() and time.monotonic() < until:
-            time.sleep(0.01)
-        if driver.over():
-            assert driver.wait() == 0, driver.said
-            return
-        kills -= 1
-        workers = psutil.Process(driver.pid).children(recursive=True)
-        if chance.random() < 0.5 and workers:
-            workers[0].kill()
-        else:
-            driver.kill()
-            psutil.wait_procs(workers, timeout=60)
+        while not driver.over():
+            until = time.monotonic() + (longest * chance.random() if done < kills else 300)
+            while not driver.over() and time.monotonic() < until:
+                time.sleep(0.01)
+            if driver.over():
+                break
+            assert done < kills, "it does not come to its end"
+            workers = psutil.Process(driver.pid).children(recursive=True)
+            done += 1
+            if chance.random() < 0.5 and workers:
+                workers[0].kill()
+            else:
+                driver.kill()
+                psutil.wait_procs(workers, timeout=60)
         if (code := driver.wait()) != -signal.SIGKILL:
             assert code == 0, driver.said
-            return
+            return done
 
 
 def test_killed_at_random_instants_it_ends_with_the_same_trials(project: Path, undisturbed: list[Any]) -> None:
-    kill_at_random(project, ["sweep=finds", "name=killed", "workers=1", *QUICK], 3, 10, random.Random(1))
+    assert kill_at_random(project, ["sweep=finds", "name=killed", "workers=1", *QUICK], 4, 6, random.Random(1)) == 4
     assert found(project, "killed") == undisturbed
     parent, *children = runs(project, "killed")
     assert parent.info.status == "FINISHED"
@@ -144,32 +146,63 @@ from torch import nn
 from reprise.data.examples import open_windows
 
 class Leaky(nn.Module):
-    def __init__(self, input_shape, outputs, peek: bool, **others):
+    def __init__(self, input_shape, outputs, peek: str, **others):
         super().__init__()
-        if peek:
-            windows = next(Path("mlruns/windows").glob("*"))
-            open_windows(windows, Path("data/processed/digits")).test()
+        self.peek = peek
+        self.look("at first")
         self.layer = nn.Linear(int(np.prod(input_shape)), outputs)
 
+    def look(self, now):
+        if self.peek == now:
+            windows = next(Path("mlruns/windows").glob("*"))
+            open_windows(windows, Path("data/processed/digits")).test()
+
     def forward(self, inputs):
+        if self.training:
+            self.look("in training")
         return self.layer(inputs.flatten(1))
 """
 
 
-def test_trials_fail_alone_with_their_reason_and_too_many_end_the_sweep(project: Path) -> None:
+def test_the_test_split_stays_shut(project: Path, undisturbed: list[Any]) -> None:
     (project / "leaky.py").write_text(LEAKY)
-    space = {"model.peek": {"kind": "choice", "values": [True, False]}}
-    (project / "conf" / "model" / "leaky.yaml").write_text("_target_: leaky.Leaky\npeek: false\n")
-    write(project, "leaky", space=space, sampler={"kind": "grid"}, n_trials=2)
+    (project / "conf" / "model" / "leaky.yaml").write_text("_target_: leaky.Leaky\npeek: never\n")
     held = ["plugins=[leaky]", "model=leaky", "trainer.max_epochs=1", *QUICK]
-    sweep(project, "sweep=leaky", "workers=1", *held, PYTHONPATH=str(project))
-    leak, sound = trials(project, "leaky")
+    for peek, code in (("in training", 0), ("at first", 2)):
+        space = {"model.peek": {"kind": "choice", "values": [peek, "never"]}}
+        write(project, "leaky", space=space, sampler={"kind": "grid"}, n_trials=2)
+        said = sweep(
+            project, "sweep=leaky", f"name={peek.replace(' ', '-')}", "workers=1", *held, code=code, PYTHONPATH=str(project)
+        )
+    assert "space.model.peek: " in said
+    assert "the test split is locked in a process that trains" in said
+    leak, sound = trials(project, "in-training")
     assert (leak.state, sound.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert "the test split is locked in a process that trains" in leak.user_attrs["error"]
-    diverging = {"optimizer.lr": {"kind": "choice", "values": [1e30, 1e31]}}
+    assert not (project / "mlruns" / "sweeps" / "at-first").exists()
+    _, child, *_ = runs(project, "undisturbed")
+    done = run_in(project, "reprise", "evaluate", child.info.run_name)
+    assert done.returncode == 2
+    assert "is a trial of sweep undisturbed, for which the test split stays shut; train the best as an experiment" in done.stderr
+
+
+def test_trials_fail_alone_with_their_reason_and_too_many_end_the_sweep(project: Path) -> None:
+    diverging = {"optimizer.lr": {"kind": "choice", "values": [1e30, 1e31, 1e32, 0.1]}}
     write(project, "diverging", space=diverging, sampler={"kind": "grid"}, n_trials=4)
-    said = sweep(project, "sweep=diverging", "sweep.max_failures=1", "workers=1", "optimizer=sgd", *QUICK, code=2)
+    words = ["sweep.max_failures=1", "workers=1", "optimizer=sgd", "trainer.max_epochs=1", *QUICK]
+    said = sweep(project, "sweep=diverging", *words, code=2)
     assert "2 trials of sweep diverging failed, the last: training diverged: train/loss is" in said
+    assert "`reprise sweep sweep=diverging resume sweep.max_failures=N` lets more fail" in said
+    sweep(project, "sweep=diverging", "resume", "sweep.max_failures=3", "workers=1")
+    assert [trial.state.name for trial in trials(project, "diverging")] == ["FAIL", "FAIL", "FAIL", "COMPLETE"]
+    huge = {"model.dense": {"kind": "choice", "values": [[{"units": 16}], [{"units": 10**11}]]}}
+    write(project, "huge", space=huge, sampler={"kind": "grid"}, n_trials=2)
+    said = sweep(project, "sweep=huge", "workers=1", "trainer.max_epochs=1", *QUICK)
+    fits, does_not = trials(project, "huge")
+    assert (fits.state, does_not.state) == (TrialState.COMPLETE, TrialState.FAIL)
+    assert "can't allocate memory" in does_not.user_attrs["error"]
+    tuned = yaml.safe_load((project / "conf" / "experiment" / "huge_tuned.yaml").read_text())
+    assert tuned["model"]["dense"] == [{"units": 16}]
 
 
 def test_a_pruned_trial_stops_after_that_epoch_and_says_so(project: Path) -> None:
@@ -208,11 +241,12 @@ def test_other_launchers_end_with_the_trials_that_processes_of_this_machine_end_
 def test_two_workers_share_trials_and_several_objectives_have_a_front(project: Path) -> None:
     space = {"optimizer.lr": {"kind": "choice", "values": [0.001, 0.003]}}
     objectives = [*FINDS["objectives"], {"metric": "parameters", "direction": "minimize"}]  # type: ignore[misc]
-    write(project, "front", space=space, sampler={"kind": "grid"}, objectives=objectives, n_trials=4)
+    write(project, "front", space=space, sampler={"kind": "random"}, objectives=objectives, n_trials=4)
     sweep(project, "sweep=front", "workers=2", "sweep.seeds=2", "trainer.max_epochs=1", *QUICK)
     done = trials(project, "front")
     assert [trial.state for trial in done] == [TrialState.COMPLETE] * 4
-    assert done[0].values == done[2].values  # a grid of two, twice through
+    assert len({trial.number: trial.params["optimizer.lr"] for trial in done}) > len({str(trial.params) for trial in done})
+    assert len({(str(trial.params), str(trial.values)) for trial in done}) == len({str(trial.params) for trial in done})
     seeds = [run for run in runs(project, "front") if run.data.tags.get("trial") == "0"]
     assert sorted(run.data.tags["seed"] for run in seeds) == ["0", "1"]
     (parent,) = (run for run in runs(project, "front") if "trial" not in run.data.tags)

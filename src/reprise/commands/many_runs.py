@@ -22,6 +22,7 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
     reprise sweep sweep=fashion_mnist_cnn n_trials=20 sweep.seeds=3 trainer.max_epochs=5
     reprise sweep sweep=grid experiment=digits_cnn optimizer.lr=0.001,0.003 trainer.batch_size=32,64
     reprise sweep sweep=temperature_lstm resume                               say how it stands, then go on
+    reprise sweep sweep=temperature_lstm resume n_trials=60                   with more trials, or sweep.max_failures=20
 
     Started again after a kill it goes on: the number of trials is exact, and those that were interrupted go on from their
     checkpoints.
@@ -34,28 +35,31 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
 
     The test split stays shut. The best settings become conf/experiment/NAME_tuned.yaml.
     """
-    from reprise.config.sweep import read_sweep
+    if parent:
+        orphans.end_with_parent()
+    from reprise.config.sweep import read_changes, read_sweep
     from reprise.runs import launchers
 
     places = project()
     asked, rest = launchers.asked([word for word in words if word != "resume"])
-    resume = "resume" in words
-    name = rest[0].removeprefix("sweep=") if len(rest) == 1 and rest[0].startswith("sweep=") else None
-    if resume and name is None:
+    if "resume" not in words:
+        wanted = read_sweep(places.root, rest)
+        from reprise.runs import sweep
+
+        sweep.run(wanted, asked, places, console)
+        return
+    named = [word for word in rest if word.startswith("sweep=")]
+    if len(named) != 1:
         raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
-    wanted = None if resume else read_sweep(places.root, rest)
+    name, changes = named[0].removeprefix("sweep="), read_changes([word for word in rest if word not in named])
     if parent:
-        orphans.end_with_parent()
         from reprise.runs import trial
 
-        trial.work(str(name), places, asked.storage, parent)
-        return
-    from reprise.runs import sweep
-
-    if wanted:
-        sweep.run(wanted, asked, places, console)
+        trial.work(name, places, asked.storage, parent)
     else:
-        sweep.resume(str(name), asked, places, console)
+        from reprise.runs import sweep
+
+        sweep.resume(name, asked, changes, places, console)
 
 
 @click.command()

@@ -145,8 +145,10 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         evaluate.pipeline(config, places, console)
     elif run:
         from reprise.stages import evaluate
+        from reprise.tracking import groups
 
         run_id, config = evaluate.recorded(places, run, overrides)
+        groups.demand_no_trial(places.home(run_id))
         evaluate.by_hand(config, run_id, places, console, as_json)
     else:
         raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")

@@ -56,21 +56,27 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
         UserError: for a sweep that has no end (`interval(…)`).
 
     """
+    refuse_overrides(overrides)
+    return [list(job) for job in itertools.product(*map(variants, overrides))]
+
+
+def variants(word: str) -> list[str]:
+    """An override that gives its key several values, as one for each; any other as it is.
+
+    Raises:
+        UserError: when they have no end (`interval(…)`).
+
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser  # late: as in _hydra
     from hydra.errors import HydraException
 
-    refuse_overrides(overrides)
-    parser, several = OverridesParser.create(), []
-    for word in overrides:
-        values: list[str] = []
-        with suppress(HydraException, RecursionError):  # `compose` says what is wrong with the word
-            parsed = parser.parse_override(word)
-            if parsed.is_sweep_override() and not parsed.is_discrete_sweep():
+    with suppress(HydraException, RecursionError):  # `compose` says what is wrong with the word
+        parsed = OverridesParser.create().parse_override(word)
+        if parsed.is_sweep_override():
+            if not parsed.is_discrete_sweep():
                 raise UserError(f"{word}: has no end", "`reprise sweep` searches intervals")
-            if parsed.is_sweep_override():
-                values = [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
-        several.append(values or [word])
-    return [list(job) for job in itertools.product(*several)]
+            return [f"{parsed.get_key_element()}={value}" for value in parsed.sweep_string_iterator()]
+    return [word]
 
 
 def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:

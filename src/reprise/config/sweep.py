@@ -1,6 +1,5 @@
 """What a sweep is: its space, how it is searched, what it is judged by. `conf/sweep/*.yaml`, frozen when a sweep begins."""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,13 +9,13 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic import model_validator as _model_validator
 
-from reprise.config.compose import choices, compose, read_yaml, validated
-from reprise.config.refusals import LOGIN, refuse_files
+from reprise.config.compose import choices, compose, read_yaml, validated, variants
+from reprise.config.refusals import LOGIN, refuse_files, refuse_overrides
 from reprise.config.schema import Config, Name, Section
+from reprise.config.space import Choice, FloatRange, IntRange, Part, Plain, Space, as_overrides, combinations, conditions
 from reprise.config.targets import nearest
 from reprise.errors import UserError
 
-Plain = bool | int | float | str | None
 BY_DEFAULT = {
     "images": {"metric": "val/accuracy", "direction": "maximize"},
     "series": {"metric": "val/mae", "direction": "minimize"},
@@ -24,61 +23,11 @@ BY_DEFAULT = {
 """What trials are judged by where nothing is said, by the kind of the data."""
 OWN = ("sweep", "experiment", "name", "n_trials")
 """Keys of a sweep that are set on the command line without `sweep.` before them."""
-
-
-class Part(Section):
-    """A part of the space. `when` names other keys of it and the values they must have for this one to be searched."""
-
-    when: dict[str, Plain] = Field(default={})
-
-
-class Range(Part):
-    """A number between two, both included; with `log` on a scale of powers."""
-
-    low: float
-    high: float
-    log: bool = False
-    step: Annotated[float, Field(gt=0)] | None = None
-
-    @_model_validator(mode="after")
-    def _is_a_range(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"low={self.low} is above high={self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"low={self.low}: a scale of powers begins above 0")
-        if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other")
-        return self
-
-    def ends(self) -> list[Plain]:
-        """The values to try a config with."""
-        return [self.low, self.high]
-
-
-class FloatRange(Range):
-    """Any number."""
-
-    kind: Literal["float"]
-
-
-class IntRange(Range):
-    """Whole numbers."""
-
-    kind: Literal["int"]
-    low: int
-    high: int
-    step: PositiveInt | None = None
-
-
-class Choice(Part):
-    """One of several: values of a key, or files of a config group."""
-
-    kind: Literal["choice"]
-    values: Annotated[list[Plain], Field(min_length=1)]
-
-    def ends(self) -> list[Plain]:
-        """The values to try a config with: all."""
-        return self.values
+INSTEAD = {
+    "seeds": "say sweep.seeds=3 for three trainings a trial",
+    "fresh": "say name=NEW for a sweep from the start",
+}
+"""Keys of an experiment that a sweep has another word for."""
 
 
 class Objective(Section):
@@ -109,11 +58,15 @@ class Pruner(Section):
 
     kind: Literal["none", "median", "hyperband", "asha", "wilcoxon"] = "none"
     warmup: NonNegativeInt = 0
-    """The first epoch after which a trial can be given up."""
+    """The first epoch after which a trial can be given up; those of several seeds count on."""
     startup: NonNegativeInt = 5
     """Trials that must have ended before one can be given up (`median`)."""
     reduction: Annotated[int, Field(ge=2)] = 3
     """Of so many trials one goes on to the next rung (`hyperband`, `asha`)."""
+
+
+WILCOXON_SEEDS = 5
+"""The fewest that can tell: four pairs that all point one way come out at p = 1/16, three at 1/8, and 1/10 is asked."""
 
 
 class Sweep(Section):
@@ -132,7 +85,9 @@ class Sweep(Section):
     """More failed trials than this end the sweep."""
     overrides: list[str] = Field(default=[])
     """What holds for all trials."""
-    space: dict[str, Annotated[FloatRange | IntRange | Choice, Field(discriminator="kind")]]
+    space: Space
+    first: list[dict[str, Plain]] = Field(default=[])
+    """Values that the first trials begin with, as those known to be good; the sampler draws what they leave open."""
 
     @_model_validator(mode="after")
     def _space_fits_together(self) -> Self:
@@ -147,8 +102,29 @@ class Sweep(Section):
                 if isinstance(known, Choice) and value not in known.values:
                     raise ValueError(f"space.{key}.when: {other} is never {value}")
             before[key] = part
-        if self.sampler.kind == "grid" and not all(isinstance(part, Choice) for part in self.space.values()):
-            raise ValueError("sampler.kind=grid needs a choice for every key")
+        return self
+
+    @_model_validator(mode="after")
+    def _can_be_searched(self) -> Self:
+        if self.sampler.kind == "cmaes" and len(self.objectives) > 1:
+            raise ValueError("sampler.kind=cmaes: knows one objective; take tpe or gp")
+        if self.sampler.kind == "grid":
+            if not all(isinstance(part, Choice) for part in self.space.values()):
+                raise ValueError("sampler.kind=grid needs a choice for every key")
+            if self.n_trials > (most := len(combinations(self.space))):
+                raise ValueError(f"n_trials={self.n_trials}: the grid has {most} combinations")
+            if self.first:
+                raise ValueError("first: a grid has an order of its own")
+        return self
+
+    @_model_validator(mode="after")
+    def _first_lie_in_the_space(self) -> Self:
+        for number, chosen in enumerate(self.first):
+            for key, value in chosen.items():
+                if key not in self.space:
+                    raise ValueError(f"first.{number}.{key}: is not in the space, which has {', '.join(self.space)}")
+                if not self.space[key].holds(value):
+                    raise ValueError(f"first.{number}.{key}={value}: lies outside the space")
         return self
 
     @_model_validator(mode="after")
@@ -159,28 +135,27 @@ class Sweep(Section):
             raise ValueError("pruner: several objectives cannot prune; take sweep.pruner.kind=none")
         if not self.objectives[0].metric.startswith("val/"):
             raise ValueError(f"pruner: {self.objectives[0].metric} is known only at the end; take sweep.pruner.kind=none")
-        if self.pruner.kind == "wilcoxon" and self.seeds < 2:
-            raise ValueError("pruner.kind=wilcoxon compares seeds; take sweep.seeds=3, say")
+        if self.pruner.kind == "wilcoxon" and self.seeds < WILCOXON_SEEDS:
+            raise ValueError(
+                f"pruner.kind=wilcoxon compares seeds and cannot tell before the fourth; take seeds={WILCOXON_SEEDS}"
+            )
         return self
 
     def active(self, chosen: dict[str, Any]) -> Iterator[tuple[str, FloatRange | IntRange | Choice]]:
         """The keys to search, in order; `chosen` is filled by the caller as it goes."""
         for key, part in self.space.items():
-            if all(other in chosen and chosen[other] == value for other, value in part.when.items()):
+            if part.is_active(chosen):
                 yield key, part
 
     def config(self, root: Path, chosen: dict[str, Any]) -> Config:
         """The config of a trial, from the conf/ under `root`."""
         return compose(root, [f"experiment={self.experiment}", *self.overrides, *as_overrides(chosen)])
 
-
-def as_overrides(chosen: dict[str, Any]) -> list[str]:
-    """Values by key as Hydra's overrides; groups first, for they bring keys with them."""
-    return [f"{key}={_written(value)}" for key, value in sorted(chosen.items(), key=lambda item: "." in item[0])]
-
-
-def _written(value: Plain) -> str:
-    return value if isinstance(value, str) and value.replace("_", "").isalnum() else json.dumps(value)
+    def ends(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Values that reach each end of each part of the space, and the key whose end it is: what a sweep is tried out with."""
+        for key, part in self.space.items():
+            for value in part.ends():
+                yield key, {**conditions(self.space, key), key: value}
 
 
 def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
@@ -212,6 +187,20 @@ def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
     return sweep
 
 
+def read_changes(words: Sequence[str]) -> dict[str, Any]:
+    """What `resume` may set anew: n_trials and sweep.max_failures, by key.
+
+    Raises:
+        UserError: for anything else.
+
+    """
+    said, held = _apart(words)
+    others = [*held, *(key for key in said if key not in {"n_trials", "max_failures"})]
+    if others:
+        raise UserError(f"{others[0]}: a sweep goes on as it was begun", "resume may set n_trials and sweep.max_failures alone")
+    return {key: yaml.safe_load(value) for key, value in said.items()}
+
+
 def _apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """What is said of the sweep, by key, and the words that hold for every trial."""
     said: dict[str, str] = {}
@@ -224,6 +213,8 @@ def _apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             raise UserError(f"{key}: holds a login, which the study would keep", "set MLFLOW_TRACKING_URI instead")
         if key in OWN or key.startswith("sweep."):
             said[key.removeprefix("sweep.")] = value
+        elif instead := INSTEAD.get(key):
+            raise UserError(f"{word}: is no setting of a trial", instead)
         else:
             held.append(word)
     return said, held
@@ -238,16 +229,14 @@ def _named(root: Path, name: str) -> dict[str, Any]:
 
 def _grid(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     """A space of every combination of the keys that were given several values, and the words that hold for all."""
-    several = {key: values.split(",") for key, _, values in (word.partition("=") for word in words) if _is_list(values)}
+    refuse_overrides(words)
+    several = [each for word in words if len(each := variants(word)) > 1]
     if not several:
         raise UserError("sweep=grid searches keys with several values", "say key=1,2,3")
-    space = {key: {"kind": "choice", "values": [yaml.safe_load(value) for value in values]} for key, values in several.items()}
-    tree = {"space": space, "sampler": {"kind": "grid"}, "n_trials": math.prod(map(len, several.values()))}
-    return tree, [word for word in words if word.partition("=")[0] not in several]
-
-
-def _is_list(values: str) -> bool:
-    return "," in values and not values.startswith(("[", "{", '"', "'"))
+    split = [[one.partition("=")[::2] for one in each] for each in several]
+    space = {each[0][0]: {"kind": "choice", "values": [yaml.safe_load(value) for _, value in each]} for each in split}
+    tree = {"space": space, "sampler": {"kind": "grid"}, "n_trials": math.prod(map(len, several))}
+    return tree, [word for word in words if len(variants(word)) == 1]
 
 
 def put(tree: dict[str, Any], path: str, value: Any) -> None:
@@ -267,9 +256,12 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
 
 def _try_out(root: Path, sweep: Sweep) -> None:
     """Compose a config with each end of each part of the space: what is wrong is said before the first trial."""
-    for key, part in sweep.space.items():
-        for value in part.ends():
-            try:
-                sweep.config(root, {**part.when, key: value})
-            except UserError as error:
-                raise UserError(f"space.{key}: {error}") from None
+    if sweep.config(root, sweep.first[0] if sweep.first else {}).trainer.world_size > 1:
+        raise UserError("a trial trains on one device", "take trainer=auto; workers=N trains N trials at the same time")
+    for key, chosen in sweep.ends():
+        try:
+            config = sweep.config(root, chosen)
+        except UserError as error:
+            raise UserError(f"space.{key}: {error}") from None
+        if config.trainer.world_size > 1:
+            raise UserError(f"space.{key}: a trial trains on one device", "leave out what asks for several")

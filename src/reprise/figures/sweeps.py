@@ -1,7 +1,8 @@
 """What a sweep has found: its course, and what each setting does."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,37 +10,52 @@ import numpy as np
 import optuna
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
 from reprise.figures.style import save
 
+Shares = Mapping[str, float]
+"""Of each setting, in how much trials differ; the largest first."""
 
-def draw(study: optuna.Study, metrics: Sequence[str], folder: Path) -> None:
-    """history.png, slice.png, parallel.png, and, where there is enough to say, importance.png and contour.png; or pareto.png."""
-    if len(metrics) > 1:
-        _save(lambda: plots.plot_pareto_front(study, target_names=list(metrics)), folder / "pareto.png")
+
+def draw(study: optuna.Study, goals: Sequence[str], importances: Mapping[str, Shares], folder: Path) -> None:
+    """Of trials that came to their end, a figure each of their course, of every setting, and of all settings at once.
+
+    history.png, slice.png, parallel.png; importance.png and contour.png for a goal that `importances` knows; of several goals,
+    a file each (history_val_accuracy.png) and the Pareto front of two or three, pareto.png.
+    """
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         return
-    _save(lambda: plots.plot_optimization_history(study, target_name=metrics[0]), folder / "history.png")
-    _save(lambda: plots.plot_slice(study, target_name=metrics[0]), folder / "slice.png", per_setting=3.2)
-    _save(lambda: plots.plot_parallel_coordinate(study, target_name=metrics[0]), folder / "parallel.png", width=10)
-    if ranked := importances(study):
-        _save(lambda: plots.plot_param_importances(study, target_name=metrics[0]), folder / "importance.png")
-        if len(ranked) > 1:
-            _save(lambda: plots.plot_contour(study, list(ranked)[:2], target_name=metrics[0]), folder / "contour.png")
+    if len(goals) in {2, 3}:
+        _save(lambda: plots.plot_pareto_front(study, target_names=list(goals)), folder / "pareto.png")
+    for number, goal in enumerate(goals):
+        one: dict[str, Any] = {"target": _value(number) if len(goals) > 1 else None, "target_name": goal}
+        end = f"_{goal.replace('/', '_')}.png" if len(goals) > 1 else ".png"
+        _save(partial(plots.plot_optimization_history, study, **one), folder / f"history{end}")
+        _save(partial(plots.plot_slice, study, **one), folder / f"slice{end}", per_setting=3.2)
+        _save(partial(plots.plot_parallel_coordinate, study, **one), folder / f"parallel{end}", width=10)
+        if ranked := list(importances.get(goal, {})):
+            _save(partial(plots.plot_param_importances, study, **one), folder / f"importance{end}")
+            if len(ranked) > 1:
+                _save(partial(plots.plot_contour, study, ranked[:2], **one), folder / f"contour{end}")
 
 
-def importances(study: optuna.Study) -> dict[str, float]:
-    """The share of each setting in how much trials differ (fANOVA, Hutter et al. 2014); nothing, where too few have ended."""
+def importances(study: optuna.Study, goals: Sequence[str]) -> dict[str, Shares]:
+    """The share of each setting in how much trials differ, by goal (fANOVA, Hutter et al. 2014); none where too few ended."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(done) < 4 or len({trial.value for trial in done}) < 2:
-        return {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        found: dict[str, float] = optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0)
-        )
+    found: dict[str, Shares] = {}
+    for number, goal in enumerate(goals):
+        if len(done) >= 4 and len({trial.values[number] for trial in done}) > 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+                found[goal] = optuna.importance.get_param_importances(study, evaluator=evaluator, target=_value(number))
     return found
+
+
+def _value(number: int) -> Callable[[FrozenTrial], float]:
+    return lambda trial: float(trial.values[number])
 
 
 def _save(plot: Callable[[], Any], file: Path, width: float = 7.5, per_setting: float = 0) -> None:

@@ -11,7 +11,7 @@ from reprise.data import store
 from reprise.errors import UserError
 from reprise.stages import train
 from reprise.stages.places import Places
-from reprise.tracking import groups, unfinished
+from reprise.tracking import groups, leftovers, unfinished
 from reprise.tracking import run as tracking
 from reprise.tracking.delivery import PARENT
 from reprise.tracking.notes import GROUP
@@ -79,11 +79,5 @@ def _one(number: int, job: Job, begun: unfinished.Training, parent: tracking.Run
 def _ended(job: Job, parent: tracking.Run, places: Places) -> str | None:
     """The run of a job that came to its end, which a kill kept from being noted."""
     began = store.read_json(parent.home / "run.json")["started"]
-    left = set(unfinished.dead(places.store))
-    for file in places.home("").glob("*/run.json"):
-        if file.parent.name not in left and store.read_json(file).get("started", 0) >= began:
-            spool = Spool(file.parent)
-            said = spool.tags.get(PARENT), spool.tags.get("settings"), spool.status
-            if said == (parent.id, job.settings, "FINISHED"):
-                return file.parent.name
-    return None
+    found = leftovers.ended(places.store, began, {PARENT: parent.id, "settings": job.settings})
+    return next((home.name for home in found), None)

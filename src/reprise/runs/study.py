@@ -1,41 +1,37 @@
 """A sweep's study in Optuna: its trials, in a database that outlives every process; who has taken which trial."""
 
-import itertools
 import json
 import math
+import threading
+import time
 import uuid
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from reprise.config.compose import validated
-from reprise.config.sweep import Choice, FloatRange, IntRange, Sweep
+from reprise.config.space import FloatRange, IntRange, combinations
+from reprise.config.sweep import Sweep
 from reprise.data import store
 from reprise.errors import UserError
+from reprise.runs.samplers import LIMITS, make_pruner, make_sampler
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-SPEC, CONF, TOKEN, PLACE, ERROR, STARTS, LIMITS, THREADS = (
-    "sweep",
-    "conf",
-    "token",
-    "place",
-    "error",
-    "starts",
-    "limits",
-    "threads",
-)
-"""Attributes of a study and of its trials."""
+SPEC, CONF, TOKEN = "sweep", "conf", "token"
+"""Attributes of a study."""
+PLACE, HEARD, STARTS, THREADS, GIVEN_UP, ERROR = "place", "heard", "starts", "threads", "given up", "error"
+"""Attributes of a trial."""
 TRIES = 3
-"""Processes that may die of one trial before it counts as failed."""
+"""Processes that may die of one trial, with no epoch between, before it counts as failed."""
+BEAT, LOST = 60.0, 900.0
+"""Seconds between two signs of life of a trial that is trained; how long there is none until its machine counts as lost."""
 OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -83,67 +79,73 @@ class Study:
 
     def look(self) -> Standing:
         """How it stands now."""
-        every = self.optuna.get_trials(deepcopy=False)
-        ours = [trial for trial in every if trial.number < self.sweep.n_trials]  # two machines at the last one make one too many
-        return Standing(ours, self.sweep.max_failures)
+        return Standing(self.optuna.get_trials(deepcopy=False), self.sweep.max_failures)
 
     def has_free(self, standing: Standing) -> bool:
         """Whether a worker here would find a trial to take."""
-        return any(trial.state == TrialState.WAITING or self._held_if_orphan(trial, release=True) for trial in standing.left)
-
-    def _held_if_orphan(self, trial: FrozenTrial, release: bool = False) -> FileLock | None:
-        """The lock on a trial that was taken here, by a process that is no more."""
-        lock = self._lock(trial.number)
-        if trial.state == TrialState.RUNNING and trial.user_attrs.get(PLACE, self.place) == self.place:
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
-                is_orphan = (
-                    self.look().trials[trial.number].state == TrialState.RUNNING
-                )  # it may have ended since it was looked at
-                if release or not is_orphan:
-                    lock.release()
-                return lock if is_orphan else None
-        return None
+        return any(trial.state == TrialState.WAITING or self._is_orphan(trial) for trial in standing.left)
 
     @contextmanager
     def take(self) -> Iterator[Trial | None]:
         """The next trial, for this process alone: one whose process died, else one that waits; None: there is no other.
 
         The lock on a trial is the operating system's, so the death of a process frees it. Trials that were taken elsewhere are
-        left to those there.
+        left to those there, as long as they are heard of.
         """
         with FileLock(self.folder / "take.lock"):
             standing = self.look()
             trial, lock = (standing.is_unfinished and (self._orphan(standing) or self._waiting(standing))) or (None, None)
         try:
-            yield trial
+            with _signs_of_life(trial) if trial else nullcontext():
+                yield trial
         finally:
             if lock:
                 lock.release()
 
+    def _is_orphan(self, trial: FrozenTrial) -> bool:
+        """Whether the process that took a trial is no more. Here its lock tells; elsewhere, that nothing was heard of it."""
+        if trial.state != TrialState.RUNNING:
+            return False
+        lock = self._lock(trial.number)
+        taken_here = trial.user_attrs.get(PLACE) == self.place if PLACE in trial.user_attrs else Path(lock.lock_file).is_file()
+        if not taken_here:
+            assert trial.datetime_start is not None
+            heard: float = max(trial.datetime_start.timestamp(), trial.user_attrs.get(HEARD, 0))
+            return time.time() - heard > LOST
+        with suppress(Timeout), lock.acquire(timeout=0):
+            return self.look().trials[trial.number].state == TrialState.RUNNING  # it may have ended since it was looked at
+        return False
+
     def _orphan(self, standing: Standing) -> tuple[Trial, FileLock] | None:
-        for frozen in standing.of(TrialState.RUNNING):
-            if lock := self._held_if_orphan(frozen):
-                trial = Trial(self.optuna, frozen._trial_id)
-                starts = frozen.user_attrs.get(STARTS, 1) + 1
-                if starts <= TRIES:
-                    trial.set_user_attr(STARTS, starts)
-                    return trial, lock
-                fail(self, trial, f"{TRIES} processes died of it")
-                lock.release()
+        for frozen in filter(self._is_orphan, standing.left):
+            trial, lock = self._opened(frozen), self._lock(frozen.number)
+            starts = frozen.user_attrs.get(STARTS, 1) + 1
+            if starts <= TRIES:
+                lock.acquire()
+                trial.set_user_attr(STARTS, starts)
+                trial.set_user_attr(PLACE, self.place)
+                return trial, lock
+            fail(self, trial, f"{TRIES} processes died of it")
         return None
 
     def _waiting(self, standing: Standing) -> tuple[Trial, FileLock] | None:
-        if not standing.of(TrialState.WAITING):
-            return None
-        trial = self.optuna.ask()
-        if trial.number >= self.sweep.n_trials:  # another machine was faster: Optuna has made one too many
-            self.optuna.tell(trial, state=TrialState.FAIL)
-            return None
-        lock = self._lock(trial.number)
-        lock.acquire()
-        trial.set_user_attr(PLACE, self.place)
-        return trial, lock
+        """As `optuna.Study.ask` does, which would make one trial more when another machine is faster at the last."""
+        for frozen in standing.of(TrialState.WAITING):
+            lock = self._lock(frozen.number)
+            lock.acquire()  # first: of a trial that was killed before its place was noted, the lock shows where that is
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                if self.optuna._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING):
+                    trial = self._opened(frozen)
+                    trial.set_user_attr(PLACE, self.place)
+                    return trial, lock
+            lock.release()
+            Path(lock.lock_file).unlink()
+        return None
+
+    def _opened(self, trial: FrozenTrial) -> Trial:
+        """A trial to go on with, in the light of all that have ended by now."""
+        self.optuna._thread_local.cached_all_trials = None
+        return Trial(self.optuna, trial._trial_id)
 
     def _lock(self, number: int) -> FileLock:
         return FileLock(self.folder / f"trial-{number}.lock")
@@ -168,18 +170,45 @@ class Study:
         return chosen
 
     def best(self) -> list[FrozenTrial]:
-        """The best trial, or, of several objectives, those that no other beats in all; only those within the limits."""
+        """The best trial, or, of several objectives, those that no other beats in all; only those within the limits.
+
+        By the first objective.
+        """
         done = self.look().of(TrialState.COMPLETE)
         fit = [trial for trial in done if all(over <= 0 for over in trial.user_attrs.get(LIMITS, []))]
         signs = [1 if objective.direction == "minimize" else -1 for objective in self.sweep.objectives]
         costs = {trial.number: [sign * value for sign, value in zip(signs, trial.values, strict=True)] for trial in fit}
+        ranked = sorted(fit, key=lambda trial: (costs[trial.number][0], trial.number))
         if len(signs) == 1:
-            return sorted(fit, key=lambda trial: (costs[trial.number][0], trial.number))[:1]
-        return [trial for trial in fit if not any(_beats(other, costs[trial.number]) for other in costs.values())]
+            return ranked[:1]
+        return [trial for trial in ranked if not any(_beats(other, costs[trial.number]) for other in costs.values())]
 
 
 def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and list(one) != list(other)
+
+
+@contextmanager
+def _signs_of_life(trial: Trial) -> Iterator[None]:
+    """While a trial is trained, the study hears of it now and then."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT):
+            with suppress(optuna.exceptions.OptunaError):  # it has ended, or the database is away for a while
+                trial.set_user_attr(HEARD, time.time())
+
+    threading.Thread(target=beat, name="signs of life", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def came_on(trial: Trial) -> None:
+    """A trial that is stopped, or has trained an epoch, kills no process."""
+    if trial.user_attrs.get(STARTS) != 0:
+        trial.set_user_attr(STARTS, 0)
 
 
 def fail(study: Study, trial: Trial, reason: str) -> None:
@@ -223,9 +252,37 @@ def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
                 f"a sweep {sweep.name} was begun with another {changed}",
                 f"say name=NEW for a new one, or `reprise sweep sweep={sweep.name} resume` to go on with that",
             )
-        for number in range(len(opened.get_trials(deepcopy=False)), sweep.n_trials):
-            opened.enqueue_trial(_combination(sweep, number) if sweep.sampler.kind == "grid" else {})
+        _enqueue(opened, sweep)
     return load(sweep.name, folder, storage)
+
+
+def extend(study: Study, changes: Mapping[str, Any]) -> Study:
+    """The study with more trials, or more that may fail.
+
+    Raises:
+        UserError: when it would have fewer trials.
+
+    """
+    asked = validated(Sweep, {**study.sweep.model_dump(), **changes}, "what resume was asked")
+    if asked.n_trials < study.sweep.n_trials:
+        raise UserError(f"n_trials={asked.n_trials}: sweep {asked.name} was begun with {study.sweep.n_trials}", "ask for more")
+    with FileLock(study.folder / "take.lock"):
+        study.optuna.set_user_attr(SPEC, asked.model_dump_json())
+        _enqueue(study.optuna, asked)
+    return replace(study, sweep=asked)
+
+
+def _enqueue(opened: optuna.Study, sweep: Sweep) -> None:
+    """Let every trial wait that does not yet, those with values of their own before the others."""
+    values = combinations(sweep.space) if sweep.sampler.kind == "grid" else sweep.first
+    for number in range(len(opened.get_trials(deepcopy=False)), sweep.n_trials):
+        opened.enqueue_trial(values[number] if number < len(values) else {})
+
+
+def exists(name: str, folder: Path, storage: str | None) -> bool:
+    """Whether a sweep of this name was begun."""
+    known = optuna.get_all_study_names(_connect(address(folder, storage), folder))
+    return name in known
 
 
 def load(name: str, folder: Path, storage: str | None) -> Study:
@@ -247,7 +304,7 @@ def load(name: str, folder: Path, storage: str | None) -> Study:
         place = ours / file
         if not place.is_file() or place.read_text("utf-8") != text:
             store.write_atomically(store.made(place.parent) / place.name, text.encode())
-    opened.pruner = make_pruner(sweep)
+    opened.pruner = make_pruner(sweep, sweep.config(ours, {}).trainer.max_epochs * sweep.seeds)
     return Study(opened, sweep, ours, _place(ours))
 
 
@@ -259,13 +316,6 @@ def _place(folder: Path) -> str:
         return file.read_text()
 
 
-def _combination(sweep: Sweep, number: int) -> dict[str, Any]:
-    """The values of a trial of a grid, the last key changing fastest; after the last combination comes the first."""
-    values = [part.values for part in sweep.space.values() if isinstance(part, Choice)]
-    every = list(itertools.product(*values))
-    return dict(zip(sweep.space, every[number % len(every)], strict=True))
-
-
 def _spec(opened: optuna.Study) -> Sweep:
     return validated(Sweep, json.loads(opened.user_attrs[SPEC]), f"the study {opened.study_name}")
 
@@ -275,47 +325,6 @@ def _connect(uri: str, folder: Path) -> optuna.storages.BaseStorage:
     waiting = {"connect_args": {"timeout": 100}} if uri.startswith("sqlite") else {"pool_pre_ping": True}
     with FileLock(store.made(folder / "sweeps") / "storage.lock"):
         return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
-
-
-def make_sampler(sweep: Sweep, number: int, turn: int) -> BaseSampler:
-    """The sampler as it stands before the draw of a trial that has this turn."""
-    wanted, seed = sweep.sampler, (sweep.sampler.seed * 100_003 + number) * 1_009 + turn
-
-    def over(trial: FrozenTrial) -> Sequence[float]:
-        return list(trial.user_attrs.get(LIMITS, [0.0]))
-
-    limits = over if sweep.limits else None
-    kinds: dict[str, Any] = {
-        "tpe": lambda: optuna.samplers.TPESampler(
-            n_startup_trials=wanted.startup, seed=seed, multivariate=True, group=True, constraints_func=limits
-        ),
-        "cmaes": lambda: optuna.samplers.CmaEsSampler(n_startup_trials=max(1, wanted.startup), seed=seed),
-        "gp": lambda: optuna.samplers.GPSampler(n_startup_trials=max(1, wanted.startup), seed=seed, constraints_func=limits),
-        "random": lambda: optuna.samplers.RandomSampler(seed=seed),
-        "grid": lambda: optuna.samplers.RandomSampler(seed=seed),  # `begin` has fixed every value
-        "sobol": lambda: optuna.samplers.QMCSampler(qmc_type="sobol", scramble=True, seed=wanted.seed),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        made: BaseSampler = kinds[wanted.kind]()
-    return made
-
-
-def make_pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
-    """What decides when a trial is given up."""
-    wanted = sweep.pruner
-    first = max(1, wanted.warmup)
-    kinds: dict[str, Any] = {
-        "none": optuna.pruners.NopPruner,
-        "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=wanted.startup, n_warmup_steps=wanted.warmup),
-        "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=first, reduction_factor=wanted.reduction),
-        "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=wanted.reduction),
-        "wilcoxon": lambda: optuna.pruners.WilcoxonPruner(n_startup_steps=2),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        made: optuna.pruners.BasePruner = kinds[wanted.kind]()
-    return made
 
 
 def is_finite(values: Sequence[float]) -> bool:

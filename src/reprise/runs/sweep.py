@@ -4,21 +4,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from reprise.config import Config, compose
-from reprise.config.compose import leaves
-from reprise.config.sweep import Sweep, as_overrides, put
-from reprise.data import store
+from reprise.config.sweep import Sweep
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
-from reprise.runs import launchers
+from reprise.runs import launchers, rehearsal, tuned
 from reprise.runs import study as studies
 from reprise.runs.launchers import Asked, Launcher, Worker
 from reprise.runs.study import ERROR, Study
@@ -39,16 +36,20 @@ def run(sweep: Sweep, asked: Asked, places: Places, console: Console) -> Study:
     """Begin a sweep, or go on with it, and see it to its end.
 
     Raises:
-        UserError: when too many trials failed, or the workers die of something that is no trial's.
+        UserError: when it cannot be searched, too many trials failed, or the workers die of something that is no trial's.
 
     """
+    if not studies.exists(sweep.name, places.store, asked.storage):
+        rehearsal.run(sweep, places, console)
     study = studies.begin(sweep, places.root, places.store, asked.storage)
     return go_on(study, asked, places, console)
 
 
-def resume(name: str, asked: Asked, places: Places, console: Console) -> Study:
-    """Say how a sweep stands, and go on with it."""
+def resume(name: str, asked: Asked, changes: Mapping[str, Any], places: Places, console: Console) -> Study:
+    """Say how a sweep stands, and go on with it: also with more trials, or more that may fail."""
     study = studies.load(name, places.store, asked.storage)
+    if changes:
+        study = studies.extend(study, changes)
     counts = Counter(trial.state.name.lower() for trial in study.look().trials)
     console.print(f"sweep  {name}: {', '.join(f'{count} {state}' for state, count in counts.items())}", highlight=False)
     return go_on(study, asked, places, console)
@@ -61,11 +62,20 @@ def go_on(study: Study, asked: Asked, places: Places, console: Console) -> Study
     workers = asked.workers or launcher.room()
     config = sweep.config(study.folder, {})
     source = f"reprise sweep sweep={sweep.name} resume"
-    tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source}
+    tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source, NOTE: note(study)}
     parent = groups.parent(config.tracking, places.store, study.token, f"sweep-{sweep.name}", sweep.model_dump(), tags)
     with tracking.ending(parent):
-        _work(study, _Starter(launcher, workers, places.root, study, parent.id), console)
+        parent.text(yaml.safe_dump(sweep.model_dump(), sort_keys=False), "sweep.yaml")
+        try:
+            _work(study, _Starter(launcher, workers, places.root, study, parent.id), console)
+        finally:
+            launcher.close()
         _close_books(study, parent, places, console)
+        if len(failed := study.look().failures) > sweep.max_failures:
+            raise UserError(
+                f"{len(failed)} trials of sweep {sweep.name} failed, the last: {failed[-1].user_attrs.get(ERROR)}",
+                f"mend what they died of; `reprise sweep sweep={sweep.name} resume sweep.max_failures=N` lets more fail",
+            )
     return study
 
 
@@ -116,77 +126,31 @@ def _work(study: Study, starter: _Starter, console: Console) -> None:
             worker.stop()
         for worker in working.values():
             worker.kill()
-        starter.launcher.close()
-    if len(failed := standing.failures) > study.sweep.max_failures:
-        raise UserError(
-            f"{len(failed)} trials of sweep {study.sweep.name} failed, the last: {failed[-1].user_attrs.get(ERROR)}",
-            "mend what they died of; sweep.max_failures says how many may",
-        )
 
 
 def _close_books(study: Study, parent: tracking.Run, places: Places, console: Console) -> None:
-    """trials.csv, figures, the best config as an experiment, and the best values on the dashboard."""
-    if not (best := study.best()):
-        console.print(f"sweep  {study.sweep.name}: no trial came to its end within the limits", highlight=False)
-        return
+    """What the dashboard shows of the sweep; then the best config, as an experiment."""
+    name, goals, best = study.sweep.name, [goal.metric for goal in study.sweep.objectives], study.best()
+    importances = figures.importances(study.optuna, goals)
+    shares = {f"importance.{key}": f"{share:.3f}" for key, share in importances.get(goals[0], {}).items()}
+    parent.tag({NOTE: note(study), **shares})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study.optuna.trials_dataframe().to_csv(folder / "trials.csv", index=False)
-        figures.draw(study.optuna, [goal.metric for goal in study.sweep.objectives], folder)
+        figures.draw(study.optuna, goals, importances, folder)
         parent.artifacts(folder, "sweep")
+    if not best:
+        console.print(f"sweep  {name}: no trial came to its end within the limits", highlight=False)
+        return
     shown = ", ".join(valued(study, trial) for trial in best)
-    importance = figures.importances(study.optuna) if len(study.sweep.objectives) == 1 else {}
-    parent.tag(
-        {"best": shown, NOTE: note(study, shown), **{f"importance.{key}": f"{share:.3f}" for key, share in importance.items()}}
-    )
+    parent.tag({"best": shown})
     if len(best) == 1:
-        parent.log_once(
-            {f"best/{goal.metric}": value for goal, value in zip(study.sweep.objectives, best[0].values, strict=True)}
-        )
-    file = write_best(study, best[0], places)
-    console.print(f"sweep  {study.sweep.name}: best {shown}", highlight=False, soft_wrap=True)
+        parent.log_once({f"best/{goal}": value for goal, value in zip(goals, best[0].values, strict=True)})
+    console.print(f"sweep  {name}: best {shown}", highlight=False, soft_wrap=True)
+    file = tuned.write(study, best[0], places.root)
     console.print(
-        f"sweep  {file.relative_to(places.root)} holds it; test is opened by `reprise train experiment={file.stem}`, "
-        "then `reprise evaluate`",
+        f"sweep  {file.relative_to(places.root)} holds {'the first of them' if len(best) > 1 else 'it'}; test is opened by "
+        f"`reprise train experiment={file.stem}`, then `reprise evaluate`",
         highlight=False,
         soft_wrap=True,
     )
-
-
-def write_best(study: Study, trial: FrozenTrial, places: Places) -> Path:
-    """A trial's config as an experiment of conf/, on top of the experiment that was searched.
-
-    What conf/ says otherwise by now than when the sweep began is written out.
-    """
-    sweep = study.sweep
-    name = f"{sweep.name}_tuned"
-    said = [item.lstrip("+").partition("=")[::2] for item in [*sweep.overrides, *as_overrides(trial.params)]]
-    groups = {key: value for key, value in said if "." not in key and (places.root / "conf" / key).is_dir()}
-    values: dict[str, Any] = {"name": name}
-    for key, value in said:
-        if key not in groups and not key.startswith("tracking"):  # where runs are written down is no part of what was found
-            put(values, key, yaml.safe_load(value))
-    defaults = [sweep.experiment, *({f"override /{key}": value} for key, value in groups.items()), "_self_"]
-    comment = (
-        "# @package _global_\n"
-        f"# reprise train experiment={name}\n"
-        f"# Found by `reprise sweep sweep={sweep.name}`: trial {trial.number + 1} of {sweep.n_trials}, {valued(study, trial)}.\n"
-    )
-    file = places.root / "conf" / "experiment" / f"{name}.yaml"
-    wanted = dict(leaves(_comparable(sweep.config(study.folder, trial.params))))
-    for _ in range(2):
-        tree = {"defaults": defaults, **values}
-        store.write_atomically(file, (comment + yaml.safe_dump(tree, sort_keys=False)).encode())
-        made = dict(leaves(_comparable(compose(places.root, [f"experiment={name}"]))))
-        for key in sorted(wanted):
-            if key not in made or made[key] != wanted[key]:
-                put(values, key, wanted[key])
-    if made != wanted:
-        raise UserError(
-            f"{file} makes another config than trial {trial.number + 1} had", "conf/ was changed since the sweep began"
-        )
-    return file
-
-
-def _comparable(config: Config) -> dict[str, Any]:
-    return config.model_dump(by_alias=True, exclude={"name", "published", "tracking"})

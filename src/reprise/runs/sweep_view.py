@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from reprise.config.sweep import as_overrides
-from reprise.runs.study import ERROR, OVER, Standing, Study
+from reprise.config.space import Choice, FloatRange, IntRange, as_overrides, written
+from reprise.runs.study import ERROR, GIVEN_UP, OVER, Standing, Study
 from reprise.tracking.notes import of_group
 
 
@@ -21,22 +21,34 @@ def valued(study: Study, trial: FrozenTrial) -> str:
     return ", ".join(f"{goal.metric} {value:.4g}" for goal, value in zip(study.sweep.objectives, trial.values, strict=True))
 
 
-def note(study: Study, best: str) -> str:
-    """What the dashboard says of a sweep: its best trials, and the commands that go on with it and train what it found."""
-    sweep = study.sweep
+def note(study: Study) -> str:
+    """What the dashboard says of a sweep: its best trials, its space, and the commands that go on with it or train the best."""
+    sweep, standing = study.sweep, study.look()
     goals = [goal.metric for goal in sweep.objectives]
     upwards = sweep.objectives[0].direction == "maximize"
-    trials = sorted(study.look().of(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
+    trials = sorted(standing.of(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
     rows = [
         (f"trial {trial.number}: `{' '.join(as_overrides(trial.params))}`", dict(zip(goals, trial.values, strict=True)))
         for trial in trials
     ]
-    lead = f"Sweep **{sweep.name}** of {sweep.experiment}, {sweep.n_trials} trials. The best: {best}."
-    commands = [
-        (f"reprise train experiment={sweep.name}_tuned", "trains what it found"),
-        (f"reprise sweep sweep={sweep.name} resume", "says how it stands, and goes on if it did not end"),
-    ]
-    return of_group(lead, rows, commands)
+    pruned, failed = (len(standing.of(state)) for state in (TrialState.PRUNED, TrialState.FAIL))
+    best = ", ".join(valued(study, trial) for trial in study.best())
+    lead = f"Sweep **{sweep.name}** of {sweep.experiment}, {sweep.n_trials} trials: {len(trials)} trained to their end, "
+    lead += f"{pruned} given up, {failed} failed." + (f" The best: {best}." if best else "")
+    commands = [(f"reprise sweep sweep={sweep.name} resume", "says how it stands, and goes on if it did not end")]
+    if best:
+        commands.insert(0, (f"reprise train experiment={sweep.name}_tuned", "trains what it found"))
+    space = "; ".join(f"`{key}` {_described(part)}" for key, part in sweep.space.items())
+    return of_group(lead, rows, commands, about=f"The space, as `sweep.yaml` says it: {space[:3000]}.")
+
+
+def _described(part: FloatRange | IntRange | Choice) -> str:
+    """A part of the space in words."""
+    if isinstance(part, Choice):
+        words = ", ".join(map(written, part.values))
+    else:
+        words = f"{part.low:g} to {part.high:g}" + (" on a scale of powers" if part.log else "")
+    return words + (f" where {', '.join(as_overrides(part.when))}" if part.when else "")
 
 
 class View:
@@ -71,9 +83,9 @@ class View:
     def _line(self, trial: FrozenTrial) -> str:
         came = {
             TrialState.COMPLETE: lambda: valued(self.study, trial),
-            TrialState.PRUNED: lambda: f"given up after {max(trial.intermediate_values, default=0)}",
+            TrialState.PRUNED: lambda: f"given up {trial.user_attrs.get(GIVEN_UP)}",
         }.get(trial.state, lambda: f"failed: {trial.user_attrs.get(ERROR)}")()
-        return f"trial {trial.number + 1} of {self.study.sweep.n_trials}: {came}  ({_settings(trial)})"
+        return f"{len(self.ended)}/{self.study.sweep.n_trials}  trial {trial.number}: {came}  ({_settings(trial)})"
 
     def _table(self, standing: Standing) -> Table:
         over = standing.of(*OVER)
@@ -94,7 +106,7 @@ class View:
         for trial in standing.of(TrialState.RUNNING):
             step = max(trial.intermediate_values, default=0)
             said = f"{trial.intermediate_values[step]:.4f}" if step else "–"
-            table.add_row(str(trial.number + 1), str(step), said, _settings(trial))
+            table.add_row(str(trial.number), str(step), said, _settings(trial))
         return table
 
     def _left(self, over: int) -> str:

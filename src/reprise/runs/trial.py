@@ -1,21 +1,25 @@
 """A worker of a sweep: it takes one trial after the other, trains it, and says how good it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial, TrialState
 from rich.console import Console
 
 from reprise.config import Config
-from reprise.config.sweep import Sweep, as_overrides
+from reprise.config.space import as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
+from reprise.learning.learner import Record
 from reprise.runs import study as studies
-from reprise.runs.study import LIMITS, THREADS, Study
+from reprise.runs.samplers import LIMITS
+from reprise.runs.study import GIVEN_UP, STARTS, THREADS, Study
 from reprise.stages import train
 from reprise.stages.places import Places
-from reprise.stages.train import Trained
-from reprise.tracking import lineage, spool
+from reprise.stages.train import Trained, read_trained
+from reprise.tracking import leftovers, lineage, spool, unfinished
+from reprise.tracking import run as tracking
 from reprise.tracking.delivery import PARENT
 
 
@@ -30,66 +34,114 @@ def work(name: str, places: Places, storage: str | None, parent: str) -> None:
                 return
             if THREADS not in trial.user_attrs:
                 trial.set_user_attr(THREADS, threads)
-            _one(study, trial, places, {PARENT: parent, "sweep": name, "trial": str(trial.number)})
+            try:
+                _Trial(study, trial, places, {PARENT: parent, "sweep": name, "trial": str(trial.number)}).run()
+            except UpdateFinishedTrialError:  # this machine was silent for so long that another has taken over
+                continue
 
 
-def _one(study: Study, trial: Trial, places: Places, tags: dict[str, str]) -> None:
-    """One trial to its end, whatever that is. A signal is none: the trial goes on with the next start."""
-    sweep = study.sweep
-    try:
-        chosen = study.choose(trial)
-        config = _with_threads(sweep.config(study.folder, chosen), trial.user_attrs[THREADS])
-        done = list(_train(sweep, config, trial, places, {**tags, "settings": ", ".join(as_overrides(chosen))}))
-        values = [fmean(_measured(places, one, goal.metric) for one in done) for goal in sweep.objectives]
+class _Trial:
+    """One trial, from its values to how good it was."""
+
+    def __init__(self, study: Study, trial: Trial, places: Places, tags: Mapping[str, str]) -> None:
+        self.study, self.sweep, self.trial, self.places, self.tags = study, study.sweep, trial, places, tags
+        self.goal = study.sweep.objectives[0].metric
+        self.by_epoch = len(study.sweep.objectives) == 1 and study.sweep.pruner.kind != "wilcoxon"
+        self.scores: list[float] = []
+        """Of the seeds that are trained, by the first objective."""
+
+    def run(self) -> None:
+        """To its end, whatever that is. A signal is none: the trial goes on with the next start."""
+        try:
+            chosen = self.study.choose(self.trial)
+            config = self._with_threads(self.sweep.config(self.study.folder, chosen))
+            with unfinished.owned_by(f"{self.study.token} {self.trial.number}"):
+                self._judge(list(self._train(config, ", ".join(as_overrides(chosen)))))
+        except Pruned as given_up:
+            self._say_given_up(str(given_up))
+            self.study.optuna.tell(self.trial, state=TrialState.PRUNED)
+        except (KeyboardInterrupt, Stopped):
+            studies.came_on(self.trial)
+            raise
+        except UpdateFinishedTrialError:
+            raise
+        except Exception as error:  # whatever it is, it is this trial's alone
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            studies.fail(self.study, self.trial, without_login(reason))
+            if isinstance(error, torch.OutOfMemoryError):
+                torch.cuda.empty_cache()
+
+    def _with_threads(self, config: Config) -> Config:
+        """A worker's share of the cores decides bits: it becomes part of the config, and stays so if another worker goes on."""
+        trainer = config.trainer.model_copy(update={"threads": config.trainer.threads or self.trial.user_attrs[THREADS]})
+        return config.model_copy(update={"trainer": trainer})
+
+    def _train(self, config: Config, settings: str) -> Iterator[Trained]:
+        """A training a seed, but for those that an earlier start has ended."""
+        if reason := self.trial.user_attrs.get(GIVEN_UP):
+            raise Pruned(reason)
+        homes = leftovers.ended(self.places.store, self._began, self.tags) if STARTS in self.trial.user_attrs else ()
+        ended = {trained.seed: trained for trained in map(read_trained, homes)}
+        epochs = config.trainer.max_epochs
+
+        def watch(metrics: dict[str, float], step: int) -> None:
+            studies.came_on(self.trial)
+            if self.by_epoch and self.goal in metrics:
+                self.trial.report(fmean([*self.scores, metrics[self.goal]]), len(self.scores) * epochs + step)
+                if step < epochs:  # after the last there is nothing to save
+                    self._prune(f"after epoch {step}" + (f" of seed {len(self.scores)}" if self.scores else ""))
+
+        for turn in range(self.sweep.seeds):
+            seeded = config.model_copy(update={"seed": config.seed + turn, "seeds": 1})
+            one = ended.get(seeded.seed) or self._train_one(seeded, settings, watch)
+            yield one
+            if len(self.sweep.objectives) == 1:
+                self.scores.append(self._measured(one, self.goal))
+                if self.sweep.pruner.kind == "wilcoxon":
+                    self.trial.report(self.scores[-1], turn + 1)
+                if turn + 1 < self.sweep.seeds:
+                    self._prune(f"after {turn + 1} of {self.sweep.seeds} seeds")
+
+    def _train_one(self, config: Config, settings: str, watch: Record) -> Trained:
+        tags = {**self.tags, "settings": settings}
+        command = f"reprise sweep sweep={self.sweep.name}"
+        (trained,) = train.run(config, self.places, Console(quiet=True), command, also=tags, watch=watch)
+        return trained
+
+    def _prune(self, when: str) -> None:
+        if self.trial.should_prune():
+            self.trial.set_user_attr(GIVEN_UP, when)
+            raise Pruned(when)
+
+    def _say_given_up(self, when: str) -> None:
+        """Every run of the trial says so: seeds that were trained before too, and one whose process died of a kill meanwhile."""
+        for home, said in leftovers.made(self.places.store, self._began, self.tags):
+            if "pruned" not in said.tags:
+                store = self.sweep.config(self.study.folder, {}).tracking
+                tracking.at_home(store, self.places.store, home.name).give_up(when)
+
+    def _judge(self, done: list[Trained]) -> None:
+        values = [fmean(self._measured(one, goal.metric) for one in done) for goal in self.sweep.objectives]
         if not studies.is_finite(values):
-            raise UserError(f"it is judged by {', '.join(goal.metric for goal in sweep.objectives)}, which came out as {values}")
-        over = [fmean(_measured(places, one, limit.metric) for one in done) - limit.at_most for limit in sweep.limits]
-        trial.set_user_attr(LIMITS, over)
-        study.optuna.tell(trial, values)
-    except Pruned:
-        study.optuna.tell(trial, state=TrialState.PRUNED)
-    except (KeyboardInterrupt, Stopped):
-        raise
-    except Exception as error:  # whatever it is, it is this trial's alone
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        studies.fail(study, trial, without_login(reason))
-        if isinstance(error, torch.OutOfMemoryError):
-            torch.cuda.empty_cache()
+            goals = ", ".join(goal.metric for goal in self.sweep.objectives)
+            raise UserError(f"it is judged by {goals}, which came out as {values}")
+        over = [fmean(self._measured(one, limit.metric) for one in done) - limit.at_most for limit in self.sweep.limits]
+        self.trial.set_user_attr(LIMITS, over)
+        self.study.optuna.tell(self.trial, values)
 
+    def _measured(self, trained: Trained, metric: str) -> float:
+        """What a training came to: its val metric at its best epoch, its parameters or its seconds."""
+        if metric in {"parameters", "train_seconds"}:
+            return float(getattr(trained, metric))
+        history = spool.read_history(self.places.home(trained.run_id) / spool.FILE)
+        if metric not in history:
+            raise UserError(
+                f"a training says no {metric}", f"it says {', '.join(key for key in history if key.startswith('val/'))}"
+            )
+        return dict(history[metric])[trained.best_epoch]
 
-def _with_threads(config: Config, threads: int) -> Config:
-    """A worker's share of the cores decides bits: it becomes part of the config, and stays so if another worker goes on."""
-    trainer = config.trainer.model_copy(update={"threads": config.trainer.threads or threads})
-    return config.model_copy(update={"trainer": trainer})
-
-
-def _train(sweep: Sweep, config: Config, trial: Trial, places: Places, tags: dict[str, str]) -> Iterator[Trained]:
-    """A training a seed. Val is reported to the study after each epoch, or, of several seeds, after each seed."""
-    goal = sweep.objectives[0].metric
-    done: list[float] = []
-
-    def watch(metrics: dict[str, float], step: int) -> None:
-        if sweep.seeds == 1 and goal in metrics and len(sweep.objectives) == 1:
-            trial.report(metrics[goal], step)
-            if step < config.trainer.max_epochs and trial.should_prune():  # after the last there is nothing to save
-                raise Pruned(f"after epoch {step}")
-
-    for turn in range(sweep.seeds):
-        seeded = config.model_copy(update={"seed": config.seed + turn, "seeds": 1})
-        (one,) = train.run(seeded, places, Console(quiet=True), f"reprise sweep sweep={sweep.name}", also=tags, watch=watch)
-        yield one
-        if sweep.seeds > 1 and len(sweep.objectives) == 1:
-            done.append(_measured(places, one, goal))
-            trial.report(done[-1] if sweep.pruner.kind == "wilcoxon" else fmean(done), turn + 1)
-            if turn + 1 < sweep.seeds and trial.should_prune():
-                raise Pruned(f"after {turn + 1} of {sweep.seeds} seeds")
-
-
-def _measured(places: Places, trained: Trained, metric: str) -> float:
-    """What a training came to: its val metric at its best epoch, its parameters or its seconds."""
-    if metric in {"parameters", "train_seconds"}:
-        return float(getattr(trained, metric))
-    history = spool.read_history(places.home(trained.run_id) / spool.FILE)
-    if metric not in history:
-        raise UserError(f"a training says no {metric}", f"it says {', '.join(key for key in history if key.startswith('val/'))}")
-    return dict(history[metric])[trained.best_epoch]
+    @property
+    def _began(self) -> int:
+        """Milliseconds since 1970."""
+        assert self.trial.datetime_start is not None
+        return int(self.trial.datetime_start.timestamp() * 1000)

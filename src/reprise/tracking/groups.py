@@ -74,6 +74,14 @@ def demand_training(home: Path) -> None:
         raise UserError(f"{_line(home).name} stands for {len(names)} runs", f"name one of them: {', '.join(names)}")
 
 
+def demand_no_trial(home: Path) -> None:
+    """Refuse the home of a trial: of a sweep, the test split is opened for the best alone, trained as an experiment."""
+    tags = Spool(home).tags
+    if "trial" in tags:
+        mend = f"train the best as an experiment, `reprise train experiment={tags['sweep']}_tuned`, and evaluate that"
+        raise UserError(f"{_line(home).name} is a trial of sweep {tags['sweep']}, for which the test split stays shut", mend)
+
+
 def _tell(run: Run) -> None:
     """What all seeds come to, or the best of all jobs; and a table."""
     children = [_line(run.home.parent / child) for child in store.read_json(run.home / CHILDREN)]

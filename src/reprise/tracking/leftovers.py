@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,21 @@ def close_dead(folder: Path, tracking: TrackingConfig | None, resumed: set[str])
     """Say FAILED of every run whose process died without a word, but for those that are about to go on; their names."""
     closed = [*take_over(folder, tracking), *_close_unborn(folder, folder, tracking)]
     return closed + [name for run_id in set(dead(folder)) - resumed if (name := _close(folder / "runs" / run_id))]
+
+
+def made(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[tuple[Path, Spool]]:
+    """The homes of runs that carry these tags, begun at `since` (milliseconds) or later, and what each has said."""
+    for file in sorted((folder / "runs").glob("*/run.json")):
+        if store.read_json(file).get("started", 0) >= since:
+            spool = Spool(file.parent)
+            if tags.items() <= spool.tags.items():
+                yield file.parent, spool
+
+
+def ended(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[Path]:
+    """Those of them that came to their end, of which nothing is left to be closed: a kill can keep that from being noted."""
+    left = set(dead(folder))
+    yield from (home for home, spool in made(folder, since, tags) if spool.status == "FINISHED" and home.name not in left)
 
 
 def _close(home: Path) -> str | None:

@@ -12,8 +12,8 @@ BEST = "best/"
 """Before the name of a metric: its value at the epoch whose weights are kept."""
 SHOWN = 5
 """Runs that a data set names."""
-MOST_ROWS = 30
-"""Of a table of runs: MLflow keeps 8,000 characters."""
+LONGEST = 8000
+"""The most characters that MLflow keeps of a description."""
 LEFT_OUT = "_scaled"
 """Metrics in standardised units are on the run; its table does without them."""
 Figures = Mapping[str, float]
@@ -39,29 +39,42 @@ def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:
     """What a training came to, how to repeat it, what it was made from. MLflow shows the first lines until one asks for more."""
     came = headline(tags.get("monitor", ""), figures)
     settings = f" with `{tags['settings']}`" if "settings" in tags else ""
-    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}{f': {came}' if came else ''}."
-    commands = [(f"reprise reproduce {name}", "runs it again, bit for bit"), (tags["mlflow.source.name"], "began it")]
-    if not any(key.startswith("test/") for key in figures):
+    given_up = f" Given up {tags['pruned']}: other trials promise more." if "pruned" in tags else ""
+    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}{f': {came}' if came else ''}.{given_up}"
+    commands = [(tags["mlflow.source.name"], "began it")]
+    if not given_up:
+        commands.insert(0, (f"reprise reproduce {name}", "runs it again, bit for bit"))
+    if "trial" not in tags and not any(key.startswith("test/") for key in figures):
         commands.append((f"reprise evaluate {name}", "opens the test split for it"))
     epoch = f"Weights are those of epoch {tags['best_epoch']}, the best on val. " if "best_epoch" in tags else ""
     size = (
         f"{int(tags['parameters']):,} parameters, {float(tags['train_seconds']):.0f} s" if "parameters" in tags else tags["data"]
     )
     patch = " and `lineage/uncommitted.patch`" if tags.get("git.dirty") == "true" else ""
-    made = f"{epoch}{tags['model']}, {size} on {tags['device']}. Made from commit `{tags['git.commit'][:12]}`{patch}."
+    opened = int(tags.get("test_opened", 0))
+    test = f"The test split was opened {'once' if opened == 1 else f'{opened} times'} for it. " if opened else ""
+    made = f"{epoch}{test}{tags['model']}, {size} on {tags['device']}. Made from commit `{tags['git.commit'][:12]}`{patch}."
     return _page(lead, _commands(commands), _splits(figures), made)
 
 
 def of_group(
-    lead: str, runs: Sequence[tuple[str, Figures]], commands: Sequence[tuple[str, str]], means: Figures | None = None
+    lead: str,
+    runs: Sequence[tuple[str, Figures]],
+    commands: Sequence[tuple[str, str]],
+    means: Figures | None = None,
+    about: str = "",
 ) -> str:
     """Runs beside each other, and, of the seeds of one config, their mean and standard deviation. One may itself be a parent."""
     names = _shown({name for _, figures in runs for name in figures})
+    titles = ["", *map(_title, names)]
     rows = [[label, *(_mean(figures, name) for name in names)] for label, figures in runs]
-    left = len(rows) - MOST_ROWS
     last = [["**mean ± standard deviation**", *(_mean(means, name) for name in names)]] if means else []
-    more = f"… and {left} more." if left > 0 else ""
-    return _page(lead, _commands(commands), _table(["", *map(_title, names)], rows[:MOST_ROWS] + last), more)
+
+    def page(shown: int) -> str:
+        more = f"… and {len(rows) - shown} more." if shown < len(rows) else ""
+        return _page(lead, _commands(commands), _table(titles, rows[:shown] + last), more, about)
+
+    return next(said for shown in range(len(rows), -1, -1) if len(said := page(shown)) <= LONGEST or not shown)
 
 
 def best_first(experiment: str, monitor: str, mode: str) -> str:

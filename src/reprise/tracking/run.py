@@ -114,6 +114,15 @@ class Run:
             warn(f"run {self.name}: its end could not be written down: {error}")
         self.settle(seconds)
 
+    def give_up(self, when: str) -> None:
+        """It ends, or had ended, as one that a sweep has given up."""
+        self.tag({"pruned": when})
+        self.describe()
+        if self.spool.status == "FINISHED":
+            self.settle()
+        else:
+            self.end("KILLED", {})
+
     def settle(self, seconds: float | None = None) -> None:
         """Deliver all that waits."""
         if failure := self.delivery.finish(seconds):
@@ -153,7 +162,7 @@ def ending(run: Run) -> Iterator[None]:
     try:
         yield
     except Pruned as given_up:
-        run.end("KILLED", {"pruned": str(given_up)})
+        run.give_up(str(given_up))
         raise
     except BaseException as error:
         killed = isinstance(error, KeyboardInterrupt | Stopped)
@@ -172,6 +181,8 @@ def conclude(run: Run, config: Config, monitor: str, mode: str) -> None:
     at_best = {key: value for (key, step), value in run.spool.points.items() if step == best and key.startswith("val/")}
     run.log_once({f"{BEST}{key}": value for key, value in at_best.items()})
     run.tag({"model": model(config), "monitor": monitor, "mode": mode})
+    if any(key.startswith("test/") for key in run.spool.figures):
+        run.tag({"test_opened": int(run.spool.tags.get("test_opened", 0)) + 1})
     run.describe()
     facts = config.data.model_dump(include={"title", "homepage", "citation", "licence"})
     run.spool.append({"dataset": {**facts, "monitor": f"{BEST}{monitor}", "mode": mode}})

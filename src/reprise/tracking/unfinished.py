@@ -9,6 +9,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,19 @@ class Training:
         self.runs = {}
 
 
+_owner: ContextVar[str] = ContextVar("owner", default="")
+
+
+@contextmanager
+def owned_by(owner: str) -> Iterator[None]:
+    """Trainings that begin in this block are this owner's: two trials of a sweep, be their settings equal, have a run each."""
+    token = _owner.set(owner)
+    try:
+        yield
+    finally:
+        _owner.reset(token)
+
+
 @contextmanager
 def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
     """The training of this key, for this process alone. It stays on record unless the block says that it is done.
@@ -76,7 +90,8 @@ def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
         UserError: when another process is still at it after `patience` seconds.
 
     """
-    file = folder / "unfinished" / f"{key}.json"
+    name = key_of(key, _owner.get()) if _owner.get() else key
+    file = folder / "unfinished" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file.with_suffix(".lock"))
     try:

@@ -1,0 +1,50 @@
+"""A sweep is tried out before its first trial: what nobody can build, and what no training says, shows at once."""
+
+import torch
+from rich.console import Console
+
+from reprise.config import Config, build
+from reprise.config.sweep import Sweep
+from reprise.config.targets import nearest
+from reprise.data.examples import Windows, lock_test_split
+from reprise.errors import UserError
+from reprise.stages import train
+from reprise.stages.places import Places
+
+
+def run(sweep: Sweep, places: Places, console: Console) -> None:
+    """Build what trials would train, at each end of each part of the space.
+
+    Configs alone were looked at when the sweep was read. Where a trial reads other data or windows, it finds out itself.
+
+    Raises:
+        UserError: naming the key.
+
+    """
+    base = sweep.config(places.root, {})
+    windows = train.prepare(base, places, console)
+    lock_test_split()
+    for key, chosen in [("", {}), *sweep.ends()]:
+        config = sweep.config(places.root, chosen)
+        if (config.data, config.window) != (base.data, base.window):
+            continue
+        try:
+            said = _metrics(config, windows)
+        except UserError as error:
+            raise UserError(f"space.{key}: {error}" if key else str(error)) from None
+        except Exception:  # too little memory, say: such a trial fails alone, with its reason
+            continue
+        for metric in [goal.metric for goal in sweep.objectives] + [limit.metric for limit in sweep.limits]:
+            if metric.startswith("val/") and metric not in said:
+                raise UserError(f"{metric}: no training of {base.name} says it", nearest(metric, said))
+
+
+def _metrics(config: Config, windows: Windows) -> list[str]:
+    """The names of what a training would say of val."""
+    network, task = train.build_parts(config, windows)
+    optimizer = build(config.optimizer, "optimizer", config.plugins, network.parameters())
+    build(config.scheduler, "scheduler", config.plugins, optimizer, total_steps=100)
+    batch = windows.val().gather(torch.arange(2))
+    with torch.inference_mode():
+        predictions = task.read(network.eval()(batch.inputs), batch.inputs)
+    return [f"val/{name}" for name in task.metrics(predictions, batch.targets)]

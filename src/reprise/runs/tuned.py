@@ -1,0 +1,82 @@
+"""The best trial of a sweep as an experiment of conf/, ready to be committed."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.trial import FrozenTrial
+
+from reprise.config import Config, compose
+from reprise.config.compose import leaves
+from reprise.config.space import as_overrides
+from reprise.config.sweep import put
+from reprise.data import store
+from reprise.errors import UserError
+from reprise.runs.study import Study
+from reprise.runs.sweep_view import valued
+
+
+def name_of(sweep: str) -> str:
+    """The experiment that a sweep ends in."""
+    return f"{sweep}_tuned"
+
+
+def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
+    """A trial's config as conf/experiment/NAME_tuned.yaml, on top of the experiment that was searched.
+
+    What conf/ says otherwise by now than when the sweep began is written out. The file is there only once it makes the trial's
+    config.
+
+    Raises:
+        UserError: when it cannot, for what conf/ has by now and had not then.
+
+    """
+    sweep, name = study.sweep, name_of(study.sweep.name)
+    said = [item.lstrip("+~").partition("=")[::2] for item in [*sweep.overrides, *as_overrides(trial.params)]]
+    groups = {key: value for key, value in said if (root / "conf" / key).is_dir()}
+    defaults = [sweep.experiment, *({f"override /{key}": value} for key, value in groups.items()), "_self_"]
+    comment = (
+        "# @package _global_\n"
+        f"# reprise train experiment={name}\n"
+        f"# Found by `reprise sweep sweep={sweep.name}`: trial {trial.number}, {valued(study, trial)}.\n"
+    )
+    tree = _decisive(sweep.config(study.folder, trial.params))
+    wanted = dict(leaves(tree))
+    values: dict[str, Any] = {"name": name}
+    for key, _ in said:
+        if key not in groups and not key.startswith("tracking"):  # where runs are written down is no part of what was found
+            _copy(tree, key, values)
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(root / "conf", Path(scratch) / "conf")
+        draft = Path(scratch) / "conf" / "experiment" / f"{name}.yaml"
+        for _ in range(2):
+            content = comment + yaml.safe_dump({"defaults": defaults, **values}, sort_keys=False)
+            draft.write_text(content, "utf-8")
+            made = dict(leaves(_decisive(compose(Path(scratch), [f"experiment={name}"]))))
+            for key in wanted:
+                if key not in made or made[key] != wanted[key]:
+                    _copy(tree, key, values)
+    if made != wanted:
+        other = next(key for key in [*made, *wanted] if made.get(key) != wanted.get(key))
+        raise UserError(f"conf/ cannot make the config of trial {trial.number}: {other}", "it was changed since the sweep began")
+    file = root / "conf" / "experiment" / f"{name}.yaml"
+    store.write_atomically(file, content.encode())
+    return file
+
+
+def _decisive(config: Config) -> dict[str, Any]:
+    return config.model_dump(by_alias=True, exclude={"name", "published", "tracking"})
+
+
+def _copy(tree: dict[str, Any], key: str, values: dict[str, Any]) -> None:
+    """Write what a tree says at a dotted path into others; of what stands in a list, the whole list: Hydra takes no less."""
+    path = key.split(".")
+    found: Any = tree
+    for depth, part in enumerate(path):
+        found = found[part]
+        if isinstance(found, list):
+            path = path[: depth + 1]
+            break
+    put(values, ".".join(path), found)
