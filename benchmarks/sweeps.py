@@ -16,6 +16,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import yaml
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.pipeline.conftest import clone
@@ -68,15 +70,17 @@ def overhead(project: Path) -> None:
 def pruning(project: Path) -> None:
     """The shipped sweep of Fashion-MNIST with a third of the epochs of a random search that gives no trial up, five times.
 
-    On 4,000 training images, judged on 2,000. Of the shipped sweep counts what was trained to its end before its epochs were up.
+    Both search the shipped space, on 4,000 training images, judged on 2,000. Of the shipped sweep counts what was trained to its
+    end before its epochs were up.
     """
-    held = ["sweep=fashion_mnist_cnn", "workers=1", "window.limit=4000", "window.val_size=2000", *LIGHT]
+    shipped = yaml.safe_load((project / "conf" / "sweep" / "fashion_mnist_cnn.yaml").read_text())
+    write(project, "random", **shipped | {"sampler": {"kind": "random"}, "pruner": {"kind": "none"}, "first": [], "n_trials": 20})
+    held = ["workers=1", "window.limit=4000", "window.val_size=2000", *LIGHT]
     gains = []
     for seed in range(5):
         sampled = f"sweep.sampler.seed={seed}"
-        random_search = ["sweep.sampler.kind=random", "sweep.pruner.kind=none", "n_trials=20"]
-        sweep(project, *held, f"name=random{seed}", sampled, *random_search)
-        sweep(project, *held, f"name=shipped{seed}", sampled, "n_trials=32")
+        sweep(project, "sweep=random", f"name=random{seed}", sampled, *held)
+        sweep(project, "sweep=fashion_mnist_cnn", f"name=shipped{seed}", sampled, "n_trials=24", *held)
         full = trials(project, f"random{seed}")
         budget = sum(len(trial.intermediate_values) for trial in full) // 3
         used, ended = 0, []
@@ -85,6 +89,7 @@ def pruning(project: Path) -> None:
             if used > budget:
                 break
             ended += [trial.value] if trial.state.name == "COMPLETE" else []
+        assert used > budget, "too few trials for the budget"
         best, found_early = max(trial.value for trial in full), max(ended)
         gains.append(found_early - best)
         print(
@@ -95,13 +100,21 @@ def pruning(project: Path) -> None:
 
 
 def kills(project: Path) -> None:
-    """Twenty kills of the driver or its worker: the same trials as undisturbed."""
+    """Twenty kills of the driver or its worker: the same trials as undisturbed, each with one run that finished."""
     write(project, "finds", n_trials=20)
-    sweep(project, "sweep=finds", "name=undisturbed", "workers=1", *QUICK)
-    kill_at_random(project, ["sweep=finds", "name=killed", "workers=1", *QUICK], 20, 15, random.Random(0))
+    longer = ["workers=1", "trainer.max_epochs=20", *QUICK]
+    sweep(project, "sweep=finds", "name=undisturbed", *longer)
+    done = kill_at_random(project, ["sweep=finds", "name=killed", *longer], 20, 12, random.Random(0))
     same = found(project, "killed") == found(project, "undisturbed")
     states = Counter(trial.state.name for trial in trials(project, "killed"))
-    print(f"killed 20 times: {dict(states)}, the trials {'are the same' if same else 'DIFFER'}", flush=True)
+    finished = [
+        run.data.tags["trial"] for run in runs(project, "killed") if run.info.status == "FINISHED" and "trial" in run.data.tags
+    ]
+    print(
+        f"killed {done} times: {dict(states)}, {len(finished)} runs of {len(set(finished))} trials finished, "
+        f"the trials {'are the same' if same else 'DIFFER'}",
+        flush=True,
+    )
 
 
 def crowd(project: Path) -> None:

@@ -11,8 +11,8 @@ import yaml
 from optuna.trial import TrialState
 from rich.console import Console
 
-from reprise.config.space import as_overrides
-from reprise.config.sweep import Sweep, read_sweep
+from reprise.config.space import as_overrides, combinations
+from reprise.config.sweep import Sweep, read_changes, read_sweep
 from reprise.errors import UserError
 from reprise.runs import study as studies
 from reprise.runs.sweep_view import View
@@ -62,6 +62,52 @@ def test_a_grid_is_every_combination(root: Path) -> None:
     assert sweep.objectives[0].metric == "val/accuracy"
     series = read_sweep(root, ["sweep=grid", "experiment=temperature_lstm", "optimizer.lr=0.1,0.2"])
     assert (series.objectives[0].metric, series.objectives[0].direction) == ("val/mae", "minimize")
+
+
+def test_numbers_are_read_as_people_write_them(root: Path) -> None:
+    sweep = read_sweep(root, ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=1e-3,1e-4", "trainer.max_epochs=range(1,3)"])
+    assert [part.ends() for part in sweep.space.values()] == [[0.001, 0.0001], [1, 2]]
+    sweep = read(root, TREE | {"space": {"optimizer.lr": {"kind": "float", "low": "1e-4", "high": "1E-2", "log": True}}})
+    assert sweep.space["optimizer.lr"].ends() == [0.0001, 0.01]
+
+
+def test_a_choice_can_be_of_lists(root: Path) -> None:
+    heads = [[{"units": 16}, {"units": 8, "dropout": 0.5}], []]
+    sweep = read(root, TREE | {"space": {"model.dense": {"kind": "choice", "values": heads}}})
+    first, second = (sweep.config(root, chosen).model.arguments()["dense"] for _, chosen in sweep.ends())
+    assert [first, second] == heads
+
+
+def test_a_grid_leaves_out_what_is_not_searched_beside_the_others(root: Path) -> None:
+    momentum = {"kind": "choice", "values": [0.1, 0.9], "when": {"optimizer": "sgd"}}
+    nesterov = {"kind": "choice", "values": [True, False], "when": {"optimizer.momentum": 0.9}}
+    space = {"optimizer": SPACE["optimizer"], "optimizer.momentum": momentum, "optimizer.nesterov": nesterov}
+    sweep = read(root, TREE | {"space": space, "sampler": {"kind": "grid"}})
+    assert combinations(sweep.space) == [
+        {"optimizer": "adam"},
+        {"optimizer": "sgd", "optimizer.momentum": 0.1},
+        {"optimizer": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": True},
+        {"optimizer": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": False},
+    ]
+    study = studies.begin(sweep, root, root / "mlruns", None)
+    drawn = []
+    for _ in range(4):
+        with study.take() as trial:
+            assert trial
+            drawn.append(study.choose(trial))
+            study.optuna.tell(trial, 0.5)
+    assert drawn == combinations(sweep.space)
+
+
+def test_the_first_trials_begin_with_what_is_known_to_be_good(root: Path) -> None:
+    good = {"optimizer": "sgd", "optimizer.lr": 0.05}
+    study = studies.begin(read(root, TREE | {"first": [good]}), root, root / "mlruns", None)
+    for number in range(2):
+        with study.take() as trial:
+            assert trial
+            chosen = study.choose(trial)
+            assert (good.items() <= chosen.items()) == (number == 0)
+            study.optuna.tell(trial, 0.5)
 
 
 def test_a_key_is_searched_only_where_its_conditions_hold(root: Path) -> None:
@@ -115,7 +161,21 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"objectives": [*TREE["objectives"], {"metric": "parameters", "direction": "minimize"}], "pruner": {"kind": "median"}},
         [],
     ),
-    "wilcoxon compares seeds": ({"pruner": {"kind": "wilcoxon"}}, []),
+    "wilcoxon compares seeds, the fewest are 5": ({"pruner": {"kind": "wilcoxon"}, "seeds": 4}, []),
+    "sampler.kind=cmaes: knows one objective": (
+        {"objectives": [*TREE["objectives"], {"metric": "parameters", "direction": "minimize"}], "sampler": {"kind": "cmaes"}},
+        [],
+    ),
+    "n_trials=4: the grid has 3 combinations": (
+        {"sampler": {"kind": "grid"}, "space": {"optimizer.lr": {"kind": "choice", "values": [0.1, 0.2, 0.3]}}},
+        [],
+    ),
+    "first.0.optimizer.lr=1.0: lies outside the space": ({"first": [{"optimizer.lr": 1.0}]}, []),
+    "first.0.optimizer.eps: is not in the space, which has optimizer, optimizer.lr": ({"first": [{"optimizer.eps": 1.0}]}, []),
+    "a trial trains on one device; take trainer=auto": ({}, ["trainer=ddp_cpu"]),
+    "space.trainer: a trial trains on one device": ({"space": {"trainer": {"kind": "choice", "values": ["cpu", "ddp_cpu"]}}}, []),
+    "seeds=3: is no setting of a trial; say sweep.seeds=3": ({}, ["seeds=3"]),
+    "fresh=true: is no setting of a trial; say name=NEW": ({}, ["fresh=true"]),
     "sampler.kind=grid needs a choice for every key": ({"sampler": {"kind": "grid"}}, []),
     "samplr: no such key; the nearest is sampler": ({}, ["sweep.samplr.kind=tpe"]),
     "optimizer.lrr: no such key; the nearest is optimizer.lr": ({}, ["optimizer.lrr=3"]),
@@ -161,6 +221,8 @@ def test_every_sampler_draws_within_the_space_and_the_same_again(root: Path, kin
             assert trial is None
     assert drawn[:6] == drawn[6:]
     assert len({chosen["optimizer.lr"] for chosen in drawn}) > 3  # a GP may ask for the same end of a range twice
+    momenta = [chosen["optimizer.momentum"] for chosen in drawn[:6] if "optimizer.momentum" in chosen]
+    assert len(set(momenta)) == len(momenta)
 
 
 def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
@@ -173,6 +235,73 @@ def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
         assert trial is None
     (failed,) = study.look().failures
     assert failed.user_attrs["error"] == "3 processes died of it"
+
+
+def test_a_trial_that_comes_on_can_be_started_again_and_again(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    for _ in range(2 * studies.TRIES):
+        with study.take() as trial:
+            assert trial
+            studies.came_on(trial)
+
+
+def test_a_trial_of_another_machine_is_left_to_it_as_long_as_it_is_heard_of(root: Path) -> None:
+    url = f"sqlite:///{root}/shared.db"
+    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
+    with there.take() as trial:
+        assert trial
+    assert not here.has_free(here.look())
+    assert there.has_free(there.look())  # there its lock tells that nobody trains it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "LOST", -1)
+        with here.take() as taken:
+            assert taken
+            assert taken.number == 0
+            assert here.look().trials[0].user_attrs[studies.PLACE] == here.place
+            assert there.look().trials[0].user_attrs[studies.PLACE] != there.place
+    assert not there.has_free(there.look())
+
+
+def test_a_trial_that_was_killed_before_its_place_was_noted_belongs_to_where_its_lock_lies(root: Path) -> None:
+    url = f"sqlite:///{root}/shared.db"
+    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies.Trial, "set_user_attr", _die)
+        with pytest.raises(KeyboardInterrupt), here.take():
+            pass
+    assert studies.PLACE not in here.look().trials[0].user_attrs
+    assert not there.has_free(there.look())
+    with here.take() as trial:
+        assert trial
+        assert trial.number == 0
+
+
+def _die(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_sweep_goes_on_with_more_trials_but_never_with_fewer(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=2", "sweep.max_failures=0"), root, root / "mlruns", None)
+    longer = studies.extend(study, read_changes(["n_trials=3", "sweep.max_failures=5"]))
+    assert (len(longer.look().trials), longer.look().max_failures) == (3, 5)
+    assert studies.load("mine", root / "mlruns", None).sweep == longer.sweep
+    with pytest.raises(UserError, match=r"n_trials=2: sweep mine was begun with 3; ask for more"):
+        studies.extend(longer, {"n_trials": 2})
+    for word in ("optimizer.lr=3", "sweep.seeds=2"):
+        with pytest.raises(UserError, match=r"a sweep goes on as it was begun; resume may set n_trials"):
+            read_changes([word])
+
+
+def test_what_is_above_a_limit_is_not_the_best(root: Path) -> None:
+    limit = {"metric": "parameters", "at_most": 1000.0}
+    study = studies.begin(read(root, TREE | {"limits": [limit]}, "n_trials=3"), root, root / "mlruns", None)
+    for value, over in ((0.9, 1.0), (0.7, 0.0), (0.8, -5.0)):
+        with study.take() as trial:
+            assert trial
+            study.choose(trial)
+            trial.set_constraint("parameters", over)
+            study.optuna.tell(trial, value)
+    assert [trial.value for trial in study.best()] == [0.8]
 
 
 def test_a_trial_that_ends_while_another_worker_looks_for_one_is_not_taken_again(root: Path) -> None:

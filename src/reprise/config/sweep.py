@@ -136,9 +136,7 @@ class Sweep(Section):
         if not self.objectives[0].metric.startswith("val/"):
             raise ValueError(f"pruner: {self.objectives[0].metric} is known only at the end; take sweep.pruner.kind=none")
         if self.pruner.kind == "wilcoxon" and self.seeds < WILCOXON_SEEDS:
-            raise ValueError(
-                f"pruner.kind=wilcoxon compares seeds and cannot tell before the fourth; take seeds={WILCOXON_SEEDS}"
-            )
+            raise ValueError(f"pruner.kind=wilcoxon compares seeds, the fewest are {WILCOXON_SEEDS}; take sweep.seeds=5")
         return self
 
     def active(self, chosen: dict[str, Any]) -> Iterator[tuple[str, FloatRange | IntRange | Choice]]:

@@ -32,7 +32,7 @@ def run(sweep: Sweep, places: Places, console: Console) -> None:
             said = _metrics(config, windows)
         except UserError as error:
             raise UserError(f"space.{key}: {error}" if key else str(error)) from None
-        except Exception:  # too little memory, say: such a trial fails alone, with its reason
+        except RuntimeError:  # too little memory, say: such a trial fails alone, with its reason
             continue
         for metric in [goal.metric for goal in sweep.objectives] + [limit.metric for limit in sweep.limits]:
             if metric.startswith("val/") and metric not in said:

@@ -1,37 +1,26 @@
 """Optuna's samplers and pruners, as a sweep asks for them."""
 
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
 
 from reprise.config.sweep import Sweep
-
-LIMITS = "limits"
-"""The attribute of a trial that says by how much it is above each limit."""
 
 
 def make_sampler(sweep: Sweep, number: int, turn: int) -> BaseSampler:
     """The sampler as it stands before the draw of a trial that has this turn."""
     wanted, seed = sweep.sampler, (sweep.sampler.seed * 100_003 + number) * 1_009 + turn
 
-    def over(trial: FrozenTrial) -> Sequence[float]:
-        return list(trial.user_attrs.get(LIMITS, [0.0]))
-
-    limits = over if sweep.limits else None
     alone = optuna.samplers.RandomSampler(seed=seed)  # for a key that is not drawn together with the others
     kinds: dict[str, Any] = {
-        "tpe": lambda: optuna.samplers.TPESampler(
-            n_startup_trials=wanted.startup, seed=seed, multivariate=True, group=True, constraints_func=limits
-        ),
+        "tpe": lambda: optuna.samplers.TPESampler(n_startup_trials=wanted.startup, seed=seed, multivariate=True, group=True),
         "cmaes": lambda: optuna.samplers.CmaEsSampler(
             n_startup_trials=max(1, wanted.startup), seed=seed, independent_sampler=alone, warn_independent_sampling=False
         ),
-        "gp": lambda: optuna.samplers.GPSampler(n_startup_trials=max(1, wanted.startup), seed=seed, constraints_func=limits),
+        "gp": lambda: optuna.samplers.GPSampler(n_startup_trials=max(1, wanted.startup), seed=seed),
         "random": lambda: alone,
         "grid": lambda: alone,  # every value waits with its trial
         "sobol": lambda: optuna.samplers.QMCSampler(

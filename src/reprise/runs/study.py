@@ -20,7 +20,7 @@ from reprise.config.space import FloatRange, IntRange, combinations
 from reprise.config.sweep import Sweep
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.runs.samplers import LIMITS, make_pruner, make_sampler
+from reprise.runs.samplers import make_pruner, make_sampler
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -175,7 +175,7 @@ class Study:
         By the first objective.
         """
         done = self.look().of(TrialState.COMPLETE)
-        fit = [trial for trial in done if all(over <= 0 for over in trial.user_attrs.get(LIMITS, []))]
+        fit = [trial for trial in done if all(over <= 0 for over in trial.constraints.values())]
         signs = [1 if objective.direction == "minimize" else -1 for objective in self.sweep.objectives]
         costs = {trial.number: [sign * value for sign, value in zip(signs, trial.values, strict=True)] for trial in fit}
         ranked = sorted(fit, key=lambda trial: (costs[trial.number][0], trial.number))

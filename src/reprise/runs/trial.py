@@ -13,7 +13,6 @@ from reprise.config.space import as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
 from reprise.learning.learner import Record
 from reprise.runs import study as studies
-from reprise.runs.samplers import LIMITS
 from reprise.runs.study import GIVEN_UP, STARTS, THREADS, Study
 from reprise.stages import train
 from reprise.stages.places import Places
@@ -125,8 +124,8 @@ class _Trial:
         if not studies.is_finite(values):
             goals = ", ".join(goal.metric for goal in self.sweep.objectives)
             raise UserError(f"it is judged by {goals}, which came out as {values}")
-        over = [fmean(self._measured(one, limit.metric) for one in done) - limit.at_most for limit in self.sweep.limits]
-        self.trial.set_user_attr(LIMITS, over)
+        for limit in self.sweep.limits:
+            self.trial.set_constraint(limit.metric, fmean(self._measured(one, limit.metric) for one in done) - limit.at_most)
         self.study.optuna.tell(self.trial, values)
 
     def _measured(self, trained: Trained, metric: str) -> float:

@@ -1,0 +1,120 @@
+"""Trials for real: of several seeds, given up, stopped, killed between seeds, shared by two projects."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from mlflow.entities import Run
+from optuna.trial import TrialState
+
+from tests.forks import Child, outside
+from tests.pipeline.conftest import clone, forks
+from tests.pipeline.test_sweep import QUICK, runs, sweep, trials, write
+
+LR = {"kind": "choice", "values": [0.003]}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return clone(tmp_path_factory.mktemp("trials") / "clone")
+
+
+def children(project: Path, name: str) -> list[Run]:
+    return [run for run in runs(project, name) if "trial" in run.data.tags]
+
+
+def wait_for(driver: Child, happened: Callable[[], object]) -> None:
+    until = time.monotonic() + 120
+    while not happened():
+        assert not driver.over(), driver.said
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def finished(project: Path, name: str) -> list[str]:
+    return [run.info.run_id for run in children(project, name) if run.info.status == "FINISHED"]
+
+
+def test_seeds_that_were_trained_before_a_kill_are_not_trained_again(project: Path) -> None:
+    write(project, "seeds", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1, seeds=3)
+    words = ["sweep=seeds", "workers=1", "trainer.max_epochs=25", *QUICK]
+    driver = forks().start("sweep", *words, folder=project)
+    wait_for(driver, lambda: finished(project, "seeds"))
+    workers = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+    psutil.wait_procs(workers, timeout=60)
+    first = finished(project, "seeds")
+    assert len(first) < 3
+    sweep(project, *words)
+    assert set(first) < set(finished(project, "seeds"))
+    assert sorted(run.data.tags["seed"] for run in children(project, "seeds")) == ["0", "1", "2"]
+    assert trials(project, "seeds")[0].state == TrialState.COMPLETE
+
+
+def test_a_trial_that_is_stopped_again_and_again_comes_to_its_end(project: Path) -> None:
+    write(project, "stopped", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1)
+    words = ["sweep=stopped", "workers=1", "trainer.max_epochs=60", *QUICK]
+    for turn in range(4):
+        driver = forks().start("sweep", *words, folder=project)
+        wait_for(driver, lambda turn=turn: _steps(project, "stopped") > 5 * turn)
+        driver.kill(signal.SIGINT)
+        assert driver.wait() == 128 + signal.SIGINT
+    sweep(project, *words)
+    (trial,) = trials(project, "stopped")
+    assert trial.state == TrialState.COMPLETE
+    assert max(trial.intermediate_values) == 60
+    assert len(children(project, "stopped")) == 1
+
+
+@pytest.mark.parametrize("kind", ["median", "asha", "hyperband", "wilcoxon"])
+def test_every_pruner_gives_up_what_promises_nothing_and_every_seed_of_it_says_so(project: Path, kind: str) -> None:
+    space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.004, 1e-9]}}
+    pruner = {"kind": kind, "warmup": 3 if kind == "median" else 1, "startup": 1}
+    write(project, kind, space=space, sampler={"kind": "grid"}, pruner=pruner, n_trials=3, seeds=5)
+    sweep(project, f"sweep={kind}", "workers=1", "trainer.max_epochs=2", *QUICK)
+    good, *_, last = trials(project, kind)
+    assert (good.state, last.state) == (TrialState.COMPLETE, TrialState.PRUNED)
+    given_up = [run for run in children(project, kind) if run.data.tags["trial"] == "2"]
+    assert len(given_up) == {"median": 2, "asha": 1, "hyperband": 1, "wilcoxon": 4}[kind]
+    assert len({run.data.tags["pruned"] for run in given_up}) == 1
+    assert all("Given up after" in run.data.tags["mlflow.note.content"] for run in given_up)
+
+
+def test_two_projects_share_the_trials_of_one_database(project: Path, tmp_path: Path) -> None:
+    other = clone(tmp_path / "other")
+    words = ["sweep=shared", f"storage=sqlite:///{tmp_path}/sweeps.db", "workers=1", "trainer.max_epochs=8", *QUICK]
+    for place in (project, other):
+        write(place, "shared", sampler={"kind": "random"}, n_trials=8)
+    command = [sys.executable, "-m", "reprise", "sweep", *words]
+    drivers = [subprocess.Popen(command, cwd=place, env=outside(), stdout=subprocess.DEVNULL) for place in (project, other)]
+    assert [driver.wait(timeout=200) for driver in drivers] == [0, 0]
+    here, there = ([run.data.tags["trial"] for run in children(place, "shared")] for place in (project, other))
+    assert sorted([*here, *there], key=int) == [str(number) for number in range(8)]
+    assert here
+    assert there
+
+
+def test_what_no_training_says_and_nobody_takes_is_refused_before_the_first_trial(project: Path) -> None:
+    write(project, "typo", objectives=[{"metric": "val/acuracy", "direction": "maximize"}])
+    said = sweep(project, "sweep=typo", *QUICK, code=2)
+    assert "val/acuracy: no training of digits_cnn says it; the nearest is val/accuracy" in said
+    write(project, "typo", space={"+optimizer.momentumm": {"kind": "float", "low": 0.1, "high": 0.9}})
+    said = sweep(project, "sweep=typo", *QUICK, code=2)
+    assert "space.+optimizer.momentumm: " in said
+    write(project, "typo")
+    assert "optimizer: " in sweep(project, "sweep=typo", "+optimizer.momentumm=1", *QUICK, code=2)
+    assert not (project / "mlruns" / "sweeps" / "typo").exists()
+
+
+def _steps(project: Path, name: str) -> int:
+    """Epochs that the trials of a sweep have told of, if it was begun."""
+    with contextlib.suppress(KeyError):
+        return max(max(trial.intermediate_values, default=0) for trial in trials(project, name))
+    return 0
