@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from reprise.config.compose import validated
 from reprise.config.space import FloatRange, IntRange, combinations
@@ -27,11 +28,13 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 SPEC, CONF, TOKEN = "sweep", "conf", "token"
 """Attributes of a study."""
 PLACE, HEARD, STARTS, THREADS, GIVEN_UP, ERROR = "place", "heard", "starts", "threads", "given up", "error"
-"""Attributes of a trial."""
+"""Attributes of a trial; of the study, the place where it was begun."""
 TRIES = 3
 """Processes that may die of one trial, with no epoch between, before it counts as failed."""
 BEAT, LOST = 60.0, 900.0
 """Seconds between two signs of life of a trial that is trained; how long there is none until its machine counts as lost."""
+FILLED_WITHIN = 60.0
+"""Seconds to wait for another machine that begins a sweep."""
 OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -232,19 +235,18 @@ def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
         UserError: when another sweep of this name was begun.
 
     """
-    with FileLock(store.made(folder / "sweeps") / "begin.lock"):
-        directions = [objective.direction for objective in sweep.objectives]
-        opened = optuna.create_study(
-            storage=_connect(address(folder, storage), folder),
-            study_name=sweep.name,
-            directions=directions,
-            load_if_exists=True,
-        )
-        if SPEC not in opened.user_attrs:
-            conf = {str(file.relative_to(root)): file.read_text("utf-8") for file in sorted((root / "conf").rglob("*.yaml"))}
-            opened.set_user_attr(CONF, json.dumps(conf))
-            opened.set_user_attr(TOKEN, uuid.uuid4().hex)
-            opened.set_user_attr(SPEC, sweep.model_dump_json())
+    place = _place(store.made(folder / "sweeps" / sweep.name))
+    with FileLock(folder / "sweeps" / "begin.lock"):
+        where: dict[str, Any] = {"study_name": sweep.name, "storage": _connect(address(folder, storage), folder)}
+        try:
+            opened = optuna.create_study(**where, directions=[objective.direction for objective in sweep.objectives])
+            opened.set_user_attr(PLACE, place)
+        except optuna.exceptions.DuplicatedStudyError:
+            opened = optuna.load_study(**where)
+        if storage is None or opened.user_attrs.get(PLACE) == place:
+            _fill(opened, sweep, root)
+        else:
+            _wait_until_filled(opened, sweep)
         begun = _spec(opened)
         if begun != sweep:
             changed = next(key for key in Sweep.model_fields if getattr(begun, key) != getattr(sweep, key))
@@ -252,8 +254,28 @@ def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
                 f"a sweep {sweep.name} was begun with another {changed}",
                 f"say name=NEW for a new one, or `reprise sweep sweep={sweep.name} resume` to go on with that",
             )
-        _enqueue(opened, sweep)
     return load(sweep.name, folder, storage)
+
+
+def _fill(opened: optuna.Study, sweep: Sweep, root: Path) -> None:
+    """Write down what the sweep is, and let its trials wait; what stands there already is left as it is."""
+    if SPEC not in opened.user_attrs:
+        conf = {str(file.relative_to(root)): file.read_text("utf-8") for file in sorted((root / "conf").rglob("*.yaml"))}
+        opened.set_user_attr(CONF, json.dumps(conf))
+        opened.set_user_attr(TOKEN, uuid.uuid4().hex)
+        opened.set_user_attr(SPEC, sweep.model_dump_json())
+    _enqueue(opened, _spec(opened))
+
+
+def _wait_until_filled(opened: optuna.Study, sweep: Sweep) -> None:
+    """Another machine begins it at this moment, or began it before."""
+    until = time.monotonic() + FILLED_WITHIN
+    while SPEC not in opened.user_attrs or len(opened.get_trials(deepcopy=False)) < _spec(opened).n_trials:
+        if time.monotonic() > until:
+            raise UserError(
+                f"sweep {sweep.name} was cut short while it was begun", "say the same again where that was, or name=NEW"
+            )
+        time.sleep(0.5)
 
 
 def extend(study: Study, changes: Mapping[str, Any]) -> Study:
@@ -324,7 +346,11 @@ def _connect(uri: str, folder: Path) -> optuna.storages.BaseStorage:
     """Of several processes one makes the tables; a database file waits for its turn instead of failing."""
     waiting = {"connect_args": {"timeout": 100}} if uri.startswith("sqlite") else {"pool_pre_ping": True}
     with FileLock(store.made(folder / "sweeps") / "storage.lock"):
-        return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
+        try:
+            return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
+        except (IntegrityError, OperationalError):  # another machine makes the tables at the same moment
+            time.sleep(5)
+            return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
 
 
 def is_finite(values: Sequence[float]) -> bool:
