@@ -11,10 +11,12 @@ import yaml
 from optuna.trial import TrialState
 from rich.console import Console
 
+from reprise.config import compose
 from reprise.config.space import as_overrides, combinations
 from reprise.config.sweep import Sweep, read_changes, read_sweep
 from reprise.errors import UserError
 from reprise.runs import study as studies
+from reprise.runs import tuned
 from reprise.runs.sweep_view import View
 from tests.pipeline.conftest import ROOT
 
@@ -192,6 +194,36 @@ def test_what_is_wrong_is_refused_before_the_first_trial_and_named(root: Path, s
     with pytest.raises(UserError, match=re.escape(said)) as refused:
         read(root, TREE | changes, *words)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [file.stem for file in (ROOT / "conf" / "sweep").glob("*.yaml")])
+def test_the_best_of_every_shipped_sweep_can_be_written_as_an_experiment(root: Path, name: str) -> None:
+    study = studies.begin(read_sweep(root, [f"sweep={name}", "trainer.patience=3"]), root, root / "mlruns", None)
+    for _ in range(3):
+        with study.take() as trial:
+            assert trial
+            study.optuna.tell(trial, len(study.choose(trial)))
+    (best,) = study.best()
+    assert tuned.write(study, best, root) == root / "conf" / "experiment" / f"{name}_tuned.yaml"
+    made, wanted = compose(root, [f"experiment={name}_tuned"]), study.sweep.config(study.folder, best.params)
+    left_out = {"name", "published", "tracking"}
+    assert made.model_dump(exclude=left_out) == wanted.model_dump(exclude=left_out)
+
+
+def test_what_conf_cannot_make_any_more_is_not_written(root: Path) -> None:
+    study = studies.begin(read(root, TREE), root, root / "mlruns", None)
+    with study.take() as trial:
+        assert trial
+        study.choose(trial)
+        study.optuna.tell(trial, 0.5)
+    file = root / "conf" / "experiment" / "digits_cnn.yaml"
+    file.write_text(file.read_text() + "seed: 7\n")
+    assert tuned.write(study, study.best()[0], root).is_file()  # what is said otherwise is written out
+    (root / "conf" / "experiment" / "mine_tuned.yaml").unlink()
+    (root / "conf" / "optimizer" / study.best()[0].params["optimizer"]).with_suffix(".yaml").unlink()
+    with pytest.raises(UserError):
+        tuned.write(study, study.best()[0], root)
+    assert not (root / "conf" / "experiment" / "mine_tuned.yaml").exists()
 
 
 def test_an_unknown_sweep_names_the_nearest(root: Path) -> None:
