@@ -80,7 +80,7 @@ def pruning(project: Path) -> None:
     for seed in range(5):
         sampled = f"sweep.sampler.seed={seed}"
         sweep(project, "sweep=random", f"name=random{seed}", sampled, *held)
-        sweep(project, "sweep=fashion_mnist_cnn", f"name=shipped{seed}", sampled, "n_trials=24", *held)
+        sweep(project, "sweep=fashion_mnist_cnn", f"name=shipped{seed}", sampled, "n_trials=34", *held)
         full = trials(project, f"random{seed}")
         budget = sum(len(trial.intermediate_values) for trial in full) // 3
         used, ended = 0, []
