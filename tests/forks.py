@@ -13,7 +13,7 @@ SCRIPT = """
 import gc, json, os, re, resource, signal, sys
 import hydra, matplotlib.pyplot, mlflow, torch, torchmetrics
 import mlflow.store.tracking.sqlalchemy_store
-import reprise.runs.sweep, reprise.stages.evaluate, reprise.stages.window, reprise.stages.preprocess
+import reprise.sweeps.driver, reprise.stages.evaluate, reprise.stages.window, reprise.stages.preprocess
 from reprise.__main__ import main
 torch.set_num_threads(1)
 gc.freeze()

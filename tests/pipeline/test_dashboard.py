@@ -21,10 +21,13 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
 from tests.pipeline.conftest import run_in
+from tests.pipeline.test_sweep import QUICK, write
 from tests.tracking.server import answers
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
+
+GRID = {"sampler": {"kind": "grid"}, "pruner": {"kind": "median", "startup": 1, "warmup": 1}}
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="Chromium is not installed: apt-get install chromium chromium-driver"
@@ -111,6 +114,34 @@ def test_a_parent_shows_its_mean_its_command_and_its_children(made: Path, dashbo
     page = f"{dashboard}/#/experiments/{experiment.experiment_id}/runs/{parent.info.run_id}"
     see(browser, page, "Child runs", mean, command, *children)
     see(browser, f"{dashboard}/{experiment.tags['reprise.page']}", "Sort: best/val/accuracy", parent.info.run_name)
+
+
+def test_a_sweep_shows_its_space_its_best_its_trials_and_its_figures(
+    made: Path, dashboard: str, browser: webdriver.Chrome
+) -> None:
+    write(made, "shown", space={"optimizer.lr": {"kind": "choice", "values": [0.003, 0.001, 1e-9]}}, n_trials=3, **GRID)
+    done = run_in(made, "reprise", "sweep", "sweep=shown", "workers=1", "trainer.max_epochs=2", *QUICK)
+    assert done.returncode == 0, done.stderr
+    store_of_runs = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}")
+    experiment = store_of_runs.get_experiment_by_name("digits").experiment_id
+    parent, *children = store_of_runs.search_runs([experiment], "tags.sweep = 'shown'", order_by=["attributes.start_time"])
+    browser.set_window_size(1280, 1400)
+    page = f"{dashboard}/#/experiments/{experiment}/runs/{parent.info.run_id}"
+    best = f"{parent.data.metrics['best/val/accuracy']:.4g}"
+    names = [child.info.run_name for child in children]
+    see(browser, page, "Child runs", "3 trials: 2 trained to their end, 1 given up, 0 failed", f"val/accuracy {best}", *names)
+    see(browser, page, "reprise train experiment=shown_tuned", "The space, as", "optimizer.lr 0.003, 0.001, 1e-09")
+    for figure in ("history.png", "slice.png", "parallel.png"):
+        see(browser, f"{page}/artifacts/sweep/{figure}", f"sweep/{figure}")
+        image = WebDriverWait(browser, 45).until(lambda driver: shown_images(driver))[0]
+        assert image.size["width"] > 300
+    (pruned,) = (child for child in children if "pruned" in child.data.tags)
+    see(
+        browser,
+        f"{dashboard}/#/experiments/{experiment}/runs/{pruned.info.run_id}",
+        "Given up after epoch 1",
+        "optimizer.lr=1e-09",
+    )
 
 
 def shown_images(driver: webdriver.Chrome) -> list[webdriver.remote.webelement.WebElement]:

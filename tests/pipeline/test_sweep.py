@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
 from reprise.config.sweep import read_sweep
-from reprise.runs import study as studies
+from reprise.sweeps import study as studies
 from tests.pipeline.conftest import clone, forks, run_in
 
 QUICK = ["window.limit=320", "trainer.threads=1", "tracking.log_model=false", "trainer.batch_size=32"]

@@ -38,28 +38,28 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
     if parent:
         orphans.end_with_parent()
     from reprise.config.sweep import read_changes, read_sweep
-    from reprise.runs import launchers
+    from reprise.sweeps import launchers
 
     places = project()
     asked, rest = launchers.asked([word for word in words if word != "resume"])
     if "resume" not in words:
         wanted = read_sweep(places.root, rest)
-        from reprise.runs import sweep
+        from reprise.sweeps import driver
 
-        sweep.run(wanted, asked, places, console)
+        driver.run(wanted, asked, places, console)
         return
     named = [word for word in rest if word.startswith("sweep=")]
     if len(named) != 1:
         raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
     name, changes = named[0].removeprefix("sweep="), read_changes([word for word in rest if word not in named])
     if parent:
-        from reprise.runs import trial
+        from reprise.sweeps import trial
 
         trial.work(name, places, asked.storage, parent)
     else:
-        from reprise.runs import sweep
+        from reprise.sweeps import driver
 
-        sweep.resume(name, asked, changes, places, console)
+        driver.resume(name, asked, changes, places, console)
 
 
 @click.command()

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from reprise.config.space import Choice, FloatRange, IntRange, as_overrides, written
-from reprise.runs.study import ERROR, GIVEN_UP, OVER, Standing, Study
+from reprise.sweeps.study import ERROR, GIVEN_UP, OVER, Standing, Study
 from reprise.tracking.notes import of_group
 
 

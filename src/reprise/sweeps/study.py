@@ -21,7 +21,7 @@ from reprise.config.space import FloatRange, IntRange, combinations
 from reprise.config.sweep import Sweep
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.runs.samplers import make_pruner, make_sampler
+from reprise.sweeps.samplers import make_pruner, make_sampler
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

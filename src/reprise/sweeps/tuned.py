@@ -14,8 +14,8 @@ from reprise.config.space import as_overrides
 from reprise.config.sweep import put
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.runs.study import Study
-from reprise.runs.sweep_view import valued
+from reprise.sweeps.study import Study
+from reprise.sweeps.view import valued
 
 
 def name_of(sweep: str) -> str:

@@ -15,12 +15,12 @@ from rich.console import Console
 from reprise.config.sweep import Sweep
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
-from reprise.runs import launchers, rehearsal, tuned
-from reprise.runs import study as studies
-from reprise.runs.launchers import Asked, Launcher, Worker
-from reprise.runs.study import ERROR, Study
-from reprise.runs.sweep_view import View, note, valued
 from reprise.stages.places import Places
+from reprise.sweeps import launchers, rehearsal, tuned
+from reprise.sweeps import study as studies
+from reprise.sweeps.launchers import Asked, Launcher, Worker
+from reprise.sweeps.study import ERROR, Study
+from reprise.sweeps.view import View, note, valued
 from reprise.tracking import groups
 from reprise.tracking import run as tracking
 from reprise.tracking.delivery import NOTE

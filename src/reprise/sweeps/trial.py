@@ -12,11 +12,11 @@ from reprise.config import Config
 from reprise.config.space import as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
 from reprise.learning.learner import Record
-from reprise.runs import study as studies
-from reprise.runs.study import GIVEN_UP, STARTS, THREADS, Study
 from reprise.stages import train
 from reprise.stages.places import Places
 from reprise.stages.train import Trained, read_trained
+from reprise.sweeps import study as studies
+from reprise.sweeps.study import GIVEN_UP, STARTS, THREADS, Study
 from reprise.tracking import leftovers, lineage, spool, unfinished
 from reprise.tracking import run as tracking
 from reprise.tracking.delivery import PARENT

@@ -1,0 +1,182 @@
+"""A study: what is drawn, who takes a trial, what is the best and how it is written down."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+from rich.console import Console
+
+from reprise.config import compose
+from reprise.config.sweep import read_changes, read_sweep
+from reprise.errors import UserError
+from reprise.sweeps import study as studies
+from reprise.sweeps import tuned
+from reprise.sweeps.view import View
+from tests.pipeline.conftest import ROOT
+from tests.sweeps.conftest import TREE, read
+
+
+@pytest.mark.parametrize("kind", ["tpe", "cmaes", "gp", "random", "sobol"])
+def test_every_sampler_draws_within_the_space_and_the_same_again(root: Path, kind: str) -> None:
+    drawn = []
+    for turn in range(2):
+        sweep = read(root, TREE, f"sweep.sampler.kind={kind}", "sweep.sampler.startup=3", "n_trials=6", f"name=s{turn}")
+        study = studies.begin(sweep, root, root / "mlruns", None)
+        for _ in range(6):
+            with study.take() as trial:
+                assert trial
+                chosen = study.choose(trial)
+                assert 0.001 <= chosen["optimizer.lr"] <= 0.1
+                assert (chosen["optimizer"] == "sgd") == ("optimizer.momentum" in chosen)
+                study.optuna.tell(trial, chosen["optimizer.lr"])
+                drawn.append(chosen)
+        with study.take() as trial:
+            assert trial is None
+    assert drawn[:6] == drawn[6:]
+    assert len({chosen["optimizer.lr"] for chosen in drawn}) > 3  # a GP may ask for the same end of a range twice
+    momenta = [chosen["optimizer.momentum"] for chosen in drawn[:6] if "optimizer.momentum" in chosen]
+    assert len(set(momenta)) == len(momenta)
+
+
+def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    for _ in range(studies.TRIES):
+        with study.take() as trial:
+            assert trial
+            assert trial.number == 0
+    with study.take() as trial:
+        assert trial is None
+    (failed,) = study.look().failures
+    assert failed.user_attrs["error"] == "3 processes died of it"
+
+
+def test_a_trial_that_comes_on_can_be_started_again_and_again(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    for _ in range(2 * studies.TRIES):
+        with study.take() as trial:
+            assert trial
+            studies.came_on(trial)
+
+
+def test_a_trial_of_another_machine_is_left_to_it_as_long_as_it_is_heard_of(root: Path) -> None:
+    url = f"sqlite:///{root}/shared.db"
+    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
+    with there.take() as trial:
+        assert trial
+    assert not here.has_free(here.look())
+    assert there.has_free(there.look())  # there its lock tells that nobody trains it
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "LOST", -1)
+        with here.take() as taken:
+            assert taken
+            assert taken.number == 0
+            assert here.look().trials[0].user_attrs[studies.PLACE] == here.place
+            assert there.look().trials[0].user_attrs[studies.PLACE] != there.place
+    assert not there.has_free(there.look())
+
+
+def test_a_trial_that_was_killed_before_its_place_was_noted_belongs_to_where_its_lock_lies(root: Path) -> None:
+    url = f"sqlite:///{root}/shared.db"
+    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies.Trial, "set_user_attr", _die)
+        with pytest.raises(KeyboardInterrupt), here.take():
+            pass
+    assert studies.PLACE not in here.look().trials[0].user_attrs
+    assert not there.has_free(there.look())
+    with here.take() as trial:
+        assert trial
+        assert trial.number == 0
+
+
+def _die(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_sweep_goes_on_with_more_trials_but_never_with_fewer(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=2", "sweep.max_failures=0"), root, root / "mlruns", None)
+    longer = studies.extend(study, read_changes(["n_trials=3", "sweep.max_failures=5"]))
+    assert (len(longer.look().trials), longer.look().max_failures) == (3, 5)
+    assert studies.load("mine", root / "mlruns", None).sweep == longer.sweep
+    with pytest.raises(UserError, match=r"n_trials=2: sweep mine was begun with 3; ask for more"):
+        studies.extend(longer, {"n_trials": 2})
+    for word in ("optimizer.lr=3", "sweep.seeds=2"):
+        with pytest.raises(UserError, match=r"a sweep goes on as it was begun; resume may set n_trials"):
+            read_changes([word])
+
+
+def test_what_is_above_a_limit_is_not_the_best(root: Path) -> None:
+    limit = {"metric": "parameters", "at_most": 1000.0}
+    study = studies.begin(read(root, TREE | {"limits": [limit]}, "n_trials=3"), root, root / "mlruns", None)
+    for value, over in ((0.9, 1.0), (0.7, 0.0), (0.8, -5.0)):
+        with study.take() as trial:
+            assert trial
+            study.choose(trial)
+            trial.set_constraint("parameters", over)
+            study.optuna.tell(trial, value)
+    assert [trial.value for trial in study.best()] == [0.8]
+
+
+def test_a_trial_that_ends_while_another_worker_looks_for_one_is_not_taken_again(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    with study.take() as trial:
+        assert trial
+        seen = study.look()
+        study.optuna.tell(trial, 0.5)
+    assert [one.state for one in seen.left] == [TrialState.RUNNING]
+    assert not study.has_free(seen)
+    assert study._orphan(seen) is None
+
+
+def test_a_terminal_shows_the_trials_that_run_the_best_and_the_time_left(root: Path) -> None:
+    study = studies.begin(read(root, TREE, "n_trials=4"), root, root / "mlruns", None)
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
+    with View(study, console) as view:
+        for value in (0.75, 0.5):
+            with study.take() as trial:
+                assert trial
+                study.choose(trial)
+                study.optuna.tell(trial, value)
+        with study.take() as trial:
+            assert trial
+            study.choose(trial)
+            trial.report(0.625, 3)
+            view.update(study.look())
+    shown = console.export_text()
+    assert "2 of 4 trials, 0 given up, 0 failed; about 0:00:0" in shown
+    best = max(study.look().of(TrialState.COMPLETE), key=lambda trial: trial.value or 0)
+    assert f"optimizer.lr={best.params['optimizer.lr']:.4g}" in shown.split("best:")[1]
+    row = next(line for line in shown.splitlines() if line.split()[:1] == ["2"])
+    assert row.split()[:3] == ["2", "3", "0.6250"]
+
+
+@pytest.mark.parametrize("name", [file.stem for file in (ROOT / "conf" / "sweep").glob("*.yaml")])
+def test_the_best_of_every_shipped_sweep_can_be_written_as_an_experiment(root: Path, name: str) -> None:
+    study = studies.begin(read_sweep(root, [f"sweep={name}", "trainer.patience=3"]), root, root / "mlruns", None)
+    for _ in range(3):
+        with study.take() as trial:
+            assert trial
+            study.optuna.tell(trial, len(study.choose(trial)))
+    (best,) = study.best()
+    assert tuned.write(study, best, root) == root / "conf" / "experiment" / f"{name}_tuned.yaml"
+    made, wanted = compose(root, [f"experiment={name}_tuned"]), study.sweep.config(study.folder, best.params)
+    left_out = {"name", "published", "tracking"}
+    assert made.model_dump(exclude=left_out) == wanted.model_dump(exclude=left_out)
+
+
+def test_what_conf_cannot_make_any_more_is_not_written(root: Path) -> None:
+    study = studies.begin(read(root, TREE), root, root / "mlruns", None)
+    with study.take() as trial:
+        assert trial
+        study.choose(trial)
+        study.optuna.tell(trial, 0.5)
+    file = root / "conf" / "experiment" / "digits_cnn.yaml"
+    file.write_text(file.read_text() + "seed: 7\n")
+    assert tuned.write(study, study.best()[0], root).is_file()  # what is said otherwise is written out
+    (root / "conf" / "experiment" / "mine_tuned.yaml").unlink()
+    (root / "conf" / "optimizer" / study.best()[0].params["optimizer"]).with_suffix(".yaml").unlink()
+    with pytest.raises(UserError):
+        tuned.write(study, study.best()[0], root)
+    assert not (root / "conf" / "experiment" / "mine_tuned.yaml").exists()
