@@ -125,23 +125,24 @@ def test_a_sweep_shows_its_space_its_best_its_trials_and_its_figures(
     store_of_runs = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}")
     experiment = store_of_runs.get_experiment_by_name("digits").experiment_id
     parent, *children = store_of_runs.search_runs([experiment], "tags.sweep = 'shown'", order_by=["attributes.start_time"])
+    given_up = [child for child in children if "pruned" in child.data.tags]
+    assert [child.info.run_name.split("-")[1] for child in children] == ["trial0", "trial1", "trial2"]
+    assert given_up
     browser.set_window_size(1280, 1400)
     page = f"{dashboard}/#/experiments/{experiment}/runs/{parent.info.run_id}"
-    best = f"{parent.data.metrics['best/val/accuracy']:.4g}"
+    counts = f"3 trials: {3 - len(given_up)} trained to their end, {len(given_up)} given up, 0 failed"
     names = [child.info.run_name for child in children]
-    see(browser, page, "Child runs", "3 trials: 2 trained to their end, 1 given up, 0 failed", f"val/accuracy {best}", *names)
-    see(browser, page, "reprise train experiment=shown_tuned", "The space, as", "optimizer.lr 0.003, 0.001, 1e-09")
+    best = f"{parent.data.metrics['best/val/accuracy']:.4g}"
+    see(browser, page, "Child runs", counts, f"val/accuracy {best}", "reprise train experiment=shown_tuned", *names)
+    browser.find_element(By.XPATH, "//*[text()='Show more']").click()
+    WebDriverWait(browser, 45).until(lambda driver: "0.003, 0.001, 1e-09" in driver.find_element(By.TAG_NAME, "body").text)
     for figure in ("history.png", "slice.png", "parallel.png"):
         see(browser, f"{page}/artifacts/sweep/{figure}", f"sweep/{figure}")
         image = WebDriverWait(browser, 45).until(lambda driver: shown_images(driver))[0]
         assert image.size["width"] > 300
-    (pruned,) = (child for child in children if "pruned" in child.data.tags)
-    see(
-        browser,
-        f"{dashboard}/#/experiments/{experiment}/runs/{pruned.info.run_id}",
-        "Given up after epoch 1",
-        "optimizer.lr=1e-09",
-    )
+    lost = given_up[-1]
+    page = f"{dashboard}/#/experiments/{experiment}/runs/{lost.info.run_id}"
+    see(browser, page, f"Given up {lost.data.tags['pruned']}", lost.data.tags["settings"])
 
 
 def shown_images(driver: webdriver.Chrome) -> list[webdriver.remote.webelement.WebElement]:

@@ -142,7 +142,7 @@ def _close_books(study: Study, parent: tracking.Run, places: Places, console: Co
     if not best:
         console.print(f"sweep  {name}: no trial came to its end within the limits", highlight=False)
         return
-    shown = ", ".join(valued(study, trial) for trial in best)
+    shown = "; ".join(f"trial {trial.number}: {valued(study, trial)}" for trial in best)
     parent.tag({"best": shown})
     if len(best) == 1:
         parent.log_once({f"best/{goal}": value for goal, value in zip(goals, best[0].values, strict=True)})

@@ -144,7 +144,9 @@ def started(
     known = training.run_id(config.seed)
     if known is None or not (folder / "runs" / known / "run.json").is_file():
         token = training.token(config.seed)
-        run = open_new(config.tracking, folder, token, f"{config.name}-seed{config.seed}-{token[:4]}", recorded(config))
+        trial = f"trial{tags['trial']}-" if "trial" in tags else ""
+        name = f"{config.name}-{trial}seed{config.seed}-{token[:4]}"
+        run = open_new(config.tracking, folder, token, name, recorded(config))
         git, patch = lineage.code(root)
         _introduce(run, config, {**tags, **git, **_facts(config, inputs)}, inputs, patch)
         training.opened(config.seed, run.id)
