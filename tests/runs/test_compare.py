@@ -196,6 +196,8 @@ def test_test_metrics_are_of_runs_that_evaluate_opened(project: Path) -> None:
     assert found.tables[0].groups[0].values == [0.8, 0.82]
     assert [left.why for left in found.left_out] == ["not opened by `evaluate`"]
     assert "of runs that `evaluate` opened" in printed(found).replace("\n", " ")
+    assert compare_view.described(found)["tables"][0]["only_of_evaluated_runs"]
+    assert not compare_view.described(compared(project))["tables"][0]["only_of_evaluated_runs"]
 
 
 def test_the_filter_is_mlflows_and_its_complaint_is_one_line(project: Path) -> None:

@@ -57,7 +57,12 @@ def _described(table: Table) -> dict[str, Any]:
         }
         for rank, group in enumerate(table.groups)
     ]
-    head = {"data": table.data, "metric": table.metric, "higher_is_better": table.higher_is_better}
+    head = {
+        "data": table.data,
+        "metric": table.metric,
+        "higher_is_better": table.higher_is_better,
+        "only_of_evaluated_runs": table.metric.startswith("test/"),
+    }
     return {**head, "differing": table.differing, "groups": groups}
 
 
