@@ -43,7 +43,7 @@ def finished(project: Path, name: str) -> list[str]:
 
 def test_seeds_that_were_trained_before_a_kill_are_not_trained_again(project: Path) -> None:
     write(project, "seeds", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1, seeds=3)
-    words = ["sweep=seeds", "workers=1", "trainer.max_epochs=25", *QUICK]
+    words = ["sweep=seeds", "workers=1", "trainer.max_epochs=15", *QUICK]
     driver = forks().start("sweep", *words, folder=project)
     wait_for(driver, lambda: (project / "mlruns" / "mlflow.db").is_file() and finished(project, "seeds"))
     workers = psutil.Process(driver.pid).children(recursive=True)
@@ -58,6 +58,7 @@ def test_seeds_that_were_trained_before_a_kill_are_not_trained_again(project: Pa
     assert trials(project, "seeds")[0].state == TrialState.COMPLETE
 
 
+@pytest.mark.long
 def test_a_trial_that_is_stopped_again_and_again_comes_to_its_end(project: Path) -> None:
     write(project, "stopped", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1)
     words = ["sweep=stopped", "workers=1", "trainer.max_epochs=60", *QUICK]
@@ -73,7 +74,10 @@ def test_a_trial_that_is_stopped_again_and_again_comes_to_its_end(project: Path)
     assert len(children(project, "stopped")) == 1
 
 
-@pytest.mark.parametrize("kind", ["median", "asha", "hyperband", "wilcoxon"])
+LONG = [pytest.param(kind, marks=pytest.mark.long) for kind in ("asha", "hyperband")]
+
+
+@pytest.mark.parametrize("kind", ["median", "wilcoxon", *LONG])
 def test_every_pruner_gives_up_what_promises_nothing_and_every_seed_of_it_says_so(project: Path, kind: str) -> None:
     space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.004, 1e-9]}}
     pruner = {"kind": kind, "warmup": 3 if kind == "median" else 1, "startup": 1}
