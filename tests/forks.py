@@ -71,13 +71,16 @@ class Child:
 
     def __init__(self, forks: "Forks", pid: int, out: Path, err: Path) -> None:
         self.forks, self.pid, self.out, self.err = forks, pid, out, err
+        self.code: int | None = None
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         with contextlib.suppress(ProcessLookupError):  # it was faster
             os.kill(self.pid, number)
 
     def wait(self) -> int:
-        return int(self.forks.read())
+        if self.code is None:
+            self.code = int(self.forks.read())
+        return self.code
 
     def over(self) -> bool:
         """Whether it ended: a child that `wait` has not fetched yet is a zombie, or gone."""
@@ -98,6 +101,7 @@ class Forks:
             [sys.executable, "-c", SCRIPT], env=outside(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.notes = tempfile.TemporaryDirectory()
+        self.last: Child | None = None
         assert self.read() == "ready"
 
     def read(self) -> str:
@@ -106,6 +110,9 @@ class Forks:
 
     def start(self, *arguments: str, folder: Path | None = None, **environment: str) -> Child:
         assert self.process.stdin
+        if self.last and self.last.code is None:  # of a test that failed meanwhile: the others go on
+            self.last.kill()
+            self.last.wait()
         out, err = (Path(self.notes.name) / name for name in ("out", "err"))
         asked = {
             "folder": str(folder or self.folder),
@@ -116,7 +123,8 @@ class Forks:
         }
         self.process.stdin.write(json.dumps(asked) + "\n")
         self.process.stdin.flush()
-        return Child(self, int(self.read()), out, err)
+        self.last = Child(self, int(self.read()), out, err)
+        return self.last
 
     def run(self, *arguments: str, **environment: str) -> Child:
         """A command that must succeed."""
