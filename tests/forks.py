@@ -1,5 +1,6 @@
 """Real `reprise` processes that start in no time: one process imports everything once, each command is a fork of it."""
 
+import atexit
 import contextlib
 import json
 import os
@@ -92,17 +93,35 @@ class Child:
         return self.out.read_text() + self.err.read_text()
 
 
+_idle: list[subprocess.Popen[str]] = []
+"""Processes that have imported everything, and work for no project now."""
+
+
+def _begun() -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], env=outside(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@atexit.register
+def _end() -> None:
+    for begun in _idle:
+        with begun as process:  # closes its pipes, and waits
+            assert process.stdin
+            process.stdin.close()
+
+
 class Forks:
     """Commands in a project, one at a time."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder, self.environment = folder, environment
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT], env=outside(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.process = _idle.pop() if _idle else _begun()
         self.notes = tempfile.TemporaryDirectory()
         self.last: Child | None = None
-        assert self.read() == "ready"
 
     def read(self) -> str:
         assert self.process.stdout
@@ -110,9 +129,7 @@ class Forks:
 
     def start(self, *arguments: str, folder: Path | None = None, **environment: str) -> Child:
         assert self.process.stdin
-        if self.last and self.last.code is None:  # of a test that failed meanwhile: the others go on
-            self.last.kill()
-            self.last.wait()
+        self._end_last()  # of a test that failed meanwhile: the others go on
         out, err = (Path(self.notes.name) / name for name in ("out", "err"))
         asked = {
             "folder": str(folder or self.folder),
@@ -134,7 +151,11 @@ class Forks:
         return child
 
     def end(self) -> None:
-        with self.process as process:  # closes its pipes, and waits
-            assert process.stdin
-            process.stdin.close()
+        self._end_last()
+        _idle.append(self.process)
         self.notes.cleanup()
+
+    def _end_last(self) -> None:
+        if self.last and self.last.code is None:
+            self.last.kill()
+            self.last.wait()

@@ -42,6 +42,7 @@ def finished(project: Path, name: str) -> list[str]:
     return [run.info.run_id for run in children(project, name) if run.info.status == "FINISHED"]
 
 
+@pytest.mark.long
 def test_seeds_that_were_trained_before_a_kill_are_not_trained_again(project: Path) -> None:
     write(project, "seeds", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1, seeds=3)
     words = ["sweep=seeds", "workers=1", "trainer.max_epochs=15", *QUICK]
@@ -75,10 +76,10 @@ def test_a_trial_that_is_stopped_again_and_again_comes_to_its_end(project: Path)
     assert len(children(project, "stopped")) == 1
 
 
-LONG = [pytest.param(kind, marks=pytest.mark.long) for kind in ("asha", "hyperband")]
+LONG = [pytest.param(kind, marks=pytest.mark.long) for kind in ("asha", "hyperband", "wilcoxon")]
 
 
-@pytest.mark.parametrize("kind", ["median", "wilcoxon", *LONG])
+@pytest.mark.parametrize("kind", ["median", *LONG])
 def test_every_pruner_gives_up_what_promises_nothing_and_every_seed_of_it_says_so(project: Path, kind: str) -> None:
     space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.004, 1e-9]}}
     pruner = {"kind": kind, "warmup": 3 if kind == "median" else 1, "startup": 1}
@@ -92,6 +93,7 @@ def test_every_pruner_gives_up_what_promises_nothing_and_every_seed_of_it_says_s
     assert all("Given up after" in run.data.tags["mlflow.note.content"] for run in given_up)
 
 
+@pytest.mark.long
 def test_two_projects_share_the_trials_of_one_database(project: Path, tmp_path: Path) -> None:
     other = clone(tmp_path / "other")
     words = ["sweep=shared", f"storage=sqlite:///{tmp_path}/sweeps.db", "workers=1", "trainer.max_epochs=8", *QUICK]
