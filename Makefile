@@ -34,7 +34,7 @@ test: .venv/.ready  ## Run the tests, a file to each of a few processes.
 faults: .venv/.ready  ## Run the fault tests: kills, dead servers, full disks, damage, malice.
 	$(PYTEST) tests/faults
 
-thorough: .venv/.ready  ## Run the tests that are left out of the others: two processes on a sequence, sweeps on Ray, by submitit, of two projects, stopped time and again.
+thorough: .venv/.ready  ## Run the tests that take long: mostly sweeps, on Ray, by submitit, of two projects, stopped time and again.
 	$(PYTEST) -m long tests
 
 check: .venv/.ready  ## Lint, types, import rules.

@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
 from tests.pipeline.conftest import run_in
-from tests.pipeline.test_sweep import QUICK, write
+from tests.pipeline.test_sweep import QUICK, sweep, write
 from tests.tracking.server import answers
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -120,8 +120,7 @@ def test_a_sweep_shows_its_space_its_best_its_trials_and_its_figures(
     made: Path, dashboard: str, browser: webdriver.Chrome
 ) -> None:
     write(made, "shown", space={"optimizer.lr": {"kind": "choice", "values": [0.003, 0.001, 1e-9]}}, n_trials=3, **GRID)
-    done = run_in(made, "reprise", "sweep", "sweep=shown", "workers=1", "trainer.max_epochs=2", *QUICK)
-    assert done.returncode == 0, done.stderr
+    sweep(made, "sweep=shown", "workers=1", "trainer.max_epochs=2", *QUICK)
     store_of_runs = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}")
     experiment = store_of_runs.get_experiment_by_name("digits").experiment_id
     parent, *children = store_of_runs.search_runs([experiment], "tags.sweep = 'shown'", order_by=["attributes.start_time"])

@@ -195,6 +195,7 @@ def test_trials_fail_alone_with_their_reason_and_too_many_end_the_sweep(project:
     words = ["sweep.max_failures=1", "workers=1", "optimizer=sgd", "trainer.max_epochs=1", *QUICK]
     said = sweep(project, "sweep=failing", *words, code=2)
     assert "2 trials of sweep failing failed, the last: " in said
+    assert "can't allocate memory" in said.partition("the last: ")[2]
     assert "`reprise sweep sweep=failing resume sweep.max_failures=N` lets more fail" in said
     sweep(project, "sweep=failing", "resume", "sweep.max_failures=3", "workers=1")
     diverges, *_, fits, does_not = trials(project, "failing")

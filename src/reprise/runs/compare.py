@@ -122,6 +122,11 @@ class Table:
     beside: list[Beside]
     """Neighbours of the ranking; a group of a single seed is passed over."""
 
+    @property
+    def is_of_test(self) -> bool:
+        """Whether only runs that `evaluate` opened can be in it."""
+        return self.metric.startswith("test/")
+
     @cached_property
     def differing(self) -> list[str]:
         """The keys of the config in which the groups differ."""

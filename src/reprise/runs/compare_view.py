@@ -61,7 +61,7 @@ def _described(table: Table) -> dict[str, Any]:
         "data": table.data,
         "metric": table.metric,
         "higher_is_better": table.higher_is_better,
-        "only_of_evaluated_runs": table.metric.startswith("test/"),
+        "only_of_evaluated_runs": table.is_of_test,
     }
     return {**head, "differing": table.differing, "groups": groups}
 
@@ -125,7 +125,7 @@ def _nothing(asked: Asked, runs: int) -> str:
 def _show(table: Table, console: Console) -> None:
     decimals = _decimals(table)
     direction = "higher" if table.higher_is_better else "lower"
-    opened = "; of runs that `evaluate` opened alone" if table.metric.startswith("test/") else ""
+    opened = "; of runs that `evaluate` opened alone" if table.is_of_test else ""
     console.print(f"[bold]{escape(table.data)}[/]  {escape(table.metric)}, {direction} is better{opened}", highlight=False)
     figures = _empty("#", "experiment", "mean ± std", "95 % interval", "n", "beside the next")
     costs = _empty("#", "parameters", "training", "samples/s", "memory", "config, where not as in 1")
