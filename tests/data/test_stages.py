@@ -76,7 +76,7 @@ def test_weather_becomes_the_arrays_of_the_contract(project: Places, console: Co
     values, time = (store.open_array(folder / f"{name}.npy") for name in ("values", "time"))
     assert (values.dtype, values.shape) == (np.float32, (1461, 4))
     assert (time.dtype, time.shape) == (np.int64, (1461,))
-    assert time.astype("datetime64[s]")[[0, -1]].astype("datetime64[D]").astype(str).tolist() == ["2012-01-01", "2015-12-31"]
+    assert time.view("datetime64[ns]")[[0, -1]].astype("datetime64[D]").astype(str).tolist() == ["2012-01-01", "2015-12-31"]
     table = pd.read_csv(project.raw("seattle_weather") / "seattle-weather.csv")
     np.testing.assert_array_equal(values, table[CHANNELS].to_numpy(np.float32))
     meta = store.read_json(folder / "meta.json")

@@ -21,7 +21,7 @@ LABELS = np.array([0, 1, 2, 2, 2])
 HISTORY = {
     f"{split}/{name}": [(1, 0.5), (2, 0.4), (3, 0.45)] for split in ("train", "val") for name in ("loss", "accuracy", "mae")
 }
-TIME = np.arange(40, dtype=np.int64) * 86_400
+TIME = np.arange("2015-01-01", "2015-02-10", dtype="datetime64[D]").astype("datetime64[ns]")
 TRUTH, FORECAST, NAIVE = (DRAW.normal(size=40) for _ in range(3))
 FILTERS = DRAW.normal(size=(11, 3, 3, 3)).astype(np.float32)
 MAPS = DRAW.random((3, 6, 7, 20), np.float32)

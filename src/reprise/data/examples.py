@@ -21,6 +21,8 @@ from reprise.errors import UserError
 
 REMAKE_ARRAYS = "make it again with `reprise preprocess`"
 REMAKE_WINDOWS = "make it again with `reprise window`"
+NANOSECONDS = 10**9
+"""In a second."""
 SECONDS_A_YEAR = 365.2425 * 86_400
 """The Gregorian mean."""
 
@@ -184,9 +186,9 @@ class Windows:
         """The target channels of the series `float32 [time, target]` in their own units, for baselines."""
         return np.asarray(self._array("values")[:, self.meta["target_columns"]])
 
-    def time(self) -> npt.NDArray[np.int64]:
-        """The time stamps of the series `int64 [time]`, seconds since 1970."""
-        return np.array(self._array("time"))
+    def time(self) -> npt.NDArray[np.datetime64]:
+        """Return the time stamps of the series, `datetime64[ns] [time]` in UTC."""
+        return np.array(self._array("time")).view("datetime64[ns]")
 
     def chosen(self, split: str) -> npt.NDArray[np.int64]:
         """The samples of a split, or the first row of each of its windows."""
@@ -211,11 +213,12 @@ class Windows:
 
 
 def calendar(time: npt.NDArray[np.int64], features: list[str]) -> npt.NDArray[np.float32]:
-    """Features of time stamps (seconds since 1970), `float32 [time, 2 * feature]`: sine and cosine of the part of the year."""
+    """Return sine and cosine of the part of the year, `float32 [time, 2 * feature]`, of time stamps in nanoseconds since 1970."""
+    seconds, fraction = time // NANOSECONDS, time % NANOSECONDS / NANOSECONDS  # float64 holds today only to 256 ns
     columns = []
     for feature in features:
         period = {"year": SECONDS_A_YEAR}[feature]
-        phase = 2 * np.pi * (time % period) / period
+        phase = 2 * np.pi * (seconds % period + fraction) / period
         columns += [np.sin(phase), np.cos(phase)]
     return np.stack(columns, axis=1).astype(np.float32) if columns else np.empty((len(time), 0), np.float32)
 

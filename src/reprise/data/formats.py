@@ -59,7 +59,7 @@ def read_csv_series(
     """A CSV with a header, one evenly spaced time step a row, its time stamp as in ISO 8601 (without a zone: UTC).
 
     Returns:
-        time stamps `int64 [time]` (seconds since 1970-01-01) and values `float32 [time, channel]`.
+        time stamps `int64 [time]` (nanoseconds since 1970-01-01, UTC) and values `float32 [time, channel]`.
 
     Raises:
         UserError: naming row and column of a missing column, a text or empty cell, or a gap between time stamps.
@@ -77,15 +77,15 @@ def read_csv_series(
         raise UserError(
             f"{name}, row {row}, column {time}: {table[time][row]!r} is no date", "write dates as 2012-12-31 23:59:59"
         )
-    seconds = stamps.dt.tz_localize(None).to_numpy().astype("datetime64[s]").astype(np.int64)
-    steps = np.diff(seconds)
+    nanoseconds = stamps.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
+    steps = np.diff(nanoseconds)
     rule = max(int(np.median(steps)), 1) if len(steps) else 1
     if (uneven := np.flatnonzero(steps != rule)).size:
         row = int(uneven[0]) + 1
         where = f"{name}, row {table.index[row]}, column {time}"
-        raise UserError(f"{where}: {steps[row - 1]} s after the row before, where {rule} s is the rule")
+        raise UserError(f"{where}: {steps[row - 1] / 1e9:.9g} s after the row before, where {rule / 1e9:.9g} s is the rule")
     values = np.stack([_numbers(table[channel], name, f"column {channel}") for channel in channels], axis=1)
-    return seconds, values.astype(np.float32)
+    return nanoseconds, values.astype(np.float32)
 
 
 def _read_table(content: bytes, name: str, header: int | None) -> Any:

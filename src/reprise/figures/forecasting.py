@@ -14,7 +14,7 @@ Values = npt.NDArray[np.float64]
 COLOURS = {"forecast": ORANGE, "repeat last": GREY, "seasonal naive": BLUE}
 
 
-def forecast(time: npt.NDArray[np.int64], truth: Values, predicted: Values, naive: Values, unit: str, title: str) -> Figure:
+def forecast(time: npt.NDArray[np.datetime64], truth: Values, predicted: Values, naive: Values, unit: str, title: str) -> Figure:
     """Forecast and truth over the test period, the naive forecast thin behind them, and the errors below. All `[N]`."""
     days = time.astype("datetime64[s]")
     with plt.style.context(STYLE):
@@ -32,7 +32,7 @@ def forecast(time: npt.NDArray[np.int64], truth: Values, predicted: Values, naiv
         return figure
 
 
-def residuals(time: npt.NDArray[np.int64], truth: Values, predicted: Values, unit: str, title: str) -> Figure:
+def residuals(time: npt.NDArray[np.datetime64], truth: Values, predicted: Values, unit: str, title: str) -> Figure:
     """Forecast less truth `[N]`: over time with its running mean, and how often which size occurs."""
     days, residual = time.astype("datetime64[s]"), predicted - truth
     span = min(30, max(3, len(residual) // 5))

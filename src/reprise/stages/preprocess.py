@@ -23,7 +23,8 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
     """Make data/processed/<data set>/.
 
     images: `<part>/images.npy` uint8 [sample, height, width, channel] and `<part>/labels.npy` int64 [sample], where part is
-    train and, where the publisher names one, test. series: `values.npy` float32 [time, channel], `time.npy` int64 seconds.
+    train and, where the publisher names one, test. series: `values.npy` float32 [time, channel], `time.npy` int64
+    [time], nanoseconds since 1970 (UTC).
     Pictures of one's own: also `files.json`, the name and sha256 of each by part, in the order of the arrays.
     """
     described, files = meta(data), dict[str, dict[str, str]]()
@@ -48,7 +49,8 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
 
 def meta(data: DataConfig) -> dict[str, Any]:
     """What meta.json says: all that describes the data set, and nothing of how a run uses it."""
-    return data.model_dump(exclude={"limit", "sources", "mirror", "broken"})
+    described = data.model_dump(exclude={"limit", "sources", "mirror", "broken"})
+    return described | {"time_unit": "ns"} if isinstance(data, SeriesData) else described  # arrays of before held seconds
 
 
 def demand_made_from(data: DataConfig, arrays: Path) -> None:
