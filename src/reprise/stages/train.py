@@ -32,6 +32,7 @@ from reprise.stages import download, preprocess, window
 from reprise.stages.places import Places
 from reprise.tracking import certificates, groups, leftovers, lineage, spool, unfinished
 from reprise.tracking import run as tracking
+from reprise.tracking.address import address
 from reprise.tracking.notes import BEST
 
 CHECKPOINTS = "checkpoints"
@@ -85,6 +86,7 @@ def run(
     further tags; `watch` is told each epoch's metrics, and may give the training up by raising `Pruned`. A run of several devices
     on this machine starts its own processes.
     """
+    address(config.tracking, places.store)  # a malformed one is refused before anything is fetched or computed
     with FileLock(store.made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
         windows = prepare(config, places, console)
     lock_test_split()

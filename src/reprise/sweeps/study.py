@@ -14,14 +14,15 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from reprise.config.compose import validated
 from reprise.config.space import FloatRange, IntRange, combinations
 from reprise.config.sweep import Sweep
 from reprise.data import store
-from reprise.errors import UserError
+from reprise.errors import UserError, without_login
 from reprise.sweeps.samplers import make_pruner, make_sampler
+from reprise.tracking.address import checked, database, database_address
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -35,6 +36,8 @@ BEAT, LOST = 60.0, 900.0
 """Seconds between two signs of life of a trial that is trained; how long there is none until its machine counts as lost."""
 FILLED_WITHIN = 60.0
 """Seconds to wait for another machine that begins a sweep."""
+MAKING_TABLES = 5.0
+"""Seconds to wait for another machine that makes the tables of the database."""
 OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -221,8 +224,13 @@ def fail(study: Study, trial: Trial, reason: str) -> None:
 
 
 def address(folder: Path, storage: str | None) -> str:
-    """Of the database of studies: under mlruns/, or as given."""
-    return storage or f"sqlite:///{(folder / 'sweeps.db').resolve()}"
+    """Of the database of studies: under mlruns/, or as given.
+
+    Raises:
+        UserError: when the given one is malformed, relative, or needs a driver that is not installed.
+
+    """
+    return checked(storage, "storage", for_runs=False) if storage else database_address(folder / "sweeps.db")
 
 
 def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
@@ -344,13 +352,16 @@ def _spec(opened: optuna.Study) -> Sweep:
 
 def _connect(uri: str, folder: Path) -> optuna.storages.BaseStorage:
     """Of several processes one makes the tables; a database file waits for its turn instead of failing."""
-    waiting = {"connect_args": {"timeout": 100}} if uri.startswith("sqlite") else {"pool_pre_ping": True}
+    waiting = {"connect_args": {"timeout": 100}} if database(uri) else {"pool_pre_ping": True}
     with FileLock(store.made(folder / "sweeps") / "storage.lock"):
         try:
+            with suppress(IntegrityError, OperationalError):  # another machine makes the tables at the same moment
+                return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
+            time.sleep(MAKING_TABLES)
             return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
-        except (IntegrityError, OperationalError):  # another machine makes the tables at the same moment
-            time.sleep(5)
-            return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
+        except SQLAlchemyError as error:
+            reason, shown = without_login(str(error).split("\n")[0])[:200], uri.partition("?")[0]
+            raise UserError(f"the database of sweeps {shown} fails: {reason}", "start it, or set storage") from error
 
 
 def is_finite(values: Sequence[float]) -> bool:

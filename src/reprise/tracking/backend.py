@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from reprise.errors import UserError, without_login
 from reprise.tracking.address import address as address
 from reprise.tracking.address import database as database_of
+from reprise.tracking.address import database_address
 from reprise.tracking.address import local_address as local_address
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -64,7 +65,7 @@ def _make_database(database: Path, folder: Path) -> None:
     draft = database.with_name(f".{database.name}")
     for left in database.parent.glob(f"{draft.name}*"):
         left.unlink()
-    SqlAlchemyStore(f"sqlite:///{draft}", (folder / "artifacts").resolve().as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
+    SqlAlchemyStore(database_address(draft), (folder / "artifacts").resolve().as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
     with contextlib.closing(sqlite3.connect(draft)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     draft.rename(database)

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from reprise.data import store
 from reprise.errors import UserError, without_login
 from reprise.tracking import backend, notes
+from reprise.tracking.address import database
 from reprise.tracking.spool import Entry, Spool
 
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
@@ -157,7 +158,7 @@ def mlflow_id(client: MlflowClient, home: Path, folder: Path, uri: str) -> str:
 
 def create(client: MlflowClient, about: dict[str, Any], folder: Path, uri: str) -> str:
     """The id of a run in MLflow, made unless an interrupted start has made it already. `about` is the home's run.json."""
-    experiment = backend.experiment_id(client, about["experiment"], folder, local=uri.startswith("sqlite:"))
+    experiment = backend.experiment_id(client, about["experiment"], folder, local=database(uri) is not None)
     for found in client.search_runs([experiment], f"tags.`{BIRTHMARK}` = '{about['token']}'"):
         return str(found.info.run_id)
     made = client.create_run(experiment, about["started"], {BIRTHMARK: about["token"]}, about["name"])

@@ -19,6 +19,7 @@ from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
 from reprise.tracking import backend, lineage, notes
+from reprise.tracking.address import checked
 from reprise.tracking.delivery import NOTE, Delivery, create, outbox
 from reprise.tracking.notes import BEST
 from reprise.tracking.spool import Spool
@@ -238,7 +239,12 @@ def _address(begun_in: str | None, tracking: TrackingConfig | None, folder: Path
     now = backend.address(tracking, folder)
     if begun_in is None:
         return backend.local_address(folder)
-    return now if begun_in in {ELSEWHERE, without_login(now)} else begun_in
+    if begun_in in {ELSEWHERE, without_login(now)}:
+        return now
+    try:
+        return checked(begun_in, "store")
+    except UserError:  # no store was ever reached there
+        return now
 
 
 def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mapping[str, Path], patch: bytes) -> None:
