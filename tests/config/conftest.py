@@ -43,8 +43,9 @@ def windows_for(config: Config) -> Windows:
     """What `window` says in windows.json for a config, as far as networks and tasks read it."""
     meta: dict[str, Any]
     if isinstance(config.data, ImageData | FolderData):
-        channels = config.data.shape[-1]
-        meta = {"input_shape": config.data.shape, "classes": getattr(config.data, "classes", ["a", "b", "c"])}
+        shape = config.data.shape or [28, 28, 1]  # null: an image folder takes the shape of its files
+        channels = shape[-1]
+        meta = {"input_shape": shape, "classes": getattr(config.data, "classes", ["a", "b", "c"])}
     else:
         assert isinstance(config.data, SeriesData)
         assert isinstance(config.window, SeriesWindow)

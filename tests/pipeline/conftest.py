@@ -39,6 +39,7 @@ def make_project(folder: Path) -> Path:
         "long": {"temperature_lstm": "seattle_weather"},
         "datasets": ["digits"],
         "long_datasets": ["seattle_weather"],
+        "folders": [],
         "ablation": {"digits_cnn": "as it is"},
         "overrides": ["seeds=1", "trainer.threads=1"],
     }

@@ -91,13 +91,16 @@ def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> Dat
     if name not in choices(root, "data"):
         raise UserError(f"no data set named {name}", nearest(name, choices(root, "data")))
     tree = {"data": read_yaml(file)}
+    builds_on_another = isinstance(tree["data"], dict) and "defaults" in tree["data"]
+    if builds_on_another:
+        tree = _hydra(root, [], f"data/{name}", suggest=False)
     known = [path for path, _ in leaves(tree)]
     for key in (item.partition("=")[0] for item in overrides):
         if key not in known:
             raise UserError(f"{key}: no such key", _nearest_key(key, known))
     if overrides:
         tree = _hydra(root, overrides, f"data/{name}", suggest=False)
-    alone = validated(Alone, tree, "" if overrides else file)
+    alone = validated(Alone, tree, "" if overrides or builds_on_another else file)
     _demand_whole(alone)
     return alone.data
 

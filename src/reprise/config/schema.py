@@ -30,6 +30,7 @@ Size = Annotated[int | float, PlainValidator(_size)]
 """How many: a count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 def _seeds(value: Any) -> Any:
@@ -142,16 +143,28 @@ class FolderData(Dataset):
     kind: Literal["images"]
     reader: Literal["image_folder"]
     path: str
-    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+    shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)] | None
     resize: Literal["stretch", "crop", "pad"]
+    background: Annotated[list[Byte], Field(min_length=3, max_length=3)] = [
+        255,
+        255,
+        255,
+    ]  # the default: of earlier runs' configs
+    range: Annotated[list[int | float], Field(min_length=2, max_length=2)] | None = None
     broken: Literal["refuse", "leave_out"]
     duplicates: Literal["refuse", "leave_out", "keep"]
     known_duplicates: NonNegativeInt
 
     @_model_validator(mode="after")
     def _grey_or_colour(self) -> Self:
-        if self.shape[2] not in {1, 3}:
+        if self.shape and self.shape[2] not in {1, 3}:
             raise ValueError(f"shape={self.shape}: height, width, and 1 channel (grey) or 3 (colour)")
+        return self
+
+    @_model_validator(mode="after")
+    def _range_ascends(self) -> Self:
+        if self.range and self.range[0] >= self.range[1]:
+            raise ValueError(f"range={self.range}: the value that becomes 0, and a larger one that becomes 255")
         return self
 
 
@@ -350,11 +363,15 @@ class Surroundings(Section):
 
 
 class Pipeline(Section):
-    """What DVC makes: experiments and their data sets, those that take long apart, and overrides that hold for all of them."""
+    """What DVC makes: experiments and their data sets, those that take long apart, and overrides that hold for all of them.
+
+    `datasets` and `long_datasets` are published ones; `folders` are image folders of one's own, of either list of experiments.
+    """
 
     experiments: dict[Name, Name]
     long: dict[Name, Name]
     datasets: list[Name]
     long_datasets: list[Name]
+    folders: list[Name] = []
     ablation: dict[Name, str]
     overrides: list[str]

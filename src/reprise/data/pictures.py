@@ -1,176 +1,289 @@
-"""Pictures of one's own: which files there are, of which class (a folder each, or a label in a CSV table), and their pixels."""
+"""Decode picture files: orientation, transparency, bit depth and size, to `uint8 [height, width, channel]`."""
 
-import csv
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reprise.errors import UserError
+from reprise.data.picture_files import Listed
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
-PARTS = ("train", "test")
 Pixels = npt.NDArray[np.uint8]
+FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF"]
+GREY_MODES = {"1", "L", "LA", "I", "F"}
+FULL_RANGE = (0.0, 65_535.0)
+_ORIENTATION = 0x0112
+"""The EXIF and TIFF tag: 1 to 8."""
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A picture that is to be read."""
+class Decoding:
+    """How picture files are decoded: settings of the data set, which `predict` and `explain` use as well."""
 
-    file: Path
-    name: str
-    """The file as people know it: relative to what was listed."""
-    label: str
-    part: str = "train"
+    shape: tuple[int, ...]
+    """Height, width, and 1 channel (grey) or 3 (colour)."""
+    resize: str
+    """stretch, crop or pad."""
+    background: tuple[int, ...] = (255, 255, 255)
+    """Red, green and blue of the ground that transparent pixels are composited onto."""
+    limits: tuple[float, float] | None = None
+    """The stored values that become 0 and 255, of pictures with more than 8 bits a pixel; none: 0 and 65,535."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found in a file, before its pixels were brought to size."""
+
+    height: int
+    width: int
+    channels: int
+    """1 for grey, 3 for colour."""
+    transparent: bool
+    frames: bool
+    """Whether it holds several frames, of which the first is read."""
+    bits: int
+    """8, 16 or 32."""
+    peak: float
+    """The largest stored value."""
+    clipped: int
+    """Pixels outside the limits."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pixels `uint8 [height, width, channel]` of the asked shape."""
+
+    pixels: Pixels
+    facts: Facts
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A file that was read: its pixels `uint8 [height, width, channel]` or what is wrong with it, and its sha256."""
+    """A file that was read: what was decoded or what is wrong with it, and the sha256 of its bytes."""
 
     listed: Listed
-    pixels: Pixels | None
+    decoded: Decoded | None
     problem: str
     sha256: str
 
-
-def listing(path: Path) -> list[Listed]:
-    """Every picture of a folder of class folders, or of a CSV table; sorted by part, class and name.
-
-    A folder that holds nothing but the folders train and test is taken for a published split, each with its class folders.
-
-    Raises:
-        UserError: when there is no such path, or no class, or a class without a picture.
-
-    """
-    if path.is_file():
-        return _table(path)
-    if not path.is_dir():
-        raise UserError(f"data.path={path}: no such folder or file")
-    inside = _folders(path)
-    if {folder.name for folder in inside} == set(PARTS):
-        listed = [one for part in PARTS for one in _classes(path, path / part, part)]
-        if unknown := {one.label for one in listed if one.part == "test"} - {one.label for one in listed if one.part == "train"}:
-            raise UserError(f"{path}: test has the class {sorted(unknown)[0]}, which train has not")
-        return listed
-    return _classes(path, path, "train")
+    @property
+    def pixels(self) -> Pixels:
+        """The pixels of a picture without a problem."""
+        assert self.decoded is not None, self.problem
+        return self.decoded.pixels
 
 
-def digest(listed: Sequence[Listed]) -> str:
-    """A hash of which files are listed, as what, and of which size: pictures that came, went or changed are noticed by it."""
-    said = "".join(
-        f"{one.part}\t{one.label}\t{one.name}\t{one.file.stat().st_size if one.file.is_file() else -1}\n" for one in listed
-    )
-    return hashlib.sha256(said.encode()).hexdigest()
+class UnsupportedPictureError(ValueError):
+    """A whole picture whose values cannot be read without guessing."""
 
 
-def pictures_in(path: Path) -> list[Path]:
-    """A picture, or all pictures of a folder and the folders in it, sorted; hidden files and other kinds are passed over."""
-    if path.is_file():
-        return [path]
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-
-
-def _classes(root: Path, folder: Path, part: str) -> list[Listed]:
-    classes = _folders(folder)
-    if len(classes) < 2:
-        raise UserError(f"{folder}: {len(classes)} class folders", "put the pictures of each class into a folder of its own")
-    listed = []
-    for kind in classes:
-        files = pictures_in(kind)
-        if not files:
-            raise UserError(f"{kind}: no picture in it", f"a class needs some of {', '.join(sorted(SUFFIXES))}")
-        listed += [Listed(file, str(file.relative_to(root)), kind.name, part) for file in files]
-    return listed
-
-
-def _table(file: Path) -> list[Listed]:
-    """Rows of `file,label`; files are relative to the table."""
-    try:
-        rows = csv.DictReader(io.StringIO(file.read_text("utf-8-sig")), strict=True)
-        if missing := {"file", "label"} - set(rows.fieldnames or ()):
-            raise UserError(f"{file} has no column {sorted(missing)[0]!r}", "its first line should be file,label")
-        listed: dict[str, Listed] = {}
-        for row in rows:
-            if not row["file"] or not row["label"]:
-                raise UserError(f"{file}, row {rows.line_num}: no {'file' if not row['file'] else 'label'}")
-            if row["file"] in listed:
-                raise UserError(f"{file}, row {rows.line_num}: {row['file']} stands there twice")
-            listed[row["file"]] = Listed(file.parent / row["file"], row["file"], row["label"])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is no CSV table: {error}") from None
-    if (classes := len({one.label for one in listed.values()})) < 2:
-        raise UserError(f"{file} names {classes} classes", "there must be at least 2")
-    return sorted(listed.values(), key=lambda one: (one.label, one.name))
-
-
-def read_all(listed: Sequence[Listed], shape: Sequence[int], resize: str) -> Iterator[Picture]:
-    """Every picture in the order listed, decoded on all processors."""
+def read_all(listed: Sequence[Listed], decoding: Decoding) -> Iterator[Picture]:
+    """Yield every picture in the order listed, decoded on all processors."""
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures") as pool:
-        yield from pool.map(lambda one: _read(one, shape, resize), listed)
+        yield from pool.map(lambda one: _read(one, decoding), listed)
+
+
+def shapes(listed: Sequence[Listed]) -> list[tuple[int, int, int] | None]:
+    """Height, width and channels (1 or 3) of each file, upright, from its header alone; none where it cannot be read."""
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures") as pool:
+        return list(pool.map(_shape, listed))
 
 
 def stacked(read: Iterable[Picture]) -> Pixels:
-    """The pixels of pictures that could be read, `uint8 [picture, height, width, channel]`."""
-    return np.stack([one.pixels for one in read if one.pixels is not None])
+    """Stack the pixels of pictures: `uint8 [picture, height, width, channel]`."""
+    return np.stack([one.pixels for one in read])
 
 
-def _read(listed: Listed, shape: Sequence[int], resize: str) -> Picture:
+def pixel_hash(pixels: Pixels) -> bytes:
+    """Hash decoded pixels: equal pixels have equal hashes, whatever file format they came from."""
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
+
+
+def _read(listed: Listed, decoding: Decoding) -> Picture:
     try:
         content = listed.file.read_bytes()
     except OSError as error:
         return Picture(listed, None, error.strerror or str(error), "")
     sha256 = hashlib.sha256(content).hexdigest()
     try:
-        return Picture(listed, decode(content, shape, resize), "", sha256)
+        return Picture(listed, decode(content, decoding), "", sha256)
     except ValueError as error:
         return Picture(listed, None, str(error), sha256)
 
 
-def decode(content: bytes, shape: Sequence[int], resize: str) -> Pixels:
-    """The pixels of a picture file, `uint8` of the shape [height, width, channel], one channel for grey or three for colour.
+def _shape(listed: Listed) -> tuple[int, int, int] | None:
+    from PIL import Image
 
-    It is turned upright as its camera noted, and brought to size by `resize`: stretch, crop or pad.
+    try:
+        with Image.open(listed.file, formats=FORMATS) as opened:
+            (width, height), channels = opened.size, _channels(opened)
+            turned = opened.getexif().get(_ORIENTATION) in {5, 6, 7, 8}
+            return (width, height, channels) if turned else (height, width, channels)
+    except Exception:  # as in `decode`, which names what is wrong with it
+        return None
+
+
+def decode(content: bytes, decoding: Decoding) -> Decoded:
+    """Decode the content of a picture file; of several frames, the first.
+
+    The picture is turned upright as its EXIF orientation states. Transparent pixels are composited onto `decoding.background` in
+    full resolution. Of more than 8 bits a pixel, `decoding.limits` become 0 and 255, in 256 equal steps.
 
     Raises:
-        ValueError: when the bytes are no whole picture.
+        ValueError: when the bytes are no whole picture, or its values cannot be read.
 
     """
     from PIL import Image, ImageOps, UnidentifiedImageError  # late: only pictures need it
 
     if not content:
         raise ValueError("empty")
-    height, width, channels = shape
+    height, width, channels = decoding.shape
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG", "JPEG", "BMP", "WEBP"]) as opened:
-            picture = ImageOps.exif_transpose(_eight_bits(opened)).convert("L" if channels == 1 else "RGB")
+        with Image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            picture, facts = _upright(opened, decoding)
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from None
     except UnidentifiedImageError:
         raise ValueError("no picture") from None
+    except UnsupportedPictureError:
+        raise
     except Exception as error:  # Pillow and what it stands on fail in as many ways as there are damaged files
         raise ValueError(f"damaged: {error}") from None
-    bring: Any = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[resize]
-    how = Image.Resampling.BILINEAR  # Pillow widens it to the size of what is shrunk: nothing is skipped
-    return np.array(bring(picture, (width, height), how), np.uint8).reshape(height, width, channels)
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    fit: Any = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[decoding.resize]
+    filtering = Image.Resampling.BILINEAR  # Pillow widens it to the size of what is shrunk: nothing is skipped
+    pixels = np.array(fit(picture, (width, height), filtering), np.uint8).reshape(height, width, channels)
+    return Decoded(pixels, facts)
 
 
-def _eight_bits(picture: Any) -> Any:
-    """Sixteen bits a pixel become eight; Pillow's own conversion would cut them off at 255."""
+def _upright(opened: Any, decoding: Decoding) -> tuple[Any, Facts]:
+    """The picture as 8-bit L or RGB, opaque and upright."""
     from PIL import Image
 
-    if picture.mode.startswith("I"):
-        return Image.fromarray((np.asarray(picture, np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-    return picture
+    depth, white_is_zero = _stored_depth(opened), _white_is_zero(opened)
+    _mask_transparent_value(opened)
+    opened.load()  # before the EXIF notes are read: PNG may hold them after its pixels; TIFF turns its pixels itself
+    turn = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }.get(opened.getexif().get(_ORIENTATION, 1))
+    bits, peak, clipped = depth, 255.0, 0
+    if opened.mode.startswith(("I", "F")):
+        bits = 16 if opened.mode.startswith("I;16") else 32
+        picture, peak, clipped = _eight_bits(opened, decoding.limits, white_is_zero)
+    elif depth > 8:
+        picture, peak = _high_bytes(opened, decoding.limits)
+    else:
+        picture = opened
+    opaque, transparent = _composite(picture, decoding.background)
+    if turn is not None:
+        opaque = opaque.transpose(turn)
+    if bits == 8:
+        peak = float(np.max(opaque.getextrema()))
+    frames = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))  # MPO: a photograph and its previews
+    facts = Facts(opaque.height, opaque.width, _channels(opened), transparent, frames, bits, peak, clipped)
+    return opaque, facts
+
+
+def _channels(opened: Any) -> int:
+    return 1 if opened.mode in GREY_MODES or opened.mode.startswith("I;16") else 3
+
+
+def _composite(picture: Any, background: Sequence[int]) -> tuple[Any, bool]:
+    """The picture as opaque L or RGB, and whether it was transparent.
+
+    Each channel is `round((value * alpha + ground * (255 - alpha)) / 255)`.
+    """
+    from PIL import Image
+
+    if picture.has_transparency_data:
+        layered = picture.convert("RGBA")
+        alpha = layered.getchannel("A")
+        if alpha.getextrema()[0] < 255:
+            ground = Image.new("RGB", layered.size, tuple(background))
+            ground.paste(layered, mask=alpha)
+            return ground, True
+        return layered.convert("RGB"), False
+    if picture.mode in {"1", "L"}:
+        return picture.convert("L"), False
+    try:
+        return picture.convert("RGB"), False
+    except ValueError:  # LAB, for one
+        raise UnsupportedPictureError(f"{picture.mode} pixels are not supported; save it as RGB") from None
+
+
+def _eight_bits(opened: Any, limits: tuple[float, float] | None, white_is_zero: bool) -> tuple[Any, float, int]:
+    """One channel of 16 or 32 bits as L, or LA where one value is transparent; the largest value; pixels outside the limits."""
+    from PIL import Image
+
+    values = np.asarray(opened)
+    if limits is None:
+        if not opened.mode.startswith("I;16"):
+            raise UnsupportedPictureError("32 bits a pixel: set data.range to the values that become 0 and 255")
+        limits = FULL_RANGE
+    if not np.isfinite(values).all():
+        raise UnsupportedPictureError("holds values that are not finite numbers")
+    low, high = limits
+    numbers = values.astype(np.float64)
+    if white_is_zero:
+        numbers = 65_535 - numbers if opened.mode.startswith("I;16") else low + high - numbers
+    steps = high - low + np.issubdtype(values.dtype, np.integer)  # whole numbers: `high` is the last step, not its border
+    scaled = np.floor((numbers - low) * 256 / steps).clip(0, 255).astype(np.uint8)
+    clipped = int(((numbers < low) | (numbers > high)).sum())
+    picture = Image.fromarray(scaled)
+    if isinstance(key := opened.info.get("transparency"), int):
+        picture = Image.merge("LA", [picture, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))])
+    return picture, float(numbers.max()), clipped
+
+
+def _high_bytes(opened: Any, limits: tuple[float, float] | None) -> tuple[Any, float]:
+    """A picture of several channels of 16 bits: Pillow reads the high byte of each, which is the full range in 256 steps."""
+    if limits not in {None, FULL_RANGE}:
+        raise UnsupportedPictureError("16 bits in several channels: data.range holds for pictures of one channel only")
+    if "transparency" in opened.info:
+        raise UnsupportedPictureError("16-bit colour with a transparent colour is not supported; save it with an alpha channel")
+    extremes = opened.getextrema()
+    colours = extremes[: 1 if opened.mode == "LA" else 3]
+    return opened, max(high for _, high in colours) * 256.0 + 255.0
+
+
+def _raw_mode(opened: Any) -> str:
+    """How the pixels are stored, in Pillow's notation: "L;4", "RGB;16B"."""
+    arguments = opened.tile[0].args if opened.tile else ""
+    return arguments if isinstance(arguments, str) else str(arguments[0])
+
+
+def _stored_depth(opened: Any) -> int:
+    """Bits of a channel, 8 or 16."""
+    return 16 if opened.format in {"PNG", "TIFF"} and re.search(r";16[BLN]?$", _raw_mode(opened)) else 8
+
+
+def _mask_transparent_value(opened: Any) -> None:
+    """Bring the transparent value of a PNG to the scale of its pixels, which Pillow widens from 2 or 4 bits to 8.
+
+    Source: the PNG specification, 11.3.2.1 (only the low bits of the stored value count).
+    """
+    if opened.format != "PNG" or _stored_depth(opened) > 8:
+        return
+    key = opened.info.get("transparency")
+    mask, factor = {"L;2": (3, 85), "L;4": (15, 17)}.get(_raw_mode(opened), (255, 1))
+    if opened.mode == "L" and isinstance(key, int):
+        opened.info["transparency"] = (key & mask) * factor
+    elif opened.mode == "RGB" and isinstance(key, tuple):
+        opened.info["transparency"] = tuple(value & 255 for value in key)
+
+
+def _white_is_zero(opened: Any) -> bool:
+    """Whether a TIFF of 16 or 32 bits stores white as 0; Pillow inverts such pixels up to 8 bits only."""
+    return bool(opened.format == "TIFF" and opened.tag_v2.get(262) == 0)

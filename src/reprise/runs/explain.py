@@ -23,7 +23,7 @@ def run(opened: TrainedRun, image: Path, out: Path, console: Console) -> None:
     name, model, windows = opened.trained.name, opened.network, opened.windows
     demand_images(windows.input_shape, name)
     try:
-        raw = pictures.decode(image.read_bytes(), windows.input_shape, opened.resize)[None]
+        raw = pictures.decode(image.read_bytes(), opened.decoding).pixels[None]
     except (OSError, ValueError) as error:
         raise UserError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
     with torch.no_grad():

@@ -12,8 +12,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from reprise.data import pictures
-from reprise.data.pictures import Listed, Picture
+from reprise.data import picture_files, pictures
+from reprise.data.picture_files import Listed
+from reprise.data.pictures import Picture
 from reprise.errors import UserError
 from reprise.figures import classification
 from reprise.figures.style import save
@@ -67,11 +68,12 @@ def run(opened: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     """
     demand_images(opened.windows.input_shape, opened.trained.name)
     ours = (out / FIGURE).resolve()  # of the last time, when `out` lies in the folder
-    files = [file for file in pictures.pictures_in(path) if file.resolve() != ours] if path.exists() else []
+    found, _ = picture_files.pictures_in(path) if path.exists() else ([], [])
+    files = [file for file in found if file.resolve() != ours]
     if not files:
         raise UserError(f"{path}: {'no picture in it' if path.exists() else 'no such file or folder'}")
     listed = [Listed(file, str(file), "") for file in files]
-    reading = pictures.read_all(listed, opened.windows.input_shape, opened.resize)
+    reading = pictures.read_all(listed, opened.decoding)
     read = list(watched(reading, len(listed), "reading", console))
     for one in read:
         if one.problem:

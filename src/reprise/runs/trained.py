@@ -8,9 +8,11 @@ from torch import nn
 
 from reprise.config import Config, FolderData, check
 from reprise.data.examples import Windows
+from reprise.data.pictures import Decoding
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.tasks import Task
 from reprise.learning.trainer import threads
+from reprise.stages import preprocess_folder
 from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
 from reprise.stages.train import Trained, build_parts, read_trained
@@ -30,9 +32,10 @@ class TrainedRun:
     task: Task
 
     @property
-    def resize(self) -> str:
-        """How a picture is brought to the size the network reads: as those it was trained on; published ones needed none."""
-        return self.config.data.resize if isinstance(self.config.data, FolderData) else "pad"
+    def decoding(self) -> Decoding:
+        """How a picture file is decoded: as those it was trained on; published data sets state nothing but the shape."""
+        shape, data = self.windows.input_shape, self.config.data
+        return preprocess_folder.decoding(data, shape) if isinstance(data, FolderData) else Decoding(tuple(shape), "pad")
 
 
 def open_run(places: Places, wanted: str) -> TrainedRun:

@@ -24,13 +24,14 @@ def load(name: str, places: Places) -> configs.Config:
 def run(places: Places, console: Console) -> None:
     """Write data/config/<experiment>.yaml for all of conf/pipeline.yaml, or none of them."""
     wanted = configs.pipeline(places.root)
-    listed = wanted.experiments | wanted.long
+    listed, published = wanted.experiments | wanted.long, [*wanted.datasets, *wanted.long_datasets]
     made = {name: configs.compose(places.root, [f"experiment={name}", *wanted.overrides]) for name in listed}
     for name, config in made.items():
         if config.name != name:
             raise UserError(f"conf/experiment/{name}.yaml: name={config.name}", "an experiment is called as its file is")
-        if config.data.name != listed[name] or config.data.name not in [*wanted.datasets, *wanted.long_datasets]:
-            raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", "say so beside it and in datasets")
+        key, known = ("folders", wanted.folders) if isinstance(config.data, configs.FolderData) else ("datasets", published)
+        if config.data.name != listed[name] or config.data.name not in known:
+            raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", f"say so beside it and in {key}")
     with store.publish(places.config("").parent) as draft:
         for name, config in made.items():
             (draft / f"{name}.yaml").write_text(configs.render(config))

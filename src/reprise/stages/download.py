@@ -1,6 +1,7 @@
 """download: the files of a data set, as published, sha256 checked."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rich.progress import (
 
 from reprise.config import DataConfig, FolderData
 from reprise.config.schema import PublishedData, RawFile
-from reprise.data import store
+from reprise.data import picture_files, store
 from reprise.data.sources import Fetcher
 from reprise.errors import UserError
 from reprise.stages.places import Places
@@ -29,13 +30,16 @@ from reprise.stages.places import Places
 def run(data: DataConfig, places: Places, console: Console) -> Path:
     """Bring data/raw/<data set>/ up to date; files that are there and right are left alone.
 
+    Of an image folder, which `preprocess` reads where it is, data/raw/<data set>/listing.json gets the sha256 of every picture:
+    by it, DVC notices pictures that came, went or changed, wherever they are.
+
     Raises:
         UserError: when no source has a file; nothing is left under a final name.
 
     """
-    if isinstance(data, FolderData):  # nothing to fetch: preprocess reads the pictures where they are
-        return Path(data.path)
     folder = places.raw(data.name)
+    if isinstance(data, FolderData):
+        return _list_pictures(data, folder, console)
     if _lacking(data, folder):
         with _alone(folder), _bar(console) as bar:
             fetcher = Fetcher([*_mirror(data), *data.sources])
@@ -45,6 +49,28 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
                     f"download  {data.name}/{file.name}  [dim]from {escape(source)}[/]", highlight=False, soft_wrap=True
                 )
     return folder
+
+
+def _list_pictures(data: FolderData, folder: Path, console: Console) -> Path:
+    listed = picture_files.listing(Path(data.path)).pictures
+    with ThreadPoolExecutor(thread_name_prefix="hashes") as pool:
+        hashes = pool.map(lambda one: _hash_if_readable(one.file), listed)
+        entries = [
+            {"part": one.part, "label": one.label, "name": one.name, "sha256": sha256}
+            for one, sha256 in zip(listed, hashes, strict=True)
+        ]
+    with store.publish(folder) as draft:
+        store.write_json(draft / "listing.json", entries)
+    console.print(f"download  {data.name}: {len(listed):,} pictures listed", highlight=False, soft_wrap=True)
+    return folder
+
+
+def _hash_if_readable(file: Path) -> str | None:
+    """The sha256; none for a file that `preprocess` will name as broken."""
+    try:
+        return store.sha256(file)
+    except OSError:
+        return None
 
 
 def _lacking(data: PublishedData, folder: Path) -> list[RawFile]:

@@ -1,6 +1,5 @@
 """preprocess: published bytes, or pictures of one's own, to arrays (.npy) and meta.json. Fits nothing."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,9 @@ from rich.console import Console
 
 from reprise.config import DataConfig, FolderData, ImageData, SeriesData
 from reprise.config.schema import RawFile
-from reprise.data import formats, pictures, store
-from reprise.data.pictures import Listed, Picture
+from reprise.data import formats, picture_files, store
 from reprise.errors import UserError
-from reprise.stages.bar import watched
+from reprise.stages import preprocess_folder
 from reprise.stages.places import Places
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -25,13 +23,14 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
     images: `<part>/images.npy` uint8 [sample, height, width, channel] and `<part>/labels.npy` int64 [sample], where part is
     train and, where the publisher names one, test. series: `values.npy` float32 [time, channel], `time.npy` int64
     [time], nanoseconds since 1970 (UTC).
-    Pictures of one's own: also `files.json`, the name and sha256 of each by part, in the order of the arrays.
+    Pictures of one's own: also `files.json`, the name and sha256 of each by part, in the order of the arrays, and
+    `left_out.json`, why a file is not among them.
     """
-    described, files = meta(data), dict[str, dict[str, str]]()
+    described, beside = meta(data), dict[str, Any]()
     if isinstance(data, FolderData):
-        listed = pictures.listing(Path(data.path))
-        described |= {"classes": sorted({one.label for one in listed}), "listing": pictures.digest(listed)}
-        arrays, files = _pictures(data, listed, described["classes"], console)
+        found = preprocess_folder.read(data, console)
+        arrays, beside = found.arrays, {"files": found.files, "left_out": found.left_out}
+        described |= found.meta
     else:
         contents = _read(data, places.raw(data.name))
         arrays = _images(data, contents) if isinstance(data, ImageData) else _series(data, contents)
@@ -40,8 +39,8 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
         for name, array in arrays.items():
             store.write_array(draft / f"{name}.npy", array)
         store.write_json(draft / "meta.json", described)
-        if files:
-            store.write_json(draft / "files.json", files)
+        for name, content in beside.items():
+            store.write_json(draft / f"{name}.json", content)
     shapes = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in arrays.items())
     console.print(f"preprocess  {data.name}: {shapes}", highlight=False, soft_wrap=True)
     return folder
@@ -63,58 +62,9 @@ def demand_made_from(data: DataConfig, arrays: Path) -> None:
     if not meta(data).items() <= made.items():
         raise UserError(f"{arrays} holds other data than data={data.name} describes", again)
     if isinstance(data, FolderData) and Path(data.path).exists():
-        now = pictures.digest(pictures.listing(Path(data.path)))
+        now = picture_files.digest(picture_files.listing(Path(data.path)).pictures)
         if now != made["listing"]:
             raise UserError(f"{arrays} holds other pictures than {data.path} does now", again)
-
-
-def _pictures(
-    data: FolderData, listed: Sequence[Listed], classes: list[str], console: Console
-) -> tuple[Arrays, dict[str, dict[str, str]]]:
-    """Arrays, and the sha256 of each file by part and name."""
-    reading = pictures.read_all(listed, data.shape, data.resize)
-    read = list(watched(reading, len(listed), f"reading {data.path}", console))
-    read = _without(read, {one.listed.name: one.problem for one in read if one.problem}, "broken", data, console)
-    if data.duplicates != "keep":
-        read = _without(read, _duplicates(read), "duplicate", data, console)
-    parts = sorted({one.part for one in listed}, reverse=True)  # train, test
-    arrays: Arrays = {}
-    for part in parts:
-        ours = [one for one in read if one.listed.part == part]
-        if part == "train" and (lost := sorted(set(classes) - {one.listed.label for one in ours})):
-            raise UserError(f"{data.path}: no picture of the class {lost[0]} is left")
-        if not ours:
-            raise UserError(f"{data.path}: no picture of {part} is left")
-        arrays[f"{part}/images"] = pictures.stacked(ours)
-        arrays[f"{part}/labels"] = np.array([classes.index(one.listed.label) for one in ours], np.int64)
-    files = {part: {one.listed.name: one.sha256 for one in read if one.listed.part == part} for part in parts}
-    return arrays, files
-
-
-def _duplicates(read: Sequence[Picture]) -> dict[str, str]:
-    """Files of the same bytes as one before, by name; where their classes differ, all of them."""
-    by_content: dict[str, list[Picture]] = {}
-    for one in read:
-        by_content.setdefault(one.sha256, []).append(one)
-    found: dict[str, str] = {}
-    for same in by_content.values():
-        first = same[0].listed
-        if len({one.listed.label for one in same}) > 1:
-            found |= {one.listed.name: f"one picture in {len(same)} files of different classes" for one in same}
-        else:
-            found |= {one.listed.name: f"the same as {first.name}" for one in same[1:]}
-    return found
-
-
-def _without(read: list[Picture], found: dict[str, str], what: str, data: FolderData, console: Console) -> list[Picture]:
-    """The pictures but those found wanting, each of which is named; or, as configured, an error."""
-    for name, why in found.items():
-        console.print(f"preprocess  {what}: {name}: {why}", highlight=False, markup=False, soft_wrap=True)
-    key, policy = ("broken", data.broken) if what == "broken" else ("duplicates", data.duplicates)
-    if found and policy == "refuse":
-        some = ", ".join([*list(found)[:20], *(["…"] if len(found) > 20 else [])])
-        raise UserError(f"{len(found)} of {len(read)} pictures are {what}: {some}", f"mend them, or set data.{key}=leave_out")
-    return [one for one in read if one.listed.name not in found]
 
 
 def _read(data: ImageData | SeriesData, raw: Path) -> dict[str, bytes]:

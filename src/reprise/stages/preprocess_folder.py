@@ -1,0 +1,223 @@
+"""preprocess of an image folder: picture files to arrays. What is left out, clipped or resized is printed and counted."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from reprise.config import FolderData
+from reprise.data import picture_files, pictures
+from reprise.data.picture_files import Listed, Listing
+from reprise.data.pictures import Decoding, Facts, Picture
+from reprise.errors import UserError
+from reprise.stages.bar import watched
+
+NAMED = 5
+"""So many files are named where many have the same fault; left_out.json names all."""
+LARGEST_DERIVED = 256
+"""Pixels a side up to which the size of the files is taken for the size of the arrays; larger ones have to be asked for."""
+
+
+@dataclass(frozen=True)
+class FolderArrays:
+    """What `preprocess` writes for an image folder."""
+
+    arrays: dict[str, npt.NDArray[Any]]
+    """`<part>/images` uint8 [sample, height, width, channel] and `<part>/labels` int64 [sample]."""
+    meta: dict[str, Any]
+    """What meta.json holds beside the settings."""
+    files: dict[str, dict[str, str]]
+    """The sha256 of each file by part and name, in the order of the arrays."""
+    left_out: dict[str, str]
+    """Why a file is not among them, by name."""
+
+
+def decoding(data: FolderData, shape: Sequence[int]) -> Decoding:
+    """How pictures of this data set are decoded to images of a shape."""
+    return Decoding(tuple(shape), data.resize, tuple(data.background), (data.range[0], data.range[1]) if data.range else None)
+
+
+def read(data: FolderData, console: Console) -> FolderArrays:
+    """Read every picture of the folder.
+
+    Raises:
+        UserError: when pictures are broken or identical and the config does not allow it, no picture of a class is left, or no
+            shape is set and the files do not have one.
+
+    """
+    say = _printer(console)
+    listing = picture_files.listing(Path(data.path))
+    shape = data.shape or _derived_shape(listing.pictures, data.path, say)
+    reading = pictures.read_all(listing.pictures, decoding(data, shape))
+    every = list(watched(reading, len(listing.pictures), f"reading {data.path}", console))
+    broken = {one.listed.name: one.problem for one in every if one.problem}
+    sound = _without(every, broken, "broken", "broken", data.broken, say)
+    identical = _duplicates(sound) if data.duplicates != "keep" else {}
+    kept = _without(sound, identical, "duplicate", "duplicates", data.duplicates, say)
+    arrays = _arrays(kept, listing, data.path)
+    counts = _class_counts(kept, listing.classes)
+    reasons = Counter({"broken": len(broken), "duplicate": len(identical)})
+    for other in listing.left_out:
+        reasons[other.why] += other.files
+    _say_left_out(listing, say)
+    _say_counts(data.name, counts, say)
+    meta = {
+        "classes": listing.classes,
+        "listing": picture_files.digest(listing.pictures),
+        "decoded_shape": list(shape),
+        "counts": counts,
+        "left_out": {why: number for why, number in sorted(reasons.items()) if number},
+        **_say_facts(kept, shape, data, say),
+    }
+    parts = _parts(listing)
+    files = {part: {one.listed.name: one.sha256 for one in kept if one.listed.part == part} for part in parts}
+    left_out = {one.name: one.why for one in listing.left_out} | broken | identical
+    return FolderArrays(arrays, meta, files, left_out)
+
+
+def _printer(console: Console) -> Callable[[str], None]:
+    def say(text: str) -> None:
+        console.print(f"preprocess  {text}", highlight=False, markup=False, soft_wrap=True)
+
+    return say
+
+
+def _parts(listing: Listing) -> list[str]:
+    return sorted({one.part for one in listing.pictures}, reverse=True)  # train, test
+
+
+def _arrays(kept: Sequence[Picture], listing: Listing, path: str) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    number = {name: index for index, name in enumerate(listing.classes)}
+    for part in _parts(listing):
+        ours = [one for one in kept if one.listed.part == part]
+        if part == "train" and (lost := sorted(number.keys() - {one.listed.label for one in ours})):
+            raise UserError(f"{path}: no picture of the class {lost[0]} is left")
+        if not ours:
+            raise UserError(f"{path}: no picture of {part} is left")
+        arrays[f"{part}/images"] = pictures.stacked(ours)
+        arrays[f"{part}/labels"] = np.array([number[one.listed.label] for one in ours], np.int64)
+    return arrays
+
+
+def _derived_shape(listed: Sequence[Listed], path: str, say: Callable[[str], None]) -> list[int]:
+    """The size all files have, and 3 channels if any of them is in colour."""
+    found = [shape for shape in pictures.shapes(listed) if shape is not None]
+    if not found:
+        raise UserError(f"{path}: no picture that can be read", "set data.shape=[height,width,channels] to see what is wrong")
+    sizes = Counter((height, width) for height, width, _ in found)
+    channels = max(channels for _, _, channels in found)
+    example = f"set data.shape=[height,width,channels], for example data.shape=[64,64,{channels}]"
+    if len(sizes) > 1:
+        common = ", ".join(f"{height} x {width} ({number:,})" for (height, width), number in sizes.most_common(NAMED))
+        more = f" and {len(sizes) - NAMED} more" if len(sizes) > NAMED else ""
+        raise UserError(f"{path}: pictures of {len(sizes)} sizes (height x width): {common}{more}", example)
+    ((height, width),) = sizes
+    if max(height, width) > LARGEST_DERIVED:
+        raise UserError(f"{path}: its pictures are {height} x {width}, more than {LARGEST_DERIVED} a side", example)
+    say(f"data.shape=[{height},{width},{channels}]: as the files are")
+    return [height, width, channels]
+
+
+def _duplicates(read: Sequence[Picture]) -> dict[str, str]:
+    """Pictures identical once decoded to one before, by name; where their classes differ, all of them."""
+    by_pixels: dict[bytes, list[Picture]] = {}
+    for one in read:
+        by_pixels.setdefault(pictures.pixel_hash(one.pixels), []).append(one)
+    found: dict[str, str] = {}
+    for same in by_pixels.values():
+        first = same[0]
+        if len({one.listed.label for one in same}) > 1:
+            found |= {one.listed.name: f"one picture in {len(same)} files of different classes" for one in same}
+        else:
+            for one in same[1:]:
+                decoded = "" if one.sha256 == first.sha256 else " once decoded"
+                found[one.listed.name] = f"the same as {first.listed.name}{decoded}"
+    return found
+
+
+def _without(
+    read: list[Picture], found: Mapping[str, str], what: str, key: str, policy: str, say: Callable[[str], None]
+) -> list[Picture]:
+    """The pictures without those found wanting, each of which is named; or, as configured, an error."""
+    for name, why in found.items():
+        say(f"{what}: {name}: {why}")
+    if found and policy == "refuse":
+        some = ", ".join([*list(found)[:20], *(["…"] if len(found) > 20 else [])])
+        raise UserError(f"{len(found)} of {len(read)} pictures are {what}: {some}", f"mend them, or set data.{key}=leave_out")
+    return [one for one in read if one.listed.name not in found]
+
+
+def _say_left_out(listing: Listing, say: Callable[[str], None]) -> None:
+    by_reason: dict[str, list[picture_files.LeftOut]] = {}
+    for one in listing.left_out:
+        by_reason.setdefault(one.why, []).append(one)
+    for why, ones in sorted(by_reason.items()):
+        say(f"left out, {why}: {sum(one.files for one in ones):,} files: {_some(one.name for one in ones)}")
+
+
+def _some(names: Iterable[str]) -> str:
+    every = list(names)
+    return ", ".join(every[:NAMED]) + (f" and {len(every) - NAMED:,} more" if len(every) > NAMED else "")
+
+
+def _class_counts(kept: Sequence[Picture], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """The number of pictures by part and class."""
+    found = Counter((one.listed.part, one.listed.label) for one in kept)
+    return {part: {name: found[part, name] for name in classes} for part in sorted({part for part, _ in found}, reverse=True)}
+
+
+def _say_counts(name: str, counts: Mapping[str, Mapping[str, int]], say: Callable[[str], None]) -> None:
+    for part, by_class in counts.items():
+        ranked = sorted(by_class.items(), key=lambda item: (-item[1], item[0]))
+        shown = ranked if len(ranked) <= 2 * NAMED else [*ranked[:NAMED], *ranked[-NAMED:]]
+        least = " (the largest and the smallest)" if len(shown) < len(ranked) else ""
+        total = sum(by_class.values())
+        listed = ", ".join(f"{kind} {number:,}" for kind, number in shown)
+        say(f"{name}, {part}: {total:,} pictures of {len(ranked)} classes{least}: {listed}")
+        rare = min(0.02, 0.2 / len(ranked))  # a fifth of an even share where there are more than ten classes
+        if few := [f"{kind} ({number:,})" for kind, number in ranked if number < rare * total]:
+            say(f"warning: fewer than {100 * rare:.1f} % of {part} belong to {_some(few)}: accuracy hides how these do")
+
+
+def _say_facts(kept: Sequence[Picture], shape: Sequence[int], data: FolderData, say: Callable[[str], None]) -> dict[str, Any]:
+    """Print what decoding changed; return the counts for meta.json."""
+    facts = [one.decoded.facts for one in kept if one.decoded]
+    counts = {
+        "resized": sum([one.height, one.width] != list(shape[:2]) for one in facts),
+        "colour_dropped": sum(one.channels > shape[2] for one in facts),
+        "transparent": sum(one.transparent for one in facts),
+        "several_frames": sum(one.frames for one in facts),
+        "more_than_8_bits": sum(one.bits > 8 for one in facts),
+        "clipped": sum(one.clipped > 0 for one in facts),
+        "flat": sum(bool((one.pixels == one.pixels[0, 0]).all()) for one in kept),
+    }
+    explained = {
+        "resized": f"brought to {shape[0]} x {shape[1]} (data.resize={data.resize})",
+        "colour_dropped": "in colour, made grey (data.shape has 1 channel)",
+        "transparent": f"with transparency, composited onto data.background={list(data.background)}",
+        "several_frames": "of several frames, of which the first is read",
+        "more_than_8_bits": "of more than 8 bits a pixel, of which data.range becomes 0 to 255",
+        "clipped": "with values outside data.range, clipped",
+        "flat": "of a single colour",
+    }
+    for key, number in counts.items():
+        if number:
+            say(f"{number:,} of {len(facts):,} pictures {explained[key]}")
+    _warn_of_dark(facts, data, say)
+    return counts
+
+
+def _warn_of_dark(facts: Sequence[Facts], data: FolderData, say: Callable[[str], None]) -> None:
+    """Say where no value of the set exceeds an eighth of the scale, of each bit depth."""
+    for bits in sorted({one.bits for one in facts}):
+        low, high = data.range if data.range and bits > 8 else pictures.FULL_RANGE if bits > 8 else (0, 255)
+        peak = max(one.peak for one in facts if one.bits == bits)
+        if peak <= low + (high - low) / 8:
+            remedy = "; set data.range to the values that should become 0 and 255" if bits > 8 else ""
+            say(f"warning: no value of the {bits}-bit pictures exceeds {peak:g} of {high:g}: they are nearly black{remedy}")
