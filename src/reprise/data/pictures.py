@@ -123,7 +123,8 @@ def _shape(listed: Listed) -> tuple[int, int, int] | None:
     try:
         with Image.open(listed.file, formats=FORMATS) as opened:
             (width, height), channels = opened.size, _channels(opened)
-            turned = opened.getexif().get(_ORIENTATION) in {5, 6, 7, 8}
+            lies = opened.getexif().get(_ORIENTATION) in {5, 6, 7, 8}
+            turned = lies and opened.format != "TIFF"  # of which Pillow states the upright size
             return (width, height, channels) if turned else (height, width, channels)
     except Exception:  # as in `decode`, which names what is wrong with it
         return None
@@ -217,10 +218,7 @@ def _composite(picture: Any, background: Sequence[int]) -> tuple[Any, bool]:
         return layered.convert("RGB"), False
     if picture.mode in {"1", "L"}:
         return picture.convert("L"), False
-    try:
-        return picture.convert("RGB"), False
-    except ValueError:  # LAB, for one
-        raise UnsupportedPictureError(f"{picture.mode} pixels are not supported; save it as RGB") from None
+    return picture.convert("RGB"), False
 
 
 def _eight_bits(opened: Any, limits: tuple[float, float] | None, white_is_zero: bool) -> tuple[Any, float, int]:

@@ -158,7 +158,7 @@ def _say_left_out(listing: Listing, say: Callable[[str], None]) -> None:
     for one in listing.left_out:
         by_reason.setdefault(one.why, []).append(one)
     for why, ones in sorted(by_reason.items()):
-        say(f"left out, {why}: {sum(one.files for one in ones):,} files: {_some(one.name for one in ones)}")
+        say(f"left out, {why} ({sum(one.files for one in ones):,}): {_some(one.name for one in ones)}")
 
 
 def _some(names: Iterable[str]) -> str:
