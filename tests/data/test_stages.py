@@ -22,7 +22,7 @@ from reprise.errors import UserError
 from reprise.stages import download, preprocess, window
 from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
-from reprise.stages.train import Trained
+from reprise.stages.trained import Trained
 from tests.data.conftest import left_in
 from tests.data.test_formats import idx
 

@@ -167,10 +167,18 @@ def publish_model(made: Made) -> Path:
     """A folder as `train` publishes it for the pipeline."""
     folder = made.places.models("digits_cnn")
     with store.publish(folder) as draft:
-        save_weights(draft / "seed0.pt", {"weight": torch.arange(40.0)})
+        save_weights(draft / "seed0.safetensors", {"weight": torch.arange(40.0)})
         (draft / "seed0.history.jsonl").write_text('{"key": "val/loss", "value": 1.0, "timestamp": 0, "step": 1}\n')
         store.write_json(draft / "config.json", made.config.model_dump(by_alias=True, exclude={"tracking", "published"}))
-        store.write_json(draft / "run.json", [{"run_id": "0" * 32, "name": "digits_cnn-seed0-0000", "seed": 0}])
+        entry = {
+            "seed": 0,
+            "best_epoch": 1,
+            "epochs": 1,
+            "parameters": 40,
+            "windows": "data/windows/digits_cnn",
+            "sha256": "0" * 64,
+        }
+        store.write_json(draft / "training.json", [entry])
     return folder
 
 

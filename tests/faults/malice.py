@@ -143,7 +143,7 @@ def _set_state(_: Any, command: str) -> None:
     os.system(command)
 
 
-# --- wrappings of a payload: what stands in the place of best.pt
+# --- wrappings of a payload: what stands in the place of best.safetensors
 
 
 def _zip(file: Path, content: object) -> None:

@@ -116,4 +116,4 @@ def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_befo
     assert f"{newest.name} is not what was written (sha256 differs); the one before is taken" in said
     assert "goes on after step" in said
     (run_id,) = runs(forks.folder).keys() - {undisturbed}
-    assert (homes / run_id / "best.pt").read_bytes() == (homes / undisturbed / "best.pt").read_bytes()
+    assert (homes / run_id / "best.safetensors").read_bytes() == (homes / undisturbed / "best.safetensors").read_bytes()

@@ -17,7 +17,7 @@ WRITES = {
     "config": r"/runs/\w+/config\.json",
     "packages": r"/runs/\w+/lineage/packages\.txt",
     "spool": r"/runs/\w+/spool\.jsonl",
-    "best weights": r"/runs/\w+/\.best\.pt\..*",
+    "best weights": r"/runs/\w+/\.best\.safetensors\..*",
     "hash of the weights": r"/runs/\w+/\.best\.sha256\..*",
     "checkpoint": r"/checkpoints/\.0000000012\.pt\..*",
     "hash of a checkpoint": r"/checkpoints/\.0000000012\.sha256\..*",
@@ -31,7 +31,7 @@ def weights(forks: Forks) -> bytes:
     """Of a training that nothing happens to."""
     forks.run(*CNN)
     (run_id,) = runs(forks.folder)
-    return (forks.folder / "mlruns" / "runs" / run_id / "best.pt").read_bytes()
+    return (forks.folder / "mlruns" / "runs" / run_id / "best.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EACCES], ids=errno.errorcode.get)
@@ -51,7 +51,7 @@ def test_a_write_that_fails_is_one_line_and_the_next_start_ends_as_if_nothing_ha
         assert not [new for new in set(home.iterdir()) - before if (new / "trained.json").exists()], kind
         forks.run(*CNN)
         (new,) = set(home.iterdir()) - before
-        assert (new / "best.pt").read_bytes() == weights, kind
+        assert (new / "best.safetensors").read_bytes() == weights, kind
 
 
 def test_a_checkpoint_that_does_not_fit_breaks_off_with_one_line_and_the_one_before_stays(forks: Forks, weights: bytes) -> None:
@@ -64,7 +64,7 @@ def test_a_checkpoint_that_does_not_fit_breaks_off_with_one_line_and_the_one_bef
     assert line.endswith("/checkpoints/0000000003.pt: File too large")
     forks.run(*CNN)
     (new,) = set((forks.folder / "mlruns" / "runs").iterdir()) - before
-    assert (new / "best.pt").read_bytes() == weights
+    assert (new / "best.safetensors").read_bytes() == weights
 
 
 def move_away(*folders: Path) -> None:

@@ -35,7 +35,7 @@ def kill_and_restart(forks: Forks, command: list[str], kills: int, chance: rando
     whole = time.monotonic() - began
     (undisturbed,) = runs(forks.folder).keys() - before.keys()
     wanted = history(client(forks.folder), runs(forks.folder)[undisturbed])
-    weights = (homes / undisturbed / "best.pt").read_bytes()
+    weights = (homes / undisturbed / "best.safetensors").read_bytes()
     done: list[Killed] = []
     while len(done) < kills:
         before = runs(forks.folder)
@@ -49,7 +49,7 @@ def kill_and_restart(forks: Forks, command: list[str], kills: int, chance: rando
         new = [run for run_id, run in runs(forks.folder).items() if run_id not in before]
         done.append(
             Killed(
-                same_weights=all((homes / run.info.run_id / "best.pt").read_bytes() == weights for run in new),
+                same_weights=all((homes / run.info.run_id / "best.safetensors").read_bytes() == weights for run in new),
                 one_run=[run.info.status for run in new] == ["FINISHED"],
                 same_points=[history(client(forks.folder), run) for run in new] == [wanted],
             )
@@ -150,7 +150,7 @@ def test_two_processes_that_are_killed_go_on_as_two_with_the_same_bits(forks: Fo
     assert not [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
     assert "goes on after step" in forks.run(*command).said
     (new,) = runs(forks.folder).keys() - before.keys()
-    assert (homes / new / "best.pt").read_bytes() == (homes / undisturbed / "best.pt").read_bytes()
+    assert (homes / new / "best.safetensors").read_bytes() == (homes / undisturbed / "best.safetensors").read_bytes()
     found, wanted = (history(client(forks.folder), runs(forks.folder)[run_id]) for run_id in (new, undisturbed))
     assert found == wanted
 

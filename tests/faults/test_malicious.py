@@ -75,8 +75,8 @@ def test_each_of_these_files_runs_code_when_it_is_loaded_carelessly(tmp_path: Pa
     harmless = []
     for name, make in [*WEIGHTS.items(), *ARRAYS.items()]:
         canary.unlink(missing_ok=True)
-        make(tmp_path / "best.pt", canary)
-        load_carelessly(tmp_path / "best.pt")
+        make(tmp_path / "careless.pt", canary)
+        load_carelessly(tmp_path / "careless.pt")
         harmless += [] if canary.exists() else [name]
     gc.collect()  # the files left open, of which Python warns, are those of this test
     assert harmless == []
@@ -85,7 +85,7 @@ def test_each_of_these_files_runs_code_when_it_is_loaded_carelessly(tmp_path: Pa
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_weights_that_would_run_code_are_refused_and_not_run(name: str, tmp_path: Path, canary: Path) -> None:
-    file = tmp_path / "best.pt"
+    file = tmp_path / "best.safetensors"
     WEIGHTS[name](file, canary)
     file.with_suffix(".sha256").write_text(f"{store.sha256(file)}  {file.name}\n")
     said = refused(lambda: load_weights(file), canary)
@@ -94,7 +94,7 @@ def test_weights_that_would_run_code_are_refused_and_not_run(name: str, tmp_path
 
 def test_no_setting_of_the_environment_makes_weights_run(tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    file = tmp_path / "best.pt"
+    file = tmp_path / "best.safetensors"
     WEIGHTS["zip"](file, canary)
     file.with_suffix(".sha256").write_text(f"{store.sha256(file)}  {file.name}\n")
     assert "was not run" in refused(lambda: load_weights(file), canary)

@@ -8,11 +8,9 @@ import sys
 import time
 from difflib import ndiff
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from reprise.data import store
 from tests.forks import outside
 from tests.pipeline.conftest import clone, make_project, run_in
 
@@ -25,8 +23,6 @@ STAGES = (
     "train --pipeline digits_cnn",
     "evaluate --pipeline digits_cnn",
 )
-PER_RUN = {"run_ids", "runs", "train_seconds", "run_id", "name"}
-"""What another run says otherwise: its id, its name, how long it took."""
 
 
 def repro(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
@@ -35,20 +31,14 @@ def repro(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=project, env=outside(), stdout=log, stderr=log, start_new_session=True)
 
 
-def made(project: Path) -> dict[str, Any]:
-    """Everything the pipeline made, but for what names a run, and for figures, which show its name."""
+def made(project: Path) -> dict[str, bytes]:
+    """Every byte that the pipeline made."""
     folder = project / "data"
     return {
-        str(file.relative_to(folder)): without_run(store.read_json(file)) if file.suffix == ".json" else file.read_bytes()
+        str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in {"manifest.json", ".gitignore"} and file.suffix != ".png"
+        if file.is_file() and file.name != ".gitignore"
     }
-
-
-def without_run(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: without_run(value) for key, value in tree.items() if key not in PER_RUN}
-    return [without_run(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def kill_until_done(project: Path, kills: int, chance: random.Random, longest: float) -> int:

@@ -135,10 +135,12 @@ def test_weights_that_were_exchanged_are_told_apart_with_tensor_and_epoch(forks:
 
     run_id = run_of(forks.folder, "cnn")
     home = copy / "mlruns" / "runs" / run_id
-    weights = load_weights(home / "best.pt")
+    weights = load_weights(home / "best.safetensors")
     last = list(weights)[-1]
-    save_weights(home / "best.pt", {**weights, last: torch.nextafter(weights[last], torch.tensor(9.0))})
-    say_instead(home, **{"sha256.weights": store.sha256(home / "best.pt"), "version.python": "2.7.18", "verified": "bit for bit"})
+    save_weights(home / "best.safetensors", {**weights, last: torch.nextafter(weights[last], torch.tensor(9.0))})
+    say_instead(
+        home, **{"sha256.weights": store.sha256(home / "best.safetensors"), "version.python": "2.7.18", "verified": "bit for bit"}
+    )
     lines = [json.loads(line) for line in (home / FILE).read_text().splitlines()]
     for entry in lines:
         if entry.get("key") == "val/loss" and entry["step"] == 2:
@@ -150,7 +152,7 @@ def test_weights_that_were_exchanged_are_told_apart_with_tensor_and_epoch(forks:
     assert f"different: tensor {last} differs; epoch 2: val/loss" in child.said
     tags = Spool(home).tags
     assert tags["verified"].startswith(f"different: tensor {last} differs; epoch 2: val/loss")
-    assert (copy / "mlruns" / "runs" / tags["verified_by"] / "best.pt").is_file()
+    assert (copy / "mlruns" / "runs" / tags["verified_by"] / "best.safetensors").is_file()
 
 
 def say_instead(home: Path, **tags: str) -> None:
@@ -165,10 +167,10 @@ def say_instead(home: Path, **tags: str) -> None:
 
 def test_weights_that_are_none_are_refused_before_anything_is_trained(forks: Forks, copy: Path) -> None:
     home = copy / "mlruns" / "runs" / run_of(forks.folder, "cnn")
-    (home / "best.pt").write_bytes(b"no weights")
-    (home / "best.sha256").write_text(f"{store.sha256(home / 'best.pt')}  best.pt\n")
-    say_instead(home, **{"sha256.weights": store.sha256(home / "best.pt")})
-    assert "best.pt holds something else than weights, and was not run" in refused(forks, copy, "cnn")
+    (home / "best.safetensors").write_bytes(b"no weights")
+    (home / "best.sha256").write_text(f"{store.sha256(home / 'best.safetensors')}  best.safetensors\n")
+    say_instead(home, **{"sha256.weights": store.sha256(home / "best.safetensors")})
+    assert "best.safetensors holds something else than weights, and was not run" in refused(forks, copy, "cnn")
 
 
 def test_packages_are_what_was_recorded_and_nothing_but_versions(forks: Forks, copy: Path) -> None:
@@ -200,7 +202,7 @@ def test_a_stopped_reproduction_leaves_no_run_that_is_said_to_go_on(forks: Forks
     say_instead(home, **{"sha256.config": lineage.config_hash(config)})
     before = set((copy / "mlruns" / "runs").iterdir())
     child = forks.start("reproduce", home.name, folder=copy)
-    while not list(copy.glob("mlruns/reproduce/*/copy/mlruns/runs/*/best.pt")):
+    while not list(copy.glob("mlruns/reproduce/*/copy/mlruns/runs/*/best.safetensors")):
         assert not child.over(), child.said
         time.sleep(0.05)
     child.kill(number)
@@ -279,7 +281,7 @@ def test_lineage_goes_from_the_raw_file_to_the_metrics_and_back(forks: Forks) ->
     assert way["arrays"]["sha256"] == store.digest(forks.folder / "data" / "processed" / "digits")
     assert way["code"]["commit"] == run_in(forks.folder, "git", "rev-parse", "HEAD").stdout.strip()
     assert way["code"]["uncommitted"] == "true"
-    assert way["weights"]["sha256"] == store.sha256(forks.folder / "mlruns" / "runs" / run_id / "best.pt")
+    assert way["weights"]["sha256"] == store.sha256(forks.folder / "mlruns" / "runs" / run_id / "best.safetensors")
     assert way["metrics"]["test/accuracy"] == runs(forks.folder)[run_id].data.metrics["test/accuracy"]
     for option, known in (
         ("--data-hash", tags["sha256.processed"]),

@@ -124,4 +124,4 @@ def _never(*_: Any, **__: Any) -> Any:
 
 @pytest.fixture
 def weights_file(tmp_path: Path) -> Path:
-    return tmp_path / "best.pt"
+    return tmp_path / "best.safetensors"

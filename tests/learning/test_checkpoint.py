@@ -27,11 +27,11 @@ def with_hash(file: Path) -> Path:
 def test_weights_read_back_to_the_bit(weights_file: Path) -> None:
     save_weights(weights_file, WEIGHTS)
     found = load_weights(weights_file)
-    assert list(found) == list(WEIGHTS)
+    assert found.keys() == WEIGHTS.keys()
     for name, weight in WEIGHTS.items():
         assert torch.equal(found[name], weight)
         assert found[name].dtype == weight.dtype
-    assert sorted(path.name for path in weights_file.parent.iterdir()) == ["best.pt", "best.sha256"]
+    assert sorted(path.name for path in weights_file.parent.iterdir()) == ["best.safetensors", "best.sha256"]
 
 
 def test_the_same_weights_make_the_same_file(tmp_path: Path) -> None:
@@ -39,8 +39,8 @@ def test_the_same_weights_make_the_same_file(tmp_path: Path) -> None:
     transposed = {**WEIGHTS, "layer.weight": WEIGHTS["layer.weight"].T.contiguous().T.requires_grad_()}
     for name, weights in (("a", WEIGHTS), ("b", transposed)):
         (tmp_path / name).mkdir()
-        save_weights(tmp_path / name / "best.pt", weights)
-    assert (tmp_path / "a" / "best.pt").read_bytes() == (tmp_path / "b" / "best.pt").read_bytes()
+        save_weights(tmp_path / name / "best.safetensors", weights)
+    assert (tmp_path / "a" / "best.safetensors").read_bytes() == (tmp_path / "b" / "best.safetensors").read_bytes()
 
 
 def test_new_weights_take_the_place_of_the_old(weights_file: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path_factory: pytest.TempPa
 
 
 def test_missing_weights_say_what_makes_them(weights_file: Path) -> None:
-    with pytest.raises(UserError, match=r"^no weights .*best\.pt; train first$"):
+    with pytest.raises(UserError, match=r"^no weights .*best\.safetensors; train first$"):
         load_weights(weights_file)
     save_weights(weights_file, WEIGHTS)
     weights_file.with_suffix(".sha256").write_text("")

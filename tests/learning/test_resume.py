@@ -50,7 +50,7 @@ def train(
         train_split, val_split = windows(70, 1), windows(45, 2)  # type: ignore[assignment]
     config = trainer_config(max_epochs=EPOCHS, **settings)
     trainer = make_trainer(config, task)
-    best = BestWeights(folder / "best.pt", task.monitor, task.mode)
+    best = BestWeights(folder / "best.safetensors", task.monitor, task.mode)
     saver = Checkpoints(folder / "checkpoints", CheckpointConfig(steps=steps, minutes=None), lambda: None)
     trainer.callbacks += [best, saver, *also]  # type: ignore[attr-defined]
     rows: dict[int, dict[str, float]] = {}
@@ -63,7 +63,7 @@ def train(
     loaders = TrainLoader(train_split, config.batch_size, 0, CPU), EvalLoader(val_split, config.eval_batch_size, CPU)
     with saver.deferring_signals():
         trainer.fit(learner, *loaders, ckpt_path=resume, weights_only=True)
-    return Outcome(network.state_dict(), load_weights(folder / "best.pt"), rows, trainer.current_epoch)
+    return Outcome(network.state_dict(), load_weights(folder / "best.safetensors"), rows, trainer.current_epoch)
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

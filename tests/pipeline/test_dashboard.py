@@ -20,6 +20,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
+from reprise.stages.places import Places
+from reprise.stages.trained import read_published
 from tests.pipeline.conftest import run_in
 from tests.pipeline.test_sweep import QUICK, sweep, write
 from tests.tracking.server import answers
@@ -87,7 +89,8 @@ def test_the_dashboard_shows_the_runs_their_metrics_and_a_figure(made: Path, das
         ("temperature_lstm", "mae", "forecast.png"),
     ):
         found = store.read_json(made / "data" / "results" / experiment / "metrics.json")
-        run_id, name = found["run_ids"][0], found["runs"][0]
+        (run,) = read_published(Places(made), experiment)
+        run_id, name = run.run_id, run.name
         experiment_id = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}").get_run(run_id).info.experiment_id
         runs = f"{dashboard}/#/experiments/{experiment_id}/runs"
         see(browser, runs, "Run Name", name, "The best run so far: reprise reproduce")

@@ -45,7 +45,7 @@ def trained_weights(places: Places, experiment: str) -> dict[str, bytes]:
     done = run_in(places.root, "reprise", "train", f"experiment={experiment}", "trainer.threads=1", "tracking.log_model=false")
     assert done.returncode == 0, done.stderr
     (home,) = (places.store / "runs").iterdir()
-    return {name: tensor.numpy().tobytes() for name, tensor in load_weights(home / "best.pt").items()}
+    return {name: tensor.numpy().tobytes() for name, tensor in load_weights(home / "best.safetensors").items()}
 
 
 def test_training_gives_the_same_bits_whatever_the_test_rows_hold(tmp_path: Path) -> None:

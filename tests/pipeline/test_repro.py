@@ -12,6 +12,8 @@ from mlflow import MlflowClient
 
 from reprise.config.compose import leaves
 from reprise.data import store
+from reprise.stages.places import Places
+from reprise.stages.trained import read_published
 from tests.pipeline.conftest import ROOT, run_in
 
 STAGES = {"compose", "download@digits", "preprocess@digits", "window@digits_cnn", "train@digits_cnn", "evaluate@digits_cnn"}
@@ -26,7 +28,7 @@ def test_every_experiment_has_results_that_hold_the_contract(made: Path) -> None
         found = store.read_json(made / "data" / "results" / name / "metrics.json")
         assert found["test"][metric] > 0
         assert found["seeds"] == [0]
-        assert len(found["run_ids"]) == 1
+        assert len(found["weights"]["seed0"]) == 64
         assert found["parameters"] > 1000
         assert found["test_std"][metric] == 0.0
     assert {"repeat_last", "seasonal_naive"} == set(found["baselines"])
@@ -72,7 +74,8 @@ def test_what_takes_long_goes_through_the_same_stages_word_for_word() -> None:
 def test_a_run_of_the_pipeline_names_the_hashes_by_which_dvc_knows_its_inputs(made: Path) -> None:
     locked = yaml.safe_load((made / "dvc.lock").read_text())["stages"]["train@digits_cnn"]["deps"]
     known = {dep["path"]: dep["md5"] for dep in locked}
-    run_id = store.read_json(made / "data" / "results" / "digits_cnn" / "metrics.json")["run_ids"][0]
+    (run,) = read_published(Places(made), "digits_cnn")
+    run_id = run.run_id
     tags = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}").get_run(run_id).data.tags
     for path in ("data/processed/digits", "data/windows/digits_cnn"):
         assert tags[f"dvc.{path}"] == known[path]
@@ -83,11 +86,12 @@ def test_results_are_shown_and_written_by_a_command(made: Path) -> None:
     page = made / "results.md"
     assert run_in(made, "reprise", "results", "--write", str(page)).returncode == 0
     written = page.read_text()
-    assert written.count("\n| digits_cnn |") == 1
+    assert written.count("\n| digits_cnn | digits |") == 1
     assert written.count("\n| as it is (`digits_cnn`) |") == 1
     found = store.read_json(made / "data" / "results" / "digits_cnn" / "metrics.json")
     assert f" {found['test']['accuracy']:.4f} " in written
-    assert found["run_ids"][0][:8] in written
+    file = made / "data" / "models" / "digits_cnn" / "seed0.safetensors"
+    assert written.count(store.sha256(file)) == 1
 
 
 def test_every_picture_and_table_of_a_classification_is_left_by_evaluate(made: Path) -> None:

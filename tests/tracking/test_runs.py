@@ -172,6 +172,6 @@ def test_a_shared_server_is_one_setting(project: Path, server: str) -> None:
     assert len(client.get_metric_history(run.info.run_id, "val/accuracy")) == 2
     assert server not in json.dumps(run.data.params)
     home = project / "mlruns" / "runs" / run.info.run_id
-    assert load_weights(home / "best.pt")
+    assert load_weights(home / "best.safetensors")
     assert "tracking" not in store.read_json(home / "config.json")
     assert yaml.safe_load((project / "conf" / "tracking" / "local.yaml").read_text())["uri"] is None

@@ -1,5 +1,6 @@
-"""Weights and checkpoints on disk: written whole or not at all, plain containers and tensors only, never unpickled."""
+"""Weights (safetensors) and checkpoints on disk: written atomically, plain containers and tensors only, never unpickled."""
 
+import hashlib
 import io
 import math
 import signal
@@ -12,6 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import safetensors.torch
 import torch
 from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
@@ -21,6 +23,8 @@ from reprise.config import CheckpointConfig
 from reprise.data import store
 from reprise.errors import Stopped, UserError, warn
 
+WEIGHTS = "best.safetensors"
+"""The weights of the best epoch, in a run directory."""
 KEPT = 2
 """Checkpoints: should the newest be damaged, there is the one before."""
 SHARE = 0.02
@@ -32,8 +36,12 @@ GRACE = 8
 
 
 def save_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors by name, atomically, with their sha256 beside them."""
-    _write(file, {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
+    """Write tensors by name as safetensors, atomically, with their sha256 beside them. Equal tensors give equal bytes.
+
+    Each tensor is copied: safetensors refuses tensors that share memory, as tied weights do.
+    """
+    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
+    _write(file, safetensors.torch.save(copies))
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
@@ -43,31 +51,37 @@ def load_weights(file: Path) -> dict[str, Tensor]:
         UserError: when the file is missing, is not what was written, or holds anything but tensors by name.
 
     """
-    weights = _read(file, "weights", "train again")
-    if not all(isinstance(tensor, Tensor) for tensor in weights.values()):
-        raise UserError(f"{file} holds something else than weights, and was not run", "train again")
-    return weights
+    content = _read(file, "weights", "train again")
+    try:
+        return safetensors.torch.load(content)
+    except Exception:  # damaged files fail in many ways: SafetensorError, KeyError of an unknown dtype, RuntimeError of a shape
+        raise UserError(f"{file} holds something else than weights, and was not run", "train again") from None
 
 
-def _write(file: Path, content: Mapping[str, Any]) -> None:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    store.write_atomically(file, buffer.getvalue())
+def _write(file: Path, content: bytes) -> None:
+    store.write_atomically(file, content)
     store.write_atomically(file.with_suffix(".sha256"), f"{store.sha256(file)}  {file.name}\n".encode())
 
 
-def _read(file: Path, kind: str, mend: str) -> dict[str, Any]:
+def _read(file: Path, kind: str, hint: str) -> bytes:
+    """Return a file's bytes, checked against the sha256 beside it."""
     beside = file.with_suffix(".sha256")
     if not file.is_file() or not beside.is_file():
         raise UserError(f"no {kind} {file}", "train first")
-    if beside.read_bytes().split()[:1] != [store.sha256(file).encode()]:
-        raise UserError(f"{file} is not what was written (sha256 differs)", mend)
+    content = file.read_bytes()
+    if beside.read_bytes().split()[:1] != [hashlib.sha256(content).hexdigest().encode()]:
+        raise UserError(f"{file} is not what was written (sha256 differs)", hint)
+    return content
+
+
+def _read_checkpoint(file: Path, hint: str) -> dict[str, Any]:
+    stream = io.BytesIO(_read(file, "checkpoint", hint))
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # it fails in as many ways as there are files, and advises to run them all the same
+        content = torch.load(stream, map_location="cpu", weights_only=True)
+    except Exception:  # torch.load fails in many ways, and its message advises weights_only=False
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds something else than {kind}, and was not run", mend)
+        raise UserError(f"{file} holds something else than checkpoint, and was not run", hint)
     return content
 
 
@@ -77,7 +91,9 @@ class AtomicIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint, then delete all but the newest two."""
         file = Path(path)
-        _write(file, checkpoint)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        _write(file, buffer.getvalue())
         for old in _by_age(file.parent)[KEPT:]:
             self.remove_checkpoint(old)
         for draft in file.parent.glob(".*"):  # of a process that was killed
@@ -85,7 +101,7 @@ class AtomicIO(CheckpointIO):
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint, never unpickling anything."""
-        return _read(Path(path), "checkpoint", "delete it")
+        return _read_checkpoint(Path(path), "delete it")
 
     def remove_checkpoint(self, path: Any) -> None:
         """Delete a checkpoint and the hash beside it."""
@@ -98,7 +114,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     for file in _by_age(folder):
         half_done = not file.with_suffix(".sha256").is_file()
         try:
-            _read(file, "checkpoint", "the one before is taken")
+            _read_checkpoint(file, "the one before is taken")
         except UserError as error:
             if not half_done:
                 warn(str(error))

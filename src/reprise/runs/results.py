@@ -1,5 +1,6 @@
 """The tables of results: read from data/results/, shown on the console or written as Markdown. Never typed."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from reprise.config import Pipeline, pipeline
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.stages.places import Places
+from reprise.stages.trained import Trained, known_runs
 
 HEADLINE = {"accuracy": "accuracy", "mae": "MAE"}
 """The metric a row is judged by, and its name in print; a row shows the first that it has."""
-COLUMNS = ("experiment", "data", "metric", "published", "test", "val", "parameters", "seeds", "training", "runs")
+COLUMNS = ("experiment", "data", "metric", "published", "test", "val", "parameters", "seeds", "epochs")
 PREFACE = """\
 # Results
 
@@ -27,7 +29,7 @@ Mean ± standard deviation over seeds. The epoch was chosen on val; test was ope
 published numbers validated on the test set and trained on all other images, which is not done here: our rows set some of the
 training images aside for val. Those of the lessons (`mnist_cnn…`, `fashion_mnist_cnn`) keep the published network, optimizer and
 batch size, and follow a cosine schedule; how each number was published stands below the table. Rows marked † take long:
-`dvc repro --all-pipelines` makes them. Training times are those of one machine, whatever else it did meanwhile.
+`dvc repro --all-pipelines` makes them. The same processor kind gives the same weights: their sha256 are listed at the end.
 """
 Found = dict[str, Any]
 Row = tuple[str, ...]
@@ -40,6 +42,8 @@ class Results:
     wanted: Pipeline
     by_experiment: dict[str, Found]
     published: dict[str, Found]
+    runs: dict[str, list[Trained]]
+    """Of each experiment, the runs of this project that trained it; none in a fresh clone."""
 
     @classmethod
     def read(cls, places: Places) -> "Results":
@@ -53,7 +57,9 @@ class Results:
         names = listed + sorted(there - set(listed))
         configs = {name: yaml.safe_load(places.config(name).read_text()) for name in names if places.config(name).is_file()}
         published = {name: config["published"] for name, config in configs.items() if config.get("published")}
-        return cls(wanted, {name: store.read_json(folder / name / "metrics.json") for name in names}, published)
+        found = {name: store.read_json(folder / name / "metrics.json") for name in names}
+        runs = {name: known_runs(places, name, one["weights"].values()) for name, one in found.items()}
+        return cls(wanted, found, published, runs)
 
     def show(self, console: Console) -> None:
         """Print what matters most as a table that fits 80 columns."""
@@ -65,8 +71,8 @@ class Results:
             naive = found["baselines"].get("repeat_last", {}).get(metric)
             other = self.published[name]["value"] if name in self.published else naive
             beside, val = (_figure(value, metric) for value in (other, found["val"][metric]))
-            size, seconds = f"{found['parameters']:,}", f"{found['train_seconds']:.0f} s"
-            table.add_row(name, HEADLINE[metric][:3], beside, val, _spread(found, "test", metric), size, seconds)
+            size, time = f"{found['parameters']:,}", _time(self.runs[name])
+            table.add_row(name, HEADLINE[metric][:3], beside, val, _spread(found, "test", metric), size, time)
         console.print(table)
         seeds = sorted({len(found["seeds"]) for found in self.by_experiment.values()})
         console.print(f"Means over {' or '.join(map(str, seeds))} seeds, test ± standard deviation; the epoch was chosen on val.")
@@ -78,7 +84,7 @@ class Results:
         parts = [PREFACE, self._everything(), self._forecasts()]
         if self.wanted.ablation.keys() <= self.by_experiment.keys():
             parts.append(self._ablation(page.parent / "ablation.png"))
-        page.write_text("\n".join(filter(None, parts)), "utf-8")
+        page.write_text("\n".join(filter(None, [*parts, self._weights()])), "utf-8")
 
     def _everything(self) -> str:
         """One row an experiment; those of the ablation alone have a table of their own."""
@@ -98,8 +104,7 @@ class Results:
             _spread(found, "val", metric),
             f"{found['parameters']:,}",
             str(len(found["seeds"])),
-            _training(found),
-            " ".join(run_id[:8] for run_id in found["run_ids"]),
+            f"{found['epochs']:.0f}",
         )
 
     def _forecasts(self) -> str:
@@ -112,6 +117,16 @@ class Results:
                 rows.append((name, *ours, *(_figure(value, "mae") for value in naive)))
         titles = ("experiment", "MAE", "RMSE", "MASE", "MAE of repeat-last", "MAE of seasonal-naive")
         return f"## Forecasts beside naive ones (test)\n\n{_markdown(titles, rows)}" if rows else ""
+
+    def _weights(self) -> str:
+        """The sha256 of every published weights file, and the kind of processor that trained it."""
+        rows: list[Row] = [
+            (name, seed, sha256, found["processor"])
+            for name, found in self.by_experiment.items()
+            for seed, sha256 in found["weights"].items()
+        ]
+        table = _markdown(("experiment", "seed", "sha256 of the weights", "processor"), rows)
+        return f"## Weights\n\n`data/models/<experiment>/<seed>.safetensors`, as `dvc repro` writes them.\n\n{table}"
 
     def _ablation(self, file: Path) -> str:
         """The improvements, each alone and all together, beside the first row; drawn in `file`."""
@@ -128,11 +143,11 @@ class Results:
                 _spread(one, "test", "accuracy"),
                 f"{100 * (one['test']['accuracy'] - means[0]):+.2f}",
                 f"{one['parameters']:,}",
-                _training(one),
+                f"{one['epochs']:.0f}",
             )
             for (name, label), one in zip(self.wanted.ablation.items(), found, strict=True)
         ]
-        table = _markdown(("what changed", "test accuracy", "points", "parameters", "training"), rows)
+        table = _markdown(("what changed", "test accuracy", "points", "parameters", "epochs"), rows)
         figure = f"![Test accuracy of each improvement, with its spread over seeds]({file.name})\n"
         return f"## The five improvements, each alone and all together\n\n{table}\n{figure}"
 
@@ -142,8 +157,8 @@ def _markdown(titles: Row, rows: Sequence[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _training(found: Found) -> str:
-    return f"{found['train_seconds']:.0f} s, {found['epochs']:.0f} epochs"
+def _time(runs: Sequence[Trained]) -> str:
+    return f"{statistics.fmean(run.train_seconds for run in runs):.0f} s" if runs else "–"
 
 
 def _spread(found: Found, split: str, metric: str) -> str:

@@ -9,13 +9,14 @@ from torch import nn
 from reprise.config import Config, FolderData, check
 from reprise.data.examples import Windows
 from reprise.data.pictures import Decoding
-from reprise.learning.checkpoint import load_weights
+from reprise.learning.checkpoint import WEIGHTS, load_weights
 from reprise.learning.tasks import Task
 from reprise.learning.trainer import threads
 from reprise.stages import preprocess_folder
 from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
-from reprise.stages.train import Trained, build_parts, read_trained
+from reprise.stages.train import build_parts
+from reprise.stages.trained import Trained, read_trained
 from reprise.tracking import record
 from reprise.tracking import run as tracking
 
@@ -53,5 +54,5 @@ def open_run(places: Places, wanted: str) -> TrainedRun:
     windows = windows_of(config, trained, places)
     torch.set_num_threads(threads(config.trainer))
     network, task = build_parts(config, windows)
-    network.load_state_dict(load_weights(home / "best.pt"))
+    network.load_state_dict(load_weights(home / WEIGHTS))
     return TrainedRun(config, trained, home, windows, network.eval(), task)

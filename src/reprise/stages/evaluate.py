@@ -18,14 +18,15 @@ from reprise.data import store
 from reprise.data.examples import REMAKE_WINDOWS, Examples, Windows, open_windows
 from reprise.data.loader import EvalLoader, place
 from reprise.errors import UserError
-from reprise.learning.checkpoint import load_weights
+from reprise.learning.checkpoint import WEIGHTS, load_weights
 from reprise.learning.learner import Learner
 from reprise.learning.trainer import disband, make_trainer, relaunch
 from reprise.ranks import is_first, launched
 from reprise.stages import report
 from reprise.stages.places import Places
-from reprise.stages.train import Trained, build_parts, read_trained
-from reprise.tracking import groups, spool
+from reprise.stages.train import build_parts
+from reprise.stages.trained import TRAINING, Trained, history_file, read_published, read_trained, weights_file
+from reprise.tracking import groups, lineage, spool
 from reprise.tracking import run as tracking
 
 Metrics = dict[str, float]
@@ -34,23 +35,23 @@ Metrics = dict[str, float]
 def pipeline(config: Config, places: Places, console: Console) -> Path:
     """Evaluate what the pipeline trained for an experiment, on one device, and make data/results/<experiment>/.
 
-    metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, run ids. Of `config`, name and
-    tracking are used; the rest is as it was trained.
+    metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, sha256 of the weights. Of
+    `config`, name and tracking are used; the rest is as it was trained.
     """
-    models = places.models(config.name)
-    store.verify(models, f"run `dvc repro train@{config.name}`")
+    models, trained = places.models(config.name), read_published(places, config.name)
     as_trained = store.read_json(models / "config.json")
     as_trained["trainer"] |= {"strategy": "single", "devices": 1, "num_nodes": 1}
     config = check({**as_trained, "tracking": config.tracking.model_dump()}, str(models / "config.json"))
-    trained = [Trained(**one) for one in store.read_json(models / "run.json")]
     folder = places.results(config.name)
     with store.publish(folder) as draft:
         results = []
         for one in trained:
             figures_folder = draft if one is trained[0] else None
-            weights, history = models / f"seed{one.seed}.pt", models / f"seed{one.seed}.history.jsonl"
+            weights, history = weights_file(models, one.seed), history_file(models, one.seed)
             results.append(evaluate_one(config, one, weights, history, places, console, figures_folder))
-        store.write_json(draft / "metrics.json", _summary(config, trained, results))
+        hashes = {f"seed{entry['seed']}": entry["sha256"] for entry in store.read_json(models / TRAINING)}
+        machine = {"weights": hashes, "processor": lineage.processor()}
+        store.write_json(draft / "metrics.json", _summary(config, trained, results) | machine)
     return folder
 
 
@@ -74,7 +75,7 @@ def by_hand(config: Config, run_id: str, places: Places, console: Console, as_js
     home = places.home(run_id)
     trained = read_trained(home)
     quiet = Console(quiet=True) if as_json else console
-    outcome = evaluate_one(config, trained, home / "best.pt", home / spool.FILE, places, quiet, None)
+    outcome = evaluate_one(config, trained, home / WEIGHTS, home / spool.FILE, places, quiet, None)
     disband()
     if not is_first():
         return
@@ -120,13 +121,14 @@ def evaluate_one(
     baselines = forecast_baselines(windows, targets) if windows.meta["kind"] == "series" else {}
     outcome |= {name: task.metrics(forecast, targets.double()) for name, forecast in baselines.items()}
     if trainer.is_global_zero:
-        opened = tracking.reopen(config.tracking, places.store, trained.run_id)
+        opened = tracking.reopen(config.tracking, places.store, trained.run_id) if trained.run_id else None
         said = {"test": outcome["test"], **{f"baseline_{name}": outcome[name] for name in baselines}}
-        opened.log_once({f"{part}/{name}": value for part, metrics in said.items() for name, value in metrics.items()})
+        if opened:
+            opened.log_once({f"{part}/{name}": value for part, metrics in said.items() for name, value in metrics.items()})
         with contextlib.ExitStack() as stack:
             folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
             evaluated = report.Evaluated(
-                name=trained.name,
+                name=f"{config.name} seed {trained.seed}",
                 best_epoch=trained.best_epoch,
                 history=spool.read_history(history),
                 network=network.cpu(),
@@ -137,10 +139,12 @@ def evaluate_one(
                 baselines=baselines,
             )
             report.write(folder, evaluated)
-            opened.artifacts(folder, "figures")
-        tracking.conclude(opened, config, f"val/{task.monitor}", task.mode)
-        opened.settle()
-        groups.heard(config.tracking, places.store, trained.run_id)
+            if opened:
+                opened.artifacts(folder, "figures")
+        if opened:
+            tracking.conclude(opened, config, f"val/{task.monitor}", task.mode)
+            opened.settle()
+            groups.heard(config.tracking, places.store, trained.run_id)
         main = task.monitor
         console.print(
             f"evaluate  {trained.name}: val {main} {outcome['val'][main]:.4f}, test {main} {outcome['test'][main]:.4f}",
@@ -200,10 +204,7 @@ def _summary(config: Config, trained: list[Trained], results: list[dict[str, Met
         "baselines": baselines,
         "data": config.data.name,
         "seeds": [one.seed for one in trained],
-        "run_ids": [one.run_id for one in trained],
-        "runs": [one.name for one in trained],
         "parameters": trained[0].parameters,
-        "train_seconds": statistics.fmean(one.train_seconds for one in trained),
         "epochs": statistics.fmean(one.epochs for one in trained),
     }
 

@@ -27,8 +27,12 @@ class Places:
         return self.root / "data" / "windows" / experiment
 
     def models(self, experiment: str) -> Path:
-        """Weights, run.json and history of what the pipeline trained."""
+        """Weights, training.json and history of what the pipeline trained."""
         return self.root / "data" / "models" / experiment
+
+    def pipeline_runs(self, experiment: str) -> Path:
+        """Which runs trained what lies in `models`: ids, names and durations."""
+        return self.store / "pipeline" / f"{experiment}.json"
 
     def results(self, experiment: str) -> Path:
         """metrics.json and figures."""

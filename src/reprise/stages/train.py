@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from reprise.data import store
 from reprise.data.augment import Augment
 from reprise.data.examples import Windows, lock_test_split, open_windows
 from reprise.data.loader import EvalLoader, TrainLoader, place
-from reprise.errors import Pruned, UserError
-from reprise.learning.checkpoint import BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
+from reprise.errors import Pruned
+from reprise.learning.checkpoint import WEIGHTS, BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
 from reprise.learning.fingerprint import Fingerprint, Fingerprints
 from reprise.learning.learner import SPEED, Learner, Record
 from reprise.learning.memory import forget_peak, peak_bytes
@@ -30,6 +30,7 @@ from reprise.learning.trainer import disband, make_trainer, relaunch, threads
 from reprise.ranks import is_first, launched
 from reprise.stages import download, preprocess, window
 from reprise.stages.places import Places
+from reprise.stages.trained import TRAINING, Trained, describe, history_file, record_runs, weights_file
 from reprise.tracking import certificates, groups, leftovers, lineage, spool, unfinished
 from reprise.tracking import run as tracking
 from reprise.tracking.address import address
@@ -41,36 +42,6 @@ PATIENCE, PIPELINE_PATIENCE = 2.0, 30.0
 """Seconds to wait for another process at the same training. One whose `dvc repro` was killed is just about to end."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training leaves behind, beside its weights."""
-
-    run_id: str
-    name: str
-    seed: int
-    best_epoch: int
-    epochs: int
-    parameters: int
-    train_seconds: float
-    windows: str
-    """Relative to the project's root."""
-
-
-def read_trained(home: Path) -> Trained:
-    """What a run's home says of its training.
-
-    Raises:
-        UserError: when it did not come to its end, or stands for several.
-
-    """
-    groups.demand_training(home)
-    if not (home / "trained.json").is_file():
-        raise UserError(
-            f"run {store.read_json(home / 'run.json')['name']} was not trained to its end", "start its training again"
-        )
-    return Trained(**store.read_json(home / "trained.json"))
-
-
 def run(
     config: Config,
     places: Places,
@@ -80,7 +51,7 @@ def run(
     also: Mapping[str, str] | None = None,
     watch: Record | None = None,
 ) -> list[Trained]:
-    """Train every seed; with `publish`, put weights, run.json and history into data/models/<experiment>/ as the pipeline does.
+    """Train every seed; with `publish`, write weights, training.json and history to data/models/<experiment>/ (the pipeline).
 
     Without it nothing that the pipeline made is touched. `command` is what the dashboard shows to repeat the run; `also` are
     further tags; `watch` is told each epoch's metrics, and may give the training up by raising `Pruned`. A run of several devices
@@ -220,7 +191,8 @@ def train_one(
 ) -> Trained:
     """One training, one MLflow run; it goes on where an earlier start of `training` was interrupted.
 
-    Its home then holds best.pt, spool.jsonl, config.json, run.json and trained.json. Ranks but the first have no `training`.
+    Its run directory then holds best.safetensors, spool.jsonl, config.json, run.json and trained.json. Ranks other than the first
+    have no `training`.
     """
     network, task = build_parts(config, windows)
     trainer = make_trainer(config.trainer, task)
@@ -228,7 +200,7 @@ def train_one(
     with contextlib.ExitStack() as stack:
         run = stack.enter_context(_open_run(config, windows, places, trainer, tags, training)) if training else None
         home = places.home(trainer.strategy.broadcast(run.id if run else ""))
-        best = BestWeights(home / "best.pt", task.monitor, task.mode)
+        best = BestWeights(home / WEIGHTS, task.monitor, task.mode)
         saver = Checkpoints(home / CHECKPOINTS, config.checkpoint, run.spool.sync if run else _nothing)
         trainer.callbacks += [best, saver]  # type: ignore[attr-defined]
         if config.trainer.progress and run:
@@ -300,10 +272,10 @@ def _learner(config: Config, network: torch.nn.Module, task: Task, record: Recor
 
 def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: Windows, task: Task) -> None:
     """What is known once training is over: facts, and the model that answers by itself."""
-    weights = load_weights(run.home / "best.pt")
+    weights = load_weights(run.home / WEIGHTS)
     facts = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
-    run.tag({**facts, "sha256.weights": store.sha256(run.home / "best.pt")})
-    run.keep("best.pt")
+    run.tag({**facts, "sha256.weights": store.sha256(run.home / WEIGHTS)})
+    run.keep(WEIGHTS)
     tracking.conclude(run, config, f"val/{task.monitor}", task.mode)
     if config.tracking.log_model:
         network: torch.nn.Module = build(
@@ -319,17 +291,22 @@ def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: W
 
 
 def _publish(config: Config, trained: list[Trained], places: Places) -> None:
+    """Write data/models/<experiment>/: only what is the same bytes in every training of this config on this kind of machine."""
     with store.publish(places.models(config.name)) as draft:
+        entries = []
         for one in trained:
-            home = places.home(one.run_id)
-            save_weights(draft / f"seed{one.seed}.pt", load_weights(home / "best.pt"))
-            (draft / f"seed{one.seed}.history.jsonl").write_text(_repeatable(home / spool.FILE))
+            run_dir = places.home(one.run_id)
+            weights = weights_file(draft, one.seed)
+            save_weights(weights, load_weights(run_dir / WEIGHTS))
+            history_file(draft, one.seed).write_text(_repeatable(run_dir / spool.FILE))
+            entries.append(describe(one, weights))
         store.write_json(draft / "config.json", tracking.recorded(config))
-        store.write_json(draft / "run.json", [asdict(one) for one in trained])
+        store.write_json(draft / TRAINING, entries)
+    record_runs(places, config.name, trained)
 
 
 def _repeatable(file: Path) -> str:
-    """The metrics of a spool as lines of their own, without what stands there already, and what is another in every run."""
+    """Return the metrics of an event log as JSON lines, without those that differ from run to run or are stored twice."""
     points = [
         {"key": key, "value": value, "step": step}
         for key, history in spool.read_history(file).items()

@@ -14,7 +14,7 @@ from reprise.errors import Pruned, Stopped, UserError, without_login
 from reprise.learning.learner import Record
 from reprise.stages import train
 from reprise.stages.places import Places
-from reprise.stages.train import Trained, read_trained
+from reprise.stages.trained import Trained, read_trained
 from reprise.sweeps import study as studies
 from reprise.sweeps.study import GIVEN_UP, STARTS, THREADS, Study
 from reprise.tracking import leftovers, lineage, spool, unfinished

@@ -34,7 +34,7 @@ class Record:
     metrics: Mapping[str, Points]
     """Every metric's points (step, value)."""
     files: Path
-    """Where its files lie: lineage/config.json, lineage/packages.txt, lineage/uncommitted.patch, best.pt."""
+    """Where its files lie: lineage/config.json, lineage/packages.txt, lineage/uncommitted.patch, best.safetensors."""
 
     @property
     def config(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class Record:
     @property
     def weights(self) -> Path:
         """Of the best epoch."""
-        return self._file("best.pt")
+        return self._file("best.safetensors")
 
     def tag(self, name: str) -> str:
         """One fact.

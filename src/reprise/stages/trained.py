@@ -1,0 +1,99 @@
+"""What a training leaves: its record in the run directory, and the published weights in data/models/<experiment>/.
+
+DVC tracks data/models/, so only what is the same bytes in every training of a config on one kind of machine is written there.
+Run ids, names and durations differ from run to run: they are written to mlruns/pipeline/<experiment>.json.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from reprise.data import store
+from reprise.errors import UserError
+from reprise.stages.places import Places
+from reprise.tracking import groups
+
+TRAINING = "training.json"
+PER_RUN = ("run_id", "name", "train_seconds")
+"""Fields of `Trained` that differ when a run is repeated."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of one training, beside its weights."""
+
+    run_id: str
+    """Empty for published weights whose run is not in this project's mlruns/."""
+    name: str
+    seed: int
+    best_epoch: int
+    epochs: int
+    parameters: int
+    train_seconds: float
+    windows: str
+    """Relative to the project's root."""
+
+
+def read_trained(run_dir: Path) -> Trained:
+    """Return the outcome of a run from its run directory.
+
+    Raises:
+        UserError: when the run did not finish, or is the parent of several.
+
+    """
+    groups.demand_training(run_dir)
+    if not (run_dir / "trained.json").is_file():
+        raise UserError(
+            f"run {store.read_json(run_dir / 'run.json')['name']} was not trained to its end", "start its training again"
+        )
+    return Trained(**store.read_json(run_dir / "trained.json"))
+
+
+def weights_file(models: Path, seed: int) -> Path:
+    """Return the path of a seed's published weights."""
+    return models / f"seed{seed}.safetensors"
+
+
+def history_file(models: Path, seed: int) -> Path:
+    """Return the path of a seed's published metrics by epoch."""
+    return models / f"seed{seed}.history.jsonl"
+
+
+def describe(one: Trained, weights: Path) -> dict[str, Any]:
+    """Return a seed's entry of training.json: what is the same whenever it is trained."""
+    return {key: value for key, value in asdict(one).items() if key not in PER_RUN} | {"sha256": store.sha256(weights)}
+
+
+def record_runs(places: Places, experiment: str, trained: Sequence[Trained]) -> None:
+    """Record which runs trained the published weights, by the sha256 of the weights."""
+    content = {store.sha256(weights_file(places.models(experiment), one.seed)): asdict(one) for one in trained}
+    store.write_atomically(places.pipeline_runs(experiment), json.dumps(content, indent=2).encode())
+
+
+def known_runs(places: Places, experiment: str, hashes: Iterable[str]) -> list[Trained]:
+    """Return the runs of this project that trained the weights with these hashes."""
+    runs = _recorded_runs(places, experiment)
+    return [runs[one] for one in hashes if one in runs]
+
+
+def _recorded_runs(places: Places, experiment: str) -> dict[str, Trained]:
+    file = places.pipeline_runs(experiment)
+    return {sha256: Trained(**run) for sha256, run in store.read_json(file).items()} if file.is_file() else {}
+
+
+def read_published(places: Places, experiment: str) -> list[Trained]:
+    """Return the outcome of every seed of data/models/<experiment>/, with the run that made it where it is known here.
+
+    In a fresh clone after `dvc pull` no run is known: run_id is empty and train_seconds NaN.
+    """
+    models = places.models(experiment)
+    store.verify(models, f"run `dvc repro train@{experiment}`")
+    runs = _recorded_runs(places, experiment)
+    return [runs.get(entry.pop("sha256")) or _without_run(entry, experiment) for entry in store.read_json(models / TRAINING)]
+
+
+def _without_run(entry: dict[str, Any], experiment: str) -> Trained:
+    return Trained(run_id="", name=f"{experiment} seed {entry['seed']}", train_seconds=math.nan, **entry)
