@@ -170,15 +170,8 @@ def publish_model(made: Made) -> Path:
         save_weights(draft / "seed0.safetensors", {"weight": torch.arange(40.0)})
         (draft / "seed0.history.jsonl").write_text('{"key": "val/loss", "value": 1.0, "timestamp": 0, "step": 1}\n')
         store.write_json(draft / "config.json", made.config.model_dump(by_alias=True, exclude={"tracking", "published"}))
-        entry = {
-            "seed": 0,
-            "best_epoch": 1,
-            "epochs": 1,
-            "parameters": 40,
-            "windows": "data/windows/digits_cnn",
-            "sha256": "0" * 64,
-        }
-        store.write_json(draft / "training.json", [entry])
+        outcome = {"seed": 0, "best_epoch": 1, "epochs": 1, "parameters": 40, "windows": "data/windows/digits_cnn"}
+        store.write_json(draft / "training.json", [{"outcome": outcome, "sha256": "0" * 64, "machine": "a processor, 1 threads"}])
     return folder
 
 

@@ -34,6 +34,7 @@ def cli() -> None:
     See:            reprise watch, reprise results, reprise dashboard, reprise runs, reprise lineage RUN
     Compare:        reprise compare [EXPERIMENT ...] [--html FILE]          reprise register RUN
     Run again:      reprise reproduce RUN, reprise certify experiment=NAME
+    After a change of code:  reprise revalidate
 
     Any key of the config can be set as key=value; `reprise compose experiment=NAME` prints them all. Tab completion:
     eval "$(_REPRISE_COMPLETE=bash_source reprise)" (or zsh_source, fish_source).
@@ -52,6 +53,7 @@ for command in (
     pipeline.train,
     pipeline.evaluate,
     pipeline.repro,
+    pipeline.revalidate,
     one_run.watch,
     many_runs.sweep,
     one_run.predict,

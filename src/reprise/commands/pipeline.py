@@ -167,6 +167,25 @@ def repro(arguments: tuple[str, ...]) -> None:
     repro.run(project(), arguments, console)
 
 
+@click.command()
+@click.argument("stages", nargs=-1, metavar="[STAGE ...]")
+def revalidate(stages: tuple[str, ...]) -> None:
+    """Show that changed code gives the same outputs, so that DVC need not run a stage again.
+
+    \b
+    reprise revalidate                        every stage of which only files under src/ changed
+    reprise revalidate train@digits_cnn       one of them, named as `dvc status` names it
+
+    Arrays, windows and metrics are computed again and compared file by file. Of a training, the weights after each of the first
+    steps are compared with those recorded when it ran. A stage that passes is committed with `dvc commit`; for one that does not,
+    the first difference is named and the exit code is 3: run `dvc repro`.
+    """
+    from reprise.runs import revalidate
+
+    if not revalidate.run(project(), stages, console):
+        raise click.exceptions.Exit(3)
+
+
 def _config(places: Places, pipeline: str | None, overrides: Sequence[str]) -> configs.Config:
     if pipeline is None:
         return configs.compose(places.root, overrides)

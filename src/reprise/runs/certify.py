@@ -31,9 +31,9 @@ def run(config: Config, places: Places, steps: int, console: Console) -> Certifi
     for streamed, how in ((False, "no loader thread"), (True, "one loader thread")):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
             taken.append(fresh.submit(_steps, config, places, steps, streamed).result())
-        console.print(f"certify  {config.name}: {len(taken[-1])} steps with {how}", highlight=False)
+        console.print(f"certify  {config.name}: {steps} steps with {how}", highlight=False)
     versions = ", ".join(f"{key.removeprefix('version.')} {value}" for key, value in sorted(lineage.versions().items()))
-    how = f"bit-equal over {len(taken[0])} steps in two processes, without and with a loader thread"
+    how = f"bit-equal over {len(taken[0]) - 1} steps in two processes, without and with a loader thread"
     certificate = Certificate(
         words=f"{how}, {time.strftime('%Y-%m-%d')}",
         difference=first_difference(*taken),

@@ -121,11 +121,11 @@ class Results:
     def _weights(self) -> str:
         """The sha256 of every published weights file, and the kind of processor that trained it."""
         rows: list[Row] = [
-            (name, seed, sha256, found["processor"])
+            (name, seed, sha256, found["machine"])
             for name, found in self.by_experiment.items()
             for seed, sha256 in found["weights"].items()
         ]
-        table = _markdown(("experiment", "seed", "sha256 of the weights", "processor"), rows)
+        table = _markdown(("experiment", "seed", "sha256 of the weights", "trained on"), rows)
         return f"## Weights\n\n`data/models/<experiment>/<seed>.safetensors`, as `dvc repro` writes them.\n\n{table}"
 
     def _ablation(self, file: Path) -> str:

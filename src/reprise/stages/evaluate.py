@@ -26,7 +26,7 @@ from reprise.stages import report
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
 from reprise.stages.trained import TRAINING, Trained, history_file, read_published, read_trained, weights_file
-from reprise.tracking import groups, lineage, spool
+from reprise.tracking import groups, spool
 from reprise.tracking import run as tracking
 
 Metrics = dict[str, float]
@@ -49,9 +49,10 @@ def pipeline(config: Config, places: Places, console: Console) -> Path:
             figures_folder = draft if one is trained[0] else None
             weights, history = weights_file(models, one.seed), history_file(models, one.seed)
             results.append(evaluate_one(config, one, weights, history, places, console, figures_folder))
-        hashes = {f"seed{entry['seed']}": entry["sha256"] for entry in store.read_json(models / TRAINING)}
-        machine = {"weights": hashes, "processor": lineage.processor()}
-        store.write_json(draft / "metrics.json", _summary(config, trained, results) | machine)
+        entries = store.read_json(models / TRAINING)
+        hashes = {f"seed{entry['outcome']['seed']}": entry["sha256"] for entry in entries}
+        trained_by = {"weights": hashes, "machine": entries[0]["machine"]}
+        store.write_json(draft / "metrics.json", _summary(config, trained, results) | trained_by)
     return folder
 
 

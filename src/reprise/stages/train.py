@@ -20,7 +20,7 @@ from reprise.data.examples import Windows, lock_test_split, open_windows
 from reprise.data.loader import EvalLoader, TrainLoader, place
 from reprise.errors import Pruned
 from reprise.learning.checkpoint import WEIGHTS, BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
-from reprise.learning.fingerprint import Fingerprint, Fingerprints
+from reprise.learning.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.learning.learner import SPEED, Learner, Record
 from reprise.learning.memory import forget_peak, peak_bytes
 from reprise.learning.predictor import Predictor
@@ -30,7 +30,17 @@ from reprise.learning.trainer import disband, make_trainer, relaunch, threads
 from reprise.ranks import is_first, launched
 from reprise.stages import download, preprocess, window
 from reprise.stages.places import Places
-from reprise.stages.trained import TRAINING, Trained, describe, history_file, record_runs, weights_file
+from reprise.stages.trained import (
+    FINGERPRINTS,
+    TRAINING,
+    Trained,
+    describe,
+    fingerprints_file,
+    history_file,
+    record_runs,
+    this_machine,
+    weights_file,
+)
 from reprise.tracking import certificates, groups, leftovers, lineage, spool, unfinished
 from reprise.tracking import run as tracking
 from reprise.tracking.address import address
@@ -132,7 +142,7 @@ def scope(config: Config, windows: Windows, *also: Any) -> str:
 def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) -> list[Fingerprint]:
     """Every weight after each of the first steps of a training that leaves nothing behind."""
     network, task = build_parts(config, windows)
-    fingerprints = Fingerprints(steps)
+    fingerprints = Fingerprints(steps, stop=True)
     changes = {"resident": not streamed, "patience": None}
     trainer = make_trainer(config.trainer.model_copy(update=changes), task, [fingerprints])
     resident = config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
@@ -202,7 +212,8 @@ def train_one(
         home = places.home(trainer.strategy.broadcast(run.id if run else ""))
         best = BestWeights(home / WEIGHTS, task.monitor, task.mode)
         saver = Checkpoints(home / CHECKPOINTS, config.checkpoint, run.spool.sync if run else _nothing)
-        trainer.callbacks += [best, saver]  # type: ignore[attr-defined]
+        fingerprints = Fingerprints(FIRST_STEPS, stop=False)
+        trainer.callbacks += [best, saver, *([fingerprints] if trainer.world_size == 1 else [])]  # type: ignore[attr-defined]
         if config.trainer.progress and run:
             trainer.callbacks.append(EpochProgress(console, f"{config.name} seed {config.seed}", task.monitor))  # type: ignore[attr-defined]
         found = trainer.strategy.broadcast(newest_checkpoint(saver.folder) if run else None)
@@ -224,6 +235,7 @@ def train_one(
         )
         if run:
             run.tag({"peak_memory": peak_bytes(trainer.strategy.root_device)})  # before an export, which takes more
+            store.write_json(run.home / FINGERPRINTS, fingerprints.taken)
             _close_books(run, trained, config, windows, task)
             done = f"best epoch {trained.best_epoch} of {trained.epochs}, {trained.train_seconds:.1f} s"
             console.print(f"train  {trained.name}: {done}", highlight=False, soft_wrap=True)
@@ -293,13 +305,14 @@ def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: W
 def _publish(config: Config, trained: list[Trained], places: Places) -> None:
     """Write data/models/<experiment>/: only what is the same bytes in every training of this config on this kind of machine."""
     with store.publish(places.models(config.name)) as draft:
-        entries = []
+        entries, machine = [], this_machine(config.trainer)
         for one in trained:
             run_dir = places.home(one.run_id)
             weights = weights_file(draft, one.seed)
             save_weights(weights, load_weights(run_dir / WEIGHTS))
             history_file(draft, one.seed).write_text(_repeatable(run_dir / spool.FILE))
-            entries.append(describe(one, weights))
+            entries.append(describe(one, weights, machine))
+            shutil.copy(run_dir / FINGERPRINTS, fingerprints_file(draft, one.seed))
         store.write_json(draft / "config.json", tracking.recorded(config))
         store.write_json(draft / TRAINING, entries)
     record_runs(places, config.name, trained)

@@ -11,12 +11,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from reprise.config import TrainerConfig
 from reprise.data import store
 from reprise.errors import UserError
+from reprise.learning.trainer import threads
 from reprise.stages.places import Places
-from reprise.tracking import groups
+from reprise.tracking import groups, lineage
 
 TRAINING = "training.json"
+FINGERPRINTS = "first_steps.json"
+"""Of a run directory: the fingerprints of the weights before training and after each of the first steps."""
 PER_RUN = ("run_id", "name", "train_seconds")
 """Fields of `Trained` that differ when a run is repeated."""
 
@@ -62,9 +68,21 @@ def history_file(models: Path, seed: int) -> Path:
     return models / f"seed{seed}.history.jsonl"
 
 
-def describe(one: Trained, weights: Path) -> dict[str, Any]:
-    """Return a seed's entry of training.json: what is the same whenever it is trained."""
-    return {key: value for key, value in asdict(one).items() if key not in PER_RUN} | {"sha256": store.sha256(weights)}
+def fingerprints_file(models: Path, seed: int) -> Path:
+    """Return the path of the fingerprints of a seed's first steps."""
+    return models / f"seed{seed}.{FINGERPRINTS}"
+
+
+def this_machine(config: TrainerConfig) -> str:
+    """Return the kind of machine that decides the bits of a training."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else lineage.processor()
+    return f"{device}, {threads(config)} threads"
+
+
+def describe(one: Trained, weights: Path, machine: str) -> dict[str, Any]:
+    """Return a seed's entry of training.json: what is the same whenever it is trained on machines of this kind."""
+    repeatable = {key: value for key, value in asdict(one).items() if key not in PER_RUN}
+    return {"outcome": repeatable, "sha256": store.sha256(weights), "machine": machine}
 
 
 def record_runs(places: Places, experiment: str, trained: Sequence[Trained]) -> None:
@@ -92,8 +110,9 @@ def read_published(places: Places, experiment: str) -> list[Trained]:
     models = places.models(experiment)
     store.verify(models, f"run `dvc repro train@{experiment}`")
     runs = _recorded_runs(places, experiment)
-    return [runs.get(entry.pop("sha256")) or _without_run(entry, experiment) for entry in store.read_json(models / TRAINING)]
+    entries = store.read_json(models / TRAINING)
+    return [runs.get(entry["sha256"]) or _without_run(entry["outcome"], experiment) for entry in entries]
 
 
-def _without_run(entry: dict[str, Any], experiment: str) -> Trained:
-    return Trained(run_id="", name=f"{experiment} seed {entry['seed']}", train_seconds=math.nan, **entry)
+def _without_run(outcome: dict[str, Any], experiment: str) -> Trained:
+    return Trained(run_id="", name=f"{experiment} seed {outcome['seed']}", train_seconds=math.nan, **outcome)
