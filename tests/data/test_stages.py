@@ -392,7 +392,11 @@ def test_windows_are_not_made_from_damaged_arrays(project: Places, console: Cons
         (digits, "window.val_size=1e-4", "the val split is left without an image"),
         (digits, "window.val_size=0.9", "of 1797 images and leave none to train on"),
         (weather, "window.val_size=0.9", "of 1461 time steps and leave none to train on"),
-        (weather, "window.lookback=219", "the val split has no room for a window of 220 steps"),
+        (
+            weather,
+            "window.lookback=219",
+            "the val split has 219 time steps, no room for a window of 220: window.lookback=219 and window.horizon=1",
+        ),
         (weather, "window.inputs=[wind]", "window.targets=temp_max: not among window.inputs"),
     ],
 )

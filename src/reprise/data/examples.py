@@ -72,8 +72,13 @@ class Examples(Protocol):
 
 
 def standardize(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """`(values - mean) / std` by channel, in float32: the one place where it is done."""
-    return values.to(torch.float32).sub_(mean).div_(std) if values.dtype == torch.uint8 else (values - mean) / std
+    """Return `(values - mean) / std` by channel as float32: the one place where it is done.
+
+    The arithmetic is float64 where an argument is float64: on a high level, small steps are lost before the mean is subtracted.
+    """
+    if values.dtype == torch.uint8:
+        return values.to(torch.float32).sub_(mean).div_(std)
+    return ((values - mean) / std).to(torch.float32)
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class SeriesWindows:
     horizon: int
     targets: list[int]
     unscaled: Tensor
-    """The series in its own units, on the host."""
+    """The series in its own units, float32 or float64 as it is stored, on the host."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -182,8 +187,13 @@ class Windows:
             raise UserError("the test split is locked in a process that trains", "only `reprise evaluate` opens it")
         return self._open("test")
 
-    def history(self) -> npt.NDArray[np.float32]:
-        """The target channels of the series `float32 [time, target]` in their own units, for baselines."""
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the statistics, and of a series as it is stored."""
+        return torch.float64 if self.meta.get("dtype") == "float64" else torch.float32
+
+    def history(self) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
+        """Return the target channels of the series `[time, target]` in their own units, for baselines."""
         return np.asarray(self._array("values")[:, self.meta["target_columns"]])
 
     def time(self) -> npt.NDArray[np.datetime64]:
@@ -199,7 +209,7 @@ class Windows:
 
     def _open(self, split: str) -> Examples:
         chosen = torch.from_numpy(self.chosen(split))
-        mean, std = (torch.tensor(self.meta["statistics"][key], dtype=torch.float32) for key in ("mean", "std"))
+        mean, std = (torch.tensor(self.meta["statistics"][key], dtype=self.dtype) for key in ("mean", "std"))
         if self.meta["kind"] == "images":
             part = self.meta["parts"][split]
             pixels, labels = (_tensor(self._array(f"{part}/{name}")) for name in ("images", "labels"))

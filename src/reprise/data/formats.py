@@ -1,13 +1,16 @@
 """Published formats to arrays: pure functions of bytes. `name` is only for messages."""
 
+import decimal
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from reprise.data import rounding, timestamps
 from reprise.errors import UserError
 
 _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -53,47 +56,88 @@ def read_csv_images(content: bytes, name: str, shape: Sequence[int]) -> tuple[np
     return numbers[:, :-1].astype(np.uint8).reshape(-1, *shape), numbers[:, -1].astype(np.int64)
 
 
-def read_csv_series(
-    content: bytes, name: str, time: str, channels: Sequence[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """A CSV with a header, one evenly spaced time step a row, its time stamp as in ISO 8601 (without a zone: UTC).
+@dataclass(frozen=True)
+class Series:
+    """A series as it was read: `time` int64 [T], nanoseconds since 1970 (UTC), and `values` float32 or float64 [T, channel]."""
 
-    Returns:
-        time stamps `int64 [time]` (nanoseconds since 1970-01-01, UTC) and values `float32 [time, channel]`.
+    time: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+    frequency: timestamps.Frequency
+    float64_channels: list[str]
+    """Those that float32 cannot hold; one is enough for all to be float64."""
+
+
+def read_csv_series(content: bytes, name: str, time: str, channels: Sequence[str]) -> Series:
+    """Read a CSV with a header and one time step a row, its time stamp as in ISO 8601 (without an offset: UTC).
+
+    The steps are equal, or months, quarters, years or working days of the calendar. Values are float32, or float64 where float32
+    would erase differences of a channel.
 
     Raises:
         UserError: naming row and column of a missing column, a text or empty cell, or a gap between time stamps.
 
     """
-    import pandas as pd  # late: 0.4 s, and only series need it
-
+    first_line = _read_table(content, name, header=None, rows=1)  # as a header, pandas renames the second of two equal names
+    for wanted in (time, *channels):
+        _demand_column(wanted, [cell for row in first_line.to_numpy().tolist() for cell in row], name)
     table = _read_table(content, name, header=0)
-    for column in (time, *channels):
-        if column not in table.columns:
-            raise UserError(f"{name} has no column {column!r}", f"it has {', '.join(map(str, table.columns))}")
-    stamps = pd.to_datetime(table[time], errors="coerce", format="ISO8601", utc=True)
-    if stamps.isna().any():
-        row = stamps.isna().idxmax()
+    if len(table) < 2:
+        what = "one row" if len(table) else "no row below its header"
+        raise UserError(f"{name} has {what}", "a series is at least two time steps, one a row")
+    stamps, wall = timestamps.read(table[time], name)
+    frequency = timestamps.frequency(stamps, wall)
+    if frequency is None:
+        raise timestamps.explain(stamps, wall, table[time], name)
+    numbers = {channel: _numbers(table[channel], name, f"column {channel}") for channel in channels}
+    for channel, column in numbers.items():
+        _demand_float64_holds(table[channel], column, f"{name}, column {channel}")
+    wide = [channel for channel, column in numbers.items() if rounding.needs_float64(column)]
+    values = np.stack([numbers[channel] for channel in channels], axis=1)
+    return Series(stamps, values if wide else values.astype(np.float32), frequency, wide)
+
+
+def _demand_column(column: str, present: list[str], name: str) -> None:
+    """Refuse a table without exactly one such column, with the likeliest reason."""
+    if present.count(column) > 1:
+        raise UserError(f"{name}: {present.count(column)} columns are called {column!r}", "rename all but one")
+    if column in present:
+        return
+    alike = [one for one in present if one.strip(" \t\"'").lower() == column.strip().lower()]
+    if alike and alike[0].strip() == column:
+        raise UserError(f"{name}: the column {alike[0]!r} has spaces around its name", "remove them from the header")
+    if alike:
+        raise UserError(f"{name} has no column {column!r}", f"it has {alike[0]!r}: write both alike")
+    if len(present) == 1 and (other := next((mark for mark in ";\t|" if mark in present[0]), None)):
+        raise UserError(f"{name}: its columns are separated by {other!r}", "separate them by commas")
+    raise UserError(f"{name} has no column {column!r}", f"its first line has {', '.join(present) or 'none'}")
+
+
+def _demand_float64_holds(cells: Any, values: npt.NDArray[np.float64], where: str) -> None:
+    """Refuse a column written in more digits than float64 holds, where those digits are what changes from row to row."""
+    if cells.nunique() == len(np.unique(values)) and not rounding.is_near_resolution(values):
+        return
+    with decimal.localcontext(prec=100):
+        exact, rounded = [decimal.Decimal(cell.strip()) for cell in cells], [decimal.Decimal(value) for value in values.tolist()]
+        relative = [np.array([float(one - exact[0]) for one in column]) for column in (exact, rounded)]
+    if rounding.rounding_share(*relative) > rounding.LOST:
         raise UserError(
-            f"{name}, row {row}, column {time}: {table[time][row]!r} is no date", "write dates as 2012-12-31 23:59:59"
+            f"{where}: float64 holds 15 digits, and the values differ in later ones only", "subtract a constant from the column"
         )
-    nanoseconds = stamps.dt.tz_localize(None).to_numpy().astype("datetime64[ns]").astype(np.int64)
-    steps = np.diff(nanoseconds)
-    rule = max(int(np.median(steps)), 1) if len(steps) else 1
-    if (uneven := np.flatnonzero(steps != rule)).size:
-        row = int(uneven[0]) + 1
-        where = f"{name}, row {table.index[row]}, column {time}"
-        raise UserError(f"{where}: {steps[row - 1] / 1e9:.9g} s after the row before, where {rule / 1e9:.9g} s is the rule")
-    values = np.stack([_numbers(table[channel], name, f"column {channel}") for channel in channels], axis=1)
-    return nanoseconds, values.astype(np.float32)
 
 
-def _read_table(content: bytes, name: str, header: int | None) -> Any:
-    """The cells as text; the index counts rows as an editor does, a header among them. Blank lines are left out."""
+def _read_table(content: bytes, name: str, header: int | None, rows: int | None = None) -> Any:
+    """Return the cells as text, of the first `rows` lines if given, without blank lines.
+
+    The index counts rows as an editor does, a header among them.
+    """
     import pandas as pd
 
     try:
-        table = pd.read_csv(io.BytesIO(content), header=header, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        table = pd.read_csv(
+            io.BytesIO(content), header=header, nrows=rows, dtype=str, keep_default_na=False, skip_blank_lines=False
+        )
+    except pd.errors.EmptyDataError:
+        raise UserError(f"{name} is no CSV table: it is empty, or its first line is") from None
     except ValueError as error:  # pandas' own errors, and those of the encoding, are ValueErrors
         raise UserError(f"{name} is no CSV table: {error}") from None
     first = 1 if header is None else 2
@@ -110,5 +154,8 @@ def _numbers(column: Any, name: str, where: str) -> npt.NDArray[np.float64]:
     bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)  # nor is NaN
     if bad.any():
         row = int(bad.argmax())
-        raise UserError(f"{name}, row {column.index[row]}, {where}: {column.iloc[row]!r} is no float32 number")
+        where = f"{name}, row {column.index[row]}, {where}: {column.iloc[row]!r}"
+        if np.isnan(numbers[row]):
+            raise UserError(f"{where} is no number", "fill in what is missing, and write decimals with a point")
+        raise UserError(f"{where} is no number in the range of float32", "numbers may be up to 3.4e38 in size")
     return numbers

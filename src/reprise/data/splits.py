@@ -125,11 +125,15 @@ def image_statistics(images: npt.NDArray[np.uint8], chosen: Indices) -> dict[str
     return {"mean": mean.tolist(), "std": _nonzero(np.sqrt(np.maximum(variance, 0))).tolist()}
 
 
-def series_statistics(values: npt.NDArray[np.float32], span: tuple[int, int]) -> dict[str, list[float]]:
-    """Mean, standard deviation and mean absolute step (the in-sample error of the naive forecast) of each channel in the span."""
-    inside = values[slice(*span)].astype(np.float64)
+def series_statistics(values: npt.NDArray[np.float32] | npt.NDArray[np.float64], span: tuple[int, int]) -> dict[str, list[float]]:
+    """Mean, standard deviation and mean absolute step (the in-sample error of the naive forecast) of each channel in the span.
+
+    A series is float64 where its steps are small beside its level: its first row is subtracted before it is summed.
+    """
+    level = np.array(values[span[0]]) if values.dtype == np.float64 else np.zeros(values.shape[1])
+    inside = values[slice(*span)].astype(np.float64) - level
     return {
-        "mean": inside.mean(axis=0).tolist(),
+        "mean": (level + inside.mean(axis=0)).tolist(),
         "std": _nonzero(inside.std(axis=0)).tolist(),
         "naive_mae": _nonzero(np.abs(np.diff(inside, axis=0)).mean(axis=0)).tolist(),
     }

@@ -12,19 +12,20 @@ from reprise.learning.tasks import Task
 class Predictor(nn.Module):
     """Normalising, network and task in one module, so that preprocessing travels with the model.
 
-    Images `uint8 [B, H, W, C]` to probabilities `[B, K]`; series `float32 [B, T, C]`, in their units and with calendar
-    features, to forecasts `[B, S, Y]` in units. Makes the same arithmetic as `evaluate`.
+    Images `uint8 [B, H, W, C]` to probabilities `[B, K]`; series `[B, T, C]`, in their units and with calendar features, to
+    forecasts `[B, S, Y]` in units. Makes the same arithmetic as `evaluate`. `dtype` is that of the statistics: float64 for a
+    series that float32 cannot hold.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, task: Task, statistics: dict[str, Any]) -> None:
+    def __init__(self, network: nn.Module, task: Task, statistics: dict[str, Any], dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.network = network
         self.task = task
-        self.register_buffer("mean", torch.tensor(statistics["mean"], dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(statistics["std"], dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(statistics["mean"], dtype=dtype))
+        self.register_buffer("std", torch.tensor(statistics["std"], dtype=dtype))
         self.eval()
 
     def forward(self, raw: Tensor) -> Tensor:

@@ -110,7 +110,10 @@ class Forecasting:
         self.outputs = meta["horizon"] * len(positions)
         self.positions = positions
         self.difference = difference
-        self.mean, self.std = (torch.tensor([meta["statistics"][key][p] for p in positions]) for key in ("mean", "std"))
+        dtype = torch.float64 if meta.get("dtype") == "float64" else torch.float32  # as the inputs were standardised
+        self.mean, self.std = (
+            torch.tensor([meta["statistics"][key][p] for p in positions], dtype=dtype) for key in ("mean", "std")
+        )
         self.naive_mae = torch.tensor(meta["statistics"]["naive_mae"], dtype=torch.float64)
         self._loss = self.LOSSES[loss]
 
@@ -120,8 +123,9 @@ class Forecasting:
         return forecast + inputs[:, -1:, self.positions] if self.difference else forecast
 
     def answer(self, predictions: Tensor) -> Tensor:
-        """Values in the units of the data `[N, S, Y]`."""
-        return predictions * self.std.to(predictions) + self.mean.to(predictions)
+        """Values in the units of the data `[N, S, Y]`: float64 where the series is, else as the predictions are."""
+        values = predictions.to(torch.promote_types(predictions.dtype, self.mean.dtype))
+        return values * self.std.to(values) + self.mean.to(values)
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """The chosen loss of standardised values, mean over the batch."""

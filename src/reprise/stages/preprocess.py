@@ -21,7 +21,7 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
     """Make data/processed/<data set>/.
 
     images: `<part>/images.npy` uint8 [sample, height, width, channel] and `<part>/labels.npy` int64 [sample], where part is
-    train and, where the publisher names one, test. series: `values.npy` float32 [time, channel], `time.npy` int64
+    train and, where the publisher names one, test. series: `values.npy` float32 or float64 [time, channel], `time.npy` int64
     [time], nanoseconds since 1970 (UTC).
     Pictures of one's own: also `files.json`, the name and sha256 of each by part, in the order of the arrays, and
     `left_out.json`, why a file is not among them.
@@ -33,7 +33,11 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
         described |= found.meta
     else:
         contents = _read(data, places.raw(data.name))
-        arrays = _images(data, contents) if isinstance(data, ImageData) else _series(data, contents)
+        if isinstance(data, ImageData):
+            arrays = _images(data, contents)
+        else:
+            arrays, about = _series(data, contents, console)
+            described |= about
     folder = places.processed(data.name)
     with store.publish(folder) as draft:
         for name, array in arrays.items():
@@ -110,9 +114,21 @@ def _idx(data: ImageData, file: RawFile, content: bytes) -> npt.NDArray[Any]:
     raise UserError(f"{file.name} holds {array.dtype} {list(array.shape)}: not what array={file.array} is to be")
 
 
-def _series(data: SeriesData, contents: dict[str, bytes]) -> Arrays:
+def _series(data: SeriesData, contents: dict[str, bytes], console: Console) -> tuple[Arrays, dict[str, Any]]:
+    """Return the arrays, and what meta.json says of their frequency and precision."""
     (name, content), *others = contents.items()
     if others:
         raise UserError(f"conf/data/{data.name}.yaml: a series is one file, not {len(contents)}")
-    time, values = formats.read_csv_series(content, name, data.time, [channel.name for channel in data.channels])
-    return {"time": time, "values": values}
+    series = formats.read_csv_series(content, name, data.time, [channel.name for channel in data.channels])
+    notes = [f"frequency {series.frequency.alias}"]
+    if series.frequency.unit:
+        notes.append(f"time steps are equal but for rounding to {series.frequency.unit / 1e6:g} ms")
+    if series.float64_channels:
+        notes.append(f"float32 would erase differences of {', '.join(series.float64_channels)}: stored as float64")
+    console.print(f"preprocess  {data.name}: {'; '.join(notes)}", highlight=False, markup=False, soft_wrap=True)
+    return {"time": series.time, "values": series.values}, {
+        "frequency": series.frequency.alias,
+        "time_rounding_ns": series.frequency.unit,
+        "dtype": str(series.values.dtype),
+        "float64_channels": series.float64_channels,
+    }

@@ -294,7 +294,7 @@ def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: W
             config.model, "model", config.plugins, input_shape=windows.input_shape, outputs=task.outputs
         )
         network.load_state_dict(weights)
-        predictor = Predictor(network, task, windows.meta["statistics"])
+        predictor = Predictor(network, task, windows.meta["statistics"], windows.dtype)
         example = windows.val().raw(torch.arange(2))
         with torch.inference_mode():
             answer = predictor(example)

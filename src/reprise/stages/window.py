@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from reprise.config import Config, ImageWindow, SeriesWindow
-from reprise.data import splits, store
+from reprise.data import rounding, splits, store
 from reprise.errors import UserError
 from reprise.stages.places import Places
 
@@ -39,6 +40,8 @@ def run(config: Config, places: Places, console: Console, folder: Path | None = 
                 raise UserError(f"{config.name}: the audit of the splits failed: {name}: {details}"[:600])
     counts = ", ".join(f"{split} {len(chosen):,}" for split, chosen in parts.items())
     console.print(f"window  {config.name}: {counts}; {len(audit)} audits passed", highlight=False, soft_wrap=True)
+    for note in description.get("notes", []):
+        console.print(f"window  {config.name}: {note}", highlight=False, markup=False, soft_wrap=True)
     return folder
 
 
@@ -53,7 +56,7 @@ def are_for(folder: Path, config: Config, arrays: Path) -> bool:
 
 def made_by(config: Config) -> dict[str, Any]:
     """What decides windows, beside the arrays: the settings and the code."""
-    code = {Path(file).name: store.sha256(Path(file)) for file in (__file__, splits.__file__)}
+    code = {Path(file).name: store.sha256(Path(file)) for file in (__file__, rounding.__file__, splits.__file__)}
     return {"settings": config.window.model_dump(), "code": code}
 
 
@@ -118,10 +121,7 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
     stride = {"train": window.stride, "val": 1, "test": 1}  # what is measured is measured everywhere
     parts = {split: splits.window_starts(borders.span(split), size, stride[split]) for split in splits.SPLITS}
     if empty := [split for split, starts in parts.items() if not len(starts)]:
-        raise UserError(
-            f"the {empty[0]} split has no room for a window of {size} steps",
-            "make window.lookback smaller or the split larger",
-        )
+        raise _no_room(empty[0], borders, window)
     if window.limit:
         parts["train"] = parts["train"][-window.limit :]
     first = int(parts["train"][0])
@@ -145,6 +145,9 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
         "target_columns": [names.index(name) for name in window.targets],
         "units": [meta["channels"][names.index(name)]["unit"] for name in window.targets],
         "season": window.season,
+        "frequency": meta["frequency"],
+        "dtype": str(values.dtype),
+        "notes": _notes(window, values[:, columns], inputs, fitted, int(parts["test"][0]) + window.lookback),
         "statistics": {
             "mean": fitted["mean"] + [0.0] * extra,
             "std": fitted["std"] + [1.0] * extra,
@@ -152,3 +155,43 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
         },
     }
     return parts, description, audit
+
+
+def _no_room(split: str, borders: splits.Borders, window: SeriesWindow) -> UserError:
+    """The error of a split that is shorter than one window, with the settings that made it so."""
+    start, stop = borders.span(split)
+    size = window.lookback + window.horizon
+    too_long = [key for key in ("horizon", "lookback") if getattr(window, key) >= stop - start]
+    larger = "make window.val_size or window.test_size smaller" if split == "train" else f"window.{split}_size larger"
+    return UserError(
+        f"the {split} split has {stop - start} time steps, no room for a window of {size}: "
+        f"window.lookback={window.lookback} and window.horizon={window.horizon}",
+        f"make window.{too_long[0] if too_long else 'lookback or window.horizon'} smaller, or {larger}",
+    )
+
+
+def _notes(
+    window: SeriesWindow,
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64],
+    names: list[str],
+    fitted: dict[str, list[float]],
+    first_forecast: int,
+) -> list[str]:
+    """What is lost or left out though nothing is wrong. `values`: the input channels; `first_forecast`: its row in test."""
+    mean, std = (np.array(fitted[key]) for key in ("mean", "std"))
+    scaled = (values.astype(np.float64) - mean) / std
+    as_input = scaled.astype(np.float32).astype(np.float64)
+    lost = [
+        name
+        for column, name in enumerate(names)
+        if rounding.rounding_share(scaled[:, column], as_input[:, column]) > rounding.LOST
+    ]
+    notes = [
+        f"{name}: its steps are small beside its range, and float32, the precision of the inputs, loses a tenth of them or more; "
+        "forecast its differences or its logarithm"
+        for name in lost
+    ]
+    if first_forecast < window.season:
+        reach = f"the series reaches back {first_forecast} steps from test"
+        notes.append(f"window.season={window.season}: {reach}, so the seasonal-naive forecast is left out")
+    return notes
