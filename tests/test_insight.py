@@ -87,17 +87,81 @@ PROBED = {
 }
 
 
-@pytest.mark.parametrize("name", PROBED)
+class Residual(nn.Module):
+    """Two branches, added up and concatenated, joined outside of any layer; activations are functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.deep, self.deeper = nn.Conv2d(4, 4, 5, stride=2, padding=2), nn.Conv2d(4, 4, 3, padding="same", dilation=2)
+        self.short = nn.Conv2d(4, 4, 1, stride=2)
+        self.last = nn.Conv2d(8, 3, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """`[B, H, W, C]` to `[B, F, H, W]`."""
+        first = self.first(inputs.movedim(-1, 1)).tanh()
+        summed = self.deeper(self.deep(first).tanh()) + self.short(first)
+        given: Tensor = self.last(torch.cat([summed, summed.tanh()], 1))
+        return given
+
+
+class ChannelsLast(nn.Module):
+    """Layers that read channels last between convolutions, as in ConvNeXt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.norm, self.mix = nn.LayerNorm(3), nn.LayerNorm(6), nn.Linear(6, 5)
+        self.wide, self.last = nn.Conv2d(3, 6, (5, 3), dilation=(1, 3)), nn.Conv2d(5, 4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """`[B, H, W, C]` to `[B, F, H, W]`."""
+        mixed = self.mix(self.norm(self.wide(self.before(inputs).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)))
+        given: Tensor = self.last(mixed.permute(0, 3, 1, 2))
+        return given
+
+
+def sequence(*stack: nn.Module) -> nn.Module:
+    """Layers over `[B, H, W, C]` or `[B, T, C]`."""
+
+    class ChannelsFirst(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            given: Tensor = super().forward(inputs.movedim(-1, 1))
+            return given
+
+    return ChannelsFirst(*stack)
+
+
+OWN: dict[str, tuple[nn.Module, list[int]]] = {
+    "dilated": (sequence(nn.Conv1d(2, 4, 3, dilation=4)), [40, 2]),
+    "dilated in turn": (sequence(nn.Conv1d(2, 4, 3, dilation=2), nn.Tanh(), nn.Conv1d(4, 4, 3, dilation=4, stride=2)), [60, 2]),
+    "dilated pooling": (sequence(nn.Conv2d(1, 2, 3, stride=2), nn.MaxPool2d(3, stride=1, dilation=2)), [40, 30, 1]),
+    "unequal": (sequence(nn.Conv2d(1, 2, (3, 5), stride=(1, 2), dilation=(3, 1)), nn.AvgPool2d((2, 3))), [40, 50, 1]),
+    "padded": (sequence(nn.ZeroPad2d(2), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Conv2d(2, 2, 3)), [20, 20, 1]),
+    "grouped": (sequence(nn.Conv2d(4, 4, 3, groups=4), nn.GroupNorm(4, 4), nn.Conv2d(4, 8, 1)), [20, 20, 4]),
+    "branches": (Residual(), [40, 40, 1]),
+    "channels last": (ChannelsLast(), [40, 40, 3]),
+}
+
+
+@pytest.mark.parametrize("name", PROBED | OWN)
 def test_the_receptive_field_is_where_one_output_position_has_a_gradient(name: str) -> None:
     """The output position in the middle, summed over features: the inputs with a gradient span the receptive field."""
-    blocks, shape = PROBED[name]
-    network = convnet(blocks, shape, activation="tanh")  # has a gradient everywhere
+    if name in OWN:
+        network, shape = OWN[name]
+        features: nn.Module = network.eval()
+    else:
+        blocks, shape = PROBED[name]
+        network = convnet(blocks, shape, activation="tanh")  # has a gradient everywhere
+        features = sequence(network.features)
+    normalized = [one for one in network.modules() if isinstance(one, nn.GroupNorm)]
+    for one in normalized:  # a statistic over all positions is left out of a receptive field
+        one.forward = lambda inputs: inputs  # type: ignore[method-assign]
     last = [one for one in layers(network, shape) if one.receptive_field][-1].receptive_field
-    assert last is not None
+    assert isinstance(last, list)
     inputs = torch.randn(300, *shape, requires_grad=True)  # a maximum sees another input each time
-    features = network.features(inputs.movedim(-1, 1)).double()
-    middle = tuple(extent // 2 for extent in features.shape[2:])
-    features[(slice(None), slice(None), *middle)].sum().backward()
+    given = features(inputs).double()
+    middle = tuple(extent // 2 for extent in given.shape[2:])
+    given[(slice(None), slice(None), *middle)].sum().backward()
     assert inputs.grad is not None
     touched = inputs.grad.abs().sum((0, -1)) > 0
     for axis, extent in enumerate(last):
@@ -105,6 +169,40 @@ def test_the_receptive_field_is_where_one_output_position_has_a_gradient(name: s
         line = touched.any(others[0]) if others else touched
         where = line.nonzero()[:, 0]
         assert int(where[-1] - where[0]) + 1 == extent
+
+
+def test_a_dilated_kernel_of_three_sees_nine_positions() -> None:
+    (one,) = layers(sequence(nn.Conv1d(2, 4, 3, dilation=4, padding="same")), [40, 2])
+    assert (one.receptive_field, one.dilation, one.padding, one.output) == ([9], [4], [8], [40, 4])
+
+
+@pytest.mark.parametrize("width", [3, 6, 40])
+def test_shapes_are_channels_last_whatever_the_layers_read(width: int) -> None:
+    """Also where height, width and channels are equal, so that a shape does not tell its layout."""
+    network = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 7), nn.GELU(), nn.Dropout(0.5), nn.LayerNorm([40, 7]))
+    found = layers(network, [40, width])
+    assert [one.output for one in found] == [[40, width], *[[40, 7]] * 4]
+    assert {str(one.receptive_field) for one in found} == {"[1]"}
+    mixed = by_name(ChannelsLast(), [40, 40, 3])
+    assert {name: one.output for name, one in mixed.items()} == {
+        "before": [40, 40, 3],
+        "wide": [36, 34, 6],
+        "norm": [36, 34, 6],
+        "mix": [36, 34, 5],
+        "last": [34, 32, 4],
+    }
+
+
+def test_where_every_position_sees_all_or_nothing_can_be_told_the_table_says_so() -> None:
+    found = layers(
+        sequence(nn.Conv2d(1, 2, 3), nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        [10, 10, 1],
+    )
+    assert [one.receptive_field for one in found] == [[3, 3], "unknown", "unknown", None, None]
+    assert found[1].output == [16, 16, 2]
+    assert found[-1].output == [2]
+    recurrent = nn.LSTM(2, 5, batch_first=True)
+    assert layers(recurrent, [9, 2])[0].output == [9, 5]
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])

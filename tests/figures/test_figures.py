@@ -1,12 +1,14 @@
 """Every figure is drawn from small arrays, shows the numbers it was given, and is the same bytes each time."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from reprise.figures import classification, comparison, forecasting, network, training
@@ -21,8 +23,8 @@ LABELS = np.array([0, 1, 2, 2, 2])
 HISTORY = {
     f"{split}/{name}": [(1, 0.5), (2, 0.4), (3, 0.45)] for split in ("train", "val") for name in ("loss", "accuracy", "mae")
 }
-TIME = np.arange("2015-01-01", "2015-02-10", dtype="datetime64[D]").astype("datetime64[ns]")
-TRUTH, FORECAST, NAIVE = (DRAW.normal(size=40) for _ in range(3))
+TIME = np.datetime64("2020-01-01", "ns") + (np.arange(40)[:, None] + np.arange(5)) * np.timedelta64(1, "D")
+TRUTH, FORECAST, NAIVE = (DRAW.normal(size=(40, 5)) for _ in range(3))
 FILTERS = DRAW.normal(size=(11, 3, 3, 3)).astype(np.float32)
 MAPS = DRAW.random((3, 6, 7, 20), np.float32)
 
@@ -43,10 +45,12 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "filters in colour": lambda: network.filters(FILTERS, "a run"),
     "feature maps": lambda: network.feature_maps(IMAGES[:3], NAMES, MAPS, "a run"),
     "attribution": lambda: network.attribution(
-        COLOUR[:2], ["a", "b"], [GREEN, ORANGE], [{"a": MAPS[0, :, :, :3], "b": MAPS[1, :, :, :3]}] * 2, "a run"
+        COLOUR[:2], ["a", "b"], [GREEN, ORANGE], [[("a", MAPS[0, :, :, :3]), ("b", MAPS[1, :, :, :3])]] * 2, "a run"
     ),
-    "forecast": lambda: forecasting.forecast(TIME, TRUTH, FORECAST, NAIVE, "°C", "a run"),
-    "residuals": lambda: forecasting.residuals(TIME, TRUTH, FORECAST, "°C", "a run"),
+    "forecast": lambda: forecasting.forecast(TIME[:, :1], TRUTH[:, :1], FORECAST[:, :1], NAIVE[:, :1], "t", "°C", "a run"),
+    "forecast of steps": lambda: forecasting.forecast(TIME, TRUTH, FORECAST, NAIVE, "t", "°C", "a run"),
+    "residuals": lambda: forecasting.residuals(TIME[:, :1], TRUTH[:, :1], FORECAST[:, :1], "°C", "a run"),
+    "residuals of steps": lambda: forecasting.residuals(TIME, TRUTH, FORECAST, "°C", "a run"),
     "error by step": lambda: forecasting.error_by_step(
         {"forecast": np.array([1.0]), "repeat last": np.array([2.0])}, "°C", "a run"
     ),
@@ -56,12 +60,53 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_figure_is_drawn_and_is_the_same_bytes_each_time(name: str, tmp_path: Path) -> None:
-    for file in ("first.png", "again.png"):
-        save(FIGURES[name](), tmp_path / file)
-    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "again.png").read_bytes()
-    assert (tmp_path / "first.png").stat().st_size > 3000
+LONG = ["a class name that is rather long indeed", "another one, of the same length as that", "ship"]
+WIDE: dict[str, Callable[[], Figure]] = {
+    "long names": lambda: classification.confusion_matrix(
+        np.eye(3, dtype=np.int64), LONG, "image_folder-own-seed0-a604: 18 images"
+    ),
+    "two classes": lambda: classification.confusion_matrix(
+        np.eye(2, dtype=np.int64), ["circle", "triangle"], "image_folder-own-seed0-a604: 18 test images"
+    ),
+    "long files": lambda: classification.answers(COLOUR, PROBABILITIES, LONG, ["IMG_2023_MMMMMMMMMM.jpeg"] * 5, "a run"),
+    "long unit": lambda: forecasting.forecast(
+        TIME, TRUTH, FORECAST, NAIVE, "temperature_of_the_air", "thousands of passengers per month and year", "a run " * 20
+    ),
+    "long scores": lambda: classification.scores([0.5, 0.9, 0.7], [0.4, 1.0, 0.7], [0.6, 0.8, 0.7], LONG, "a run " * 20),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES | WIDE)
+def test_a_figure_is_the_same_bytes_each_time_and_no_text_is_clipped_and_no_legend_hides_data(name: str, tmp_path: Path) -> None:
+    figures = [(FIGURES | WIDE)[name]() for _ in range(2)]
+    for number, figure in enumerate(figures):
+        save(figure, tmp_path / f"{number}.png")
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
+    assert (tmp_path / "0.png").stat().st_size > 3000
+    page = figure.bbox.padded(1)
+    for one in drawn_texts(figure):
+        extent = one.get_window_extent()
+        assert page.x0 <= extent.x0 <= extent.x1 <= page.x1, one.get_text()
+        assert page.y0 <= extent.y0 <= extent.y1 <= page.y1, one.get_text()
+    headings = [axis.title.get_window_extent() for axis in figure.axes if axis.title.get_text()]
+    headings += [text.get_window_extent() for text in figure.texts]
+    for legend in [axis.get_legend() for axis in figure.axes if axis.get_legend()]:
+        box = legend.get_window_extent()
+        assert page.x0 <= box.x0 <= box.x1 <= page.x1
+        assert all(not box.padded(-1).overlaps(axis.patch.get_window_extent()) for axis in figure.axes)
+        headings.append(box)
+    assert not any(one.padded(-1).overlaps(other) for number, one in enumerate(headings) for other in headings[:number])
+
+
+def drawn_texts(figure: Figure) -> list[Text]:
+    """All texts but the labels of ticks outside the view, which matplotlib keeps and does not draw."""
+    found: list[Text] = [*figure.texts]
+    for axes in figure.axes:
+        found += [axes.title, *axes.texts, *(axes.get_legend().get_texts() if axes.get_legend() else [])]
+        for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
+            low, high = sorted(axis.get_view_interval())
+            found += [axis.label, *(tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)]
+    return [one for one in found if one.get_visible() and one.get_text().strip()]
 
 
 def titles(figure: Figure) -> list[tuple[str, str]]:
@@ -112,3 +157,40 @@ def test_feature_maps_show_the_most_active_features() -> None:
     assert {3, 7, 29} <= set(shown)
     assert shown == sorted(shown)
     assert len(shown) == network.SHOWN
+
+
+def test_bars_of_a_half_hourly_forecast_are_half_an_hour_wide_and_whole_windows_are_drawn() -> None:
+    steps = np.arange(700)[:, None] + np.arange(48)
+    time = np.datetime64("2024-03-01", "ns") + steps * np.timedelta64(30, "m")
+    values = np.sin(steps / 8)
+    figure = forecasting.forecast(time, values, values + 0.1, values, "load", "kWh", "a run")
+    above, below = figure.axes
+    assert {round(bar.get_width() * 48, 6) for bar in below.patches} == {1.0}
+    rows = forecasting.consecutive(time)
+    assert list(rows) == [699 - 48 * back for back in range(6, -1, -1)]
+    assert len(below.patches) == 7 * 48
+    drawn = next(line for line in above.lines if line.get_label() == "forecast").get_ydata()
+    np.testing.assert_allclose(np.asarray(drawn).reshape(7, 49)[:, :48], values[rows] + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "unit", "horizon"), [(200, "ms", 1), (1, "h", 12), (1, "D", 1), (31, "D", 12), (366, "D", 1)]
+)
+def test_forecasts_of_any_frequency_have_readable_dates(frequency: int, unit: str, horizon: int) -> None:
+    time = np.datetime64("2024-03-01", "ns") + (np.arange(30)[:, None] + np.arange(horizon)) * np.timedelta64(frequency, unit)
+    values = DRAW.normal(size=time.shape)
+    figure = forecasting.forecast(time, values, values, values, "a", "b", "a run")
+    figure.draw_without_rendering()
+    dates = [label.get_text() for label in figure.axes[1].get_xticklabels() if label.get_text()]
+    assert 3 <= len(dates) <= 10
+    boxes = [label.get_window_extent() for label in figure.axes[1].get_xticklabels() if label.get_text()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_counts_of_few_predictions_have_whole_plain_ticks() -> None:
+    for confidence in (np.linspace(0.5, 1, 18), np.concatenate([np.full(5000, 0.99), [0.4, 0.6]])):
+        figure = classification.reliability(confidence, confidence > 0.6, 15, 0.1, "a run")
+        figure.draw_without_rendering()
+        ticks = [label.get_text() for label in figure.axes[1].get_yticklabels() if label.get_text()]
+        assert all(tick.replace(",", "").isdigit() for tick in ticks)
+        assert len(ticks) >= 2

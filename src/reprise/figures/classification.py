@@ -1,4 +1,4 @@
-"""What a classifier gets right, what it takes for what, and how far its confidence can be believed.
+"""What a classifier gets right, which classes it confuses, and how far its confidence can be believed.
 
 Shapes: `N` samples, `K` classes, `H W C` pixels.
 """
@@ -8,73 +8,104 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reprise.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE, head, picture_grid
+from reprise.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    STYLE,
+    TITLE_COLUMNS,
+    count_scale,
+    head,
+    legend_above,
+    picture_grid,
+)
+from reprise.figures.text import labels, literal, width
 
 Images = npt.NDArray[np.uint8]
 Classes = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
 WRITTEN = 30
 """The most classes for which a confusion matrix has its numbers written in it."""
+NAMED = 120
+"""The most classes for which it has their names."""
 WORST = 40
 """The most classes whose scores are drawn."""
+LABEL = 24
+"""Columns of a class name along an axis."""
 
 
-def samples(images: Images, labels: Classes, names: Sequence[str], title: str) -> Figure:
-    """Pictures with the names of their classes."""
-    return picture_grid(images, [names[label] for label in labels], ["black"] * len(images), title)
+def samples(images: Images, targets: Classes, names: Sequence[str], title: str) -> Figure:
+    """Draw images with the names of their classes."""
+    shown = labels(names, TITLE_COLUMNS)
+    return picture_grid(images, [shown[label] for label in targets], ["black"] * len(images), title)
 
 
-def predictions(images: Images, labels: Classes, probabilities: Probabilities, names: Sequence[str], title: str) -> Figure:
-    """Pictures with what they were taken for and how surely: green and ticked when right, red with the truth when wrong."""
-    said, colours = [], []
-    for label, row in zip(labels, probabilities, strict=True):
-        taken = int(row.argmax())
-        verdict = f"{names[taken]}, {_percent(row[taken])}"
-        said.append(f"✓ {verdict}" if taken == label else f"✗ {verdict}\nis {names[label]}")
-        colours.append(GREEN if taken == label else ORANGE)
-    return picture_grid(images, said, colours, title)
+def predictions(images: Images, targets: Classes, probabilities: Probabilities, names: Sequence[str], title: str) -> Figure:
+    """Draw images with predicted class and confidence: green and ticked when right, orange with the true class when wrong."""
+    shown = labels(names, TITLE_COLUMNS - 2)
+    texts, colours = [], []
+    for label, row in zip(targets, probabilities, strict=True):
+        predicted = int(row.argmax())
+        right = predicted == label
+        text = _with_percent(f"{'✓' if right else '✗'} {shown[predicted]}", row[predicted])
+        texts.append(text if right else f"{text}\nis {literal(shown[label], TITLE_COLUMNS - 3)}")
+        colours.append(GREEN if right else ORANGE)
+    return picture_grid(images, texts, colours, title)
 
 
 def answers(images: Images, probabilities: Probabilities, names: Sequence[str], files: Sequence[str], title: str) -> Figure:
-    """Pictures whose truth nobody has said, with the class each is taken for and how surely."""
-    taken = [f"{names[int(row.argmax())]}, {_percent(row.max())}" for row in probabilities]
-    said = [f"{_short(file)}\n{answer}" for file, answer in zip(files, taken, strict=True)]
-    return picture_grid(images, said, ["black"] * len(images), title)
+    """Draw images of unknown class with file name, predicted class and confidence."""
+    shown = labels(names, TITLE_COLUMNS - 2)
+    predicted = [_with_percent(f"→ {shown[int(row.argmax())]}", row.max()) for row in probabilities]
+    texts = [f"{literal(file, TITLE_COLUMNS)}\n{answer}" for file, answer in zip(files, predicted, strict=True)]
+    return picture_grid(images, texts, ["black"] * len(images), title)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %" if share < 0.995 else ">99 %"
-
-
-def _short(name: str, length: int = 18) -> str:
-    return name if len(name) <= length else f"…{name[-length + 1 :]}"
+def _with_percent(text: str, share: float) -> str:
+    """A class and its probability, in one line where both fit."""
+    percent = f"{100 * share:.0f} %" if share < 0.995 else ">99 %"
+    return f"{text}, {percent}" if width(text) + len(percent) + 2 <= TITLE_COLUMNS else f"{text}\n{percent}"
 
 
 def confusion_matrix(counts: npt.NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
-    """How often each class (row) was taken for which (column) `[K, K]`: the count, and the share of the row."""
+    """Draw how often each class (row) was predicted as which (column) `[K, K]`: the count, and its share of the row."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.0 + 0.56 * min(len(names), WRITTEN)
+    classes = len(names)
+    size = 0.56 * classes if classes <= WRITTEN else max(0.3 * WRITTEN, 0.105 * classes) if classes <= NAMED else 9.0
+    margin = 1.5 + 0.075 * max(map(width, labels(names, LABEL)))
     with plt.style.context(STYLE | {"axes.grid": False}):
-        figure, axis = plt.subplots(figsize=(size + 0.9, size))
+        figure, axis = plt.subplots(figsize=(max(size + margin, 4.6), max(size + margin - 0.4, 3.4)))
         image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        if len(names) <= WRITTEN:
-            for (row, column), count in np.ndenumerate(counts):
-                if count:
-                    colour = "white" if shares[row, column] > 0.5 else "black"
-                    text = f"{count:,}\n{100 * shares[row, column]:.1f} %"
-                    axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=7.5, linespacing=1.05)
-            axis.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-            axis.set_yticks(range(len(names)), names)
-        axis.set(xlabel="predicted", ylabel="true", title=title)
+        if classes <= WRITTEN:
+            _write_counts(axis, counts, shares)
+        if classes <= NAMED:
+            small = {} if classes <= WRITTEN else {"fontsize": 6}
+            shown = labels(names, LABEL)
+            turned = {"rotation": 90} if small else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+            axis.set_xticks(range(classes), shown, **turned, **small)
+            axis.set_yticks(range(classes), shown, **small)
+        number = "" if classes <= NAMED else " (number of the class)"
+        axis.set(xlabel=f"predicted{number}", ylabel=f"true{number}")
         figure.colorbar(image, ax=axis, shrink=0.8, label="share of the true class")
+        head(figure, title)
         return figure
 
 
+def _write_counts(axis: Axes, counts: npt.NDArray[np.int64], shares: npt.NDArray[np.float64]) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            text = f"{count:,}\n{100 * shares[row, column]:.1f} %"
+            axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=7.5, linespacing=1.05)
+
+
 def reliability(confidence: Probabilities, right: npt.NDArray[np.bool_], bins: int, ece: float, title: str) -> Figure:
-    """Accuracy against confidence in bins of equal width, and how many predictions fall into each.
+    """Draw accuracy against confidence in bins of equal width, and how many predictions fall into each.
 
     Source: Guo, Pleiss, Sun and Weinberger 2017, figure 1.
     """
@@ -86,35 +117,38 @@ def reliability(confidence: Probabilities, right: npt.NDArray[np.bool_], bins: i
     middle, width = (edges[:-1] + edges[1:])[filled] / 2, 1 / bins
     mean = np.bincount(place, confidence, bins)[filled] / number[filled]
     with plt.style.context(STYLE):
-        figure, (above, below) = plt.subplots(2, 1, figsize=(5.6, 6), sharex=True, height_ratios=(3, 1))
-        above.bar(middle, accuracy, 0.92 * width, color=BLUE, label="accuracy")
-        above.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="as sure as right")
-        above.plot(mean, accuracy, linestyle="none", marker="o", markersize=5, color=ORANGE, label="accuracy at mean confidence")
-        above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02), title=f"expected calibration error {ece:.4f}")
-        above.legend(loc="upper left")
+        figure, (above, below) = plt.subplots(2, 1, figsize=(5.6, 6.2), sharex=True, height_ratios=(3, 1))
+        bars = above.bar(middle, accuracy, 0.92 * width, color=BLUE, label="accuracy")
+        points = {"linestyle": "none", "marker": "o", "markersize": 5, "color": ORANGE}
+        (diagonal,) = above.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
+        (centres,) = above.plot(mean, accuracy, **points, label="mean confidence")
+        above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
+        legend_above(above, handles=[bars, centres, diagonal])
         below.bar(middle, number[filled], 0.92 * width, color=GREY)
-        below.set(xlabel="confidence", ylabel="predictions", yscale="log")
-        head(figure, title)
+        below.set(xlabel="confidence", ylabel="predictions")
+        count_scale(below, number[filled])
+        figure.align_ylabels()
+        head(figure, f"{title}\nexpected calibration error {ece:.4f}")
         return figure
 
 
 def scores(f1: Sequence[float], recall: Sequence[float], precision: Sequence[float], names: Sequence[str], title: str) -> Figure:
-    """F1 of every class, worst first, with its precision and recall; of very many classes, the worst."""
+    """Draw F1 of every class, worst first, with its precision and recall; of very many classes, the worst."""
     order = np.argsort(f1, kind="stable")[:WORST][::-1]
-    names = [names[number] for number in order]
+    shown = labels(names, LABEL)
     with plt.style.context(STYLE):
-        figure, axis = plt.subplots(figsize=(7, 1.3 + 0.28 * len(names)))
-        rows = np.arange(len(names))
+        figure, axis = plt.subplots(figsize=(7, 1.6 + 0.28 * len(order)))
+        rows = np.arange(len(order))
         for row, number in enumerate(order):
             axis.plot([precision[number], recall[number]], [row, row], color="#c8c8c8", linewidth=2, zorder=1)
         axis.scatter(np.array(precision)[order], rows, marker="<", color=BLUE, s=30, zorder=2)
         axis.scatter(np.array(recall)[order], rows, marker=">", color=ORANGE, s=30, zorder=2)
         axis.scatter(np.array(f1)[order], rows, marker="|", color="black", s=90, zorder=3)
-        axis.set_yticks(rows, names)
-        axis.set(xlabel="score", title=title)
+        axis.set_yticks(rows, [shown[number] for number in order])
+        axis.set(xlabel="score", ylim=(-0.7, len(order) - 0.3))
         marks = (("<", BLUE, "precision"), (">", ORANGE, "recall"), ("|", "black", "F1"))
-        axis.legend(
-            handles=[Line2D([], [], marker=mark, color=colour, linestyle="none", label=label) for mark, colour, label in marks],
-            loc="lower left",
-        )
+        handles = [Line2D([], [], marker=mark, color=colour, linestyle="none", label=label) for mark, colour, label in marks]
+        legend_above(axis, handles=handles)
+        worst = f", the {WORST} with the lowest F1 of {len(names):,}" if len(names) > WORST else ""
+        head(figure, f"{title}{worst}")
         return figure

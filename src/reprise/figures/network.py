@@ -3,7 +3,7 @@
 Shapes: `F` features, `H W` positions, `C` channels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -13,16 +13,20 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from reprise.figures.style import DIVERGING, PICTURES, head, show
+from reprise.figures.text import labels
+from reprise.figures.text import width as columns_of
 
 Array = npt.NDArray[np.float32]
 TILE = 56
 """The least pixels along a side of a feature map."""
 SHOWN = 16
 """The most features of one convolution in a figure."""
+NAME = 22
+"""Columns of the name of an image."""
 
 
 def filters(weights: Array, title: str) -> Figure:
-    """First-layer filters `[F, height, width, C]`: weights of either sign, or, over three channels, as colours around grey."""
+    """Draw first-layer filters `[F, height, width, C]`: weights of either sign, or three channels as colours around grey."""
     columns = min(8, len(weights))
     rows = -(-len(weights) // columns)
     largest = np.abs(weights).max()
@@ -43,10 +47,11 @@ def filters(weights: Array, title: str) -> Figure:
 
 
 def feature_maps(images: npt.NDArray[np.uint8], names: Sequence[str], maps: Array, title: str) -> Figure:
-    """One row a picture: itself, then what the most active features of one convolution make of it `[N, H, W, F]`.
+    """Draw a row for each image: itself, then what the most active features of one convolution make of it `[N, H, W, F]`.
 
     Each map has a brightness scale of its own.
     """
+    shown = labels(names, NAME)
     strongest = np.sort(np.argsort(maps.mean(axis=(0, 1, 2)))[::-1][:SHOWN])
     chosen = np.moveaxis(maps[..., strongest], -1, 1)  # [N, shown, H, W]
     low, high = (reduce(chosen, axis=(2, 3), keepdims=True) for reduce in (np.min, np.max))
@@ -58,10 +63,11 @@ def feature_maps(images: npt.NDArray[np.uint8], names: Sequence[str], maps: Arra
     (height, width), gap = sizes, max(1, min(sizes) // 10)
     whole = np.full((rows, height + gap, columns, width + gap, 3), 255, np.uint8)
     whole[:, :height, :, :width] = tiles.transpose(0, 2, 1, 3, 4)
+    margin = 0.4 + 0.085 * max(map(columns_of, shown))
     with plt.style.context(PICTURES):
-        figure, axis = plt.subplots(figsize=(0.72 * columns * width / height + 1.2, 0.72 * rows + 0.9))
+        figure, axis = plt.subplots(figsize=(max(0.72 * columns * width / height + margin, 5), 0.72 * rows + 0.9))
         show(axis, whole.reshape(rows * (height + gap), columns * (width + gap), 3))
-        for row, name in enumerate(names):
+        for row, name in enumerate(shown):
             middle = row * (height + gap) + height / 2
             axis.text(-gap, middle, name, ha="right", va="center", fontsize=9)
         for column, number in enumerate(strongest, start=1):
@@ -81,21 +87,21 @@ def attribution(
     images: npt.NDArray[np.uint8],
     headings: Sequence[str],
     colours: Sequence[str],
-    parts: Sequence[Mapping[str, Array]],
+    parts: Sequence[Sequence[tuple[str, Array]]],
     title: str,
 ) -> Figure:
-    """One row a picture: itself, then for each class asked about (by its heading) what speaks for it and what against it."""
+    """Draw a row for each image: itself, then for each class asked about (with its heading) what speaks for and against it."""
     with plt.style.context(PICTURES):
         columns = 1 + max(len(asked) for asked in parts)
         figure, axes = plt.subplots(len(images), columns, figsize=(2.3 * columns + 0.8, 2.5 * len(images) + 0.5), squeeze=False)
         for row, (image, heading, asked, colour) in enumerate(zip(images, headings, parts, colours, strict=True)):
             show(axes[row, 0], image)
             axes[row, 0].set_title(heading, color=colour)
-            strength = [amount.sum(axis=-1) for amount in asked.values()]
+            strength = [amount.sum(axis=-1) for _, amount in asked]
             largest = max(float(np.quantile(np.abs(one), 0.995)) for one in strength) or 1.0
             for axis in axes[row, 1:]:
                 axis.set_axis_off()
-            for axis, name, amount in zip(axes[row, 1:], asked, strength, strict=False):
+            for axis, (name, _), amount in zip(axes[row, 1:], asked, strength, strict=False):
                 seen = show(axis, amount, cmap=DIVERGING, vmin=-largest, vmax=largest)
                 axis.set_title(name)
             bar = figure.colorbar(seen, ax=axes[row, :], shrink=0.75, aspect=14, ticks=[-largest, 0, largest])

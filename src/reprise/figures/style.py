@@ -1,4 +1,4 @@
-"""What all figures share: colours, type, the grid of pictures, and how they are written."""
+"""What all figures share: colours, type, titles, legends, scales, the grid of images, and how they are written."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +13,17 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from reprise.figures.text import DEFAULT_FONT, literal, set_fonts, wrap
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 """Okabe and Ito 2008."""
 DIVERGING = "PuOr_r"
 """Orange above zero, purple below: told apart by the colour-blind too."""
-STYLE: dict[str, Any] = {
+LITERAL: dict[str, Any] = {"text.parse_math": False, "font.family": DEFAULT_FONT}
+"""Class names, channels, titles and units are user text: what stands between two `$` is not a formula."""
+STYLE: dict[str, Any] = LITERAL | {
     "figure.dpi": 120,
     "figure.constrained_layout.use": True,
     "font.size": 10,
@@ -31,22 +36,45 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
 }
 PICTURES = STYLE | {"axes.grid": False, "axes.titlelocation": "center", "axes.titlesize": 9, "axes.titlepad": 3}
+HEAD_SIZE = 12
+"""Points of the title of a figure."""
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Write a PNG whose bytes depend on the figure alone, and close it."""
+    """Write a PNG whose bytes depend on the figure (and, for unusual characters, on the installed fonts), and close it."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, metadata={"Software": None})
+    with plt.style.context(LITERAL):  # ticks are made as late as this
+        set_fonts(figure)
+        figure.savefig(file, metadata={"Software": None})
     plt.close(figure)
 
 
 def head(figure: Figure, title: str) -> None:
-    """The title of the whole figure, at its left."""
-    figure.suptitle(title, x=0.01, ha="left")
+    """Write the title of the whole figure at its left, in as many lines as it needs."""
+    lines = "\n".join(literal(line) if line else "" for line in title.split("\n"))
+    figure.suptitle(wrap(lines, 0.97 * figure.get_figwidth(), HEAD_SIZE), x=0.01, ha="left", fontsize=HEAD_SIZE)
+
+
+def legend_above(axis: Axes, **options: Any) -> None:
+    """Put the legend above the axes, where it hides no data."""
+    columns = len(options["handles"] if "handles" in options else axis.get_legend_handles_labels()[1])
+    axis.legend(
+        **{"ncols": columns} | options, loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, columnspacing=1.2
+    )
+
+
+def count_scale(axis: Axes, counts: npt.NDArray[Any]) -> None:
+    """Scale a vertical axis of counts: whole ticks from 0, or, where the largest count hides the smallest, logarithmic."""
+    if counts.max() <= 50 * counts.min():
+        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    else:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def show(axis: Axes, image: npt.NDArray[Any], **options: Any) -> Any:
-    """A picture without ticks: `[H, W, C]` with C = 1 (grey) or 3 (colour), `uint8`, or `[H, W]` with a colour map of its own."""
+    """Draw an image without ticks: `[H, W, C]` with C = 1 (grey) or 3 (colour), `uint8`, or `[H, W]` with its own colour map."""
     axis.set_axis_off()
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
@@ -58,14 +86,20 @@ def show(axis: Axes, image: npt.NDArray[Any], **options: Any) -> Any:
 def picture_grid(
     images: npt.NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], title: str, columns: int = 6
 ) -> Figure:
-    """Pictures `[N, H, W, C]` in rows, each with its title."""
+    """Draw images `[N, H, W, C]` in rows, each with its title (at most `TITLE_COLUMNS` wide)."""
+    columns = min(columns, max(3, len(images)))
     rows = -(-len(images) // columns)
+    lines = 1 + max((text.count("\n") for text in titles), default=0)
     with plt.style.context(PICTURES):
-        figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, 1.75 * rows + 0.5), squeeze=False)
+        figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, (1.45 + 0.17 * lines) * rows + 0.5), squeeze=False)
         for axis in axes.flat[len(images) :]:
             axis.set_axis_off()
-        for axis, image, said, colour in zip(axes.flat, images, titles, colours, strict=False):
+        for axis, image, text, colour in zip(axes.flat, images, titles, colours, strict=False):
             show(axis, image)
-            axis.set_title(said, color=colour)
+            axis.set_title(text, color=colour, fontsize=8.5)
         head(figure, title)
         return figure
+
+
+TITLE_COLUMNS = 17
+"""Characters of a title above one image of the grid."""

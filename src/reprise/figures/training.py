@@ -6,24 +6,25 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reprise.figures.style import BLUE, GREY, ORANGE, STYLE, head
+from reprise.figures.style import BLUE, GREY, ORANGE, STYLE, head, legend_above
+from reprise.figures.text import literal
 
 Points = Mapping[str, Sequence[tuple[int, float]]]
 SPLITS = {"train": ("training", BLUE, "o"), "val": ("validation", ORANGE, "s")}
 
 
 def curves(history: Points, metric: str, best_epoch: int, title: str) -> Figure:
-    """Loss and the task's metric over epochs, training and validation; the chosen epoch marked."""
+    """Draw loss and the task's metric over epochs, training and validation, with the selected epoch."""
     with plt.style.context(STYLE):
-        figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
+        figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
         for axis, name in zip(axes, ("loss", metric), strict=True):
             for split, (label, colour, marker) in SPLITS.items():
                 epochs, values = zip(*history[f"{split}/{name}"], strict=True)
                 every = max(1, len(epochs) // 12)
                 axis.plot(epochs, values, color=colour, marker=marker, markersize=4, markevery=every, label=label)
-            axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"chosen: epoch {best_epoch}")
-            axis.set(title=name, xlabel="epoch")
+            axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"selected: epoch {best_epoch}")
+            axis.set(ylabel=literal(name), xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[1].legend(loc="best")
+        legend_above(axes[0])
         head(figure, title)
         return figure

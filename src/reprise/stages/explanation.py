@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from reprise.data import store
 from reprise.data.examples import Windows, standardize
 from reprise.figures import network
 from reprise.figures.style import GREEN, ORANGE, save
+from reprise.figures.text import labels
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -24,12 +26,14 @@ def layer_table(folder: Path, model: nn.Module, input_shape: Sequence[int]) -> N
     """layers.txt to read and layers.json to compute with."""
     rows = insight.layers(model, input_shape)
     table = Table("layer", "kind", box=None, pad_edge=False, header_style="")
-    for title in ("output", "parameters", "multiply-adds", "kernel", "stride", "padding", "receptive field"):
+    for title in ("output", "parameters", "multiply-adds", "kernel", "stride", "padding", "dilation", "receptive field"):
         table.add_column(title, justify="right")
     for row in rows:
-        sliding = [_extent(row.kernel), _extent(row.stride), _extent(row.padding)]
+        sliding = [_extent(size) for size in (row.kernel, row.stride, row.padding, row.dilation)]
         size, work = (f"{number:,}" if number else "–" for number in (row.parameters, row.multiply_adds))
-        table.add_row(row.name, row.kind, _extent(row.output), size, work, *sliding, _extent(row.receptive_field, "all"))
+        table.add_row(
+            escape(row.name), escape(row.kind), _extent(row.output), size, work, *sliding, _extent(row.receptive_field, "all")
+        )
     total = {name: sum(getattr(row, name) for row in rows) for name in ("parameters", "multiply_adds")}
     table.add_row("total", "", "", *(f"{number:,}" for number in total.values()))
     content = {"input": list(input_shape), "layers": [dataclasses.asdict(row) for row in rows], "total": total}
@@ -62,25 +66,26 @@ def attribution(
     truth: Sequence[int | None],
 ) -> None:
     """What speaks for the class taken, and for the true one (the runner-up, where that is the same or nobody knows it)."""
-    names = windows.meta["classes"]
+    names = labels(windows.meta["classes"], network.NAME)
     inputs, black = _normalised(windows, images)
     firsts, seconds = probabilities.topk(2).indices.T.tolist()
     others = [second if true in {None, first} else true for true, first, second in zip(truth, firsts, seconds, strict=True)]
-    parts: list[dict[str, npt.NDArray[np.float32]]] = [{} for _ in truth]
+    parts: list[list[tuple[str, npt.NDArray[np.float32]]]] = [[] for _ in truth]
     for classes in (firsts, others):
         found = insight.attribution(model, inputs, torch.tensor(classes), black)
         for row, (kind, part) in enumerate(zip(classes, found, strict=True)):
-            parts[row][f"{names[kind]}, {100 * probabilities[row, kind]:.1f} %"] = part
+            parts[row].append((f"{names[kind]}\nprobability {100 * probabilities[row, kind]:.1f} %", part))
     headings = [_heading(names, true, first) for true, first in zip(truth, firsts, strict=True)]
     colours = ["black" if true is None else GREEN if true == first else ORANGE for true, first in zip(truth, firsts, strict=True)]
     title = f"{name}: what speaks for a class (integrated gradients)"
     save(network.attribution(images, headings, colours, parts, title), folder / "attribution.png")
 
 
-def _heading(names: Sequence[str], true: int | None, taken: int) -> str:
+def _heading(names: Sequence[str], true: int | None, predicted: int) -> str:
+    """Of an image: what it was predicted as and, where that is known, what it is."""
     if true is None:
-        return names[taken]
-    return f"✓ {names[taken]}" if true == taken else f"✗ {names[taken]}\nis {names[true]}"
+        return f"predicted:\n{names[predicted]}"
+    return f"✓ {names[predicted]}" if true == predicted else f"✗ {names[predicted]}\nis {names[true]}"
 
 
 def _normalised(windows: Windows, images: Pixels) -> tuple[Tensor, Tensor]:
@@ -97,5 +102,7 @@ def _as_text(table: Table) -> str:
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
 
 
-def _extent(sizes: Sequence[int] | None, none: str = "–") -> str:
+def _extent(sizes: Sequence[int] | str | None, none: str = "–") -> str:
+    if isinstance(sizes, str):
+        return sizes
     return " × ".join(map(str, sizes)) if sizes is not None else none

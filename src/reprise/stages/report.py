@@ -1,5 +1,7 @@
 """What `evaluate` leaves for people to look at: figures and tables of one run. Shapes as in learning/tasks.py."""
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from reprise.data import store
 from reprise.data.examples import Examples, Images, Windows
 from reprise.figures import classification, forecasting, training
 from reprise.figures.style import save
+from reprise.figures.text import literal
 from reprise.learning.tasks import CALIBRATION_BINS, Task
 from reprise.stages import explanation
 
@@ -103,24 +106,31 @@ def _explained(folder: Path, run: Evaluated, test: Images, probabilities: Tensor
 
 
 def _forecasts(folder: Path, run: Evaluated) -> None:
-    """For each target channel: forecast and truth one step ahead, residuals; and the error at each step of the horizon."""
+    """For each target channel: forecasts and truth, residuals, and the error at each step of the horizon."""
     meta = run.windows.meta
     truth, predicted = (run.task.answer(values.double()).numpy() for values in (run.targets, run.predictions))
     naive = {name.replace("_", " "): run.task.answer(values).numpy() for name, values in run.baselines.items()}
-    time = run.windows.time()[run.windows.chosen("test") + meta["lookback"]]
+    first = run.windows.chosen("test") + meta["lookback"]
+    time = run.windows.time().view("datetime64[ns]")[first[:, None] + np.arange(meta["horizon"])]
     for number, (channel, unit) in enumerate(zip(meta["targets"], meta["units"], strict=True)):
-        suffix = f"_{channel}" if len(meta["targets"]) > 1 else ""
-        one = (time, truth[:, 0, number], predicted[:, 0, number])
-        title = f"{run.name}: {channel}, one step ahead"
-        figure = forecasting.forecast(*one, naive["repeat last"][:, 0, number], unit, title)
+        suffix = f"_{file_part(channel)}" if len(meta["targets"]) > 1 else ""
+        title = f"{run.name}: {literal(channel)}"
+        one = (time, truth[..., number], predicted[..., number])
+        figure = forecasting.forecast(*one, naive["repeat last"][..., number], channel, unit, title)
         save(figure, folder / f"forecast{suffix}.png")
         save(forecasting.residuals(*one, unit, title), folder / f"residuals{suffix}.png")
         errors = {
             kind: np.abs(values[..., number] - truth[..., number]).mean(axis=0)
             for kind, values in {"forecast": predicted, **naive}.items()
         }
-        figure = forecasting.error_by_step(errors, unit, f"{run.name}: {channel}, {len(truth):,} test windows")
+        figure = forecasting.error_by_step(errors, unit, f"{title}\n{forecasting.number_of(len(truth))}")
         save(figure, folder / f"error_by_step{suffix}.png")
+
+
+def file_part(channel: str) -> str:
+    """A channel's name as a part of a file name: letters and digits, and a hash where that is not the whole name."""
+    plain = re.sub(r"[^\w.-]+", "_", channel)[:60]
+    return plain if plain == channel else f"{plain}_{hashlib.sha256(channel.encode('utf-8', 'replace')).hexdigest()[:6]}"
 
 
 def confusion(predicted: Tensor, true: Tensor, classes: int) -> npt.NDArray[np.int64]:

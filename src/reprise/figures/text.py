@@ -1,0 +1,166 @@
+"""User text in figures (classes, files, channels, units): drawn as it is written, never parsed as a formula.
+
+Characters without a glyph in the default font are drawn with an installed font that has one, else they are spelled out in angle
+brackets: letters and symbols by their Unicode name, everything else by its code point.
+"""
+
+import functools
+import re
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+from itertools import groupby
+
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+
+DEFAULT_FONT = "DejaVu Sans"
+"""Ships with matplotlib: a figure without unusual characters is the same on every machine."""
+UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories: control, format, surrogate, private use, unassigned, line and paragraph separator."""
+IGNORED = frozenset({"\ufe0e", "\ufe0f"})
+"""Variation selectors: they choose between two pictures of one symbol."""
+REGULAR = frozenset({400, "normal", "regular", "book"})
+NOT_FOR_TEXT = r"Last ?Resort|cm[a-z]+\d|DejaVu"
+"""Fonts that come with matplotlib: boxes for every character, mathematical symbols in places of their own, the default font."""
+OPEN, CLOSE = "⟨", "⟩"
+NOTE = f"{OPEN}…{CLOSE}: no installed font has this character (fonts-noto-cjk has Chinese, Japanese and Korean)"
+
+
+def literal(text: str, longest: int | None = None) -> str:
+    """Return `text` with unprintable characters and those of no font spelled out, at most `longest` columns wide.
+
+    What is too long loses its middle. Wide (East Asian) characters count two columns.
+    """
+    spelled = "".join(_spell(name, list(run)) for name, run in groupby(text, key=_replacement_kind))
+    if not spelled.strip():
+        spelled = f"“{spelled}”"
+    return spelled if longest is None else _elide(spelled, longest)
+
+
+def labels(names: Sequence[str], longest: int) -> list[str]:
+    """Return names to tell classes apart by: as `literal` gives them, with a number where two would look the same."""
+    shown = [literal(name, longest) for name in names]
+    if len(set(shown)) == len(shown):
+        return shown
+    return [
+        name if shown.count(name) == 1 else f"{literal(original, longest - 4)} #{number}"
+        for number, (name, original) in enumerate(zip(shown, names, strict=True), start=1)
+    ]
+
+
+def wrap(text: str, inches: float, size: float) -> str:
+    """Break lines so that text of this font size (points) fits into a width."""
+    columns = max(8, int(inches * 72 / (0.62 * size)))  # the mean advance of the default font, in em
+    lines = []
+    for line in text.split("\n"):
+        narrower = columns * len(line) // max(1, width(line))
+        lines += textwrap.wrap(line, max(4, narrower)) or [""]
+    return "\n".join(lines)
+
+
+def width(text: str) -> int:
+    """Columns of a text: two for each wide (East Asian) character."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def set_fonts(figure: Figure) -> None:
+    """Let every text fall back to the fonts its characters need, and add a note where characters were spelled out."""
+    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
+    for text in texts:
+        if others := _fallbacks(text.get_text()):
+            text.set_fontfamily([DEFAULT_FONT, *others])
+    if any(OPEN in text.get_text() for text in texts):
+        figure.supxlabel(wrap(NOTE, figure.get_figwidth(), 7), fontsize=7, x=0.01, ha="left", color="#767676")
+
+
+def _replacement_kind(char: str) -> str:
+    """The kind of spelling a character needs: none (it is drawn as it is), its name, or its code point."""
+    if char in IGNORED or (unicodedata.category(char) not in UNPRINTABLE and _font(char) is not None):
+        return "none"
+    return "name" if _name(char) else "code point"
+
+
+def _name(char: str) -> str:
+    """The sound of a letter or the name of a symbol, in lower case; "" where Unicode has none or it is not pronounceable."""
+    name = unicodedata.name(char, "")
+    if found := re.search(r"(?:HIRAGANA|KATAKANA|HANGUL|DEVANAGARI)\b.*(?:LETTER|SYLLABLE)(?: SMALL)? (\w+)$", name):
+        return found[1].lower()
+    return name.lower() if unicodedata.category(char) in {"So", "Sm"} else ""
+
+
+def _spell(kind: str, chars: list[str]) -> str:
+    if kind == "none":
+        return "".join(char for char in chars if char not in IGNORED)
+    if kind == "name":
+        letters = unicodedata.category(chars[0]).startswith("L")
+        return f"{OPEN}{('' if letters else ' ').join(map(_name, chars))}{CLOSE}"
+    return f"{OPEN}{' '.join(f'U+{ord(char):04X}' for char in chars)}{CLOSE}"
+
+
+def _elide(text: str, longest: int) -> str:
+    if width(text) <= longest:
+        return text
+    end = text
+    while width(end) > (longest - 1) // 3:
+        end = end[1:]
+    begin = text
+    while width(begin) > longest - 1 - width(end):
+        begin = begin[:-1]
+    return f"{begin}…{end}"
+
+
+def _fallbacks(text: str) -> list[str]:
+    """The fonts, beside the default one, that the characters of a text need."""
+    fonts = (_font(char) for char in dict.fromkeys(text) if char.isprintable())
+    return list(dict.fromkeys(font for font in fonts if font not in {None, DEFAULT_FONT}))  # type: ignore[arg-type]
+
+
+@functools.cache
+def _font(char: str) -> str | None:
+    """The name of the font that draws a character: the default one, else the first installed one that has it."""
+    if _has(font_manager.findfont(DEFAULT_FONT), char):
+        return DEFAULT_FONT
+    for name, file in _installed():
+        if _has(file, char):
+            return name
+    return None
+
+
+def _has(file: str, char: str) -> bool:
+    return bool(_open(file).get_char_index(ord(char)))
+
+
+@functools.lru_cache(maxsize=64)
+def _open(file: str) -> FT2Font:
+    return FT2Font(file)
+
+
+@functools.cache
+def _installed() -> list[tuple[str, str]]:
+    """Name and file of every installed upright font of normal weight, those installed since matplotlib last looked included."""
+    known = {entry.fname for entry in font_manager.fontManager.ttflist}
+    for file in font_manager.findSystemFonts():
+        if file not in known:
+            _add(file)
+    fonts = {
+        (entry.name, entry.fname)
+        for entry in font_manager.fontManager.ttflist
+        if entry.style == "normal" and entry.weight in REGULAR and not re.match(NOT_FOR_TEXT, entry.name)
+    }
+    return sorted(fonts, key=_preference)
+
+
+def _add(file: str) -> None:
+    try:
+        font_manager.fontManager.addfont(file)
+    except (OSError, RuntimeError):  # a damaged font, or a format that FreeType does not read
+        return
+
+
+def _preference(font: tuple[str, str]) -> tuple[bool, bool, str, str]:
+    """Sans-serif Noto fonts first: they fit the default one best. Then by name, so that the choice is repeatable."""
+    name, file = font
+    return "Noto Sans" not in name, "Sans" not in name, name, file
