@@ -4,6 +4,7 @@ Shapes: `N` samples, `K` classes, `H W C` pixels.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,9 +85,9 @@ def confusion_matrix(counts: npt.NDArray[np.int64], names: Sequence[str], title:
         if classes <= WRITTEN:
             _write_counts(axis, counts, shares)
         if classes <= NAMED:
-            small = {} if classes <= WRITTEN else {"fontsize": 6}
+            small: dict[str, Any] = {} if classes <= WRITTEN else {"fontsize": 6}
             shown = labels(names, LABEL)
-            turned = {"rotation": 90} if small else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+            turned: dict[str, Any] = {"rotation": 90} if small else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
             axis.set_xticks(range(classes), shown, **turned, **small)
             axis.set_yticks(range(classes), shown, **small)
         number = "" if classes <= NAMED else " (number of the class)"
@@ -119,7 +120,7 @@ def reliability(confidence: Probabilities, right: npt.NDArray[np.bool_], bins: i
     with plt.style.context(STYLE):
         figure, (above, below) = plt.subplots(2, 1, figsize=(5.6, 6.2), sharex=True, height_ratios=(3, 1))
         bars = above.bar(middle, accuracy, 0.92 * width, color=BLUE, label="accuracy")
-        points = {"linestyle": "none", "marker": "o", "markersize": 5, "color": ORANGE}
+        points: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5, "color": ORANGE}
         (diagonal,) = above.plot([0, 1], [0, 1], color=GREY, linestyle="--", label="calibrated")
         (centres,) = above.plot(mean, accuracy, **points, label="mean confidence")
         above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))

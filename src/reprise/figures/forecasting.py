@@ -32,11 +32,11 @@ def forecast(time: Times, truth: Values, predicted: Values, naive: Values, chann
     """
     rows = consecutive(time)
     part = "" if len(rows) == len(time) else _part(len(rows), len(time), truth.shape[1])
-    moments, actual, ahead, behind = (values[rows] for values in (date2num(time), truth, predicted, naive))
+    moments, actual, ahead, behind = (values[rows] for values in (_days(time), truth, predicted, naive))
     step = _step(time)
     with plt.style.context(STYLE):
         figure, (above, below) = plt.subplots(2, 1, figsize=(9, 5.4), sharex=True, height_ratios=(2, 1))
-        few = {"marker": "o", "markersize": 4} if actual.size <= FEW else {}
+        few: dict[str, Any] = {"marker": "o", "markersize": 4} if actual.size <= FEW else {}
         above.plot(*_broken(moments, behind), **few, color=GREY, linewidth=0.9, linestyle="--", label="naive: as the last step")
         above.plot(moments.ravel(), actual.ravel(), **few, color="black", linewidth=1.2, label="truth")
         above.plot(*_broken(moments, ahead), **few, color=ORANGE, linewidth=1.5, label="forecast")
@@ -82,7 +82,12 @@ def number_of(windows: int) -> str:
 def _step(time: Times) -> float:
     """Days between two time steps: the median."""
     moments = np.unique(time)
-    return float(np.median(np.diff(date2num(moments)))) if len(moments) > 1 else 1.0
+    return float(np.median(np.diff(_days(moments)))) if len(moments) > 1 else 1.0
+
+
+def _days(time: Times) -> Values:
+    """Time stamps in the unit of matplotlib's time axes."""
+    return np.asarray(date2num(time), np.float64)  # type: ignore[no-untyped-call]
 
 
 def _broken(time: Values, values: Values) -> tuple[Values, Values]:
@@ -100,9 +105,9 @@ def _axis_label(quantity: str, unit: str, inches: float) -> str:
 
 def _dates(axis: Axes) -> None:
     """Label a time axis with no more of the date than it needs."""
-    locator = AutoDateLocator(tz="UTC", minticks=4, maxticks=9)
+    locator = AutoDateLocator(tz="UTC", minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))  # type: ignore[no-untyped-call]
 
 
 def residuals(time: Times, truth: Values, predicted: Values, unit: str, title: str) -> Figure:
@@ -111,8 +116,9 @@ def residuals(time: Times, truth: Values, predicted: Values, unit: str, title: s
     many = residual.shape[1] > 1
     with plt.style.context(STYLE):
         columns: dict[str, Any] = {"figsize": (11 if many else 9, 3.9), "width_ratios": (2.4, 1.6, 1) if many else (2.4, 1)}
+        figure: Figure
         figure, axes = plt.subplots(1, 2 + many, **columns)
-        _over_time(axes[0], date2num(time[:, 0]), residual)
+        _over_time(axes[0], _days(time[:, 0]), residual)
         axes[0].set(ylabel=_axis_label("forecast − truth", unit, 2.4))
         if many:
             _by_step(axes[1], residual)
@@ -171,7 +177,7 @@ def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure
                 axis.bar(name, by_step[0], 0.55, color=colour)
                 axis.text(number, by_step[0], f"{by_step[0]:.3g}", ha="center", va="bottom")
             else:
-                marker = {"marker": "o", "markersize": 4} if steps <= 60 else {}
+                marker: dict[str, Any] = {"marker": "o", "markersize": 4} if steps <= 60 else {}
                 axis.plot(np.arange(1, steps + 1), by_step, color=colour, label=name, **marker)
         if steps > 1:
             axis.set(xlabel="steps ahead", ylim=(0, None))

@@ -115,7 +115,7 @@ def _elide(text: str, longest: int) -> str:
 def _fallbacks(text: str) -> list[str]:
     """The fonts, beside the default one, that the characters of a text need."""
     fonts = (_font(char) for char in dict.fromkeys(text) if char.isprintable())
-    return list(dict.fromkeys(font for font in fonts if font not in {None, DEFAULT_FONT}))  # type: ignore[arg-type]
+    return list(dict.fromkeys(font for font in fonts if font not in {None, DEFAULT_FONT}))
 
 
 @functools.cache
