@@ -54,8 +54,10 @@ def windows_for(config: Config) -> Windows:
         meta = {
             "input_shape": [config.window.lookback, channels],
             "horizon": config.window.horizon,
+            "targets": config.window.targets,
+            "units": ["" for _ in config.window.targets],
             "target_positions": [inputs.index(target) for target in config.window.targets],
         }
     meta["kind"] = config.data.kind
-    meta["statistics"] = {"mean": [0.0] * channels, "std": [1.0] * channels, "naive_mae": [1.0] * channels}
+    meta["statistics"] = {"mean": [0.0] * channels, "std": [1.0] * channels, "naive_mae": [1.0] * len(meta.get("targets", []))}
     return Windows(Path("windows"), Path("arrays"), meta)

@@ -26,6 +26,8 @@ CPU = torch.device("cpu")
 CLASSES = {"classes": ["a", "b", "c"]}
 SERIES: dict[str, Any] = {
     "horizon": 2,
+    "targets": ["pressure"],
+    "units": ["Pa"],
     "target_positions": [1],
     "statistics": {"mean": [10.0, -20.0], "std": [2.0, 4.0], "naive_mae": [5.0]},
 }
@@ -109,13 +111,24 @@ def learn(request: pytest.FixtureRequest) -> Callable[..., Trained]:
     return made
 
 
-def validate(network: nn.Module, task: Task, split: Images | SeriesWindows, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Predictions and targets of a split as `evaluate` gets them."""
+def measured(task: Task, predictions: Tensor, targets: Tensor) -> dict[str, float]:
+    """The metrics of predictions."""
+    metrics = task.new_metrics()
+    metrics.update(predictions, targets)
+    return metrics.compute()
+
+
+def validate(network: nn.Module, task: Task, split: Images | SeriesWindows, batch_size: int) -> tuple[dict[str, float], Tensor]:
+    """Metrics of a split as `evaluate` gets them, and its predictions and targets `[N, 2, …]`, classes as one-hot."""
+
+    def keep(predictions: Tensor, targets: Tensor, batch: int) -> Tensor:
+        true = targets if targets.is_floating_point() else nn.functional.one_hot(targets, predictions.shape[-1])
+        return torch.stack([predictions, true], dim=1)
+
     trainer = make_trainer(trainer_config(), task)
-    learner = Learner(network, task, _never, _never, 0, _never)
+    learner = Learner(network, task, _never, _never, 0, _never, keep)
     trainer.validate(learner, EvalLoader(split, batch_size, CPU), verbose=False)
-    assert learner.whole is not None
-    return learner.whole
+    return learner.validated, learner.kept[0]
 
 
 def _never(*_: Any, **__: Any) -> Any:

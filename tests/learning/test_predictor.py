@@ -17,7 +17,8 @@ def test_a_predictor_gives_the_numbers_that_were_measured_to_the_bit(learn: Call
     trained = learn()
     kind = "classification" if trained.task.monitor == "accuracy" else "forecasting"
     predictor = Predictor(trained.network, trained.task, STATISTICS[kind])
-    measured, _ = validate(trained.network, trained.task, trained.val, count)
+    _, kept = validate(trained.network, trained.task, trained.val, count)
+    measured = kept[:, 0]
     with torch.inference_mode():
         answers = torch.cat([predictor(trained.val.raw(rows)) for rows in torch.arange(45).split(count)])
     assert torch.equal(answers, trained.task.answer(measured))

@@ -14,12 +14,16 @@ import mlflow
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.validation import _validate_metric_name
 
 from reprise.data import store
 from reprise.data.examples import open_windows
 from reprise.learning.checkpoint import load_weights
+from reprise.learning.tasks import metric_suffixes
 from reprise.tracking import spool
 from tests.pipeline.conftest import make_project, run_in
 from tests.tracking.server import Server
@@ -175,3 +179,12 @@ def test_a_shared_server_is_one_setting(project: Path, server: str) -> None:
     assert load_weights(home / "best.safetensors")
     assert "tracking" not in store.read_json(home / "config.json")
     assert yaml.safe_load((project / "conf" / "tracking" / "local.yaml").read_text())["uri"] is None
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text(min_size=1), min_size=2, max_size=5, unique=True))
+def test_targets_of_any_name_have_metric_names_that_mlflow_takes(targets: list[str]) -> None:
+    suffixes = metric_suffixes(targets)
+    assert len(set(suffixes)) == len(targets)
+    for suffix in suffixes:
+        _validate_metric_name(f"best/val/mae/{suffix}")

@@ -128,14 +128,16 @@ def image_statistics(images: npt.NDArray[np.uint8], chosen: Indices) -> dict[str
 def series_statistics(values: npt.NDArray[np.float32] | npt.NDArray[np.float64], span: tuple[int, int]) -> dict[str, list[float]]:
     """Mean, standard deviation and mean absolute step (the in-sample error of the naive forecast) of each channel in the span.
 
-    A series is float64 where its steps are small beside its level: its first row is subtracted before it is summed.
+    A series is float64 where its steps are small beside its level: its first row is subtracted before it is summed. A constant
+    channel has a naive_mae of 0 and, because it is not to be scaled, a std of 1.
     """
     level = np.array(values[span[0]]) if values.dtype == np.float64 else np.zeros(values.shape[1])
     inside = values[slice(*span)].astype(np.float64) - level
     return {
         "mean": (level + inside.mean(axis=0)).tolist(),
-        "std": _nonzero(inside.std(axis=0)).tolist(),
-        "naive_mae": _nonzero(np.abs(np.diff(inside, axis=0)).mean(axis=0)).tolist(),
+        # Not where std is 0: rounding of the mean leaves a constant channel a std of 1e-17, say.
+        "std": np.where(np.ptp(inside, axis=0) > 0, inside.std(axis=0), 1.0).tolist(),
+        "naive_mae": np.abs(np.diff(inside, axis=0)).mean(axis=0).tolist(),
     }
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, distributed
 from reprise.config import CheckpointConfig
 from reprise.data import store
 from reprise.errors import Stopped, UserError, warn
+from reprise.learning.learner import Learner
 
 WEIGHTS = "best.safetensors"
 """The weights of the best epoch, in a run directory."""
@@ -233,23 +234,29 @@ def _any(trainer: pl.Trainer, *flags: bool) -> list[bool]:
 
 
 class BestWeights(pl.Callback):
-    """Keeps the network's weights of the best epoch by a validation metric, in `file`."""
+    """Keeps the network's weights of the best epoch by a validation metric, in `file`.
+
+    Of epochs that are equal by the metric, the one of the smaller validation loss is kept; of those, the later one.
+    """
 
     def __init__(self, file: Path, monitor: str, mode: str) -> None:
         self.file = file
         self.monitor = f"val/{monitor}"
         self.sign = 1 if mode == "max" else -1
-        self.best = -math.inf
+        self.best = (-math.inf, -math.inf)
+        """The metric and the loss of the best epoch, each with the sign by which more is better."""
         self.epoch = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights if they are better than all before; the first of equals wins."""
+        """Keep the weights, unless those of an earlier epoch are better."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        value = self.sign * float(trainer.callback_metrics[self.monitor])
-        if not value > self.best:  # nor is a NaN
+        assert isinstance(pl_module, Learner)
+        row = pl_module.row  # Lightning's own `callback_metrics` are rounded to float32
+        found = self.sign * row[self.monitor], -row["val/loss"]
+        if not math.isfinite(found[0]) or found < self.best:
             return
-        self.best, self.epoch = value, trainer.current_epoch + 1
+        self.best, self.epoch = found, trainer.current_epoch + 1
         state = trainer.strategy.lightning_module_state_dict()  # every rank: sharded weights are gathered here
         if trainer.is_global_zero:
             network = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
@@ -257,8 +264,9 @@ class BestWeights(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For a checkpoint."""
-        return {"best": self.best, "epoch": self.epoch}
+        return {"best": list(self.best), "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From a checkpoint."""
-        self.best, self.epoch = state_dict["best"], state_dict["epoch"]
+        metric, loss = state_dict["best"]
+        self.best, self.epoch = (metric, loss), state_dict["epoch"]

@@ -4,7 +4,8 @@ import io
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol, Self, final
+from functools import reduce
+from typing import Any, Protocol, final
 
 import pytorch_lightning as pl
 import torch
@@ -17,11 +18,14 @@ from torch.optim.lr_scheduler import LRScheduler
 from reprise.data.examples import Batch
 from reprise.errors import UserError
 from reprise.learning import randomness
+from reprise.learning.metrics import Metrics
 from reprise.learning.tasks import Task
 
 Row = dict[str, float]
 SPEED = ("train/seconds", "train/samples_per_second")
 """The metrics that are others when a run is run again."""
+Keep = Callable[[Tensor, Tensor, int], Tensor]
+"""Predictions and targets of a batch, and the number of the batch in the split, to what is kept of them `[rows, …]`."""
 
 
 class Record(Protocol):
@@ -36,8 +40,18 @@ class Record(Protocol):
 class Learner(pl.LightningModule):
     """A network, a task, and how it is optimised.
 
-    A step keeps its predictions on the device and does nothing more: metrics are computed once, when the epoch is over,
-    from all of them. (Per-step `self.log` costs more than a small network.)
+    A step hands its predictions to the task's running metrics, which add them up once many have come together and are computed
+    when the epoch is over. (Per-step `self.log` costs more than a small network.)
+
+    Args:
+        network: inputs to outputs.
+        task: decodes outputs, and gives loss and metrics.
+        optimizer: makes the optimizer of parameters.
+        scheduler: makes the schedule of an optimizer and a number of steps.
+        seed: of order, augmentation and dropout.
+        record: takes the metrics of each epoch.
+        keep: what is kept of the predictions of a validation outside of training; by default nothing.
+
     """
 
     def __init__(
@@ -48,6 +62,7 @@ class Learner(pl.LightningModule):
         scheduler: Callable[[Optimizer, int], LRScheduler],
         seed: int,
         record: Record,
+        keep: Keep | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -56,10 +71,14 @@ class Learner(pl.LightningModule):
         self.make_scheduler = scheduler
         self.seed = seed
         self.record = record
-        self.seen = Seen()
+        self.keep = keep
+        self.running: Metrics = task.new_metrics()
+        """Of this rank's samples: of the training epoch, then of its validation."""
         self.row: Row = {}
-        self.whole: tuple[Tensor, Tensor] | None = None
-        """Predictions and targets of the last split validated outside of training."""
+        self.validated: Row = {}
+        """Metrics of the last split validated outside of training."""
+        self.kept: list[Tensor] = []
+        """What `keep` kept of each batch; when the validation is over, of all ranks in the order of the split, in one tensor."""
         self.began = 0.0
         self.resumed: dict[str, Any] | None = None
         """What this rank had when the checkpoint was written from which the training goes on."""
@@ -106,28 +125,38 @@ class Learner(pl.LightningModule):
         """Dropout is a function of (seed, epoch, rank), whatever ran before."""
         randomness.seed(((self.seed * 1_000_003 + self.current_epoch) * 10_007 + self.global_rank) % 2**63)
         self.began = time.perf_counter()
-        self.seen = Seen()
+        self.running = self.task.new_metrics(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What every rank has of the epoch so far: batches it was given, predictions, generators, seconds."""
+        """What every rank has of the epoch so far: batches it was given, running metrics, generators, seconds."""
         own = {
             "loader": self.trainer.train_dataloader.state_dict(),  # type: ignore[union-attr]
-            "seen": self.seen.state(),
+            "metrics": self.running.state_dict(),
             "generators": randomness.state(self.device),
             "seconds": time.perf_counter() - self.began,
         }
         checkpoint["ranks"] = exchange(own, self)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Kept until the training goes on."""
+        """Kept until the training goes on.
+
+        Raises:
+            UserError: when the checkpoint is that of a version that kept predictions, or of other metrics.
+
+        """
         self.resumed = checkpoint["ranks"][self.global_rank]
+        try:
+            self.task.new_metrics().load_state_dict(self.resumed["metrics"])
+        except (KeyError, ValueError):
+            raise UserError("the checkpoint holds no running metrics of this task", "start anew with fresh=true") from None
 
     def on_train_start(self) -> None:
         """Go on in the midst of an epoch as if nothing had been; at the start of one, this is all set anew."""
         if self.resumed is not None:
             # Lightning loads the loader's state before it has the state: it counts the steps first.
             self.trainer.train_dataloader.load_state_dict(self.resumed["loader"])  # type: ignore[union-attr]
-            self.seen = Seen.of(self.resumed["seen"], self.device)
+            self.running = self.task.new_metrics(self.device)
+            self.running.load_state_dict(self.resumed["metrics"])
             self.began = time.perf_counter() - self.resumed["seconds"]
             randomness.restore(self.resumed["generators"], self.device)
             self.resumed = None
@@ -136,34 +165,40 @@ class Learner(pl.LightningModule):
         """The loss of one batch; see `Batch.share`."""
         predictions = self.task.read(self.network(batch.inputs), batch.inputs)
         loss = self.task.loss(predictions, batch.targets)
-        self.seen.add(predictions.detach(), batch.targets)
+        self.running.update(predictions.detach(), batch.targets)
         return loss * batch.share if batch.share != 1.0 else loss
 
     def on_validation_epoch_start(self) -> None:
-        """Close the books of training: they cover the same epoch."""
-        self.row = {}
+        """Compute the metrics of training: they cover the same epoch."""
+        self.row, self.kept = {}, []
         if self.fitting:
             seconds = time.perf_counter() - self.began
-            predictions, targets = self.seen.gathered(self)
-            self.row = _named("train", self.task.metrics(predictions, targets))
-            self.row |= dict(zip(SPEED, (seconds, len(targets) / seconds), strict=True))
+            metrics = self._merged()
+            self.row = _named("train", metrics.compute())
+            self.row |= dict(zip(SPEED, (seconds, int(metrics.count) / seconds), strict=True))
             self.row["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.seen = Seen()
+        self.running = self.task.new_metrics(self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Predictions are collected; nothing is averaged by batch. A batch without share counts no sample."""
+        """Update the metrics; nothing is averaged by batch. A batch without share counts no sample."""
         predictions = self.task.read(self.network(batch.inputs), batch.inputs)
         counted = len(predictions) if batch.share else 0
-        self.seen.add(predictions[:counted], batch.targets[:counted])
+        predictions, targets = predictions[:counted], batch.targets[:counted]
+        self.running.update(predictions, targets)
+        if self.keep and not self.fitting:
+            # Batches are dealt to ranks in turn.
+            self.kept.append(self.keep(predictions, targets, batch_idx * self.trainer.world_size + self.global_rank))
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole split, the same on every rank."""
-        predictions, targets = self.seen.gathered(self)
-        self.seen = Seen()
+        metrics = self._merged().compute()
+        self.running = self.task.new_metrics(self.device)
         if not self.fitting:
-            self.whole = predictions.float().cpu(), targets.cpu()
+            self.validated = metrics
+            if self.kept:
+                self.kept = [_gather(self.kept, self.device) if self.trainer.world_size > 1 else torch.cat(self.kept)]
             return
-        self.row |= _named("val", self.task.metrics(predictions, targets))
+        self.row |= _named("val", metrics)
         self.log_dict(self.row)
         if not math.isfinite(self.row["train/loss"] + self.row["val/loss"]):
             worst = "train/loss" if not math.isfinite(self.row["train/loss"]) else "val/loss"
@@ -174,41 +209,11 @@ class Learner(pl.LightningModule):
         if self.trainer.is_global_zero:
             self.record(self.row, self.current_epoch + 1)
 
-
-class Seen:
-    """Predictions and targets of an epoch, kept on the device."""
-
-    def __init__(self) -> None:
-        self.predictions: list[Tensor] = []
-        self.targets: list[Tensor] = []
-
-    def add(self, predictions: Tensor, targets: Tensor) -> None:
-        """Keep a batch."""
-        self.predictions.append(predictions)
-        self.targets.append(targets)
-
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint: the batches end to end, and their sizes."""
-        ends = [torch.cat(batches).cpu() if batches else None for batches in (self.predictions, self.targets)]
-        return {"predictions": ends[0], "targets": ends[1], "sizes": [len(batch) for batch in self.targets]}
-
-    @classmethod
-    def of(cls, state: dict[str, Any], device: torch.device) -> Self:
-        """From a checkpoint."""
-        seen = cls()
-        if state["sizes"]:
-            split = (torch.split(state[name].to(device), state["sizes"]) for name in ("predictions", "targets"))
-            seen.predictions, seen.targets = map(list, split)
-        return seen
-
-    def gathered(self, learner: pl.LightningModule) -> tuple[Tensor, Tensor]:
-        """All predictions and targets of all ranks; batches in the order in which `EvalLoader` dealt them out.
-
-        Batch sizes may differ; every sample appears exactly once.
-        """
-        if learner.trainer.world_size == 1:
-            return torch.cat(self.predictions), torch.cat(self.targets)
-        return _gather(self.predictions, learner.device), _gather(self.targets, learner.device)
+    def _merged(self) -> Metrics:
+        """The running metrics of all ranks together."""
+        if self.trainer.world_size > 1:
+            self.running.merge(lambda own: reduce(torch.add, _all_gather(own)))
+        return self.running
 
 
 def exchange(own: dict[str, Any], learner: pl.LightningModule) -> list[dict[str, Any]]:
@@ -225,7 +230,7 @@ def exchange(own: dict[str, Any], learner: pl.LightningModule) -> list[dict[str,
 
 
 def _gather(batches: list[Tensor], device: torch.device) -> Tensor:
-    """Batches of every rank, dealt back in turn: the first of rank 0, of rank 1, …, the second of rank 0, and so on."""
+    """Batches of every rank, of any sizes, in the order `EvalLoader` dealt them: the first of each rank, then the second."""
     [counts] = torch.stack(_all_gather(torch.tensor([len(batches)], device=device))).T.tolist()
     sizes = torch.tensor([len(batch) for batch in batches], device=device)
     all_sizes = [row.tolist() for row in _all_gather(_padded(sizes, max(counts)))]

@@ -1,28 +1,38 @@
-"""What is asked of a network: how its outputs are read, the loss, the metrics.
+"""Tasks: how a network's outputs are decoded, the loss, the metrics.
 
 Shapes: `N` samples, `K` classes, `T` time steps, `C` channels, `S` forecast steps (horizon), `Y` target channels.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
 from torch import Tensor
 
-CALIBRATION_BINS = 15
-"""Of the expected calibration error: Guo et al. 2017."""
+from reprise.config.targets import nearest
+from reprise.learning.metrics import ClassificationMetrics, ForecastMetrics, Metrics
+
+HIGHER_IS_BETTER = {"accuracy", "f1_macro"}
+"""Metrics that are no errors."""
+Mode = Literal["min", "max"]
 
 
 class Task(Protocol):
     """A task is made with `meta` (windows.json) and the arguments of its config."""
 
-    monitor: ClassVar[str]
+    monitor: str
     """The validation metric by which the best epoch is chosen."""
-    mode: ClassVar[Literal["min", "max"]]
+    mode: Mode
     tolerates_bf16: ClassVar[bool]
     """Whether three significant digits in the activations are enough."""
     outputs: int
     """How many numbers the network gives a sample."""
+    units: Mapping[str, str]
+    """The units of the metrics that have one."""
+    undefined: Mapping[str, str]
+    """Metrics that these data do not define, each with the reason. They are left out of `new_metrics().compute()`."""
 
     def read(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """The network's outputs `[B, outputs]` as predictions shaped for `loss`."""
@@ -36,9 +46,19 @@ class Task(Protocol):
         """Mean over the batch."""
         ...
 
-    def metrics(self, predictions: Tensor, targets: Tensor) -> dict[str, float]:
-        """Metrics of a whole split at once: exact sums over exact counts."""
+    def new_metrics(self, device: torch.device | str = "cpu") -> Metrics:
+        """Empty metrics of one split, to be updated with predictions and targets."""
         ...
+
+
+def facts(task: Task) -> dict[str, str]:
+    """Tags of a run that tell of its task: the metric that chooses the epoch, units, undefined metrics with the reason."""
+    return {
+        "monitor": f"val/{task.monitor}",
+        "mode": task.mode,
+        **{f"unit.{metric}": unit for metric, unit in task.units.items()},
+        **{f"undefined.{metric}": reason for metric, reason in task.undefined.items()},
+    }
 
 
 class Classification:
@@ -47,18 +67,22 @@ class Classification:
     Args:
         meta: windows.json.
         label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7), in training alone.
+        monitor: the validation metric that chooses the epoch; by default accuracy.
 
     """
 
-    monitor: ClassVar[str] = "accuracy"
-    mode: ClassVar[Literal["min", "max"]] = "max"
+    units: Mapping[str, str] = {}
+    undefined: Mapping[str, str] = {}
+
     tolerates_bf16: ClassVar[bool] = True
 
-    def __init__(self, meta: dict[str, Any], label_smoothing: float = 0.0) -> None:
+    def __init__(self, meta: dict[str, Any], label_smoothing: float = 0.0, monitor: str | None = None) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing={label_smoothing}: must be at least 0 and below 1")
         self.outputs = len(meta["classes"])
         self.label_smoothing = label_smoothing
+        known = ("loss", "accuracy", "f1_macro", "ece")
+        self.monitor, self.mode = _monitor(monitor, "accuracy", known, self.undefined)
 
     def read(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """Logits as they are."""
@@ -72,21 +96,9 @@ class Classification:
         """Cross-entropy, mean over the batch."""
         return F.cross_entropy(predictions.float(), targets, label_smoothing=self.label_smoothing)
 
-    def metrics(self, predictions: Tensor, targets: Tensor) -> dict[str, float]:
+    def new_metrics(self, device: torch.device | str = "cpu") -> ClassificationMetrics:
         """accuracy, f1_macro, ece and loss (without label smoothing)."""
-        from torchmetrics.functional.classification import (
-            multiclass_accuracy,
-            multiclass_calibration_error,
-            multiclass_f1_score,
-        )
-
-        logits, classes = predictions.float(), self.outputs
-        return {
-            "loss": F.cross_entropy(logits.double(), targets).item(),
-            "accuracy": multiclass_accuracy(logits, targets, classes, average="micro").item(),
-            "f1_macro": multiclass_f1_score(logits, targets, classes, average="macro").item(),
-            "ece": multiclass_calibration_error(logits.softmax(-1), targets, classes, n_bins=CALIBRATION_BINS).item(),
-        }
+        return ClassificationMetrics(self.outputs, device)
 
 
 class Forecasting:
@@ -96,15 +108,21 @@ class Forecasting:
         meta: windows.json.
         loss: mse, mae or huber, of standardised values.
         difference: the network's outputs are added to the last value read, so it learns the change.
+        monitor: the validation metric that chooses the epoch. By default mae, and of several targets mae_scaled, for their
+            units cannot be added up.
 
     """
 
-    monitor: ClassVar[str] = "mae"
-    mode: ClassVar[Literal["min", "max"]] = "min"
     tolerates_bf16: ClassVar[bool] = False
     LOSSES: ClassVar[dict[str, Any]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
-    def __init__(self, meta: dict[str, Any], loss: Literal["mse", "mae", "huber"] = "mse", difference: bool = True) -> None:
+    def __init__(
+        self,
+        meta: dict[str, Any],
+        loss: Literal["mse", "mae", "huber"] = "mse",
+        difference: bool = True,
+        monitor: str | None = None,
+    ) -> None:
         positions = meta["target_positions"]
         self.shape = (meta["horizon"], len(positions))
         self.outputs = meta["horizon"] * len(positions)
@@ -114,8 +132,16 @@ class Forecasting:
         self.mean, self.std = (
             torch.tensor([meta["statistics"][key][p] for p in positions], dtype=dtype) for key in ("mean", "std")
         )
-        self.naive_mae = torch.tensor(meta["statistics"]["naive_mae"], dtype=torch.float64)
-        self._loss = self.LOSSES[loss]
+        self.loss_name = loss
+        self._scale = [meta["statistics"]["std"][position] for position in positions]
+        self._naive_mae = meta["statistics"]["naive_mae"]
+        self.targets = metric_suffixes(meta["targets"])
+        self.units = _units(self.targets, meta["units"])
+        self.undefined = _undefined(self.targets, self._naive_mae)
+        known = self.new_metrics()
+        known.update(torch.zeros(1, *self.shape), torch.zeros(1, *self.shape))
+        default = "mae" if len(positions) == 1 else "loss" if "mae_scaled" in self.undefined else "mae_scaled"
+        self.monitor, self.mode = _monitor(monitor, default, [*known.compute()], self.undefined)
 
     def read(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """Outputs `[B, S * Y]` as levels `[B, S, Y]`."""
@@ -129,27 +155,63 @@ class Forecasting:
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """The chosen loss of standardised values, mean over the batch."""
-        loss: Tensor = self._loss(predictions, targets)
+        loss: Tensor = self.LOSSES[self.loss_name](predictions, targets)
         return loss
 
-    def metrics(self, predictions: Tensor, targets: Tensor) -> dict[str, float]:
-        """mae, mse, rmse in units; mase; mae_scaled, mse_scaled of standardised values; loss.
+    def new_metrics(self, device: torch.device | str = "cpu") -> ForecastMetrics:
+        """mae, mse, rmse in units and mase, by target; mae_scaled, mse_scaled of standardised values; loss.
 
-        mase is the mean absolute error over that of the naive forecast (next = last) within the training split, averaged
-        over channels. Source: Hyndman and Koehler 2006, eq. 4.
+        mase is the mean absolute error over that of the naive forecast (next = last) within the training split; of several
+        targets, the mean. Source: Hyndman and Koehler 2006, eq. 4.
         """
-        from torchmetrics.functional.regression import mean_absolute_error, mean_squared_error
+        return ForecastMetrics(self.targets, self._scale, self._naive_mae, self.loss_name, device)
 
-        scaled, true_scaled = predictions.double().contiguous(), targets.double().contiguous()
-        values, true = self.answer(scaled).contiguous(), self.answer(true_scaled).contiguous()
-        mse = mean_squared_error(values, true).item()
-        by_channel = (values - true).abs().mean(dim=(0, 1)).cpu()
-        return {
-            "loss": self.loss(scaled, true_scaled).item(),
-            "mae": mean_absolute_error(values, true).item(),
-            "mse": mse,
-            "rmse": mse**0.5,
-            "mase": (by_channel / self.naive_mae).mean().item(),
-            "mae_scaled": mean_absolute_error(scaled, true_scaled).item(),
-            "mse_scaled": mean_squared_error(scaled, true_scaled).item(),
-        }
+
+def _monitor(asked: str | None, default: str, known: Sequence[str], undefined: Mapping[str, str]) -> tuple[str, Mode]:
+    """The metric that chooses the epoch, and which end of it is better.
+
+    Raises:
+        ValueError: when there is no such metric.
+
+    """
+    name = default if asked is None else asked
+    if name in undefined:
+        raise ValueError(f"monitor={name}: undefined, {undefined[name]}; {nearest(name, known)}")
+    if name not in known:
+        raise ValueError(f"monitor={name}: no such validation metric; {nearest(name, known)}")
+    return name, "max" if name in HIGHER_IS_BETTER else "min"
+
+
+def metric_suffixes(targets: Sequence[str]) -> list[str]:
+    """The names of targets as they stand in metric names, all different: MLflow allows letters, digits, blanks and `_ - .`."""
+    names: list[str] = []
+    for target in targets:
+        plain = re.sub(r"[^\w. -]", "_", target)[:100]
+        name = plain if plain.strip(" .") else f"_{len(names) + 1}"  # MLflow takes `mae/..` for a path
+        while name in names:
+            name += "_"
+        names.append(name)
+    return names
+
+
+def _units(targets: Sequence[str], units: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for target, unit in zip(targets, units, strict=True):
+        if unit:
+            suffix = f"/{target}" if len(targets) > 1 else ""
+            squared = f"{unit}²" if re.fullmatch(r"[^\s/*·^]+", unit) else f"({unit})²"
+            found |= {f"mae{suffix}": unit, f"mse{suffix}": squared, f"rmse{suffix}": unit}
+    return found
+
+
+def _undefined(targets: Sequence[str], naive_mae: Sequence[float]) -> dict[str, str]:
+    constant = [target for target, naive in zip(targets, naive_mae, strict=True) if not naive]
+    if not constant:
+        return {}
+    reason = f"{', '.join(constant)}: constant in the training split"
+    found = {"mase": reason}
+    if len(targets) > 1:
+        found |= {f"mase/{target}": f"{target}: constant in the training split" for target in constant}
+    if len(constant) == len(targets):
+        found |= {"mae_scaled": reason, "mse_scaled": reason}
+    return found

@@ -17,7 +17,7 @@ from reprise.tracking import listing
 from reprise.tracking.listing import Row
 from reprise.tracking.notes import BEST, GROUP
 
-MAIN = ("accuracy", "mae", "loss")
+MAIN = ("accuracy", "mae", "mae_scaled", "loss")
 """The metric of a data set, the first that its runs have."""
 HIGHER_IS_BETTER = ("accuracy", "f1", "auc", "precision", "recall", "r2")
 """How the names begin of metrics that are no errors, where the runs do not say of theirs which end is better."""
@@ -179,7 +179,7 @@ def ranked(data: str, metric: str, rows: Iterable[Row], by: Sequence[str] = ()) 
 
 def _higher_is_better(metric: str, rows: Iterable[Row]) -> bool:
     """As the runs say of the metric that they are judged by; of others, by its name."""
-    name = metric.rpartition("/")[2]
+    name = metric.partition("/")[2]
     said = (row.tags.get("mode") for row in rows if row.tags.get("monitor") == f"val/{name}")
     mode = next(filter(None, said), None)
     return mode == "max" if mode else name.startswith(HIGHER_IS_BETTER)
@@ -245,15 +245,21 @@ def _names(measured: Sequence[tuple[str | None, ...]]) -> list[str]:
 
 def _newest_with(metric: str, rows: Iterable[Row]) -> tuple[list[Row], list[Left]]:
     """Of each config and seed the newest run that has the metric; why the others are left out."""
-    missing = "not opened by `evaluate`" if metric.startswith("test/") else f"no {metric}"
     kept: dict[Any, Row] = {}
     left = []
     for row in rows:
         if figure(row, metric) is None:
-            left.append(Left(row.id, row.name, missing))
+            left.append(Left(row.id, row.name, _missing(metric, row)))
         elif kept.setdefault((_config(row), row.tags["seed"]), row) is not row:
             left.append(Left(row.id, row.name, "made again since, with the same settings and seed"))
     return list(kept.values()), left
+
+
+def _missing(metric: str, row: Row) -> str:
+    """Why a run does not have a metric."""
+    if reason := row.tags.get(f"undefined.{metric.partition('/')[2]}"):
+        return f"{metric} is undefined: {reason}"
+    return "not opened by `evaluate`" if metric.startswith("test/") and not row.tags.get("test_opened") else f"no {metric}"
 
 
 def _config(row: Row) -> tuple[tuple[str, str], ...]:

@@ -17,7 +17,7 @@ from reprise.errors import UserError
 from reprise.stages.places import Places
 from reprise.stages.trained import Trained, known_runs
 
-HEADLINE = {"accuracy": "accuracy", "mae": "MAE"}
+HEADLINE = {"accuracy": "accuracy", "mae": "MAE", "mae_scaled": "MAE (scaled)"}
 """The metric a row is judged by, and its name in print; a row shows the first that it has."""
 COLUMNS = ("experiment", "data", "metric", "published", "test", "val", "parameters", "seeds", "epochs")
 PREFACE = """\
@@ -108,15 +108,20 @@ class Results:
         )
 
     def _forecasts(self) -> str:
-        """MASE, and the naive forecasts of the same windows."""
+        """Errors in units and MASE of each target, and of the naive forecasts of the same windows."""
         rows: list[Row] = []
+        undefined: list[str] = []
         for name, found in self.by_experiment.items():
-            if found["baselines"]:
-                naive = [found["baselines"].get(one, {}).get("mae") for one in ("repeat_last", "seasonal_naive")]
-                ours = [_spread(found, "test", metric) for metric in ("mae", "rmse", "mase")]
-                rows.append((name, *ours, *(_figure(value, "mae") for value in naive)))
-        titles = ("experiment", "MAE", "RMSE", "MASE", "MAE of repeat-last", "MAE of seasonal-naive")
-        return f"## Forecasts beside naive ones (test)\n\n{_markdown(titles, rows)}" if rows else ""
+            targets = [metric.removeprefix("mae") for metric in found["test"] if metric == "mae" or metric.startswith("mae/")]
+            for target in targets if found["baselines"] else []:
+                naive = [found["baselines"].get(one, {}).get(f"mae{target}") for one in ("repeat_last", "seasonal_naive")]
+                ours = [_spread(found, "test", f"{metric}{target}") for metric in ("mae", "rmse", "mase")]
+                unit = found.get("units", {}).get(f"mae{target}", "").replace("|", "\\|")
+                rows.append((f"{name}{target.replace('/', ': ')}", unit, *ours, *(_figure(value, "mae") for value in naive)))
+            undefined += [f"- `{name}`: {metric} is undefined: {why}.\n" for metric, why in found.get("undefined", {}).items()]
+        titles = ("experiment", "unit", "MAE", "RMSE", "MASE", "MAE of repeat-last", "MAE of seasonal-naive")
+        notes = "\n" + "".join(undefined) if undefined else ""
+        return f"## Forecasts beside naive ones (test)\n\n{_markdown(titles, rows)}{notes}" if rows else ""
 
     def _weights(self) -> str:
         """The sha256 of every published weights file, and the kind of processor that trained it."""
@@ -134,7 +139,9 @@ class Results:
         from reprise.figures.style import save
 
         found = [self.by_experiment[name] for name in self.wanted.ablation]
-        means, spreads = ([one[key]["accuracy"] for one in found] for key in ("test", "test_std"))
+        means, spreads = (
+            [one[key]["accuracy"] or 0.0 for one in found] for key in ("test", "test_std")
+        )  # of one seed: no spread
         labels, seeds = list(self.wanted.ablation.values()), len(found[0]["seeds"])
         save(comparison.ablation(labels, means, spreads, "test accuracy", seeds), file)
         rows = [
@@ -162,8 +169,8 @@ def _time(runs: Sequence[Trained]) -> str:
 
 
 def _spread(found: Found, split: str, metric: str) -> str:
-    text = _figure(found[split][metric], metric)
-    return f"{text} ± {_figure(found[f'{split}_std'][metric], metric)}" if len(found["seeds"]) > 1 else text
+    text, spread = (_figure(found[part].get(metric), metric) for part in (split, f"{split}_std"))
+    return f"{text} ± {spread}" if len(found["seeds"]) > 1 and text != "–" else text
 
 
 def _figure(value: float | None, metric: str) -> str:

@@ -3,13 +3,15 @@
 import contextlib
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pytorch_lightning as pl
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -19,10 +21,12 @@ from reprise.data.examples import REMAKE_WINDOWS, Examples, Windows, open_window
 from reprise.data.loader import EvalLoader, place
 from reprise.errors import UserError
 from reprise.learning.checkpoint import WEIGHTS, load_weights
-from reprise.learning.learner import Learner
+from reprise.learning.learner import Keep, Learner
+from reprise.learning.tasks import Task, facts
 from reprise.learning.trainer import disband, make_trainer, relaunch
 from reprise.ranks import is_first, launched
 from reprise.stages import report
+from reprise.stages.kept_predictions import Classified, Forecasts, NaiveForecasts, forecasts_to_keep
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
 from reprise.stages.trained import TRAINING, Trained, history_file, read_published, read_trained, weights_file
@@ -30,6 +34,46 @@ from reprise.tracking import groups, spool
 from reprise.tracking import run as tracking
 
 Metrics = dict[str, float]
+BASELINE_ROWS = 4096
+"""Windows whose naive forecasts are made at a time."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metrics of a run that was evaluated; those in `undefined` are in none of them."""
+
+    val: Metrics
+    test: Metrics
+    baselines: Mapping[str, Metrics]
+    units: Mapping[str, str]
+    undefined: Mapping[str, str]
+    """Metrics without a value, each with the reason."""
+
+    @property
+    def parts(self) -> dict[str, Metrics]:
+        """Of each split, and of each baseline on test."""
+        return {"val": self.val, "test": self.test, **self.baselines}
+
+    @property
+    def points(self) -> Metrics:
+        """What is logged: `test/…` and `baseline_…/…`."""
+        logged = {"test": self.test, **{f"baseline_{name}": metrics for name, metrics in self.baselines.items()}}
+        return {f"{part}/{name}": value for part, metrics in logged.items() for name, value in metrics.items()}
+
+    def described(self) -> dict[str, Any]:
+        """All of it, as JSON has it."""
+        parts = {part: metrics | dict.fromkeys(self.undefined) for part, metrics in self.parts.items()}
+        return {**parts, "units": dict(self.units), "undefined": dict(self.undefined)}
+
+    def show(self, console: Console) -> None:
+        """Print a row for each metric, and why some are undefined."""
+        table = Table("", "unit", *(part.replace("_", " ") for part in self.parts))
+        for name in [*self.test, *(name for name in self.undefined if name not in self.test)]:
+            values = ("–" if name in self.undefined else f"{metrics[name]:.4f}" for metrics in self.parts.values())
+            table.add_row(escape(name), escape(self.units.get(name, "")), *values)
+        console.print(table)
+        for name, reason in self.undefined.items():
+            console.print(f"{name} is undefined: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def pipeline(config: Config, places: Places, console: Console) -> Path:
@@ -81,77 +125,86 @@ def by_hand(config: Config, run_id: str, places: Places, console: Console, as_js
     if not is_first():
         return
     if as_json:
-        console.print_json(data=outcome)
-        return
-    table = Table("", *outcome["test"])
-    for part, metrics in outcome.items():
-        table.add_row(part.replace("_", " "), *(f"{value:.4f}" for value in metrics.values()))
-    console.print(table)
+        console.print_json(data=outcome.described())
+    else:
+        outcome.show(console)
 
 
 def evaluate_one(
     config: Config, trained: Trained, weights: Path, history: Path, places: Places, console: Console, keep: Path | None
-) -> dict[str, Metrics]:
+) -> Evaluation:
     """Metrics of val and test, computed in float32, and the baselines; figures are logged, and kept in `keep`.
 
-    The config is that of the run; only its trainer (devices) and tracking may be another.
+    The config is that of the run; only its trainer (devices) and tracking may be another. The evaluation is counted before the
+    test split is read, and logged when all of it is there; a figure that cannot be drawn is a warning.
     """
-    folder = windows_of(config, trained, places).folder
-    windows = open_windows(folder, places.processed(config.data.name))
+    windows = open_windows(windows_of(config, trained, places).folder, places.processed(config.data.name))
     network, task = build_parts(config, windows)
     network.load_state_dict(load_weights(weights))
     trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)
-    learner = Learner(network, task, _never, _never, config.seed, _never)
-
-    def predict(split: Examples) -> tuple[Tensor, Tensor]:
-        device = trainer.strategy.root_device
-        loader = EvalLoader(
-            place(split, device, config.trainer.resident),
-            config.trainer.eval_batch_size,
-            device,
-            trainer.global_rank,
-            trainer.world_size,
+    first = trainer.is_global_zero
+    run = tracking.reopen(config.tracking, places.store, trained.run_id) if first and trained.run_id else None
+    val, _ = _predict(config, trainer, network, task, windows.val(), None)
+    if run:
+        tracking.count_opening(run)
+    test = windows.test()
+    naive = NaiveForecasts(windows) if windows.meta["kind"] == "series" else None
+    rows, keep_forecasts = forecasts_to_keep(len(test), task.outputs, config.trainer.eval_batch_size)
+    metrics, kept = _predict(config, trainer, network, task, test, keep_forecasts if naive else Classified.keep)
+    baselines = {name: _of_baseline(naive, name, task, test) for name in naive.names} if naive else {}
+    evaluation = Evaluation(val, metrics, baselines, task.units, task.undefined)
+    if first:
+        evaluated = report.Evaluated(
+            name=f"{config.name} seed {trained.seed}",
+            best_epoch=trained.best_epoch,
+            history=spool.read_history(history),
+            network=network.cpu(),
+            task=task,
+            windows=windows,
+            metrics=metrics,
+            predictions=Forecasts.of(kept, rows) if naive else Classified.of(kept),
+            baselines={name: naive.of(name, rows) for name in naive.names} if naive else {},
         )
-        trainer.validate(learner, loader, verbose=False)
-        assert learner.whole is not None
-        return learner.whole
+        _log(run, config, evaluated, evaluation, keep)
+        if run:
+            groups.heard(config.tracking, places.store, run.id)
+        came = ", ".join(f"{part} {task.monitor} {found[task.monitor]:.4f}" for part, found in (("val", val), ("test", metrics)))
+        console.print(f"evaluate  {trained.name}: {came}", highlight=False, soft_wrap=True)
+    return evaluation
 
-    outcome = {"val": task.metrics(*predict(windows.val()))}
-    predictions, targets = predict(windows.test())
-    outcome["test"] = task.metrics(predictions, targets)
-    baselines = forecast_baselines(windows, targets) if windows.meta["kind"] == "series" else {}
-    outcome |= {name: task.metrics(forecast, targets.double()) for name, forecast in baselines.items()}
-    if trainer.is_global_zero:
-        opened = tracking.reopen(config.tracking, places.store, trained.run_id) if trained.run_id else None
-        said = {"test": outcome["test"], **{f"baseline_{name}": outcome[name] for name in baselines}}
-        if opened:
-            opened.log_once({f"{part}/{name}": value for part, metrics in said.items() for name, value in metrics.items()})
-        with contextlib.ExitStack() as stack:
-            folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            evaluated = report.Evaluated(
-                name=f"{config.name} seed {trained.seed}",
-                best_epoch=trained.best_epoch,
-                history=spool.read_history(history),
-                network=network.cpu(),
-                task=task,
-                windows=windows,
-                predictions=predictions,
-                targets=targets,
-                baselines=baselines,
-            )
-            report.write(folder, evaluated)
-            if opened:
-                opened.artifacts(folder, "figures")
-        if opened:
-            tracking.conclude(opened, config, f"val/{task.monitor}", task.mode)
-            opened.settle()
-            groups.heard(config.tracking, places.store, trained.run_id)
-        main = task.monitor
-        console.print(
-            f"evaluate  {trained.name}: val {main} {outcome['val'][main]:.4f}, test {main} {outcome['test'][main]:.4f}",
-            soft_wrap=True,
-        )
-    return outcome
+
+def _log(
+    run: tracking.Run | None, config: Config, evaluated: report.Evaluated, evaluation: Evaluation, keep: Path | None
+) -> None:
+    """Figures first: a process that ends while they are drawn has logged no metric, and is counted as an evaluation."""
+    with contextlib.ExitStack() as stack:
+        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        report.write(folder, evaluated)
+        if run:
+            run.artifacts(folder, "figures")
+    if run:
+        run.log_once(evaluation.points)
+        tracking.conclude(run, config, facts(evaluated.task))
+        run.settle()
+
+
+def _predict(
+    config: Config, trainer: pl.Trainer, network: torch.nn.Module, task: Task, split: Examples, keep: Keep | None
+) -> tuple[Metrics, Tensor]:
+    """Metrics of a split, and what is kept of its predictions."""
+    device = trainer.strategy.root_device
+    learner = Learner(network, task, _never, _never, config.seed, _never, keep)
+    placed, size = place(split, device, config.trainer.resident), config.trainer.eval_batch_size
+    trainer.validate(learner, EvalLoader(placed, size, device, trainer.global_rank, trainer.world_size), verbose=False)
+    return learner.validated, learner.kept[0] if learner.kept else torch.empty(0)
+
+
+def _of_baseline(naive: NaiveForecasts, name: str, task: Task, test: Examples) -> Metrics:
+    """Metrics of a naive forecast of the test split."""
+    metrics = task.new_metrics()
+    for rows in torch.split(torch.arange(len(test)), BASELINE_ROWS):
+        metrics.update(naive.of(name, rows), test.gather(rows).targets)
+    return metrics.compute()
 
 
 def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
@@ -169,40 +222,26 @@ def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
     return Windows(folder, places.processed(config.data.name), meta)
 
 
-def forecast_baselines(windows: Windows, targets: Tensor) -> dict[str, Tensor]:
-    """Naive forecasts of the test windows, standardised `float64 [N, S, Y]`.
+def _summary(config: Config, trained: list[Trained], results: list[Evaluation]) -> dict[str, Any]:
+    """What metrics.json holds. An undefined metric is null, and so is the standard deviation of a single seed."""
+    first = results[0]
 
-    repeat_last: every step as the last one read. seasonal_naive: as one season before (left out where the series does not
-    reach back so far). Source: Hyndman and Athanasopoulos 2021, section 5.2.
-    """
-    meta, history = windows.meta, windows.history().astype(np.float64)
-    mean, std = (np.array([meta["statistics"][key][p] for p in meta["target_positions"]]) for key in ("mean", "std"))
-    scaled = (history - mean) / std
-    first = windows.chosen("test") + meta["lookback"]  # row of the first step to forecast
-    steps = first[:, None] + np.arange(meta["horizon"])
-    made = {"repeat_last": scaled[first - 1][:, None].repeat(meta["horizon"], axis=1)}
-    back = steps - meta["season"] * (1 + np.arange(meta["horizon"]) // meta["season"])
-    if back.min() >= 0:
-        made["seasonal_naive"] = scaled[back]
-    assert all(forecast.shape == tuple(targets.shape) for forecast in made.values())
-    return {name: torch.from_numpy(forecast) for name, forecast in made.items()}
+    def over_seeds(split: str, reduce: Any) -> dict[str, float | None]:
+        found = [getattr(result, split) for result in results]
+        return {name: reduce([one[name] for one in found]) for name in found[0]} | dict.fromkeys(first.undefined)
 
+    def spread(values: list[float]) -> float | None:
+        return statistics.stdev(values) if len(values) > 1 else None
 
-def _summary(config: Config, trained: list[Trained], results: list[dict[str, Metrics]]) -> dict[str, Any]:
-    def over_seeds(split: str, reduce: Any) -> Metrics:
-        return {name: reduce([result[split][name] for result in results]) for name in results[0][split]}
-
-    def spread(values: list[float]) -> float:
-        return statistics.stdev(values) if len(values) > 1 else 0.0
-
-    summary = {
+    summary: dict[str, Any] = {
         f"{split}{suffix}": over_seeds(split, reduce)
         for split in ("test", "val")
         for suffix, reduce in (("", statistics.fmean), ("_std", spread))
     }
-    baselines = {name: results[0][name] for name in results[0] if name not in {"test", "val"}}
     return summary | {
-        "baselines": baselines,
+        "baselines": {name: metrics | dict.fromkeys(first.undefined) for name, metrics in first.baselines.items()},
+        "units": dict(first.units),
+        "undefined": dict(first.undefined),
         "data": config.data.name,
         "seeds": [one.seed for one in trained],
         "parameters": trained[0].parameters,

@@ -25,7 +25,7 @@ from reprise.learning.learner import SPEED, Learner, Record
 from reprise.learning.memory import forget_peak, peak_bytes
 from reprise.learning.predictor import Predictor
 from reprise.learning.progress import EpochProgress
-from reprise.learning.tasks import Task
+from reprise.learning.tasks import Task, facts
 from reprise.learning.trainer import disband, make_trainer, relaunch, threads
 from reprise.ranks import is_first, launched
 from reprise.stages import download, preprocess, window
@@ -285,10 +285,10 @@ def _learner(config: Config, network: torch.nn.Module, task: Task, record: Recor
 def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: Windows, task: Task) -> None:
     """What is known once training is over: facts, and the model that answers by itself."""
     weights = load_weights(run.home / WEIGHTS)
-    facts = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
-    run.tag({**facts, "sha256.weights": store.sha256(run.home / WEIGHTS)})
+    came = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
+    run.tag({**came, "sha256.weights": store.sha256(run.home / WEIGHTS)})
     run.keep(WEIGHTS)
-    tracking.conclude(run, config, f"val/{task.monitor}", task.mode)
+    tracking.conclude(run, config, facts(task))
     if config.tracking.log_model:
         network: torch.nn.Module = build(
             config.model, "model", config.plugins, input_shape=windows.input_shape, outputs=task.outputs

@@ -127,6 +127,7 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
     first = int(parts["train"][0])
     columns = [names.index(name) for name in inputs]
     fitted = splits.series_statistics(values[:, columns], (first, borders.train))
+    _check_targets_vary(window, names, values)
     found = splits.series_statistics(np.array(values[first : borders.train][:, columns]), (0, borders.train - first))
     audit = splits.audit_series(parts, borders, size, fitted, found)
     extra = 2 * len(window.calendar)  # sines and cosines, bounded by 1 as they are: not normalised
@@ -191,7 +192,26 @@ def _notes(
         "forecast its differences or its logarithm"
         for name in lost
     ]
+    notes += [
+        f"window.targets={target}: constant in the training split, so nothing of it can be learned; its mase and its "
+        "scaled errors are undefined and left out"
+        for target in window.targets
+        if fitted["naive_mae"][names.index(target)] == 0
+    ]
     if first_forecast < window.season:
         reach = f"the series reaches back {first_forecast} steps from test"
         notes.append(f"window.season={window.season}: {reach}, so the seasonal-naive forecast is left out")
     return notes
+
+
+def _check_targets_vary(window: SeriesWindow, names: list[str], values: npt.NDArray[Any]) -> None:
+    """Refuse a target that has the same value at every time step.
+
+    Raises:
+        UserError: naming it.
+
+    """
+    for target in window.targets:
+        series = values[:, names.index(target)]
+        if series.min() == series.max():
+            raise UserError(f"window.targets={target}: all its values are {series[0]:g}", "name a channel that varies")

@@ -47,4 +47,6 @@ def _metrics(config: Config, windows: Windows) -> list[str]:
     batch = windows.val().gather(torch.arange(2))
     with torch.inference_mode():
         predictions = task.read(network.eval()(batch.inputs), batch.inputs)
-    return [f"val/{name}" for name in task.metrics(predictions, batch.targets)]
+    metrics = task.new_metrics()
+    metrics.update(predictions, batch.targets)
+    return [f"val/{name}" for name in metrics.compute()]

@@ -1,7 +1,7 @@
 """What the dashboard says in words: Markdown for a run, for the parent of several, for a data set. Pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +14,8 @@ SHOWN = 5
 """Runs that a data set names."""
 LONGEST = 8000
 """The most characters that MLflow keeps of a description."""
-LEFT_OUT = "_scaled"
-"""Metrics in standardised units are on the run; its table does without them."""
+SCALED = "_scaled"
+"""Of metrics in standard deviations of the training split: a table leaves them out where it has the same in units."""
 Figures = Mapping[str, float]
 
 
@@ -54,7 +54,7 @@ def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:
     opened = int(tags.get("test_opened", 0))
     test = f"The test split was opened {'once' if opened == 1 else f'{opened} times'} for it. " if opened else ""
     made = f"{epoch}{test}{tags['model']}, {size} on {tags['device']}. Made from commit `{tags['git.commit'][:12]}`{patch}."
-    return _page(lead, _commands(commands), _splits(figures), made)
+    return _page(lead, _commands(commands), _splits(figures, tags), made)
 
 
 def of_group(
@@ -119,22 +119,40 @@ def headline(monitor: str, figures: Figures) -> str:
     return ", ".join(f"{_title(name)} {_mean(figures, name)}" for name in names if name in figures)
 
 
-def _splits(figures: Figures) -> str:
-    """A row for val at the best epoch, for test and for each baseline; a column a metric."""
+def _splits(figures: Figures, tags: Mapping[str, str]) -> str:
+    """A row for val at the best epoch, for test and for each baseline; a column a metric. Below, why some are undefined."""
     parts: dict[str, dict[str, float]] = {}
     for name, value in figures.items():
-        part, _, metric = name.removeprefix(BEST).rpartition("/")
-        if part and not metric.endswith(LEFT_OUT):
+        part, _, metric = name.removeprefix(BEST).partition("/")
+        if metric:
             parts.setdefault(part, {})[metric] = value
-    metrics = list(dict.fromkeys(metric for row in parts.values() for metric in row))
+    if not parts:
+        return ""
+    undefined = {key.removeprefix("undefined."): reason for key, reason in tags.items() if key.startswith("undefined.")}
+    metrics = _without_scaled(dict.fromkeys([*(metric for row in parts.values() for metric in row), *undefined]))
+    titles = [_cell(f"{metric}, {tags[f'unit.{metric}']}" if f"unit.{metric}" in tags else metric) for metric in metrics]
     rows = [[part.replace("_", " "), *(_figure(row.get(metric)) for metric in metrics)] for part, row in parts.items()]
-    return _table(["", *metrics], rows) if rows else ""
+    reasons = "".join(
+        f"\n{_cell(metric)} is undefined: {_cell(undefined[metric])}.\n" for metric in metrics if metric in undefined
+    )
+    return _table(["", *titles], rows) + reasons
 
 
 def _shown(names: set[str]) -> list[str]:
     """Of many figures, those that tell runs apart: val first."""
-    kept = [name for name in names if not re.search(rf"^baseline_|_std/|{LEFT_OUT}$", name)]
+    kept = _without_scaled([name for name in names if not re.search(r"^baseline_|_std/", name)])
     return sorted(kept, key=lambda name: (not name.startswith(BEST), name))
+
+
+def _without_scaled(names: Iterable[str]) -> list[str]:
+    """Metrics but those that are there in units too. Of several targets, only scaled errors are pooled."""
+    known = list(names)
+    return [name for name in known if not name.endswith(SCALED) or name.removesuffix(SCALED) not in known]
+
+
+def _cell(text: str) -> str:
+    """A name or unit of the user's in a cell of a Markdown table."""
+    return re.sub(r"([|`$<\\\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _title(name: str) -> str:

@@ -175,20 +175,24 @@ def ending(run: Run) -> Iterator[None]:
     run.end("FINISHED", {})
 
 
-def conclude(run: Run, config: Config, monitor: str, mode: str) -> None:
+def count_opening(run: Run) -> None:
+    """Count one evaluation on the test split, before the split is read: nothing that fails later leaves it uncounted."""
+    run.tag({"test_opened": int(run.spool.tags.get("test_opened", 0)) + 1})
+
+
+def conclude(run: Run, config: Config, facts: Mapping[str, str]) -> None:
     """What a run came to, when it is trained and when it is evaluated: its figures at the best epoch, and all of it in words.
 
-    `monitor` is the metric that val judges by, `mode` says which end of it is better. The page of the data set is told too.
+    `facts` are tags of the task: the metric that val judges by (`monitor`), which end of it is better (`mode`), units, undefined
+    metrics. The page of the data set is told too.
     """
     best = int(run.spool.tags["best_epoch"])
     at_best = {key: value for (key, step), value in run.spool.points.items() if step == best and key.startswith("val/")}
     run.log_once({f"{BEST}{key}": value for key, value in at_best.items()})
-    run.tag({"model": model(config), "monitor": monitor, "mode": mode})
-    if any(key.startswith("test/") for key in run.spool.figures):
-        run.tag({"test_opened": int(run.spool.tags.get("test_opened", 0)) + 1})
+    run.tag({"model": model(config), **facts})
     run.describe()
-    facts = config.data.model_dump(include={"title", "homepage", "citation", "licence"})
-    run.spool.append({"dataset": {**facts, "monitor": f"{BEST}{monitor}", "mode": mode}})
+    about = config.data.model_dump(include={"title", "homepage", "citation", "licence"})
+    run.spool.append({"dataset": {**about, "monitor": f"{BEST}{facts['monitor']}", "mode": facts["mode"]}})
 
 
 def model(config: Config) -> str:
