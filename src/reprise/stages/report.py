@@ -54,11 +54,12 @@ def write(folder: Path, run: Evaluated) -> None:
         save(training.curves(run.history, run.task.monitor, run.best_epoch, run.name), folder / "curves.png")
     with _drawing("layers.txt"):
         explanation.layer_table(folder, run.network, run.windows.input_shape)
-    if isinstance(test := run.windows.test(), Images):
-        _classes(folder, run, test)
-        _explained(folder, run, test)
-    else:
-        _forecasts(folder, run)
+    with _drawing("figures of the test split"):
+        if isinstance(test := run.windows.test(), Images):
+            _classes(folder, run, test)
+            _explained(folder, run, test)
+        else:
+            _forecasts(folder, run)
 
 
 @contextlib.contextmanager
@@ -79,7 +80,8 @@ def _classes(folder: Path, run: Evaluated, test: Images) -> None:
 
     def predictions(rows: Tensor, title: str, file: str) -> None:
         with _drawing(file):
-            images, labels, shown = _raw(test, rows), answers.target[rows], answers.probabilities(rows.numpy(), len(names))
+            chosen = rows.numpy()  # a tensor of one row would pick a scalar of an array
+            images, labels, shown = _raw(test, rows), answers.target[chosen], answers.probabilities(chosen, len(names))
             save(classification.predictions(images, labels, shown, names, f"{run.name}: {title}"), folder / file)
 
     with _drawing("samples.png"):
@@ -133,7 +135,7 @@ def _forecasts(folder: Path, run: Evaluated) -> None:
     truth, predicted = (run.task.answer(values.double()).numpy() for values in (kept.targets, kept.predictions))
     naive = {name.replace("_", " "): run.task.answer(values).numpy() for name, values in run.baselines.items()}
     every = run.windows.chosen("test") + meta["lookback"]
-    time = run.windows.time().view("datetime64[ns]")[every[kept.rows][:, None] + np.arange(meta["horizon"])]
+    time = run.windows.time().view("datetime64[ns]")[every[kept.rows.numpy()][:, None] + np.arange(meta["horizon"])]
     counted = forecasting.number_of(len(truth)) + (f" of {len(every):,}" if len(truth) < len(every) else "")
     for number, (channel, unit) in enumerate(zip(meta["targets"], meta["units"], strict=True)):
         suffix = f"_{file_part(channel)}" if len(meta["targets"]) > 1 else ""
