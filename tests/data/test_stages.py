@@ -287,6 +287,21 @@ def test_the_statistics_see_nothing_of_val_and_test(project: Places, console: Co
         assert after["statistics"] == before["statistics"]
 
 
+def test_a_split_with_few_images_of_a_class_is_warned_of(project: Places) -> None:
+    console = Console(record=True, width=300)
+    config = digits(project, console, "window.val_size=40", "window.test_size=400")
+    window.run(config, project, console)
+    val = part(project, config, "val")
+    labels = store.open_array(project.processed("digits") / "train" / "labels.npy")
+    counts = np.bincount(labels[val], minlength=10)
+    printed = console.export_text()
+    assert (counts < 5).any()
+    few = sorted((int(number), str(digit)) for digit, number in enumerate(counts) if number < 5)
+    listed = ", ".join(f"{digit} ({number})" for number, digit in few)
+    assert f"window  warning: val has fewer than 5 images of {listed}: its metrics say little about them\n" in printed
+    assert "warning: test" not in printed
+
+
 def test_a_limit_keeps_val_and_test_as_they_are(project: Places, console: Console) -> None:
     for made in (digits, weather):
         config = made(project, console)

@@ -70,7 +70,8 @@ def test_a_training_from_files_gives_the_figures_that_the_same_arrays_give(proje
 def test_predict_gives_each_test_picture_the_answer_that_evaluate_gave(project: Path, home: Path, pictures: Path) -> None:
     done = run_in(project, "reprise", "predict", home.name, str(pictures), "--out", str(project / "answers"))
     assert done.returncode == 0, done.stderr
-    assert "% of 600 were taken for what their folders are called." in done.stdout
+    assert "train (the run was trained on them): 420 of 600 pictures; " in done.stdout
+    assert "val (the run's best epoch was chosen by them): 90 of 600 pictures; " in done.stdout
     assert (project / "answers" / "predictions.png").stat().st_size > 10_000
     with (project / "answers" / "predictions.csv").open() as stream:
         taken = {Path(row["file"]).name: row for row in csv.DictReader(stream)}
@@ -78,6 +79,10 @@ def test_predict_gives_each_test_picture_the_answer_that_evaluate_gave(project: 
     windows = store.read_json(home / "trained.json")["windows"]
     names = list(store.read_json(project / "data" / "processed" / "own" / "files.json")["train"])
     test = [names[row] for row in np.load(project / windows / "test.npy")]
+    assert {taken[Path(name).name]["split"] for name in test} == {"test"}
+    assert all(row["true"] == Path(row["file"]).parent.name for row in taken.values())
+    assert all(sum(float(row[f"p_{digit}"]) for digit in range(10)) == pytest.approx(1, abs=1e-6) for row in taken.values())
+    assert all(row["confidence"] == row[f"p_{row['class']}"] for row in taken.values())
     right = [taken[Path(name).name]["class"] == Path(name).parent.name for name in test]
     assert np.mean(right) == pytest.approx(measured(project, home)["test"]["accuracy"], abs=1e-7)
     one = run_in(project, "reprise", "predict", home.name, str(pictures / test[0]), "--json")

@@ -42,15 +42,16 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
 @click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON; what is left out, on stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
-    """Say what a RUN takes a picture, or a folder of them, for.
+    """Predict the class of a picture, or of those in a folder or CSV table (file,label), with a RUN.
 
-    Prints classes with confidence; writes predictions.csv and predictions.png. Pictures may be PNG, JPEG, BMP or WebP, of any
-    size. Where their folders are called as the classes are, it says how many were right.
+    Prints mistakes first and a row per class; writes predictions.csv (the true class and every probability) and predictions.png.
+    Pictures may be PNG, JPEG, BMP, WebP, GIF or TIFF, of any size. The true class is known where a folder is named as it.
+    Pictures that the run was trained on are recognised, and their accuracy is stated apart.
     """
     import json
 
     places = project()
-    from reprise.runs import predict
+    from reprise.runs import predict, predict_view
     from reprise.runs.trained import open_run
 
     opened = open_run(places, run)
@@ -59,7 +60,7 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answers.rows(), indent=2, ensure_ascii=False))
     else:
-        predict.show(answers, folder, console)
+        predict_view.show(answers, folder, console)
 
 
 @click.command()

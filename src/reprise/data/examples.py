@@ -204,6 +204,10 @@ class Windows:
         """The samples of a split, or the first row of each of its windows."""
         return np.array(store.open_array(store.check(self.folder, f"{split}.npy", REMAKE_WINDOWS)))
 
+    def images(self, split: str) -> npt.NDArray[np.uint8]:
+        """The images that the samples of a split are rows of, `uint8 [sample, H, W, C]`, memory-mapped."""
+        return self._array(f"{self.meta['parts'][split]}/images")
+
     def _array(self, name: str) -> npt.NDArray[Any]:
         return store.open_array(store.check(self.arrays, f"{name}.npy", REMAKE_ARRAYS))
 

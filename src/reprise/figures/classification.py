@@ -59,12 +59,24 @@ def predictions(images: Images, targets: Classes, probabilities: Probabilities, 
     return picture_grid(images, texts, colours, title)
 
 
-def answers(images: Images, probabilities: Probabilities, names: Sequence[str], files: Sequence[str], title: str) -> Figure:
-    """Draw images of unknown class with file name, predicted class and confidence."""
+def answers(
+    images: Images,
+    probabilities: Probabilities,
+    names: Sequence[str],
+    files: Sequence[str],
+    title: str,
+    truth: Sequence[str] = (),
+) -> Figure:
+    """Draw images with file name, predicted class and confidence; where `truth` names another class, orange and with that."""
     shown = labels(names, TITLE_COLUMNS - 2)
-    predicted = [_with_percent(f"→ {shown[int(row.argmax())]}", row.max()) for row in probabilities]
-    texts = [f"{literal(file, TITLE_COLUMNS)}\n{answer}" for file, answer in zip(files, predicted, strict=True)]
-    return picture_grid(images, texts, ["black"] * len(images), title)
+    texts, colours = [], []
+    for file, row, true in zip(files, probabilities, truth or [""] * len(files), strict=True):
+        predicted = int(row.argmax())
+        text = f"{literal(file, TITLE_COLUMNS)}\n" + _with_percent(f"→ {shown[predicted]}", row.max())
+        wrong = true not in {"", names[predicted]}
+        texts.append(f"{text}\nis {literal(true, TITLE_COLUMNS - 3)}" if wrong else text)
+        colours.append(ORANGE if wrong else GREEN if true else "black")
+    return picture_grid(images, texts, colours, title)
 
 
 def _with_percent(text: str, share: float) -> str:

@@ -42,7 +42,20 @@ def run(config: Config, places: Places, console: Console, folder: Path | None = 
     console.print(f"window  {config.name}: {counts}; {len(audit)} audits passed", highlight=False, soft_wrap=True)
     for note in description.get("notes", []):
         console.print(f"window  {config.name}: {note}", highlight=False, markup=False, soft_wrap=True)
+    if description["kind"] == "images":
+        _warn_of_few(parts, description, arrays, console)
     return folder
+
+
+def _warn_of_few(parts: dict[str, splits.Indices], description: dict[str, Any], arrays: Path, console: Console) -> None:
+    """Name the classes of which a split has so few images that its metrics say little about them."""
+    for split, chosen in parts.items():
+        labels = store.open_array(arrays / description["parts"][split] / "labels.npy")
+        few = splits.few_of_a_class(np.asarray(labels)[chosen], description["classes"])
+        if few:
+            listed = ", ".join(f"{name} ({number})" for name, number in few[:10]) + (" and others" if len(few) > 10 else "")
+            text = f"window  warning: {split} has fewer than {splits.FEW} images of {listed}: its metrics say little about them"
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def are_for(folder: Path, config: Config, arrays: Path) -> bool:
