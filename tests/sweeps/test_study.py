@@ -1,6 +1,8 @@
 """A study: what is drawn, who takes a trial, what is the best and how it is written down."""
 
 import io
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,52 @@ def test_a_trial_of_another_machine_is_left_to_it_as_long_as_it_is_heard_of(root
             assert here.look().trials[0].user_attrs[studies.PLACE] == here.place
             assert there.look().trials[0].user_attrs[studies.PLACE] != there.place
     assert not there.has_free(there.look())
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets the time zone of this process, as another machine has another."""
+
+    def move(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield move
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("there_first", [True, False])
+def test_a_trial_that_was_just_taken_in_another_time_zone_is_left_to_it(
+    root: Path, zone: Callable[[str], None], there_first: bool
+) -> None:
+    url, zones = f"sqlite:///{root}/shared.db", ["America/Los_Angeles", "Asia/Tokyo"]
+    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
+    zone(zones[there_first])
+    before = time.time()
+    with there.take() as trial:
+        assert trial
+        zone(zones[not there_first])
+        assert before <= studies.began(trial) <= time.time()
+        assert not here.has_free(here.look())
+        with here.take() as taken:
+            assert taken is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies.time, "time", lambda: before + studies.LOST + 60)
+        assert here.has_free(here.look())  # of a dead machine it is taken over just as soon
+
+
+def test_a_trial_without_a_heartbeat_is_left_alone_until_none_has_come_for_long(root: Path) -> None:
+    url = f"sqlite:///{root}/shared.db"
+    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies.Trial, "set_user_attr", _die)
+        with pytest.raises(KeyboardInterrupt), there.take():
+            pass
+    assert not here.has_free(here.look())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(studies, "LOST", -1)
+        assert here.has_free(here.look())
 
 
 def test_a_trial_that_was_killed_before_its_place_was_noted_belongs_to_where_its_lock_lies(root: Path) -> None:

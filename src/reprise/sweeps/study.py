@@ -30,10 +30,15 @@ SPEC, CONF, TOKEN = "sweep", "conf", "token"
 """Attributes of a study."""
 PLACE, HEARD, STARTS, THREADS, GIVEN_UP, ERROR = "place", "heard", "starts", "threads", "given up", "error"
 """Attributes of a trial; of the study, the place where it was begun."""
+BEGAN = "began"
+"""Attribute of a trial: when it was first taken, in seconds since 1970 UTC, as `HEARD` is. Optuna's own `datetime_start` is the
+local time of the machine that took it, without its time zone."""
 TRIES = 3
 """Processes that may die of one trial, with no epoch between, before it counts as failed."""
 BEAT, LOST = 60.0, 900.0
 """Seconds between two signs of life of a trial that is trained; how long there is none until its machine counts as lost."""
+WIDEST_OFFSET = 26 * 3600.0
+"""Seconds between the clocks of the two time zones that are furthest apart."""
 FILLED_WITHIN = 60.0
 """Seconds to wait for another machine that begins a sweep."""
 MAKING_TABLES = 5.0
@@ -115,9 +120,11 @@ class Study:
         lock = self._lock(trial.number)
         taken_here = trial.user_attrs.get(PLACE) == self.place if PLACE in trial.user_attrs else Path(lock.lock_file).is_file()
         if not taken_here:
-            assert trial.datetime_start is not None
-            heard: float = max(trial.datetime_start.timestamp(), trial.user_attrs.get(HEARD, 0))
-            return time.time() - heard > LOST
+            if HEARD not in trial.user_attrs:  # its process may have died before the first heartbeat: count from now on
+                with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                    self._opened(trial).set_user_attr(HEARD, time.time())
+                return False
+            return bool(time.time() - trial.user_attrs[HEARD] > LOST)
         with suppress(Timeout), lock.acquire(timeout=0):
             return self.look().trials[trial.number].state == TrialState.RUNNING  # it may have ended since it was looked at
         return False
@@ -129,7 +136,7 @@ class Study:
             if starts <= TRIES:
                 lock.acquire()
                 trial.set_user_attr(STARTS, starts)
-                trial.set_user_attr(PLACE, self.place)
+                self._note_taken(trial)
                 return trial, lock
             fail(self, trial, f"{TRIES} processes died of it")
         return None
@@ -142,11 +149,17 @@ class Study:
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
                 if self.optuna._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING):
                     trial = self._opened(frozen)
-                    trial.set_user_attr(PLACE, self.place)
+                    trial.set_user_attr(BEGAN, time.time())
+                    self._note_taken(trial)
                     return trial, lock
             lock.release()
             Path(lock.lock_file).unlink()
         return None
+
+    def _note_taken(self, trial: Trial) -> None:
+        """Write the first heartbeat, before other machines can look for one, and where the trial is trained."""
+        trial.set_user_attr(HEARD, time.time())
+        trial.set_user_attr(PLACE, self.place)
 
     def _opened(self, trial: FrozenTrial) -> Trial:
         """A trial to go on with, in the light of all that have ended by now."""
@@ -209,6 +222,14 @@ def _signs_of_life(trial: Trial) -> Iterator[None]:
         yield
     finally:
         over.set()
+
+
+def began(trial: Trial) -> float:
+    """When a trial was first taken, in seconds since 1970 UTC."""
+    if BEGAN in trial.user_attrs:
+        return float(trial.user_attrs[BEGAN])
+    assert trial.datetime_start is not None  # begun by an older version, in the time zone of its machine
+    return trial.datetime_start.timestamp() - WIDEST_OFFSET
 
 
 def came_on(trial: Trial) -> None:

@@ -142,5 +142,4 @@ class _Trial:
     @property
     def _began(self) -> int:
         """Milliseconds since 1970."""
-        assert self.trial.datetime_start is not None
-        return int(self.trial.datetime_start.timestamp() * 1000)
+        return int(studies.began(self.trial) * 1000)
