@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
@@ -27,6 +27,8 @@ SHARE = 0.01
 """Of a core, what deliveries may take: where they are dear, the next waits longer."""
 LONGEST_PATIENCE = 60.0
 """Seconds between attempts when the store has failed several times."""
+ANOTHER_DELIVERS = 60.0
+"""Seconds to wait for another process that delivers the same run."""
 BIRTHMARK = "reprise.token"
 """The tag by which a run is found again whose making was interrupted."""
 PARENT = "mlflow.parentRunId"
@@ -72,11 +74,13 @@ class Delivery:
         """Deliver what waits; None, or why that failed."""
         with self._one_at_a_time:
             try:
-                if self.spool.waiting:
-                    self._deliver(self._run_id())
+                with FileLock(self.home / "delivery.lock", timeout=ANOTHER_DELIVERS):
+                    if self.spool.waiting:
+                        self._deliver(self._run_id())
+                    self.spool.is_settled()  # if not, entries came meanwhile: they wait in the outbox
                 self.failure = None
-                if self.spool.status != "RUNNING":
-                    outbox(self.folder, self.home.name).unlink(missing_ok=True)
+            except Timeout:
+                self.failure = "another process has been delivering it for long"
             except (MlflowException, UserError, OSError) as error:
                 self._client = None
                 self.failure = without_login(str(error).split("\n")[0])[:200]
@@ -112,6 +116,8 @@ class Delivery:
             case "tags":
                 tags = [RunTag(key, self._abroad(key, value)) for key, value in first["tags"].items()]
                 client.log_batch(run_id, tags=tags, synchronous=True)
+            case "remove_tags":
+                _remove_tags(client, run_id, first["remove_tags"])
             case "dataset":
                 describe(client, client.get_run(run_id).info.experiment_id, first["dataset"])
             case "params":
@@ -179,11 +185,6 @@ def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
     client.set_experiment_tag(experiment, PAGE, page)
 
 
-def outbox(folder: Path, run_id: str) -> Path:
-    """A file that is there while the store lacks something of a run, under mlruns/."""
-    return folder / "outbox" / run_id
-
-
 def _batches(entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
     """Entries in order: points by the thousand, all else one by one."""
     for kind, same in groupby(entries, key=lambda entry: next(iter(entry))):
@@ -196,6 +197,15 @@ def _batches(entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
 def _send_params(client: MlflowClient, run_id: str, params: list[Param]) -> None:
     for begin in range(0, len(params), PARAMS_A_CALL):
         client.log_batch(run_id, params=params[begin : begin + PARAMS_A_CALL], synchronous=True)
+
+
+def _remove_tags(client: MlflowClient, run_id: str, keys: list[str]) -> None:
+    for key in keys:
+        try:
+            client.delete_tag(run_id, key)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # a kill came before it was marked as sent
+                raise
 
 
 def _send_status(client: MlflowClient, run_id: str, said: Entry) -> None:

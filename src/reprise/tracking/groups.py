@@ -29,7 +29,7 @@ def parent(
     """
     known = [file.parent for file in (folder / "runs").glob("*/run.json") if store.read_json(file).get("token") == token]
     run = at_home(tracking, folder, known[0].name) if known else open_new(tracking, folder, token, name, content)
-    run.spool.append({"status": "RUNNING"})
+    run.resume()
     run.tag(tags)
     run.settle()
     return run

@@ -14,18 +14,21 @@ from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.tracking import backend
-from reprise.tracking.delivery import BIRTHMARK, outbox
+from reprise.tracking.delivery import BIRTHMARK
 from reprise.tracking.run import at_home, now
-from reprise.tracking.spool import Spool
+from reprise.tracking.spool import Spool, outbox
 from reprise.tracking.unfinished import dead, held, unborn
 
 SILENT = "its process ended without a word"
 
 
 def close_dead(folder: Path, tracking: TrackingConfig | None, resumed: set[str]) -> list[str]:
-    """Say FAILED of every run whose process died without a word, but for those that are about to go on; their names."""
+    """Mark stale runs as FAILED, except those about to resume; their names.
+
+    `dead` holds the lock of each while it is closed: a process that resumes one waits for that.
+    """
     closed = [*take_over(folder, tracking), *_close_unborn(folder, folder, tracking)]
-    return closed + [name for run_id in set(dead(folder)) - resumed if (name := _close(folder / "runs" / run_id))]
+    return closed + [name for run_id in dead(folder) if run_id not in resumed and (name := _close(folder / "runs" / run_id))]
 
 
 def made(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[tuple[Path, Spool]]:

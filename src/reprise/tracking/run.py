@@ -20,9 +20,9 @@ from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
 from reprise.tracking import backend, lineage, notes
 from reprise.tracking.address import checked
-from reprise.tracking.delivery import NOTE, Delivery, create, outbox
+from reprise.tracking.delivery import NOTE, Delivery, create
 from reprise.tracking.notes import BEST
-from reprise.tracking.spool import Spool
+from reprise.tracking.spool import Spool, outbox
 from reprise.tracking.unfinished import Training
 
 if TYPE_CHECKING:  # two seconds, and only whoever logs a model has it imported anyway
@@ -74,6 +74,11 @@ class Run:
     def tag(self, tags: Mapping[str, Any]) -> None:
         """Facts about the run."""
         self.spool.append({"tags": {key: str(value) for key, value in tags.items()}})
+
+    def resume(self) -> None:
+        """Set the status to RUNNING, and remove what an earlier process wrote of its end."""
+        removed = [{"remove_tags": ["error"]}] if "error" in self.spool.tags else []
+        self.spool.append(*removed, {"status": "RUNNING"})
 
     def describe(self) -> None:
         """Say in words what the run is, what it came to so far, and how it is repeated."""
@@ -153,7 +158,7 @@ def started(
         training.opened(config.seed, run.id)
     else:
         run = at_home(config.tracking, folder, known)
-        run.spool.append({"status": "RUNNING"})
+        run.resume()
     run.delivery.start()
     with ending(run):
         yield run

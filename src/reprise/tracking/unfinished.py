@@ -105,7 +105,7 @@ def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
 
 
 def dead(folder: Path) -> Iterator[str]:
-    """The runs that no process holds any more and that were not ended."""
+    """The runs that no process holds any more and that were not ended; each is locked until the loop has passed it."""
     for training in _of_the_dead(folder):
         yield from [noted["run_id"] for noted in training.runs.values() if "run_id" in noted]
 
