@@ -128,7 +128,7 @@ def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_
     assert f"{alive.info.run_name}: its process had died; closed as FAILED" in said
     closed = runs(forks.folder)[alive.info.run_id]
     assert closed.info.status == "FAILED"
-    assert closed.data.tags["error"] == "its process ended without a word"
+    assert closed.data.tags["error"] == "its process died"
     other.end()
 
 

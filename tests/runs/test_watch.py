@@ -68,7 +68,7 @@ def test_the_training_that_goes_on_is_found_and_its_death_is_told(forks: Forks, 
     training.kill()
     training.wait()
     assert watching.wait() == 2
-    assert "ended FAILED: its process ended without a word" in watching.said
+    assert "ended FAILED: its process died" in watching.said
 
 
 def test_to_stop_watching_stops_nothing_else(forks: Forks, other: Forks) -> None:

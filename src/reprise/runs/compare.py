@@ -16,6 +16,7 @@ from reprise.stages.places import Places
 from reprise.tracking import listing
 from reprise.tracking.listing import Row
 from reprise.tracking.notes import BEST, GROUP
+from reprise.tracking.statuses import SILENT
 
 MAIN = ("accuracy", "mae", "mae_scaled", "loss")
 """The metric of a data set, the first that its runs have."""
@@ -204,6 +205,8 @@ def _unfit(row: Row) -> str | None:
         return "no training"
     if "reproduces" in row.tags:
         return "repeats another run"
+    if row.tags.get("error") == SILENT:
+        return SILENT
     stopped = "given up by its sweep" if "pruned" in row.tags else "stopped"
     return {"FINISHED": None, "FAILED": "failed", "KILLED": stopped}.get(row.status, "still going")
 

@@ -152,10 +152,12 @@ def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) ->
 
 def _tidy_up(training: unfinished.Training, config: Config, places: Places, console: Console) -> None:
     """What earlier starts have left: this training to go on with, runs whose process died, words that wait for the store."""
+    given_up = []
     if config.fresh:
+        given_up = leftovers.close_all(places.store, [noted["run_id"] for noted in training.runs.values() if "run_id" in noted])
         training.forget()
     ours = {noted["run_id"] for noted in training.runs.values() if "run_id" in noted}
-    for name in leftovers.close_dead(places.store, config.tracking, ours):
+    for name in [*given_up, *leftovers.close_dead(places.store, config.tracking, ours)]:
         console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
     for name in leftovers.deliver_waiting(places.store, config.tracking)[0]:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)

@@ -10,11 +10,11 @@ from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.tracking import backend
-from reprise.tracking.leftovers import SILENT
 from reprise.tracking.notes import GROUP
 from reprise.tracking.record import find_in_store
 from reprise.tracking.run import find, is_at_home
 from reprise.tracking.spool import Spool
+from reprise.tracking.statuses import SILENT
 from reprise.tracking.unfinished import held
 
 SEEN = ("train/", "val/")

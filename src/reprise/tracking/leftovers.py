@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,9 +17,8 @@ from reprise.tracking import backend
 from reprise.tracking.delivery import BIRTHMARK
 from reprise.tracking.run import at_home, now
 from reprise.tracking.spool import Spool, outbox
+from reprise.tracking.statuses import SILENT
 from reprise.tracking.unfinished import dead, held, unborn
-
-SILENT = "its process ended without a word"
 
 
 def close_dead(folder: Path, tracking: TrackingConfig | None, resumed: set[str]) -> list[str]:
@@ -29,6 +28,11 @@ def close_dead(folder: Path, tracking: TrackingConfig | None, resumed: set[str])
     """
     closed = [*take_over(folder, tracking), *_close_unborn(folder, folder, tracking)]
     return closed + [name for run_id in dead(folder) if run_id not in resumed and (name := _close(folder / "runs" / run_id))]
+
+
+def close_all(folder: Path, run_ids: Iterable[str]) -> list[str]:
+    """Mark runs as FAILED that this process holds and will not resume; the names of those that had not ended."""
+    return [name for run_id in run_ids if (name := _close(folder / "runs" / run_id))]
 
 
 def made(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[tuple[Path, Spool]]:

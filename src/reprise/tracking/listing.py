@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reprise.config.schema import TrackingConfig
 from reprise.errors import UserError
 from reprise.tracking.address import address, database
 from reprise.tracking.spool import Points
+from reprise.tracking.statuses import corrected
 
 CONNECTIONS = 8
 """To a server, which is asked for one history at a time."""
@@ -63,7 +64,9 @@ def read(folder: Path, tracking: TrackingConfig | None, metrics: Sequence[str], 
         rows = _from_database(file, metrics) if file else _from_server(uri, folder, metrics)
     except sqlite3.Error:  # of a database whose tables are others than those we know
         rows = _from_server(uri, folder, metrics)
-    return [row for row in rows if wanted is None or row.id in wanted]
+    rows = [row for row in rows if wanted is None or row.id in wanted]
+    ended = corrected(folder, [row.id for row in rows if row.status == "RUNNING"])
+    return [replace(row, status=ended[row.id][0], tags=row.tags | ended[row.id][1]) if row.id in ended else row for row in rows]
 
 
 def histories(folder: Path, tracking: TrackingConfig | None, wanted: Mapping[str, str]) -> dict[str, Points]:

@@ -16,6 +16,7 @@ from reprise.errors import UserError, without_login
 from reprise.tracking import backend, lineage
 from reprise.tracking.run import find, is_at_home
 from reprise.tracking.spool import Points, Spool, read_history
+from reprise.tracking.statuses import corrected
 
 EVERY_RUN = 50_000
 """The most runs that are listed."""
@@ -155,4 +156,9 @@ def listed(folder: Path, tracking: TrackingConfig | None) -> list[Line]:
     uri = backend.address(tracking, folder)
     with backend.answering(uri):
         runs = every(backend.connect(uri, folder))
-    return [Line(run.info.run_id, run.info.run_name, run.info.status, run.data.tags, run.data.metrics) for run in runs]
+    ended = corrected(folder, [run.info.run_id for run in runs if run.info.status == "RUNNING"])
+    lines = []
+    for run in runs:
+        status, why = ended.get(run.info.run_id, (run.info.status, {}))
+        lines.append(Line(run.info.run_id, run.info.run_name, status, run.data.tags | why, run.data.metrics))
+    return lines

@@ -129,11 +129,22 @@ def _of_the_dead(folder: Path) -> Iterator[Training]:
 
 def held(folder: Path) -> set[str]:
     """The runs that processes which live are training."""
-    dead_ones = set(dead(folder))
-    every = {
-        noted["run_id"]
-        for file in (folder / "unfinished").glob("*.json")
-        for noted in store.read_json(file).values()
-        if "run_id" in noted
-    }
-    return every - dead_ones
+    return {noted["run_id"] for noted in _held(folder) if "run_id" in noted}
+
+
+def at_work(folder: Path) -> set[str]:
+    """The ids of those runs, and the tokens of those that are about to be opened."""
+    return {known for noted in _held(folder) for known in noted.values()}
+
+
+def _held(folder: Path) -> Iterator[dict[str, str]]:
+    """What is noted of each run of a training whose lock a process holds."""
+    for file in sorted((folder / "unfinished").glob("*.json")):
+        lock = FileLock(file.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            with suppress(FileNotFoundError):  # it ended meanwhile
+                yield from store.read_json(file).values()
+        else:
+            lock.release()
