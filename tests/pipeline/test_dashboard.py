@@ -1,6 +1,7 @@
 """The dashboard as a person sees it: MLflow's own pages in a real browser."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -44,7 +45,7 @@ def dashboard(made: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     with (made / "dashboard.log").open("w") as log:
-        command = ["reprise", "dashboard", "--port", str(port)]
+        command = ["reprise", "dashboard", "--no-open", "--port", str(port)]
         process = subprocess.Popen(command, cwd=made, env=environment, stdout=log, stderr=log, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 180
@@ -99,6 +100,38 @@ def test_the_dashboard_shows_the_runs_their_metrics_and_a_figure(made: Path, das
         see(browser, f"{runs}/{run_id}/artifacts/figures/{figure}", f"figures/{figure}")
         image = WebDriverWait(browser, 45).until(lambda driver: shown_images(driver))[0]
         assert image.size["width"] > 300
+
+
+@pytest.mark.parametrize("experiment", ["digits_cnn", "temperature_lstm"])
+def test_the_table_of_runs_shows_metrics_settings_and_costs_at_once(
+    made: Path, dashboard: str, browser: webdriver.Chrome, tmp_path: Path, experiment: str
+) -> None:
+    run_id = store.read_json(made / "data" / "results" / experiment / "metrics.json")["run_ids"][0]
+    client = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}")
+    run = client.get_run(run_id)
+    name = client.get_experiment(run.info.experiment_id).name
+    (address,) = re.findall(rf"^dashboard  {name}, the best first: (\S+)$", (made / "dashboard.log").read_text(), re.MULTILINE)
+    assert address.startswith(f"{dashboard}/#/experiments/{run.info.experiment_id}/runs?")
+    browser.set_window_size(1280, 900)
+    selecting, on_test = f"best/{run.data.tags['monitor']}", run.data.tags["monitor"].replace("val/", "test/")
+    see(browser, address, f"Sort: {selecting}", run.info.run_name)
+    for close in browser.find_elements(By.CSS_SELECTOR, "[data-component-id='mlflow.assistant.chat_panel.close']"):
+        close.click()  # a panel that opens by itself at the first visit
+    WebDriverWait(browser, 45).until(lambda driver: {selecting, on_test} <= columns_in_sight(driver, 1280))
+    shown = browser.find_element(By.CSS_SELECTOR, ".ag-center-cols-container").text.split()
+    assert {str(run.data.metrics[selecting]), str(run.data.metrics[on_test])} <= set(shown)
+    browser.save_screenshot(tmp_path / f"{experiment}.png")
+    browser.execute_script("document.querySelector('.ag-body-horizontal-scroll-viewport').scrollLeft = 100000")
+    cost = {"experiment", "model", "parameters", "train_seconds"}
+    WebDriverWait(browser, 45).until(lambda driver: cost <= columns_in_sight(driver, 1280))
+    assert run.data.tags["parameters"] in browser.find_element(By.CSS_SELECTOR, ".ag-center-cols-container").text.split()
+    browser.save_screenshot(tmp_path / f"{experiment}_right.png")
+
+
+def columns_in_sight(driver: webdriver.Chrome, width: int) -> set[str]:
+    """The titles of the table's columns that lie wholly within the window."""
+    cells = driver.find_elements(By.CSS_SELECTOR, ".ag-header-cell")
+    return {cell.text for cell in cells if cell.rect["x"] >= 0 and cell.rect["x"] + cell.rect["width"] <= width}
 
 
 def test_a_parent_shows_its_mean_its_command_and_its_children(made: Path, dashboard: str, browser: webdriver.Chrome) -> None:

@@ -168,8 +168,13 @@ def sync(overrides: tuple[str, ...]) -> None:
 
 @click.command()
 @click.option("--port", default=5000, show_default=True)
-def dashboard(port: int) -> None:
-    """Open MLflow's dashboard over all runs. It listens on this machine only (127.0.0.1)."""
+@click.option("--open/--no-open", "opened", default=True, help="Open it in a browser, where there is a display.")
+def dashboard(port: int, opened: bool) -> None:
+    """Open MLflow's dashboard over all runs. It listens on this machine only (127.0.0.1).
+
+    Each data set has a table of its runs, the best first: the selecting metric, test metrics, parameters, time, seed, model, and
+    the settings in which runs differ.
+    """
     from reprise.runs.dashboard import serve
 
-    serve(project(), port, console)
+    serve(project(), port, opened, console)

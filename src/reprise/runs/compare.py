@@ -16,16 +16,13 @@ from reprise.stages.places import Places
 from reprise.tracking import listing
 from reprise.tracking.listing import Row
 from reprise.tracking.notes import BEST, GROUP
+from reprise.tracking.runs_table import DECIDES_NOTHING
 from reprise.tracking.statuses import SILENT
 
 MAIN = ("accuracy", "mae", "mae_scaled", "loss")
 """The metric of a data set, the first that its runs have."""
 HIGHER_IS_BETTER = ("accuracy", "f1", "auc", "precision", "recall", "r2")
 """How the names begin of metrics that are no errors, where the runs do not say of theirs which end is better."""
-DECIDES_NOTHING = {"name", "seed", "seeds", "trainer.progress"} | {
-    f"data.{key}" for key in ("title", "homepage", "citation", "licence", "mirror", "sources")
-}
-"""Keys that two runs of one group may differ in: the seed, and what has no say in the weights."""
 MEASURED_ON = (
     *(f"data.{key}" for key in ("name", "path", "broken", "duplicates")),
     *(f"window.{key}" for key in ("val_size", "test_size", "seed", "lookback", "horizon", "targets")),

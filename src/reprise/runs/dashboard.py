@@ -6,22 +6,28 @@ from rich.console import Console
 
 from reprise.config import tracking_config
 from reprise.errors import UserError
+from reprise.runs import browser
 from reprise.stages.places import Places
-from reprise.tracking import backend
-from reprise.tracking.address import database
-from reprise.tracking.delivery import PAGE
+from reprise.tracking import backend, shared_views
+from reprise.tracking.address import address, database
 
 
-def serve(places: Places, port: int, console: Console) -> NoReturn:
-    """Become MLflow's server; a store on a server of its own is only pointed to."""
-    uri = backend.address(tracking_config(places.root), places.store)
+def serve(places: Places, port: int, opened: bool, console: Console) -> NoReturn:
+    """Become MLflow's server, and open the page of the newest run's data set.
+
+    Raises:
+        UserError: when the store is on a server, which has a dashboard of its own.
+
+    """
+    tracking = tracking_config(places.root)
+    uri = address(tracking, places.store)
     if database(uri) is None:
         raise UserError(f"the tracking store is a server: {uri}", "open that address")
-    pages = {
-        found.name: found.tags[PAGE] for found in backend.connect(uri, places.store).search_experiments() if PAGE in found.tags
-    }
+    pages = shared_views.write(places.store, tracking)
     place = f"http://127.0.0.1:{port}"
     console.print(f"dashboard  {place}  (Ctrl-C ends it)", soft_wrap=True)
     for name, page in sorted(pages.items()):
         console.print(f"dashboard  {name}, the best first: {place}/{page}", highlight=False, soft_wrap=True)
+    if opened and browser.has_display():
+        browser.open_when_ready(port, f"{place}/{next(iter(pages.values()), '')}")
     backend.dashboard(uri, port)

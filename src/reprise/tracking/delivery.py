@@ -15,8 +15,9 @@ from mlflow.exceptions import MlflowException
 
 from reprise.data import store
 from reprise.errors import UserError, without_login
-from reprise.tracking import backend, notes
+from reprise.tracking import backend, notes, runs_table
 from reprise.tracking.address import database
+from reprise.tracking.notes import BEST
 from reprise.tracking.spool import Entry, Spool
 
 METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
@@ -29,6 +30,8 @@ LONGEST_PATIENCE = 60.0
 """Seconds between attempts when the store has failed several times."""
 ANOTHER_DELIVERS = 60.0
 """Seconds to wait for another process that delivers the same run."""
+VIEWED = 50
+"""The best runs of a data set that decide the columns of its table; `reprise dashboard` looks at all."""
 BIRTHMARK = "reprise.token"
 """The tag by which a run is found again whose making was interrupted."""
 PARENT = "mlflow.parentRunId"
@@ -172,15 +175,18 @@ def create(client: MlflowClient, about: dict[str, Any], folder: Path, uri: str) 
 
 
 def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
-    """Let an experiment say what its data are, and which runs are the best so far."""
+    """Write the description of a data set, which names the best runs so far, and the columns of its table of runs."""
     monitor, order = dataset["monitor"], "DESC" if dataset["mode"] == "max" else "ASC"
     wanted, by = f"metrics.`{monitor}` > -1e300", [f"metrics.`{monitor}` {order}"]
+    runs = client.search_runs([experiment], wanted, max_results=VIEWED, order_by=by)
     best = [
         notes.Line(run.info.run_id, run.info.run_name, run.data.tags, run.data.metrics)
-        for run in client.search_runs([experiment], wanted, max_results=2 * notes.SHOWN, order_by=by)
+        for run in runs
         if not {notes.GROUP, "reproduces"} & run.data.tags.keys()
     ]
-    page = notes.best_first(experiment, monitor, dataset["mode"])
+    page = runs_table.address(experiment)
+    shown = [runs_table.Shown(run.data.tags, run.data.params, run.data.metrics) for run in runs]
+    client.set_experiment_tag(experiment, runs_table.TAG, runs_table.encoded(shown, monitor.removeprefix(BEST), dataset["mode"]))
     client.set_experiment_tag(experiment, NOTE, notes.of_dataset(dataset, best, page))
     client.set_experiment_tag(experiment, PAGE, page)
 

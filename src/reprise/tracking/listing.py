@@ -46,6 +46,8 @@ class Row:
     """The last value of every metric; one that is not finite is left out, here and below."""
     at_best: dict[str, float] = field(default_factory=dict)
     """The value at the tagged best epoch, of the metrics that were asked for."""
+    experiment_id: str = ""
+    """MLflow's, of the data set."""
 
 
 def read(folder: Path, tracking: TrackingConfig | None, metrics: Sequence[str], expression: str | None) -> list[Row]:
@@ -102,10 +104,13 @@ def _from_database(file: Path, metrics: Sequence[str]) -> list[Row]:
     with closing(_opened(file)) as store:
         store.execute("BEGIN")  # all that follows is read as of one instant
         found = store.execute(
-            "SELECT run_uuid, runs.name, status, start_time FROM runs JOIN experiments USING (experiment_id) "
+            "SELECT run_uuid, runs.name, status, start_time, experiment_id FROM runs JOIN experiments USING (experiment_id) "
             "WHERE runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active' ORDER BY start_time DESC"
         )
-        rows = {run_id: Row(run_id, name or "", status, started or 0) for run_id, name, status, started in found}
+        rows = {
+            run_id: Row(run_id, name or "", status, started or 0, experiment_id=str(experiment))
+            for run_id, name, status, started, experiment in found
+        }
         _fill(rows, "tags", store.execute("SELECT run_uuid, key, value FROM tags"))
         _fill(rows, "params", store.execute("SELECT run_uuid, key, value FROM params"))
         _fill(
@@ -149,6 +154,7 @@ def _from_server(uri: str, folder: Path, metrics: Sequence[str]) -> list[Row]:
             run.data.tags,
             run.data.params,
             {key: value for key, value in run.data.metrics.items() if abs(value) < INFINITE},
+            experiment_id=run.info.experiment_id,
         )
         for run in runs
     }

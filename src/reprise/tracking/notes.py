@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 GROUP = "group"
 """The tag of a run that is no training but stands for several: seeds, multirun, sweep or comparison."""
@@ -75,12 +74,6 @@ def of_group(
         return _page(lead, _commands(commands), _table(titles, rows[:shown] + last), more, about)
 
     return next(said for shown in range(len(rows), -1, -1) if len(said := page(shown)) <= LONGEST or not shown)
-
-
-def best_first(experiment: str, monitor: str, mode: str) -> str:
-    """The page of the dashboard that lists the runs of a data set, the best first: its address there."""
-    order = f"orderByKey={quote(f'metrics.`{monitor}`', safe='')}&orderByAsc={'true' if mode == 'min' else 'false'}"
-    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&{order}"
 
 
 def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line], page: str) -> str:

@@ -1,6 +1,6 @@
 """The status of runs that were trained here: the store does not learn that a process died. Without MLflow; only read."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from reprise.data import store
@@ -12,7 +12,7 @@ SILENT = "its process died"
 """Why a run ended whose process wrote no end."""
 
 
-def corrected(folder: Path, running: Iterable[str]) -> dict[str, tuple[str, Mapping[str, str]]]:
+def corrected(folder: Path, running: Iterable[str]) -> dict[str, tuple[str, dict[str, str]]]:
     """Of runs that the store holds for RUNNING, those that are not: their status, and tags that say why.
 
     A run is going on while its process holds the lock of its training. Runs of other machines are left as the store has them.
@@ -38,7 +38,7 @@ def _id_in_store(home: Path) -> str:
     return file.read_text() if file.is_file() else home.name
 
 
-def _status(home: Path, alive: set[str]) -> tuple[str, Mapping[str, str]] | None:
+def _status(home: Path, alive: set[str]) -> tuple[str, dict[str, str]] | None:
     """By the event log and the lock; None of a run that stands for others, which may have no lock of its own."""
     spool = Spool(home)
     tags = spool.tags
