@@ -135,7 +135,7 @@ def test_pictures_identical_once_decoded_are_duplicates_whatever_their_files(
     assert "duplicate: cat/c.tif: one picture in 2 files of different classes" in printed
 
 
-def test_icons_on_a_transparent_ground_stay_apart(project: Places, console: Console, tmp_path: Path) -> None:
+def test_icons_on_a_transparent_ground_stay_apart(project: Places, tmp_path: Path) -> None:
     """Black shapes whose colours are 0 everywhere: without their alpha they are one black picture."""
     for kind in ("cat", "horse"):
         for number in range(3):
@@ -148,7 +148,9 @@ def test_icons_on_a_transparent_ground_stay_apart(project: Places, console: Cons
     images = store.open_array(project.processed("image_folder") / "train" / "images.npy")
     np.testing.assert_array_equal(images[0, ..., 0], 255 - picture(3))
     on_black = data(tmp_path / "icons", background=[0, 0, 0], name="on_black")
+    console = Console(record=True, width=200)
     assert refusal(project, console, on_black).startswith("6 of 6 pictures are duplicate: ")
+    assert "cat/0.png: one picture on this data.background in 6 files of different classes" in console.export_text()
 
 
 def test_the_same_picture_in_train_and_test_is_refused_or_leaves_the_test_set(

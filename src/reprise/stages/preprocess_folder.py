@@ -109,7 +109,7 @@ def _derived_shape(listed: Sequence[Listed], path: str, say: Callable[[str], Non
     """The size all files have, and 3 channels if any of them is in colour."""
     found = [shape for shape in pictures.shapes(listed) if shape is not None]
     if not found:
-        raise UserError(f"{path}: no picture that can be read", "set data.shape=[height,width,channels] to see what is wrong")
+        return [1, 1, 1]  # reading them names what is wrong with each
     sizes = Counter((height, width) for height, width, _ in found)
     channels = max(channels for _, _, channels in found)
     example = f"set data.shape=[height,width,channels], for example data.shape=[64,64,{channels}]"
@@ -133,7 +133,8 @@ def _duplicates(read: Sequence[Picture]) -> dict[str, str]:
     for same in by_pixels.values():
         first = same[0]
         if len({one.listed.label for one in same}) > 1:
-            found |= {one.listed.name: f"one picture in {len(same)} files of different classes" for one in same}
+            ground = " on this data.background" if first.decoded and first.decoded.facts.transparent else ""
+            found |= {one.listed.name: f"one picture{ground} in {len(same)} files of different classes" for one in same}
         else:
             for one in same[1:]:
                 decoded = "" if one.sha256 == first.sha256 else " once decoded"
