@@ -1,5 +1,6 @@
 """A run is run again from its id alone: the same bits, or a word on what is another."""
 
+import io
 import json
 import platform
 import re
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -17,7 +19,7 @@ from rich.console import Console
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.runs.trained import open_run
-from reprise.runs.working_copy import lend_data
+from reprise.runs.working_copy import demand_trust, lend_data
 from reprise.stages.places import Places
 from reprise.tracking import lineage, record
 from reprise.tracking.spool import FILE, Spool
@@ -58,7 +60,7 @@ def test_a_run_from_a_dirty_tree_is_run_again_in_a_fresh_clone_to_the_bit(forks:
     subprocess.run(["git", "clone", "-q", project, fresh], check=True)
     uri = f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
     old = run_of(project, name)
-    done = run_in(fresh, "reprise", "reproduce", old, MLFLOW_TRACKING_URI=uri)
+    done = run_in(fresh, "reprise", "reproduce", old, "--trust", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "identical: weights bit for bit, every metric exactly" in done.stdout
     (new,) = (run for run in runs(project).values() if run.data.tags.get("reproduces") == old)
@@ -68,6 +70,28 @@ def test_a_run_from_a_dirty_tree_is_run_again_in_a_fresh_clone_to_the_bit(forks:
     assert new.data.tags["sha256.weights"] == before.data.tags["sha256.weights"]
     assert new.data.params == before.data.params
     assert run_in(project, "git", "worktree", "list").stdout.count("\n") == 1
+
+
+def test_code_of_a_run_that_was_not_made_here_is_shown_and_not_run(forks: Forks, tmp_path: Path) -> None:
+    project, fresh = forks.folder, tmp_path / "fresh"
+    subprocess.run(["git", "clone", "-q", project, fresh], check=True)
+    old = run_of(project, "cnn")
+    done = run_in(fresh, "reprise", "reproduce", old, MLFLOW_TRACKING_URI=f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    assert done.returncode == 2
+    assert "-lr: 0.001" in done.stdout
+    assert "+lr: 0.002" in done.stdout
+    assert done.stderr.endswith("is somebody else's code, as far as this project knows; read the patch above, then add --trust\n")
+    assert not list((fresh / "mlruns").glob("runs/*"))
+    assert not list((fresh / "mlruns").glob("reproduce/*"))
+
+
+def test_a_shown_patch_hides_nothing_from_the_reader() -> None:
+    """Escapes that move the cursor, and overrides of the direction of writing, are spelt out."""
+    old = SimpleNamespace(name="run", tag=lambda _: "0" * 40, config={}, patch="+a\x1b[2K\r+b\u202e\tä\n".encode())
+    console = Console(file=io.StringIO(), width=80)
+    with pytest.raises(UserError, match="add --trust"):
+        demand_trust(old, False, console)  # type: ignore[arg-type]
+    assert console.file.getvalue().endswith("+a\\u001b[2K\\u000d+b\\u202e\tä\n")  # type: ignore[attr-defined]
 
 
 def test_sources_that_are_edited_during_a_training_are_not_recorded(forks: Forks, copy: Path) -> None:

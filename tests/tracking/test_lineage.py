@@ -21,7 +21,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for what in ("NAME", "EMAIL"):
             monkeypatch.setenv(f"GIT_{who}_{what}", "a@b.c")
     root = tmp_path / "root"
-    (root / "src").mkdir(parents=True)
+    for folder in ("src", "conf"):
+        (root / folder).mkdir(parents=True)
+    (root / "conf" / "config.yaml").write_text("name: ???\n")
     (root / "src" / "windows.py").write_bytes(b"a = 1\r\nb = 2\r\n")
     (root / "src" / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe4'\n")
     (root / "src" / "old.py").write_bytes(b"gone = True\n")
@@ -64,10 +66,12 @@ def test_a_patch_makes_the_same_bytes_again_whatever_the_users_git_is_set_to(
 def test_code_that_git_cannot_tell_is_not_taken_for_clean(repository: Path) -> None:
     tree = git(repository, "rev-parse", "HEAD:").decode().strip()
     (repository / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
-    with pytest.raises(UserError, match="what is not committed cannot be written down: git read-tree: "):
+    with pytest.raises(UserError, match="what is not committed cannot be recorded: git ls-tree: "):
         lineage.code(repository)
 
 
 def test_outside_of_git_there_is_no_commit(repository: Path) -> None:
     shutil.rmtree(repository / ".git")
-    assert lineage.code(repository) == ({"git.commit": "none", "git.dirty": "unknown"}, b"")
+    tags, patch = lineage.code(repository)
+    assert (tags["git.commit"], tags["git.dirty"], patch) == ("none", "unknown", b"")
+    assert tags["git.reason"].startswith("there is no git repository; ")

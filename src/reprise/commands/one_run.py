@@ -128,19 +128,22 @@ def register(run: str, alias: str, force: str | None) -> None:
     "--tolerance", type=click.FloatRange(min=0), help="Judge metrics by this, absolute or relative, instead of bit for bit."
 )
 @click.option("--env", "environment", is_flag=True, help="Make a virtual environment of the packages the run had (takes long).")
-def reproduce(run: str, tolerance: float | None, environment: bool) -> None:
+@click.option("--trust", is_flag=True, help="Run the code of a RUN that was not made in this project; without it, see it first.")
+def reproduce(run: str, tolerance: float | None, environment: bool, trust: bool) -> None:
     """Run a RUN again, and compare weights and metrics.
 
     Code: the run's commit and what was not committed of it. Data: hashes are checked; what is missing or another is made afresh
     by that code. Config: as it was recorded. On the same machine the same bits come out; on another one metrics are judged by a
     tolerance, which is said.
 
+    A RUN from a shared tracking store is somebody else's code. Its patch is shown first, and nothing is run without --trust.
+
     Exit codes: 0 the same, 3 different (the first tensor and epoch are named), 2 it cannot be run again, and why.
     """
     places = project()
     from reprise.runs import reproduce
 
-    verdict = reproduce.run(places, run, tolerance, environment, console)
+    verdict = reproduce.run(places, run, tolerance, environment, trust, console)
     if verdict.surroundings:
         click.echo(f"reproduce  the machine is another, bits may differ: {verdict.surroundings}")
     if verdict.identical:

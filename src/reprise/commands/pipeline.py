@@ -115,7 +115,7 @@ def train(
     from reprise.stages import train
     from reprise.tracking import lineage
 
-    lineage.note_code(places.root)
+    lineage.note_code(places.root, config.plugins)
     command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
     if reproduces:
         command = f"reprise reproduce {reproduces}"
@@ -203,7 +203,8 @@ def _multirun(places: Places, overrides: Sequence[str]) -> None:
     from reprise.runs import multirun
     from reprise.tracking import lineage
 
-    lineage.note_code(places.root)
+    for config in composed:
+        lineage.note_code(places.root, config.plugins)
     jobs = [
         multirun.Job(
             config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])

@@ -20,12 +20,13 @@ from reprise.data import store
 from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.learner import SPEED
-from reprise.runs.working_copy import last_words, lend_data, make_environment, working_copy
+from reprise.runs.working_copy import WorkingCopy, demand_trust, lend_data, make_environment, working_copy
 from reprise.stages.places import Places
 from reprise.tracking import backend, leftovers, lineage, record
 from reprise.tracking import run as tracking
 from reprise.tracking.notes import BEST
 from reprise.tracking.record import Record
+from reprise.tracking.repository import last_line
 
 MACHINE = ("processor", "device", "devices", "threads", "precision")
 """Tags of what bits depend on, beside code, config, data and packages."""
@@ -57,28 +58,36 @@ class Verdict:
         return self.identical or self.within is not None
 
 
-def run(places: Places, wanted: str, tolerance: float | None, fresh_environment: bool, console: Console) -> Verdict:
+def run(
+    places: Places, wanted: str, tolerance: float | None, fresh_environment: bool, trusted: bool, console: Console
+) -> Verdict:
     """Run a run again and compare.
 
+    A run that lies in this project's mlruns/ is trusted: whoever could write there could change src/ as well. Of any other run
+    the code is shown, and executed only if it is `trusted`.
+
     Raises:
-        UserError: when it cannot be run again: no commit, a patch that does not apply, damaged data, a failing training.
+        UserError: when it cannot be run again: not trusted, no commit, a patch that does not apply, damaged data, a failing
+            training.
 
     """
     tracked = tracking_config(places.root)
     _say_closed(leftovers.take_over(places.store, tracked), places, console)
     with leftovers.reproduction(places.store) as scratch:
         old = record.read(places.store, wanted, tracked, store.made(scratch / "record"))
+        if not trusted and not old.files.is_relative_to(places.store / "runs"):
+            demand_trust(old, fresh_environment, console)
         _recorded_weights(old)  # before anything is trained
         if not fresh_environment:
             installed = dict(line.split("==", 1) for line in lineage.packages().splitlines())
             _say_packages(old, platform.python_version(), installed, console, "; --env makes those of the run")
-        with working_copy(places.root, old, scratch / leftovers.COPY) as copy:
-            python = make_environment(old, copy, console) if fresh_environment else sys.executable
-            lend_data(places, old, copy, console)
+        with working_copy(places.root, old, scratch) as copy:
+            python = make_environment(old, copy.project, console) if fresh_environment else sys.executable
+            lend_data(places, old, copy.project, console)
             try:
                 made = _train(places, old, copy, python, console)
             finally:
-                _say_closed(leftovers.bring_home(places.store, copy / "mlruns", tracked), places, console)
+                _say_closed(leftovers.bring_home(places.store, copy.project / "mlruns", tracked), places, console)
         again = record.of_home(places.home(made))
         if fresh_environment:
             _say_packages(old, again.tag("version.python"), again.packages, console)
@@ -108,17 +117,18 @@ def _say_packages(old: Record, python: str, packages: Mapping[str, str], console
         console.print(f"reproduce  packages differ: {', '.join(others[:5])}{more}{mend}", highlight=False, soft_wrap=True)
 
 
-def _train(places: Places, old: Record, copy: Path, python: str, console: Console) -> str:
+def _train(places: Places, old: Record, copy: WorkingCopy, python: str, console: Console) -> str:
     """Train with the recorded config in the working copy, and evaluate if that was done; the new run's id."""
-    (copy / "recorded.json").write_text(json.dumps(old.config))
+    (copy.project / "recorded.json").write_text(json.dumps(old.config))
     uri = backend.address(tracking_config(places.root), places.store)
-    environment = os.environ | {"PYTHONPATH": str(copy / "src"), "MLFLOW_TRACKING_URI": uri}
+    python_path = copy.python_path(os.environ.get("PYTHONPATH", ""))
+    environment = os.environ | {"PYTHONPATH": python_path, "PYTHONSAFEPATH": "1", "MLFLOW_TRACKING_URI": uri}
     reprise = [python, "-m", "reprise"]
     command = [*reprise, "train", "--recorded", "recorded.json", "--reproduces", old.id]
-    _finish("training", command, copy, environment, console.is_terminal)
-    (home,) = (copy / "mlruns" / "runs").iterdir()
+    _finish("training", command, copy.project, environment, console.is_terminal)
+    (home,) = (copy.project / "mlruns" / "runs").iterdir()
     if any(key.startswith("test/") for key in old.metrics):
-        _finish("evaluating", [*reprise, "evaluate", home.name], copy, environment, False)
+        _finish("evaluating", [*reprise, "evaluate", home.name], copy.project, environment, False)
     return home.name
 
 
@@ -145,7 +155,7 @@ def _finish(what: str, command: Sequence[str], copy: Path, environment: Mapping[
             child.kill()
             raise
     if child.returncode:
-        raise UserError(f"{what} again failed: {last_words(said) or child.returncode}")
+        raise UserError(f"{what} again failed: {last_line(said) or child.returncode}")
 
 
 def compare(old: Record, again: Record, tolerance: float | None) -> Verdict:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from rich.console import Console
 from voluptuous import Invalid
 
 from reprise.stages.places import Places
+from reprise.tracking.repository import GitMissingError, git
 
 
 def run(places: Places, arguments: Sequence[str], console: Console) -> NoReturn:
@@ -41,9 +41,8 @@ def mend(root: Path) -> list[Path]:
     ]
     for file in locks:
         file.unlink()
-        subprocess.run(
-            ["git", "-C", root, "checkout", "--quiet", "--", file], capture_output=True
-        )  # it may never have been committed
+        with suppress(GitMissingError):
+            git(root, "checkout", "--quiet", "--", str(file))  # fails if it was never committed
     users = root / ".dvc" / "tmp" / "rwlock"
     lists = [] if _sound(users, json.loads, dict) else [users]
     drafts = list(runs.glob("*/*/.*.tmp"))

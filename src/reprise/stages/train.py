@@ -72,6 +72,7 @@ def run(
         windows = prepare(config, places, console)
     lock_test_split()
     _try_out(config, windows)
+    lineage.demand_noted(tuple(config.plugins))
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer)
     tags = {
@@ -136,7 +137,7 @@ def scope(config: Config, windows: Windows, *also: Any) -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = [lineage.processor(), gpu, threads(config.trainer), lineage.versions()]
     inputs = [store.digest(windows.arrays), store.digest(windows.folder)]
-    return unfinished.key_of(tracking.recorded(config), inputs, lineage.learning_code(), machine, *also)
+    return unfinished.key_of(tracking.recorded(config), inputs, lineage.learning_code(tuple(config.plugins)), machine, *also)
 
 
 def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) -> list[Fingerprint]:

@@ -24,9 +24,9 @@ from reprise.tracking.delivery import PARENT
 
 def work(name: str, places: Places, storage: str | None, parent: str) -> None:
     """Train trials until none is left, or too many have failed."""
-    lineage.note_code(places.root)
     threads = torch.get_num_threads()  # this worker's share
     study = studies.load(name, places.store, storage)
+    lineage.note_code(places.root, study.sweep.config(study.folder, {}).plugins)
     while True:
         with study.take() as trial:
             if trial is None:

@@ -95,8 +95,8 @@ def deliver_waiting(folder: Path, tracking: TrackingConfig | None) -> tuple[list
     return delivered, failures
 
 
-COPY = "copy"
-"""The working copy in the folder of a reproduction."""
+COPY, PREFIX = "copy", "prefix"
+"""In the folder of a reproduction: the working copy of the repository, and a file with the project's folder below it."""
 
 
 @contextlib.contextmanager
@@ -121,7 +121,8 @@ def take_over(folder: Path, tracking: TrackingConfig | None) -> list[str]:
     with FileLock(folder / "reproduce.lock"):
         for left in sorted((folder / "reproduce").glob("*/")):
             with suppress(Timeout), FileLock(left / "lock", timeout=0):
-                other = left / COPY / "mlruns"
+                prefix = left / PREFIX
+                other = left / COPY / (prefix.read_text("utf-8") if prefix.is_file() else "") / "mlruns"
                 if not held(other):  # what they had started may take a moment to end too
                     closed += bring_home(folder, other, tracking)
                     shutil.rmtree(left, ignore_errors=True)

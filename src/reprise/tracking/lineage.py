@@ -4,79 +4,91 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
-import subprocess
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import reprise
+from reprise.config import plugin_sources
 from reprise.data import store
-from reprise.errors import UserError
+from reprise.errors import UserError, warn
+from reprise.tracking import repository
+from reprise.tracking.repository import NoRepository
 
-CODE = ("src", "conf", "dvc.yaml", "long", "pyproject.toml", "constraints.txt")
-"""What decides a run; a change elsewhere does not make its code dirty."""
 LEARNING = ("data", "learning", "models", "stages/train.py")
 """Of the package, what decides the weights of a training."""
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
 
 
 @functools.cache
-def code(root: Path) -> tuple[Mapping[str, str], bytes]:
-    """Tags with the commit and whether the code differs from it, and the patch that makes the difference (b"" when clean).
+def code(root: Path, plugins: tuple[str, ...] = ()) -> tuple[Mapping[str, str], bytes]:
+    """Return tags with the commit and whether the code differs from it, and the patch that makes the difference (b"" if clean).
 
-    Looked at once a process: what is edited while it trains is not what it imported.
+    Computed once a process: what is edited while it trains is not what it imported. Without a commit, a tag holds the reason.
 
     Raises:
-        UserError: when git knows the commit, but cannot say what differs from it.
+        UserError: when git knows the commit, but cannot tell what differs from it.
 
     """
-    head = _git(root, "rev-parse", "HEAD")
-    if head.returncode:
-        return {"git.commit": "none", "git.dirty": "unknown"}, b""
-    commit, patch = head.stdout.decode().strip(), _patch(root)
-    return {"git.commit": commit, "mlflow.source.git.commit": commit, "git.dirty": str(bool(patch)).lower()}, patch
+    found = repository.find(root)
+    if isinstance(found, NoRepository):
+        commit = "unknown" if found.is_refusal else "none"
+        return {"git.commit": commit, "git.dirty": "unknown", "git.reason": f"{found.reason}; {found.hint}"}, b""
+    patch, folders = repository.patch(root, found, plugin_sources.sources(plugins))
+    tags = {"git.commit": found.commit, "mlflow.source.git.commit": found.commit, "git.dirty": str(bool(patch)).lower()}
+    if plugins:
+        tags |= {"plugins.import_folders": json.dumps(folders), "packages.local": json.dumps(_local_packages())}
+    return {**tags, "git.prefix": found.prefix}, patch
 
 
-def _patch(root: Path) -> bytes:
-    """All that is not committed of `CODE`, new files too, through an index of our own: the user's stays as it is.
-
-    By `diff-index`: what `diff` prints is the user's to set (prefixes, colours, a program of their own), and need not apply.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        present = [name for name in CODE if (root / name).exists()]
-        compare = ["diff-index", "--cached", "--binary", "--no-ext-diff", "HEAD", "--", *CODE]
-        for arguments in (["read-tree", "HEAD"], ["add", "-A", "--", *present], compare):
-            done = _git(root, *arguments, environment=index)
-            if done.returncode:
-                reason = (done.stderr.decode("utf-8", "replace").strip().splitlines() or [f"code {done.returncode}"])[-1]
-                raise UserError(
-                    f"what is not committed cannot be written down: git {arguments[0]}: {reason}", "mend the repository"
-                )
-    return done.stdout
-
-
-def _git(root: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(["git", "-C", root, *arguments], env={**os.environ, **(environment or {})}, capture_output=True)
+def _local_packages() -> list[str]:
+    """Return the names of distributions that were installed from a folder: pip finds them in no index."""
+    installed = importlib.metadata.distributions()
+    return sorted(
+        {one.metadata["Name"] for one in installed if "dir_info" in json.loads(one.read_text("direct_url.json") or "{}")}
+    )
 
 
 @functools.cache
-def learning_code() -> str:
-    """One hash for the sources that decide the weights of a training; of a process, for it has imported them but once."""
+def learning_code(plugins: tuple[str, ...] = ()) -> str:
+    """Return one hash of the sources that decide the weights of a training, plugins included.
+
+    Computed once a process, which has imported them but once.
+    """
     package = Path(reprise.__file__).parent
     files = sorted(file for part in LEARNING for file in [package / part, *(package / part).rglob("*.py")] if file.is_file())
-    return hashlib.sha256("".join(store.sha256(file) for file in files).encode()).hexdigest()
+    return text_hash("".join(store.sha256(file) for file in files) + _plugin_digest(plugins))
 
 
-def note_code(root: Path) -> None:
-    """Look at the code now, just imported: data that are fetched first take their time, and sources can be edited meanwhile."""
-    code(root)
-    learning_code()
+_plugin_digest = functools.cache(plugin_sources.digest)
+
+
+def note_code(root: Path, plugins: Sequence[str]) -> None:
+    """Record the code now: data that are fetched first take their time, and sources can be edited meanwhile.
+
+    Warn if there is no commit to record: the run will not be reproducible.
+    """
+    tags, _ = code(root, tuple(plugins))
+    if "git.reason" in tags:
+        warn(f"the code of this run is not recorded, so `reprise reproduce` cannot run it again: {tags['git.reason']}")
+    learning_code(tuple(plugins))
+
+
+@functools.cache
+def demand_noted(plugins: tuple[str, ...]) -> None:
+    """Once the plugins are imported, check that their sources are still those that `learning_code` saw before.
+
+    Once a process: what is edited later is not imported any more.
+
+    Raises:
+        UserError: when they were edited in between: nobody could say which of the two was imported.
+
+    """
+    if plugins and plugin_sources.digest(plugins) != _plugin_digest(plugins):
+        raise UserError(f"plugins={','.join(plugins)}: edited while they were imported", "start again")
 
 
 def config_hash(recorded: Mapping[str, Any]) -> str:

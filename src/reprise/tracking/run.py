@@ -153,7 +153,7 @@ def started(
         trial = f"trial{tags['trial']}-" if "trial" in tags else ""
         name = f"{config.name}-{trial}seed{config.seed}-{token[:4]}"
         run = open_new(config.tracking, folder, token, name, recorded(config))
-        git, patch = lineage.code(root)
+        git, patch = lineage.code(root, tuple(config.plugins))
         _introduce(run, config, {**tags, **git, **_facts(config, inputs)}, inputs, patch)
         training.opened(config.seed, run.id)
     else:
@@ -280,7 +280,7 @@ def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
         "model": model(config),
         "seed": config.seed,
         "sha256.config": lineage.config_hash(recorded(config)),
-        "sha256.code": lineage.learning_code(),
+        "sha256.code": lineage.learning_code(tuple(config.plugins)),
         "processor": lineage.processor(),
         **lineage.versions(),
         **{f"sha256.{name}": store.digest(place) for name, place in inputs.items()},

@@ -1,0 +1,122 @@
+"""Source files of plugins, found without importing them: a run is identified by them as it is by the package's own code."""
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import reprise
+from reprise.errors import UserError
+
+LARGEST = 64 * 2**20
+"""The most bytes that the local packages of one plugin may hold. They are copied into every run."""
+LEFT_OUT = ("__pycache__", "node_modules")
+"""Folders of a package that hold no source; neither do hidden ones."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a plugin, or of a local module that a plugin imports."""
+
+    name: str
+    """Its path below the folder it is imported from, with slashes: `my_package/network.py`."""
+    file: Path
+    is_local: bool
+    """False if a package manager installed it: then its name and version are recorded, and no copy of the file."""
+
+    @property
+    def import_folder(self) -> Path:
+        """The folder that has to be on `sys.path`."""
+        return self.file.parents[self.name.count("/")]
+
+
+def sources(plugins: Sequence[str]) -> list[Source]:
+    """Return every file of the packages that `plugins` names, and of the local modules that they import, by name.
+
+    A module is local if no package manager installed it. Imports are read from the syntax tree, so a module that is imported by a
+    computed name is not found.
+
+    Raises:
+        UserError: when a plugin cannot be found, or its files are too large to be copied into each run.
+
+    """
+    importlib.invalidate_caches()
+    found: dict[str, Source] = {}
+    seen, left = set[str](), [plugin.partition(".")[0] for plugin in plugins]
+    named = set(left)
+    while left:
+        if (name := left.pop()) in seen:
+            continue
+        seen.add(name)
+        files = list(_files(name))
+        if name in named and not files:
+            raise UserError(f"plugins={name}: no such package", "install it, or put it beside conf/")
+        files = [source for source in files if source.is_local or name in named]
+        if (size := sum(source.file.stat().st_size for source in files if source.is_local)) > LARGEST:
+            raise UserError(
+                f"plugins={name}: {files[0].import_folder / name} holds {size / 2**20:,.0f} MiB, more than {LARGEST >> 20}",
+                "its files are copied into every run: move data out of the package",
+            )
+        found |= {source.name: source for source in files if source.name not in found}
+        left += [imported for source in files if source.is_local for imported in _imports(source.file)]
+    return [found[name] for name in sorted(found)]
+
+
+def digest(plugins: Sequence[str]) -> str:
+    """Return one sha256 over names and contents of all sources, "" without plugins."""
+    return digest_of(sources(plugins)) if plugins else ""
+
+
+def digest_of(files: Iterable[Source]) -> str:
+    """Return one sha256 over names and contents."""
+    lines = (f"{source.name}\0{hashlib.sha256(source.file.read_bytes()).hexdigest()}\n" for source in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _files(name: str) -> Iterator[Source]:
+    """The files of a top-level package or module; none if there is no such, or it is part of Python."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, AttributeError, ValueError):
+        return
+    if spec is None or (spec.origin in {"built-in", "frozen"} and not spec.submodule_search_locations):
+        return
+    if spec.submodule_search_locations is None:
+        if spec.origin and Path(spec.origin).is_file():
+            file = Path(spec.origin)
+            yield Source(file.name, file, _is_local(file))
+        return
+    for folder in map(Path, spec.submodule_search_locations):
+        for place, folders, files in os.walk(folder):
+            folders[:] = sorted(one for one in folders if one not in LEFT_OUT and not one.startswith("."))
+            for file in (Path(place) / one for one in sorted(files)):
+                if file.suffix != ".pyc" and not file.name.startswith(".") and file.is_file():
+                    yield Source(f"{name}/{file.relative_to(folder).as_posix()}", file, _is_local(file))
+
+
+def _is_local(file: Path) -> bool:
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    installed |= {site.getusersitepackages(), *site.getsitepackages(), str(Path(reprise.__file__).parent)}
+    return not any(file.is_relative_to(folder) for folder in installed)
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """The top-level names that a module imports absolutely, but for Python's own."""
+    if file.suffix != ".py":
+        return
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # importing it will fail, and say why
+        return
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level and node.module:
+            names = [node.module]
+        yield from {top for name in names if (top := name.partition(".")[0]) not in {*sys.stdlib_module_names, "reprise"}}
