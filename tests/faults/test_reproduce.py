@@ -87,11 +87,11 @@ def test_code_of_a_run_that_was_not_made_here_is_shown_and_not_run(forks: Forks,
 
 def test_a_shown_patch_hides_nothing_from_the_reader() -> None:
     """Escapes that move the cursor, and overrides of the direction of writing, are spelt out."""
-    old = SimpleNamespace(name="run", tag=lambda _: "0" * 40, config={}, patch="+a\x1b[2K\r+b\u202e\tä\n".encode())
+    old = SimpleNamespace(name="run", tag=lambda _: "0" * 40, config={}, patch="+a\x1b[2K\r+b\u202eä\n".encode())
     console = Console(file=io.StringIO(), width=80)
     with pytest.raises(UserError, match="add --trust"):
         demand_trust(old, False, console)  # type: ignore[arg-type]
-    assert console.file.getvalue().endswith("+a\\u001b[2K\\u000d+b\\u202e\tä\n")  # type: ignore[attr-defined]
+    assert console.file.getvalue().endswith("+a\\u001b[2K\\u000d+b\\u202eä\n")  # type: ignore[attr-defined]
 
 
 def test_sources_that_are_edited_during_a_training_are_not_recorded(forks: Forks, copy: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_run_made_outside_of_git_is_refused(forks: Forks, tmp_path: Path) -> N
     (run_id,) = runs(bare)
     child = forks.start("reproduce", run_id, folder=bare)
     assert child.wait() == 2
-    assert "was made outside of git" in child.said
+    assert "its code was not recorded: there is no git repository; `git init`" in child.said
 
 
 def test_lineage_goes_from_the_raw_file_to_the_metrics_and_back(forks: Forks) -> None:

@@ -25,6 +25,8 @@ def make_project(folder: Path) -> Path:
     (folder / "long").mkdir()
     for name in ("dvc.yaml", "long/dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
+    (folder / "data" / "plugins").mkdir(parents=True)
+    shutil.copy(ROOT / "data" / "plugins" / ".gitignore", folder / "data" / "plugins")
     (folder / "src").symlink_to(ROOT / "src")
     for name, overrides in QUICK.items():  # the shipped experiments, shortened
         file = folder / "conf" / "experiment" / f"{name}.yaml"
@@ -40,6 +42,7 @@ def make_project(folder: Path) -> Path:
         "datasets": ["digits"],
         "long_datasets": ["seattle_weather"],
         "folders": [],
+        "plugins": {},
         "ablation": {"digits_cnn": "as it is"},
         "overrides": ["seeds=1", "trainer.threads=1"],
     }

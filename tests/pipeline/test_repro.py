@@ -64,7 +64,7 @@ def test_what_takes_long_is_made_only_when_asked_for(made: Path) -> None:
 
 def test_what_takes_long_goes_through_the_same_stages_word_for_word() -> None:
     short, long = (yaml.safe_load((ROOT / file).read_text()) for file in ("dvc.yaml", "long/dvc.yaml"))
-    for both in ("compose", "list_folder", "preprocess_folder"):  # make what experiments of both lists read
+    for both in ("plugins", "compose", "list_folder", "preprocess_folder"):  # make what experiments of both lists read
         del short["stages"][both]
     lists = {"${experiments}": "${long}", "${datasets}": "${long_datasets}"}
     for entry in short["stages"].values():
@@ -169,6 +169,7 @@ READ_BY = {
     "seed": {"train"},
     "seeds": {"train"},
     "plugins": {"train"},
+    "plugin_sources": {"train", "evaluate"},
     "augment": {"train"},
     "task": {"train"},
     "model": {"train"},
@@ -216,12 +217,11 @@ def test_a_stage_reads_no_key_that_dvc_is_not_told_of(made: Path, monkeypatch: p
     """The pipeline's window stage, run with a config that notes every read."""
     from rich.console import Console
 
-    from reprise import config as configs
-    from reprise.stages import window
+    from reprise.stages import compose, window
     from reprise.stages.places import Places
 
     places, read = Places(made), set[str]()
-    spied: Any = Spy(configs.load(places.config("digits_cnn")), "", read)
+    spied: Any = Spy(compose.load("digits_cnn", places), "", read)
     window.run(spied, places, Console(quiet=True), made / "scratch")
     assert read <= {key for key, stages in READ_BY.items() if "window" in stages}
     read.clear()
@@ -261,7 +261,7 @@ def test_each_leaf_key_changed_reruns_exactly_the_stages_that_read_it(made: Path
             )
             changed = {stage.split("@")[0] for stage, why in said.items() if any("changed deps" in part for part in why)}
             keys = [key for key in READ_BY if path == key or path.startswith(f"{key}.")]
-            if changed != set().union(*(READ_BY[key] for key in keys)):
+            if changed != {"window", "train"} & set().union(*(READ_BY[key] for key in keys)):
                 wrong[path] = changed
     finally:
         file.write_text(before)

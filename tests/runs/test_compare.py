@@ -128,6 +128,39 @@ def test_figures_of_other_samples_stand_in_tables_of_their_own(project: Path) ->
     assert [len(table.groups) for table in compared(project).tables] == [1, 2]  # a limit cuts the training split alone
 
 
+def changed(splits: str) -> dict[str, str]:
+    """Tags of a run after images were added to the data set, which changed these splits."""
+    return {f"sha256.{name}": "f" * 64 for name in ("processed", *splits.split())}
+
+
+def test_runs_on_other_data_of_the_same_name_are_not_averaged(project: Path) -> None:
+    train(project, 0.9, LUCK[0])
+    train(project, 0.5, LUCK[1][:3], tags=changed("val test"), once={"test/accuracy": 0.5})
+    tables = compared(project).tables
+    assert [[len(group.runs) for group in table.groups] for table in tables] == [[5], [3]]
+    assert [round(table.groups[0].mean, 1) for table in tables] == [0.9, 0.5]
+    assert [table.data for table in tables] == ["digits (samples 64696769)", "digits (samples ffffffff)"]
+    assert not any(left.why.startswith("made again") for left in compared(project).left_out)
+
+
+def test_a_test_set_that_stayed_the_same_is_compared_though_training_images_were_added(project: Path) -> None:
+    published, once = {"window.test_size": "null"}, {"test/accuracy": 0.8}
+    train(project, 0.9, LUCK[0], config=published, once=once)
+    train(project, 0.9, LUCK[1], config={**published, "optimizer.lr": "0.1"}, tags=changed("val"), once=once)
+    assert [len(table.groups) for table in compared(project, metric="test/accuracy").tables] == [2]
+    assert [len(table.groups) for table in compared(project).tables] == [1, 1]
+
+
+def test_a_run_of_an_older_version_counts_among_those_of_the_same_arrays(project: Path) -> None:
+    train(project, 0.9, LUCK[0][:2])
+    client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
+    for seed in (10, 11):
+        older = write(project / "mlruns", seed, [0.9])
+        for tag in ("sha256.val", "sha256.test"):
+            client.delete_tag(older, tag)
+    assert [len(group.runs) for table in compared(project).tables for group in table.groups] == [4]
+
+
 def test_a_run_made_again_counts_once(project: Path) -> None:
     train(project, 0.9, LUCK[0])
     train(project, 0.9, LUCK[0][:2])

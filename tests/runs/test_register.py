@@ -39,7 +39,18 @@ def test_the_better_and_the_smaller_of_equals_pass(
         for lr, mean, luck, size in (("0.01", 0.9 + gap, LUCK[0], parameters), ("0.001", 0.9, LUCK[1], 38_282))
     )
     rows = {row.id: row for row in listing.read(project / "mlruns", tracking_config(project), [], None)}
-    verdict = register.judge(Places(project), rows[ours[0]], rows[theirs[0]], "champion")
+    verdict = register.judge(Places(project), rows[ours[0]], rows[theirs[0]], "champion", list(rows.values()))
     assert verdict.passes == passes, verdict.words
     assert said in verdict.words
     assert f"{parameters:,} parameters" in verdict.words
+
+
+def test_a_run_on_other_data_of_the_same_name_takes_no_alias(project: Path) -> None:
+    """The config is the same, so nothing but the hash tells the two apart."""
+    theirs = [write(project / "mlruns", seed, [0.8, 0.9 + LUCK[0][seed]]) for seed in range(5)]
+    added = {"sha256.processed": "f" * 64, "sha256.val": "f" * 64}
+    ours = [write(project / "mlruns", seed, [0.8, 0.99 + LUCK[1][seed]], tags=added) for seed in range(5)]
+    rows = {row.id: row for row in listing.read(project / "mlruns", tracking_config(project), [], None)}
+    verdict = register.judge(Places(project), rows[ours[0]], rows[theirs[0]], "champion", list(rows.values()))
+    assert not verdict.passes
+    assert verdict.words.startswith("it was measured on digits (samples ffffffff), the champion")

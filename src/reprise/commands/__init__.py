@@ -46,6 +46,7 @@ def cli() -> None:
 
 
 for command in (
+    pipeline.plugins,
     pipeline.compose,
     pipeline.download,
     pipeline.preprocess,

@@ -36,6 +36,15 @@ def compose(overrides: tuple[str, ...]) -> None:
         stage.run(places, console)
 
 
+@click.command(hidden=True)
+@click.argument("name")
+def plugins(name: str) -> None:
+    """Write the hashes of the source files of a plugin that conf/pipeline.yaml lists."""
+    from reprise.stages import plugins as stage
+
+    stage.run(name, project(), console)
+
+
 @click.command()
 @overrides_argument
 def download(overrides: tuple[str, ...]) -> None:

@@ -111,11 +111,12 @@ def tracking_config(root: Path) -> TrackingConfig:
     return TrackingConfig(uri=uri, experiment="", log_model=False)
 
 
-def load(file: Path) -> Config:
-    """A config that `compose` wrote."""
+def load(file: Path, beside: Sequence[str] = ()) -> Config:
+    """Return a config that `compose` wrote; the keys `beside` are no part of it."""
     if not file.is_file():
         raise UserError(f"no {file}", "run `reprise compose` first, or `dvc repro` for everything")
-    return check(read_yaml(file), file)
+    tree = read_yaml(file)
+    return check({key: value for key, value in tree.items() if key not in beside} if isinstance(tree, dict) else tree, file)
 
 
 def load_recorded(file: Path, root: Path) -> Config:

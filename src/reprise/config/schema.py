@@ -366,6 +366,7 @@ class Pipeline(Section):
     """What DVC makes: experiments and their data sets, those that take long apart, and overrides that hold for all of them.
 
     `datasets` and `long_datasets` are published ones; `folders` are image folders of one's own, of either list of experiments.
+    `plugins` names each plugin of these experiments with the path of its package or module, from the project's root.
     """
 
     experiments: dict[Name, Name]
@@ -374,4 +375,5 @@ class Pipeline(Section):
     long_datasets: list[Name]
     folders: list[Name] = []
     ablation: dict[Name, str]
+    plugins: dict[Name, str] = {}
     overrides: list[str]

@@ -1,7 +1,7 @@
 """Runs grouped by config without seed, and ranked where luck does not explain the ranking."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from statistics import fmean, stdev
@@ -27,7 +27,12 @@ MEASURED_ON = (
     *(f"data.{key}" for key in ("name", "path", "broken", "duplicates")),
     *(f"window.{key}" for key in ("val_size", "test_size", "seed", "lookback", "horizon", "targets")),
 )
-"""Keys that decide which samples a figure was measured on: where they differ, figures cannot be compared."""
+"""Keys that decide which samples a figure was measured on: where they differ, figures cannot be compared.
+
+So does the hash of those samples. The name of a data set does not identify it: images may have been added, rows appended.
+"""
+DIGITS = 8
+"""Of a hash, as many characters as tell data of one name apart."""
 SPEED = "train/samples_per_second"
 Unit = tuple[tuple[tuple[str, str], ...], int]
 """What makes runs of two groups a pair: the part of the config that is not grouped by (without --by, nothing), and the seed."""
@@ -119,6 +124,8 @@ class Table:
     groups: list[Group]
     beside: list[Beside]
     """Neighbours of the ranking; a group of a single seed is passed over."""
+    measured_on: tuple[str | None, ...] = ()
+    """The values of `MEASURED_ON`, and the hash of the samples."""
 
     @property
     def is_of_test(self) -> bool:
@@ -155,14 +162,15 @@ def compare(places: Places, asked: Asked) -> Comparison:
     left = [Left(row.id, row.name, why) for row in rows if (why := _unfit(row))]
     rows = [row for row in rows if not _unfit(row)]
     _demand_known(asked.by, rows)
-    sets = _sorted_by(rows, lambda row: _measured_on(row, metric))
+    hashes = sample_hashes(rows, metric)
+    sets = _sorted_by(rows, lambda row: (*_measured_on(row, metric), hashes[row.id]))
     tables = []
-    for name, members in zip(_names(list(sets)), sets.values(), strict=True):
+    for name, (measured_on, members) in zip(_names(list(sets)), sets.items(), strict=True):
         main = metric or next((key for key in wanted if any(key in row.at_best for row in members)), wanted[0])
         fit, without = _newest_with(main, members)
         left += without
         if fit:
-            tables.append(ranked(name, main, fit, asked.by))
+            tables.append(replace(ranked(name, main, fit, asked.by), measured_on=measured_on))
     return Comparison(asked, sorted(tables, key=lambda table: table.data), left)
 
 
@@ -225,6 +233,21 @@ def _measured_on(row: Row, metric: str | None) -> tuple[str | None, ...]:
     return tuple(None if published and key == "window.val_size" else row.params.get(key) for key in MEASURED_ON)
 
 
+def sample_hashes(rows: Iterable[Row], metric: str | None) -> dict[str, str | None]:
+    """Return, by run id, the hash of the samples that a metric was measured on: those of val, or of test.
+
+    A run of an older version recorded the hash of all arrays alone. It counts among those of the same arrays.
+    """
+    rows = list(rows)
+    tag = "sha256.test" if metric and metric.startswith("test/") else "sha256.val"
+
+    def older(row: Row) -> tuple[str | None, ...]:
+        return (*_measured_on(row, metric), row.tags.get("sha256.processed"))
+
+    known = {older(row): row.tags[tag] for row in rows if tag in row.tags}
+    return {row.id: row.tags.get(tag) or known.get(older(row)) or row.tags.get("sha256.processed") for row in rows}
+
+
 def _sorted_by(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
     found: dict[Any, list[Row]] = {}
     for row in rows:
@@ -239,6 +262,8 @@ def _names(measured: Sequence[tuple[str | None, ...]]) -> list[str]:
         same = [other for other in measured if other[0] == values[0]]
         differing = [place for place in range(1, len(MEASURED_ON)) if len({other[place] for other in same}) > 1]
         more = ", ".join(f"{MEASURED_ON[place]}={values[place] or '–'}" for place in differing)
+        if len({other[-1] for other in same if other[:-1] == values[:-1]}) > 1:
+            more = ", ".join(filter(None, [more, f"samples {(values[-1] or 'unknown')[:DIGITS]}"]))
         named.append(f"{values[0]} ({more})" if more else str(values[0]))
     return named
 
@@ -312,10 +337,12 @@ def _samples(one: Group, other: Group) -> tuple[list[float], list[float], bool]:
     return one.values, other.values, False
 
 
-def stands_in(comparison: Comparison, row: Row) -> tuple[Table, Group] | None:
-    """Where a run stands, its table and its group, be it that it was made again since; None: it is not compared."""
-    config = dict(_config(row))
-    return next(((table, group) for table in comparison.tables for group in table.groups if group.config == config), None)
+def stands_in(comparison: Comparison, row: Row, rows: Iterable[Row]) -> tuple[Table, Group] | None:
+    """Return the table and the group of a run, one of all `rows`, also if it was made again since; None: it is not compared."""
+    config, metric = dict(_config(row)), comparison.asked.metric
+    measured_on = (*_measured_on(row, metric), sample_hashes(rows, metric)[row.id])
+    tables = [table for table in comparison.tables if table.measured_on == measured_on]
+    return next(((table, group) for table in tables for group in table.groups if group.config == config), None)
 
 
 def test_of(one: Group, other: Group, higher: bool) -> Beside | None:

@@ -47,7 +47,7 @@ def run(places: Places, wanted: str, alias: str, force: str | None, console: Con
     if held and old is None and not force:
         raise UserError(f"the run of the present {alias}, version {held.version} of {name}, is gone", FORCE)
     try:
-        verdict = judge(places, row, old, alias) if old else Verdict(True, f"the first {alias} of {name}")
+        verdict = judge(places, row, old, alias, rows) if old else Verdict(True, f"the first {alias} of {name}")
     except UserError as error:
         if not force:
             raise
@@ -62,15 +62,15 @@ def run(places: Places, wanted: str, alias: str, force: str | None, console: Con
     console.print(f"register  models:/{name}@{alias} is version {version}", highlight=False, soft_wrap=True)
 
 
-def judge(places: Places, row: Row, old: Row, alias: str) -> Verdict:
-    """A run beside the holder of an alias, each by the val metric over all seeds of its config.
+def judge(places: Places, row: Row, old: Row, alias: str, rows: list[Row]) -> Verdict:
+    """Compare a run with the holder of an alias, two of all `rows`, by the val metric over all seeds of their configs.
 
     Raises:
         UserError: when one of them is in no comparison: it did not end, say.
 
     """
     comparison = compare.compare(places, Asked())
-    standings = [compare.stands_in(comparison, one) for one in (row, old)]
+    standings = [compare.stands_in(comparison, one, rows) for one in (row, old)]
     for one, standing in zip((row, old), standings, strict=True):
         if standing is None:
             why = next((left.why for left in comparison.left_out if left.id == one.id), "no training")

@@ -1,13 +1,18 @@
 """compose: the resolved config of every experiment of the pipeline, one file each."""
 
+import json
+
 from rich.console import Console
 
 from reprise import config as configs
+from reprise.config import plugin_sources
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.stages.places import Places
 
 MEND = "run `reprise compose`"
+SOURCES = "plugin_sources"
+"""A key beside those of the config: the hash of the source files of its plugins. `train` and `evaluate` depend on it."""
 
 
 def load(name: str, places: Places) -> configs.Config:
@@ -18,7 +23,7 @@ def load(name: str, places: Places) -> configs.Config:
 
     """
     file = places.config(name)
-    return configs.load(store.check(file.parent, file.name, MEND) if file.is_file() else file)
+    return configs.load(store.check(file.parent, file.name, MEND) if file.is_file() else file, beside=(SOURCES,))
 
 
 def run(places: Places, console: Console) -> None:
@@ -32,7 +37,27 @@ def run(places: Places, console: Console) -> None:
         key, known = ("folders", wanted.folders) if isinstance(config.data, configs.FolderData) else ("datasets", published)
         if config.data.name != listed[name] or config.data.name not in known:
             raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", f"say so beside it and in {key}")
+    sources = {name: _plugin_sources(name, config, wanted) for name, config in made.items()}
     with store.publish(places.config("").parent) as draft:
         for name, config in made.items():
-            (draft / f"{name}.yaml").write_text(configs.render(config))
+            (draft / f"{name}.yaml").write_text(f"{configs.render(config)}{SOURCES}: {json.dumps(sources[name])}\n")
     console.print(f"compose  {', '.join(made)}", soft_wrap=True)
+
+
+def _plugin_sources(name: str, config: configs.Config, wanted: configs.Pipeline) -> str:
+    """Return the hash of the source files of an experiment's plugins.
+
+    Raises:
+        UserError: when a local plugin is not listed in conf/pipeline.yaml: DVC would not notice a change.
+
+    """
+    local = {
+        source.name.partition("/")[0].removesuffix(".py") for source in plugin_sources.sources(config.plugins) if source.is_local
+    }
+    for plugin in config.plugins:
+        if (top := plugin.partition(".")[0]) in local and top not in wanted.plugins:
+            raise UserError(
+                f"conf/pipeline.yaml: {name} uses plugins=[{plugin}], which is not listed there",
+                f"add its path, so that DVC sees a change of it: plugins: {{{top}: {top}}}",
+            )
+    return plugin_sources.digest(config.plugins)

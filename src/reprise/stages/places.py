@@ -14,6 +14,10 @@ class Places:
         """The resolved config that `compose` wrote for the pipeline."""
         return self.root / "data" / "config" / f"{experiment}.yaml"
 
+    def plugin(self, name: str) -> Path:
+        """The hashes of the source files of a plugin of the pipeline."""
+        return self.root / "data" / "plugins" / f"{name}.json"
+
     def raw(self, dataset: str) -> Path:
         """Bytes as published."""
         return self.root / "data" / "raw" / dataset
