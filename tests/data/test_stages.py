@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -260,11 +261,42 @@ def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: P
     trained = Trained("1234", "mine", 0, 1, 1, 1, 1.0, str(folder.relative_to(project.root)))
     assert windows_of(config, trained, project).folder == folder
     window.run(compose(project.root, ["experiment=digits_cnn", "window.seed=1"]), project, console)
-    with pytest.raises(UserError, match=r"windows/digits_cnn holds other windows by now than mine was trained on; train again$"):
+    with pytest.raises(
+        UserError, match=r"windows/digits_cnn holds other windows by now than mine was trained on; train again, .*"
+    ):
         windows_of(config, trained, project)
+    window.run(config, project, console)
+    same = replace(trained, splits=open_windows(folder, project.processed("digits")).digest)
+    assert windows_of(config, same, project).folder == folder
+    with pytest.raises(UserError, match="holds other windows by now"):
+        windows_of(config, replace(trained, splits="0" * 64), project)
     shutil.rmtree(folder)
     with pytest.raises(UserError, match=r"^no .*windows/digits_cnn; make it again with `reprise window`$"):
         windows_of(config, trained, project)
+
+
+def test_the_hash_of_a_split_is_that_of_its_samples_and_of_nothing_else(project: Places, console: Console) -> None:
+    """Settings of the training split and facts about the data change no hash of val; another seed, or one image more, does."""
+
+    def hashes(*overrides: str) -> dict[str, str]:
+        config = compose(project.root, ["experiment=digits_cnn", *overrides])
+        opened = open_windows(window.run(config, project, console), project.processed("digits"))
+        return {split: opened.samples(split) for split in ("train", "val", "test")} | {"all": opened.digest}
+
+    digits(project, console)
+    first = hashes()
+    limited = hashes("window.limit=100")
+    assert {split for split in first if first[split] != limited[split]} == {"train", "all"}
+    assert not set(first.values()) & set(hashes("window.seed=1").values())
+    meta = project.processed("digits") / "meta.json"
+    arrays = project.processed("digits")
+    images, labels = (np.load(arrays / "train" / f"{name}.npy") for name in ("images", "labels"))
+    described = store.read_json(meta)
+    with store.publish(arrays) as draft:
+        store.write_array(draft / "train" / "images.npy", np.concatenate([images, images[:1] ^ 1]))
+        store.write_array(draft / "train" / "labels.npy", np.concatenate([labels, labels[:1]]))
+        store.write_json(draft / "meta.json", described)
+    assert not set(first.values()) & set(hashes().values())
 
 
 def test_the_statistics_see_nothing_of_val_and_test(project: Places, console: Console) -> None:

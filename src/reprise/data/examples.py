@@ -5,6 +5,8 @@ Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels. Channels are alwa
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -173,6 +175,24 @@ class Windows:
         """Shape of one input, channels last: `[H, W, C]` or `[lookback, C]`."""
         return list(self.meta["input_shape"])
 
+    @property
+    def digest(self) -> str:
+        """Return one hash of the splits, their statistics and the arrays they index; the code that made them is no part of it."""
+        indices = {name: sha256 for name, sha256 in self._manifest.items() if name.endswith(".npy")}
+        return _hash([indices, {key: value for key, value in self.meta.items() if key != "made_by"}])
+
+    def samples(self, split: str) -> str:
+        """Return one hash of what a split is measured on: its indices, and the arrays of its part."""
+        part = f"{self.meta['parts'][split]}/" if self.meta["kind"] == "images" else ""
+        arrays = store.manifest(self.arrays, REMAKE_ARRAYS).items()
+        indexed = {name: sha256 for name, sha256 in arrays if name.startswith(part) and name.endswith(".npy")}
+        series = {key: self.meta.get(key) for key in ("lookback", "horizon", "target_columns")}
+        return _hash([indexed, self._manifest[f"{split}.npy"], series])
+
+    @property
+    def _manifest(self) -> dict[str, str]:
+        return store.manifest(self.folder, REMAKE_WINDOWS)
+
     def learning(self) -> tuple[Examples, Examples]:
         """The train and the val split."""
         return self._open("train"), self._open("val")
@@ -224,6 +244,10 @@ class Windows:
         raw = torch.from_numpy(np.concatenate([values, features], axis=1))
         lengths = self.meta["lookback"], self.meta["horizon"]
         return SeriesWindows(standardize(raw, mean, std), chosen, *lengths, self.meta["target_positions"], raw)
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def calendar(time: npt.NDArray[np.int64], features: list[str]) -> npt.NDArray[np.float32]:

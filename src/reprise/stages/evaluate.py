@@ -208,18 +208,28 @@ def _of_baseline(naive: NaiveForecasts, name: str, task: Task, test: Examples) -
 
 
 def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
-    """The windows that a run was trained on; its arrays may be gone.
+    """Return the windows that a run was trained on; its arrays may be gone.
 
     Raises:
-        UserError: when they are gone, or others lie in their place: those would let it see what it has learned by heart.
+        UserError: when they are gone, or others lie in their place, with other splits, statistics or arrays: on those it would
+            be measured on samples that it may have been trained on.
 
     """
     folder = places.root / trained.windows
     store.manifest(folder, REMAKE_WINDOWS)
     meta = store.read_json(store.check(folder, "windows.json", REMAKE_WINDOWS))
-    if meta["made_by"]["settings"] != config.window.model_dump():
-        raise UserError(f"{folder} holds other windows by now than {trained.name} was trained on", "train again")
-    return Windows(folder, places.processed(config.data.name), meta)
+    windows = Windows(folder, places.processed(config.data.name), meta)
+    if trained.splits:
+        is_same = trained.splits == windows.digest
+    else:  # of an older version, which recorded the hash of the folder alone
+        recorded = spool.Spool(places.home(trained.run_id)).tags.get("sha256.windows")
+        is_same = recorded is None or recorded == store.digest(folder)
+    if not is_same or meta["made_by"]["settings"] != config.window.model_dump():
+        raise UserError(
+            f"{folder} holds other windows by now than {trained.name} was trained on",
+            "train again, or restore its data and windows",
+        )
+    return windows
 
 
 def _summary(config: Config, trained: list[Trained], results: list[Evaluation]) -> dict[str, Any]:

@@ -235,6 +235,7 @@ def train_one(
             parameters=sum(weight.numel() for weight in network.parameters()),
             train_seconds=round(saver.seconds, 3),
             windows=str(windows.folder.relative_to(places.root)),
+            splits=windows.digest,
         )
         if run:
             run.tag({"peak_memory": peak_bytes(trainer.strategy.root_device)})  # before an export, which takes more
@@ -269,6 +270,9 @@ def _open_run(
         "devices": trainer.world_size,
         "threads": threads(config.trainer),
         "precision": trainer.precision,
+        "sha256.splits": windows.digest,
+        "sha256.val": windows.samples("val"),
+        "sha256.test": windows.samples("test"),
     }
     inputs = {"processed": windows.arrays, "windows": windows.folder}
     tags = tags | certificates.tags(places.store, scope(config, windows))

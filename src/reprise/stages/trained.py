@@ -41,6 +41,8 @@ class Trained:
     train_seconds: float
     windows: str
     """Relative to the project's root."""
+    splits: str = ""
+    """The hash of these windows (`Windows.digest`); "" of a run of an older version."""
 
 
 def read_trained(run_dir: Path) -> Trained:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rich.console import Console
 
 from reprise.config import Config, ImageWindow, SeriesWindow
-from reprise.data import rounding, splits, store
+from reprise.data import audit, rounding, splits, store
 from reprise.errors import UserError
 from reprise.stages.places import Places
 
@@ -28,18 +28,19 @@ def run(config: Config, places: Places, console: Console, folder: Path | None = 
     with store.publish(folder) as draft:
         meta, wanted = store.read_json(arrays / "meta.json"), config.window
         made = _images(wanted, arrays, meta) if isinstance(wanted, ImageWindow) else _series(wanted, arrays, meta)
-        parts, description, audit = made
+        parts, description, checks = made
         for split, chosen in parts.items():
             store.write_array(draft / f"{split}.npy", chosen)
         description |= {"arrays": store.digest(arrays), "made_by": made_by(config)}
         store.write_json(draft / "windows.json", description)
-        store.write_json(draft / "audit.json", audit)
-        for name, check in audit.items():
+        checks |= {"statistics are those of the train split alone": audit.statistics(draft, arrays)}
+        store.write_json(draft / "audit.json", checks)
+        for name, check in checks.items():
             if not check["passed"]:
                 details = {key: value for key, value in check.items() if key != "passed"}
                 raise UserError(f"{config.name}: the audit of the splits failed: {name}: {details}"[:600])
     counts = ", ".join(f"{split} {len(chosen):,}" for split, chosen in parts.items())
-    console.print(f"window  {config.name}: {counts}; {len(audit)} audits passed", highlight=False, soft_wrap=True)
+    console.print(f"window  {config.name}: {counts}; {len(checks)} audits passed", highlight=False, soft_wrap=True)
     for note in description.get("notes", []):
         console.print(f"window  {config.name}: {note}", highlight=False, markup=False, soft_wrap=True)
     if description["kind"] == "images":
@@ -107,7 +108,6 @@ def _images(window: ImageWindow, arrays: Path, meta: dict[str, Any]) -> Made:
     if empty := [split for split, chosen in parts.items() if not len(chosen)]:
         raise UserError(f"the {empty[0]} split is left without an image", "change window.val_size or window.test_size")
     statistics = splits.image_statistics(images, train)
-    found = splits.image_statistics(images, np.flatnonzero(np.isin(np.arange(len(images)), train)))
     description = {
         "kind": "images",
         "input_shape": list(images.shape[1:]),
@@ -116,8 +116,8 @@ def _images(window: ImageWindow, arrays: Path, meta: dict[str, Any]) -> Made:
         "statistics": statistics,
     }
     everywhere = parts | ({"test": test + len(images)} if published else {})  # numbered as in `groups`
-    audit = splits.audit_images(everywhere, groups, meta["known_duplicates"], statistics, found)
-    return parts, description, audit
+    checks = splits.audit_images(everywhere, groups, meta["known_duplicates"])
+    return parts, description, checks
 
 
 def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
@@ -141,8 +141,7 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
     columns = [names.index(name) for name in inputs]
     fitted = splits.series_statistics(values[:, columns], (first, borders.train))
     _check_targets_vary(window, names, values)
-    found = splits.series_statistics(np.array(values[first : borders.train][:, columns]), (0, borders.train - first))
-    audit = splits.audit_series(parts, borders, size, fitted, found)
+    checks = splits.audit_series(parts, borders, size)
     extra = 2 * len(window.calendar)  # sines and cosines, bounded by 1 as they are: not normalised
     targets = [inputs.index(name) for name in window.targets]
     description = {
@@ -168,7 +167,7 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
             "naive_mae": [fitted["naive_mae"][position] for position in targets],
         },
     }
-    return parts, description, audit
+    return parts, description, checks
 
 
 def _no_room(split: str, borders: splits.Borders, window: SeriesWindow) -> UserError:
