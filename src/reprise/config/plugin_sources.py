@@ -5,7 +5,6 @@ import hashlib
 import importlib
 import importlib.util
 import os
-import site
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +18,9 @@ LARGEST = 64 * 2**20
 """The most bytes that the local packages of one plugin may hold. They are copied into every run."""
 LEFT_OUT = ("__pycache__", "node_modules")
 """Folders of a package that hold no source; neither do hidden ones."""
+
+INSTALLED = {"site-packages", "dist-packages"}
+"""Folders that package managers install into. There may be several: of an environment, of the user, of the system."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,9 @@ def _files(name: str) -> Iterator[Source]:
 
 
 def _is_local(file: Path) -> bool:
-    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    installed |= {site.getusersitepackages(), *site.getsitepackages(), str(Path(reprise.__file__).parent)}
-    return not any(file.is_relative_to(folder) for folder in installed)
+    """Whether no package manager installed it, nor is it Python's or reprise's; an editable install is local."""
+    own = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(reprise.__file__).parent))
+    return not INSTALLED & set(file.parts) and not any(file.is_relative_to(folder) for folder in own)
 
 
 def _imports(file: Path) -> Iterator[str]:
