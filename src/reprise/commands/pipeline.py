@@ -36,10 +36,13 @@ def compose(overrides: tuple[str, ...]) -> None:
         stage.run(places, console)
 
 
-@click.command(hidden=True)
+@click.command()
 @click.argument("name")
 def plugins(name: str) -> None:
-    """Write the hashes of the source files of a plugin that conf/pipeline.yaml lists."""
+    """Hash the source files of a plugin that conf/pipeline.yaml lists.
+
+    DVC calls it when they changed. The hashes go to data/plugins/NAME.json; experiments that use the plugin are trained again.
+    """
     from reprise.stages import plugins as stage
 
     stage.run(name, project(), console)

@@ -177,9 +177,9 @@ class Windows:
 
     @property
     def digest(self) -> str:
-        """Return one hash of the splits, their statistics and the arrays they index; the code that made them is no part of it."""
+        """Return one hash of the splits, their statistics and the arrays they index; no code, no notes."""
         indices = {name: sha256 for name, sha256 in self._manifest.items() if name.endswith(".npy")}
-        return _hash([indices, {key: value for key, value in self.meta.items() if key != "made_by"}])
+        return _hash([indices, {key: value for key, value in self.meta.items() if key not in {"made_by", "notes"}}])
 
     def samples(self, split: str) -> str:
         """Return one hash of what a split is measured on: its indices, and the arrays of its part."""
