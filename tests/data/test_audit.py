@@ -67,6 +67,11 @@ def test_statistics_of_the_train_rows_pass_and_those_of_others_fail(
     assert not of_series(folder, values, borders, (first, len(values)), first)
 
 
+def test_a_constant_channel_passes(folder: Path) -> None:
+    assert of_series(folder, np.full((1001, 2), 0.1, np.float32), Borders(900, 950, 1001), (0, 900))
+    assert of_images(folder, np.full((5, 2, 2, 1), 200, np.uint8), range(5), range(5))
+
+
 @pytest.mark.parametrize("level", [0.0, 1e4, 1e6])
 def test_a_single_row_more_of_many_fails(folder: Path, level: float) -> None:
     """Also where the series is far from 0, and one row moves its statistics by a hundred-thousandth."""
