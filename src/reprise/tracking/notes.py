@@ -122,7 +122,7 @@ def _splits(figures: Figures, tags: Mapping[str, str]) -> str:
     if not parts:
         return ""
     undefined = {key.removeprefix("undefined."): reason for key, reason in tags.items() if key.startswith("undefined.")}
-    metrics = _without_scaled(dict.fromkeys([*(metric for row in parts.values() for metric in row), *undefined]))
+    metrics = without_scaled(dict.fromkeys([*(metric for row in parts.values() for metric in row), *undefined]))
     titles = [_cell(f"{metric}, {tags[f'unit.{metric}']}" if f"unit.{metric}" in tags else metric) for metric in metrics]
     rows = [[part.replace("_", " "), *(_figure(row.get(metric)) for metric in metrics)] for part, row in parts.items()]
     reasons = "".join(
@@ -133,11 +133,11 @@ def _splits(figures: Figures, tags: Mapping[str, str]) -> str:
 
 def _shown(names: set[str]) -> list[str]:
     """Of many figures, those that tell runs apart: val first."""
-    kept = _without_scaled([name for name in names if not re.search(r"^baseline_|_std/", name)])
+    kept = without_scaled([name for name in names if not re.search(r"^baseline_|_std/", name)])
     return sorted(kept, key=lambda name: (not name.startswith(BEST), name))
 
 
-def _without_scaled(names: Iterable[str]) -> list[str]:
+def without_scaled(names: Iterable[str]) -> list[str]:
     """Metrics but those that are there in units too. Of several targets, only scaled errors are pooled."""
     known = list(names)
     return [name for name in known if not name.endswith(SCALED) or name.removesuffix(SCALED) not in known]

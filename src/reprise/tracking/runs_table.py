@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reprise.tracking.notes import BEST, GROUP, LEFT_OUT
+from reprise.tracking.notes import BEST, GROUP, without_scaled
 
 KEY = "reprise"
 """The name of the view. It stays the same, so its address does while runs are added."""
@@ -87,7 +87,7 @@ def _test_metrics(runs: Sequence[Shown], monitor: str) -> list[str]:
     """The counterpart of the selecting metric first; of each of several targets, after the pooled ones."""
     first = f"test/{monitor.rpartition('/')[2]}"
     names = {name for run in runs for name in run.metrics if name.startswith("test/")}
-    kept = {name for name in names if name == first or not name.endswith(LEFT_OUT)}
+    kept = {*without_scaled(names), *names.intersection([first])}
     return sorted(kept, key=lambda name: (name != first, name.count("/"), name))[:MOST_TEST]
 
 
