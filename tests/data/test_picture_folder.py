@@ -159,10 +159,11 @@ def test_the_same_picture_in_train_and_test_is_refused_or_leaves_the_test_set(
     shared = picture(900)
     for part in ("train", "test"):
         write(tmp_path / "both", {f"{part}/{kind}/{part}.png": encoded(picture(len(part + kind))) for kind in ("cat", "horse")})
-    write(tmp_path / "both", {"train/cat/x.png": encoded(shared), "test/cat/x.bmp": encoded(shared, "BMP")})
+    write(tmp_path / "both", {"train/cat/x.png": encoded(shared), "test/cat/x.bmp": encoded(shared, "BMP"), "cover.png": b""})
     assert refusal(project, console, data(tmp_path / "both")).startswith("1 of 6 pictures are duplicate: test/cat/x.bmp; ")
     meta, _ = read(data(tmp_path / "both", duplicates="leave_out"), project)
     assert meta["counts"] == {"train": {"cat": 2, "horse": 1}, "test": {"cat": 1, "horse": 1}}
+    assert meta["left_out"] == {"beside the class folders": 1, "duplicate": 1}
 
 
 # --- shape, colour and range

@@ -76,7 +76,7 @@ def listing(path: Path) -> Listing:
     top = _scan(path, frozenset())
     names = {folder.name for folder in top.folders}
     if names == set(PARTS):
-        listed, left_out = [], _named(path, top.left_out)
+        listed, left_out = [], _named(path, [*top.left_out, *_beside(top)])
         for part in PARTS:
             pictures, others = _classes(path, path / part, part, top.above)
             listed += pictures
@@ -188,10 +188,13 @@ def _text(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def _beside(top: _Scan) -> list[tuple[Path, str]]:
+    return [(file, "beside the class folders") for file in top.files]
+
+
 def _classes(root: Path, folder: Path, part: str, above: frozenset[tuple[int, int]]) -> tuple[list[Listed], list[LeftOut]]:
     top = _scan(folder, above)
-    beside = [(file, "beside the class folders") for file in top.files]
-    left_out = _named(root, sorted([*top.left_out, *beside]))
+    left_out = _named(root, sorted([*top.left_out, *_beside(top)]))
     if len(top.folders) < 2:
         hidden = [one.name for one in left_out if one.why == HIDDEN and (root / one.name).is_dir()]
         note = f" (and hidden ones, which are not read: {', '.join(hidden)})" if hidden else ""

@@ -193,7 +193,8 @@ def _upright(opened: Any, decoding: Decoding) -> tuple[Any, Facts]:
     if bits == 8:
         peak = float(np.max(opaque.getextrema()))
     frames = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))  # MPO: a photograph and its previews
-    facts = Facts(opaque.height, opaque.width, _channels(opened), transparent, frames, bits, peak, clipped)
+    coloured = transparent and len(set(decoding.background)) > 1
+    facts = Facts(opaque.height, opaque.width, 3 if coloured else _channels(opened), transparent, frames, bits, peak, clipped)
     return opaque, facts
 
 
@@ -226,23 +227,32 @@ def _eight_bits(opened: Any, limits: tuple[float, float] | None, white_is_zero: 
     from PIL import Image
 
     values = np.asarray(opened)
-    if limits is None:
-        if not opened.mode.startswith("I;16"):
+    if opened.mode.startswith("I;16"):
+        low, high = limits or FULL_RANGE
+        numbers = np.arange(65_536.0)[:: -1 if white_is_zero else 1]  # what each stored value means
+        outside = (numbers < low) | (numbers > high)
+        scaled = _scaled(numbers, low, high, 1)[values]
+        peak, clipped = numbers[[values.min(), values.max()]].max(), outside[values].sum()
+    else:
+        if limits is None:
             raise UnsupportedPictureError("32 bits a pixel: set data.range to the values that become 0 and 255")
-        limits = FULL_RANGE
-    if not np.isfinite(values).all():
-        raise UnsupportedPictureError("holds values that are not finite numbers")
-    low, high = limits
-    numbers = values.astype(np.float64)
-    if white_is_zero:
-        numbers = 65_535 - numbers if opened.mode.startswith("I;16") else low + high - numbers
-    steps = high - low + np.issubdtype(values.dtype, np.integer)  # whole numbers: `high` is the last step, not its border
-    scaled = np.floor((numbers - low) * 256 / steps).clip(0, 255).astype(np.uint8)
-    clipped = int(((numbers < low) | (numbers > high)).sum())
+        if not np.isfinite(values).all():
+            raise UnsupportedPictureError("holds values that are not finite numbers")
+        low, high = limits
+        numbers = values.astype(np.float64)
+        numbers = low + high - numbers if white_is_zero else numbers
+        scaled = _scaled(numbers, low, high, int(np.issubdtype(values.dtype, np.integer)))
+        peak, clipped = numbers.max(), ((numbers < low) | (numbers > high)).sum()
     picture = Image.fromarray(scaled)
     if isinstance(key := opened.info.get("transparency"), int):
         picture = Image.merge("LA", [picture, Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))])
-    return picture, float(numbers.max()), clipped
+    return picture, float(peak), int(clipped)
+
+
+def _scaled(numbers: npt.NDArray[np.float64], low: float, high: float, step: int) -> Pixels:
+    """The range in 256 equal parts. Of whole numbers (`step` 1), `high` is the last value of it and not its border."""
+    scaled: Pixels = np.floor((numbers - low) * 256 / (high - low + step)).clip(0, 255).astype(np.uint8)
+    return scaled
 
 
 def _high_bytes(opened: Any, limits: tuple[float, float] | None) -> tuple[Any, float]:
