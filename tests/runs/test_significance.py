@@ -88,3 +88,27 @@ def test_a_gap_of_nothing_takes_more_seeds_than_anybody_trains() -> None:
     test = significance.paired(a, b)
     assert test is not None
     assert significance.seeds_for(test, a, b) is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
+def test_an_interval_of_an_accuracy_stays_between_0_and_1(values: list[float]) -> None:
+    low, high = significance.interval(values, *significance.bounds("test/accuracy"))
+    free_low, free_high = significance.interval(values)
+    assert (low, high) == (max(0, free_low), min(1, free_high))
+
+
+@pytest.mark.parametrize(
+    ("metric", "limits"),
+    [
+        ("val/accuracy", (0, 1)),
+        ("test/f1_macro", (0, 1)),
+        ("best/val/ece", (0, 1)),
+        ("test/mae/temp_max", (0, math.inf)),
+        ("val/mae_scaled", (0, math.inf)),
+        ("test/rmse", (0, math.inf)),
+        ("val/bias", (-math.inf, math.inf)),
+        ("val/bias/accuracy", (-math.inf, math.inf)),
+    ],
+)
+def test_the_limits_of_a_metric_are_told_by_its_name(metric: str, limits: tuple[float, float]) -> None:
+    assert significance.bounds(metric) == limits

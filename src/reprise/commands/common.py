@@ -8,7 +8,8 @@ from reprise import ranks
 from reprise.completion import Override
 from reprise.stages.places import Places
 
-console = Console()
+console = Console(markup=False, emoji=False)
+"""Names of classes, files and runs are printed as they are: `[/]` and `:cat:` in them mean nothing."""
 overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
 
 

@@ -56,7 +56,7 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
 
     opened = open_run(places, run)
     folder = out or opened.home / "predictions" / path.resolve().stem
-    answers = predict.run(opened, path, folder, Console(stderr=True) if as_json else console)
+    answers = predict.run(opened, path, folder, Console(stderr=True, markup=False, emoji=False) if as_json else console)
     if as_json:
         click.echo(json.dumps(answers.rows(), indent=2, ensure_ascii=False))
     else:

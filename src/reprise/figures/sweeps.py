@@ -10,10 +10,11 @@ import numpy as np
 import optuna
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as plots
 
-from reprise.figures.style import save
+from reprise.figures.style import LITERAL, save
 
 Shares = Mapping[str, float]
 """Of each setting, in how much trials differ; the largest first."""
@@ -61,7 +62,13 @@ def _value(number: int) -> Callable[[FrozenTrial], float]:
 def _save(plot: Callable[[], Any], file: Path, width: float = 7.5, per_setting: float = 0) -> None:
     with plt.style.context({}), warnings.catch_warnings():  # Optuna sets a style of its own
         warnings.simplefilter("ignore")
+        plt.rcParams.update(LITERAL)
         axes = np.atleast_1d(plot())
+        plt.rcParams.update(LITERAL)  # Optuna's style has replaced it
+        for axis in (one for each in axes.flat[0].figure.axes for one in (each.xaxis, each.yaxis)):
+            if axis.get_scale() == "log":  # its usual labels are formulas
+                axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axis.set_minor_formatter(NullFormatter())
         figure: Figure = axes.flat[0].figure
         figure.set_size_inches(max(width, per_setting * axes.size), 4.5)
         plt.rcParams["savefig.bbox"] = "tight"

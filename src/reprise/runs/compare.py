@@ -1,5 +1,6 @@
 """Runs grouped by config without seed, and ranked where luck does not explain the ranking."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -65,6 +66,8 @@ class Group:
     config: dict[str, str]
     runs: dict[Unit, tuple[Row, float]]
     """Each with its figure."""
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+    """The least and the largest value that the metric can have."""
 
     @property
     def values(self) -> list[float]:
@@ -83,8 +86,8 @@ class Group:
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:
-        """Of 95 % confidence; None of a single seed."""
-        return significance.interval(self.values) if len(self.runs) > 1 else None
+        """Of 95 % confidence, within the bounds of the metric; None of a single seed."""
+        return significance.interval(self.values, *self.bounds) if len(self.runs) > 1 else None
 
     def cost(self, fact: str) -> float | None:
         """The mean over runs of a tag (`parameters`, `train_seconds`, `peak_memory`) or of `SPEED`."""
@@ -299,7 +302,8 @@ def _groups(rows: Iterable[Row], metric: str, by: Sequence[str]) -> list[Group]:
         shared = tuple(pair for pair in config if not by or _is_under(pair[0], by))
         rest = tuple(pair for pair in config if by and not _is_under(pair[0], by))
         found.setdefault(shared, {})[rest, int(row.tags["seed"])] = row, value
-    return [Group(_name(runs), dict(shared), dict(sorted(runs.items()))) for shared, runs in found.items()]
+    limits = significance.bounds(metric)
+    return [Group(_name(runs), dict(shared), dict(sorted(runs.items())), limits) for shared, runs in found.items()]
 
 
 def _name(runs: Mapping[Unit, tuple[Row, float]]) -> str:

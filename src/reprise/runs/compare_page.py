@@ -16,6 +16,7 @@ from reprise.data import store
 from reprise.errors import without_login
 from reprise.runs.compare import Comparison, Group, Table
 from reprise.runs.compare_view import described
+from reprise.runs.significance import bounds
 from reprise.stages.places import Places
 from reprise.tracking import groups, listing
 from reprise.tracking.address import address
@@ -51,7 +52,7 @@ def render(comparison: Comparison, command: str, places: Places) -> str:
         said["curve_metric"] = f"val/{table.metric.partition('/')[2]}"
         histories = _histories(table, said["curve_metric"], places)
         for group, its in zip(table.groups, said["groups"], strict=True):
-            its["curve"] = _curve([histories[row.id] for row, _ in group.runs.values()])
+            its["curve"] = _curve([histories[row.id] for row, _ in group.runs.values()], *bounds(said["curve_metric"]))
             its["picture"] = _picture(group, places) if pictures < MOST_PICTURES else None
             pictures += its["picture"] is not None
     parts = {name: (files("reprise.runs") / "page" / f"compare.{name}").read_text("utf-8") for name in ("html", "css", "js")}
@@ -71,8 +72,8 @@ def _histories(table: Table, metric: str, places: Places) -> dict[str, Points]:
     return listing.histories(places.store, configs.tracking_config(places.root), wanted)
 
 
-def _curve(histories: list[Points]) -> dict[str, list[float]]:
-    """Of every epoch: mean over the seeds that reached it, and a standard deviation below and above."""
+def _curve(histories: list[Points], least: float, most: float) -> dict[str, list[float]]:
+    """Of every epoch: mean over the seeds that reached it, and a standard deviation below and above, within these limits."""
     by_epoch: dict[int, list[float]] = {}
     for points in histories:
         for epoch, value in points:
@@ -80,7 +81,7 @@ def _curve(histories: list[Points]) -> dict[str, list[float]]:
     curve: dict[str, list[float]] = {"epochs": [], "mean": [], "low": [], "high": []}
     for epoch, values in sorted(by_epoch.items()):
         mean, spread = np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0
-        for part, number in zip(curve, (epoch, mean, mean - spread, mean + spread), strict=True):
+        for part, number in zip(curve, (epoch, mean, max(least, mean - spread), min(most, mean + spread)), strict=True):
             curve[part].append(float(f"{number:.6g}"))
     return curve
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table as Shown
+from rich.text import Text
 
 from reprise.runs.compare import SPEED, Asked, Beside, Comparison, Group, Table
 from reprise.runs.significance import MOST_SEEDS
@@ -126,15 +126,15 @@ def _show(table: Table, console: Console) -> None:
     decimals = _decimals(table)
     direction = "higher" if table.higher_is_better else "lower"
     opened = "; of runs that `evaluate` opened alone" if table.is_of_test else ""
-    console.print(f"[bold]{escape(table.data)}[/]  {escape(table.metric)}, {direction} is better{opened}", highlight=False)
+    console.print(Text.assemble((table.data, "bold"), f"  {table.metric}, {direction} is better{opened}"), highlight=False)
     figures = _empty("#", "experiment", "mean ± std", "95 % interval", "n", "beside the next")
     costs = _empty("#", "parameters", "training", "samples/s", "memory", "config, where not as in 1")
     for rank, group in enumerate(table.groups):
         spread = "" if group.std is None else f" ± {group.std:.{decimals}f}"
         low_high = "–" if group.interval is None else "–".join(f"{bound:.{decimals}f}" for bound in group.interval)
         figure = f"{group.mean:.{decimals}f}{spread}"
-        figures.add_row(str(rank + 1), escape(group.name), figure, low_high, str(len(group.runs)), words(table, rank))
-        costs.add_row(str(rank + 1), *_costs(group), escape(_settings(table.groups[0], group, table.differing)))
+        figures.add_row(str(rank + 1), Text(group.name), figure, low_high, str(len(group.runs)), words(table, rank))
+        costs.add_row(str(rank + 1), *_costs(group), Text(_settings(table.groups[0], group, table.differing)))
     console.print(figures, Padding(costs, (1, 0)))
     if any(group.versions > 1 for group in table.groups):
         mixed = ", ".join(str(rank + 1) for rank, group in enumerate(table.groups) if group.versions > 1)

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from reprise.errors import UserError
@@ -44,9 +45,9 @@ def describe(record: Record) -> dict[str, Any]:
 
 def show(found: Mapping[str, Any], console: Console) -> None:
     """The way as a tree."""
-    tree = Tree(f"[bold]{found['run']['name']}[/]  {found['run']['id']}  {found['run']['status']}")
+    tree = Tree(Text.assemble((found["run"]["name"], "bold"), f"  {found['run']['id']}  {found['run']['status']}"))
     for part, facts in list(found.items())[1:]:
-        branch = tree.add(f"[bold]{part}[/]")
+        branch = tree.add(Text(part, "bold"))
         for key, value in facts.items():
             if key == "files":
                 for file in value:

@@ -4,6 +4,8 @@
 import.
 """
 
+import math
+import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,10 +35,22 @@ class Test:
     p: float
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean of at least two figures (Student's t)."""
+def interval(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> tuple[float, float]:
+    """Return the 95 % confidence interval of the mean of at least two figures (Student's t).
+
+    It is cut off at the limits of the metric (`bounds`): the mean cannot lie beyond them, so it covers no less often.
+    """
     mean, half = fmean(values), _quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
-    return mean - half, mean + half
+    return max(least, mean - half), min(most, mean + half)
+
+
+def bounds(metric: str) -> tuple[float, float]:
+    """Return the least and the largest value that a metric can have, by its name; of an unknown one, no limits."""
+    _, *parts = f"/{metric.removeprefix('best/')}".split("/")
+    name = parts[1] if len(parts) > 1 else parts[0]  # of test/mae/temp_max: mae
+    if re.match(r"(accuracy|precision|recall|f1|ece|auroc)(_|$)", name):
+        return 0.0, 1.0
+    return (0.0, math.inf) if re.match(r"(loss|mae|mse|rmse|mase|smape)(_|$)", name) else (-math.inf, math.inf)
 
 
 def paired(a: Sequence[float], b: Sequence[float]) -> Test | None:

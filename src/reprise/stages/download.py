@@ -8,7 +8,6 @@ from typing import Any
 
 from filelock import FileLock
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -18,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 from reprise.config import DataConfig, FolderData
 from reprise.config.schema import PublishedData, RawFile
@@ -45,9 +45,8 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
             fetcher = Fetcher([*_mirror(data), *data.sources])
             for file in _lacking(data, folder):  # looked at again: another process may have brought them meanwhile
                 source = fetcher.fetch(file.fetch, file.sha256, folder / file.name, _Reporter(bar, file.name))
-                console.print(
-                    f"download  {data.name}/{file.name}  [dim]from {escape(source)}[/]", highlight=False, soft_wrap=True
-                )
+                line = Text.assemble(f"download  {data.name}/{file.name}  ", (f"from {source}", "dim"))
+                console.print(line, highlight=False, soft_wrap=True)
     return folder
 
 

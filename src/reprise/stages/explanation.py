@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 
@@ -31,9 +30,7 @@ def layer_table(folder: Path, model: nn.Module, input_shape: Sequence[int]) -> N
     for row in rows:
         sliding = [_extent(size) for size in (row.kernel, row.stride, row.padding, row.dilation)]
         size, work = (f"{number:,}" if number else "–" for number in (row.parameters, row.multiply_adds))
-        table.add_row(
-            escape(row.name), escape(row.kind), _extent(row.output), size, work, *sliding, _extent(row.receptive_field, "all")
-        )
+        table.add_row(row.name, row.kind, _extent(row.output), size, work, *sliding, _extent(row.receptive_field, "all"))
     total = {name: sum(getattr(row, name) for row in rows) for name in ("parameters", "multiply_adds")}
     table.add_row("total", "", "", *(f"{number:,}" for number in total.values()))
     content = {"input": list(input_shape), "layers": [dataclasses.asdict(row) for row in rows], "total": total}
@@ -96,7 +93,7 @@ def _normalised(windows: Windows, images: Pixels) -> tuple[Tensor, Tensor]:
 
 
 def _as_text(table: Table) -> str:
-    console = Console(width=200, color_system=None)
+    console = Console(width=200, color_system=None, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"

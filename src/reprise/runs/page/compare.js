@@ -206,7 +206,7 @@ function layout(more) {
   };
 }
 
-const TOOLS = { responsive: true, displaylogo: false, displayModeBar: false };
+const TOOLS = { responsive: true, displaylogo: false, displayModeBar: false, typesetMath: false };
 
 function draw() {
   drawn.sort((a, b) => a.rank - b.rank);
