@@ -153,7 +153,7 @@ def _by_step(axis: Axes, residual: Values) -> None:
     axis.fill_between(steps, lower, upper, color=BLUE, alpha=0.4, linewidth=0, label="50 %")
     axis.plot(steps, middle, color=ORANGE, linewidth=1.5, label="median")
     axis.set(xlabel="steps ahead")
-    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
     legend_above(axis, ncols=2)
 
 
@@ -163,7 +163,7 @@ def _sizes(axis: Axes, residual: Values) -> None:
     axis.axhline(residual.mean(), color=ORANGE, linewidth=2)
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set(xlabel="forecast steps")
-    axis.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
 
 
 def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure:
@@ -181,7 +181,7 @@ def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure
                 axis.plot(np.arange(1, steps + 1), by_step, color=colour, label=name, **marker)
         if steps > 1:
             axis.set(xlabel="steps ahead", ylim=(0, None))
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             legend_above(axis)
         else:
             axis.grid(visible=False, axis="x")

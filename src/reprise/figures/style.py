@@ -66,7 +66,7 @@ def legend_above(axis: Axes, **options: Any) -> None:
 def count_scale(axis: Axes, counts: npt.NDArray[Any]) -> None:
     """Scale a vertical axis of counts: whole ticks from 0, or, where the largest count hides the smallest, logarithmic."""
     if counts.max() <= 50 * counts.min():
-        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axis.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     else:
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

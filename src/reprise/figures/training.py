@@ -24,7 +24,7 @@ def curves(history: Points, metric: str, best_epoch: int, title: str) -> Figure:
                 axis.plot(epochs, values, color=colour, marker=marker, markersize=4, markevery=every, label=label)
             axis.axvline(best_epoch, color=GREY, linestyle=":", label=f"selected: epoch {best_epoch}")
             axis.set(ylabel=literal(name), xlabel="epoch")
-            axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         legend_above(axes[0])
         head(figure, title)
         return figure

@@ -32,3 +32,20 @@ class Predictor(nn.Module):
         """Raw values to the answer."""
         inputs = standardize(raw, self.mean, self.std)
         return self.task.answer(self.task.read(self.network(inputs), inputs))
+
+
+def description(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return what a user of the predictor must know about its inputs and outputs; `meta` is windows.json."""
+    if meta["kind"] == "images":
+        colours = {1: "grey", 3: "RGB"}.get(meta["input_shape"][-1], f"{meta['input_shape'][-1]} channels")
+        return {"kind": "images", "classes": list(meta["classes"]), "pixels": f"{colours}, 0 to 255, channels last"}
+    return {
+        "kind": "series",
+        "channels": list(meta["inputs"]),
+        "calendar": list(meta["calendar"]),
+        "lookback": meta["lookback"],
+        "horizon": meta["horizon"],
+        "frequency": meta["frequency"],
+        "targets": list(meta["targets"]),
+        "units": dict(zip(meta["targets"], meta["units"], strict=True)),
+    }

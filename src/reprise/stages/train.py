@@ -23,7 +23,7 @@ from reprise.learning.checkpoint import WEIGHTS, BestWeights, Checkpoints, load_
 from reprise.learning.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.learning.learner import SPEED, Learner, Record
 from reprise.learning.memory import forget_peak, peak_bytes
-from reprise.learning.predictor import Predictor
+from reprise.learning.predictor import Predictor, description
 from reprise.learning.progress import EpochProgress
 from reprise.learning.tasks import Task, facts
 from reprise.learning.trainer import disband, make_trainer, relaunch, threads
@@ -305,7 +305,7 @@ def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: W
         example = windows.val().raw(torch.arange(2))
         with torch.inference_mode():
             answer = predictor(example)
-        run.model(predictor, example.numpy(), answer.numpy())
+        run.model(predictor, example.numpy(), answer.numpy(), description(windows.meta))
     store.write_atomically(run.home / "trained.json", json.dumps(asdict(trained), indent=2).encode())
 
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from reprise.config.compose import leaves
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
-from reprise.tracking import backend, lineage, notes
+from reprise.tracking import backend, lineage, logged_model, notes
 from reprise.tracking.address import checked
 from reprise.tracking.delivery import NOTE, Delivery, create
 from reprise.tracking.notes import BEST
@@ -84,27 +83,18 @@ class Run:
         """Say in words what the run is, what it came to so far, and how it is repeated."""
         self.tag({NOTE: notes.of_run(self.name, self.spool.tags, self.spool.figures)})
 
-    def model(self, network: "nn.Module", example: npt.NDArray[np.generic], answer: npt.NDArray[np.generic]) -> None:
-        """The model with signature and example, as a torch.export graph: `mlflow.pyfunc.load_model` runs it without reprise.
+    def model(
+        self,
+        network: "nn.Module",
+        example: npt.NDArray[np.generic],
+        answer: npt.NDArray[np.generic],
+        metadata: Mapping[str, Any],
+    ) -> None:
+        """Log the model as a torch.export graph: `mlflow.pyfunc.load_model` runs it without reprise.
 
-        Nothing in it is pickled. The batch size is free.
+        Nothing in it is pickled. The batch size is free. `metadata` says what goes in and comes out; it is kept in the model.
         """
-        import mlflow  # late: its PyTorch part takes seconds to import
-        from mlflow.models import ModelSignature
-        from mlflow.types import Schema, TensorSpec
-
-        taken, given = (Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))]) for array in (example, answer))
-        shutil.rmtree(self.home / "model", ignore_errors=True)  # half of one, if a kill came while it was written
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # an LSTM's flat weights: views
-            mlflow.pytorch.save_model(
-                network,
-                self.home / "model",
-                signature=ModelSignature(taken, given),
-                input_example=example,
-                serialization_format="pt2",
-                pip_requirements=[f"torch=={lineage.versions()['version.torch'].split('+')[0]}", "numpy"],
-            )
+        logged_model.save(network, self.home / "model", example, answer, metadata)
         self.spool.append({"model": "model"})
 
     def end(self, status: str, tags: Mapping[str, str], seconds: float | None = None) -> None:
