@@ -60,11 +60,9 @@ def _value(number: int) -> Callable[[FrozenTrial], float]:
 
 
 def _save(plot: Callable[[], Any], file: Path, width: float = 7.5, per_setting: float = 0) -> None:
-    with plt.style.context({}), warnings.catch_warnings():  # Optuna sets a style of its own
+    with plt.style.context(LITERAL), warnings.catch_warnings():  # Optuna sets a style of its own
         warnings.simplefilter("ignore")
-        plt.rcParams.update(LITERAL)
         axes = np.atleast_1d(plot())
-        plt.rcParams.update(LITERAL)  # Optuna's style has replaced it
         for axis in (one for each in axes.flat[0].figure.axes for one in (each.xaxis, each.yaxis)):
             if axis.get_scale() == "log":  # its usual labels are formulas
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
