@@ -1,0 +1,215 @@
+"""A CSV of one's own, from its bytes to the inputs of the network and back to units: no step, no month and no level is lost."""
+
+import hashlib
+import io
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from torch import Tensor, nn
+
+from reprise.config import Config, compose
+from reprise.data import store
+from reprise.data.examples import SeriesWindows, Windows, open_windows
+from reprise.errors import UserError
+from reprise.learning.predictor import Predictor
+from reprise.learning.tasks import Forecasting
+from reprise.stages import preprocess, window
+from reprise.stages.evaluate import forecast_baselines
+from reprise.stages.places import Places
+from tests.data.conftest import CONF
+
+Values = npt.NDArray[np.float64]
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return compose(CONF.parent, ["experiment=temperature_lstm"])
+
+
+def published(
+    places: Places, config: Config, stamps: pd.DatetimeIndex, columns: dict[str, Any], **window_settings: Any
+) -> Config:
+    """A config for a CSV in data/raw: its first column is the target, one step ahead of two."""
+    lines = [",".join(["when", *columns])]
+    lines += [",".join(map(str, row)) for row in zip(stamps, *columns.values(), strict=True)]
+    content = ("\n".join(lines) + "\n").encode()
+    places.raw("mine").mkdir(parents=True, exist_ok=True)
+    (places.raw("mine") / "mine.csv").write_bytes(content)
+    data = {
+        "name": "mine",
+        "time": "when",
+        "files": [{"fetch": "mine.csv", "sha256": hashlib.sha256(content).hexdigest()}],
+        "channels": [{"name": name, "unit": "u"} for name in columns],
+    }
+    chosen = {"targets": [next(iter(columns))], "lookback": 2, "horizon": 1, "val_size": 0.2, "test_size": 0.2, "season": 12}
+    return Config.model_validate(
+        config.model_dump(by_alias=True)
+        | {"data": config.data.model_dump() | data, "window": config.window.model_dump() | chosen | window_settings}
+    )
+
+
+def made(places: Places, config: Config) -> Windows:
+    quiet = Console(quiet=True)
+    preprocess.run(config.data, places, quiet)
+    return open_windows(window.run(config, places, quiet), places.processed("mine"))
+
+
+class NoChange(nn.Module):
+    """Forecasts the last value read, for the task adds the output to it."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return torch.zeros(len(inputs), 1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from(["MS", "QE-DEC", "YS-JAN", "B", "D", "W-SUN", "h", "200ms", "7ns"]),
+    st.sampled_from([0, 10**6, 10**9, 10**12, -(10**12)]),
+    st.sampled_from([1, 1000]),
+    st.integers(0, 2**31),
+)
+def test_neither_level_nor_unit_nor_frequency_changes_what_the_network_reads(
+    config: Config, frequency: str, level: int, scale: int, seed: int
+) -> None:
+    steps = np.random.default_rng(seed).integers(0, 50, 60)
+    stamps = pd.date_range("2001-01-01", periods=60, freq=frequency, unit="ns")
+    with tempfile.TemporaryDirectory() as folder:
+        places = Places(Path(folder))
+        windows = made(places, published(places, config, stamps, {"a": level + scale * steps}, calendar=[]))
+        meta = store.read_json(places.processed("mine") / "meta.json")
+        train, val = windows.learning()
+        assert isinstance(train, SeriesWindows)
+        scaled = (steps - steps[:36].mean()) / steps[:36].std()  # train is the first 36
+        assert train.series.dtype == torch.float32
+        np.testing.assert_allclose(train.series[:, 0], scaled[:36], atol=3e-4)
+        assert len(np.unique(train.series)) == len(np.unique(steps[:36]))
+        assert meta["frequency"] == frequency
+        assert meta["dtype"] == ("float32" if level == 0 or (level == 10**6 and scale == 1000) else "float64")
+        np.testing.assert_array_equal(windows.time(), stamps.to_numpy())
+        predictor = Predictor(NoChange(), Forecasting(windows.meta), windows.meta["statistics"], windows.dtype)
+        raw = val.raw(torch.arange(len(val)))
+        np.testing.assert_allclose(raw[:, -1, 0].double(), (level + scale * steps)[37:47], rtol=0, atol=1e-3 * scale)
+        np.testing.assert_allclose(predictor(raw)[:, 0], raw[:, -1].double(), rtol=0, atol=0.01 * scale)
+
+
+def test_a_series_on_a_level_of_1e12_differs_step_by_step_and_is_forecast_on_its_level(config: Config, project: Places) -> None:
+    values = 10**12 + np.arange(60)
+    windows = made(project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}, calendar=[]))
+    train, val = windows.learning()
+    assert isinstance(train, SeriesWindows)
+    assert len(np.unique(train.series)) == 36
+    predictor = Predictor(NoChange(), Forecasting(windows.meta), windows.meta["statistics"], windows.dtype)
+    forecast = predictor(val.raw(torch.tensor([0])))
+    assert forecast.dtype == torch.float64
+    assert forecast.item() == pytest.approx(10**12 + 37, abs=1e-4)
+
+
+def test_one_channel_on_a_high_level_leaves_the_others_as_they_are(config: Config, project: Places) -> None:
+    draw = np.random.default_rng(0)
+    small = draw.normal(size=60).round(3)
+    stamps = pd.date_range("2001", periods=60, freq="MS")
+    both = made(project, published(project, config, stamps, {"a": small, "b": 10**12 + np.arange(60)}))
+    first = both.learning()[0]
+    alone = made(project, published(project, config, stamps, {"a": small})).learning()[0]
+    assert isinstance(first, SeriesWindows)
+    assert isinstance(alone, SeriesWindows)
+    torch.testing.assert_close(first.series[:, 0], alone.series[:, 0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(first.series[:, -2:], alone.series[:, -2:], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("frequency", ["MS", "ME", "QS", "YE", "B", "W", "h", "15min"])
+def test_the_calendar_of_any_frequency_is_the_part_of_the_year(config: Config, project: Places, frequency: str) -> None:
+    stamps = pd.date_range("2001-03-04 05:06:07", periods=60, freq=frequency)
+    windows = made(project, published(project, config, stamps, {"a": np.arange(60) % 7}, calendar=["year"]))
+    train = windows.learning()[0]
+    assert isinstance(train, SeriesWindows)
+    angle = np.unwrap(np.arctan2(*train.series[:, -2:].double().T.numpy()))
+    days = (stamps[:36] - stamps[0]) / pd.Timedelta(days=1)
+    if frequency in {"YE"}:  # more than half a turn from step to step
+        angle = np.angle(np.exp(1j * (angle - angle[0] - 2 * np.pi * days / 365.2425)))
+        np.testing.assert_allclose(angle, 0, atol=1e-5)
+    else:
+        np.testing.assert_allclose(angle - angle[0], 2 * np.pi * days / 365.2425, atol=1e-5)
+
+
+def test_the_season_of_monthly_data_is_twelve_where_it_is_set_so(config: Config, project: Places) -> None:
+    values = 10**12 + np.arange(60) % 12  # repeats itself each year
+    windows = made(project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}))
+    targets = windows.test().gather(torch.arange(len(windows.test()))).targets
+    baselines = forecast_baselines(windows, targets)
+    task = Forecasting(windows.meta)
+    assert task.metrics(baselines["seasonal_naive"], targets.double())["mae"] == pytest.approx(0, abs=1e-3)
+    naive = np.abs(np.diff(np.arange(50, 60) % 12)).mean()
+    assert task.metrics(baselines["repeat_last"], targets.double())["mae"] == pytest.approx(naive, abs=1e-3)
+    assert windows.meta["notes"] == []
+
+
+def test_a_season_that_the_series_does_not_reach_back_to_is_noted(config: Config, project: Places) -> None:
+    mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)}, season=365)
+    preprocess.run(mine.data, project, Console(quiet=True))
+    printed = io.StringIO()
+    window.run(mine, project, Console(file=printed))
+    assert (
+        "window.season=365: the series reaches back 50 steps from test, so the seasonal-naive forecast is left out"
+        in printed.getvalue()
+    )
+
+
+def test_steps_that_float32_inputs_cannot_show_are_noted(config: Config, project: Places) -> None:
+    values = np.arange(60) + 10**9 * (np.arange(60) // 20 % 2)
+    windows = made(
+        project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values, "b": values % 7})
+    )
+    assert len(windows.meta["notes"]) == 1
+    assert windows.meta["notes"][0].startswith("a: its steps are small beside its range")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"horizon": 100}, "the train split has 36 time steps, no room for a window of 102: .* make window.horizon smaller, or "),
+        ({"horizon": 12}, "the val split has 12 time steps, no .* make window.horizon smaller, or window.val_size larger"),
+        ({"lookback": 12}, "the val split has 12 time steps, no room .* make window.lookback smaller, or window.val_size larger"),
+        (
+            {"lookback": 8, "horizon": 8},
+            "the val split .* make window.lookback or window.horizon smaller, or window.val_size larger",
+        ),
+        ({"test_size": 2}, "the test split has 2 time steps, no room for a window of 3: .*, or window.test_size larger"),
+    ],
+)
+def test_a_window_that_a_split_has_no_room_for_is_refused_with_what_is_too_long(
+    config: Config, project: Places, setting: dict[str, int], message: str
+) -> None:
+    mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)}, **setting)
+    with pytest.raises(UserError, match=message):
+        made(project, mine)
+    assert not project.windows(mine.name).exists()
+
+
+def test_a_limit_keeps_the_newest_training_windows(config: Config, project: Places) -> None:
+    values = 10**12 + np.arange(60)
+    mine = published(project, config, pd.date_range("2001", periods=60, freq="B"), {"a": values}, limit=5, calendar=[])
+    windows = made(project, mine)
+    assert windows.chosen("train").tolist() == [29, 30, 31, 32, 33]
+    assert windows.meta["statistics"]["mean"] == [10**12 + np.arange(29, 36).mean()]
+
+
+def test_arrays_whose_time_stamps_were_seconds_are_made_again(config: Config, project: Places) -> None:
+    mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)})
+    preprocess.run(mine.data, project, Console(quiet=True))
+    arrays = project.processed("mine")
+    preprocess.demand_made_from(mine.data, arrays)
+    before = store.read_json(arrays / "meta.json")
+    with store.publish(arrays) as draft:
+        store.write_json(draft / "meta.json", {key: value for key, value in before.items() if key != "time_unit"})
+    with pytest.raises(UserError, match="holds other data than data=mine describes; run `reprise preprocess data=mine`"):
+        preprocess.demand_made_from(mine.data, arrays)
