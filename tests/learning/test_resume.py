@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reprise.config import CheckpointConfig
 from reprise.data.loader import EvalLoader, TrainLoader
-from reprise.errors import Stopped
+from reprise.errors import Stopped, UserError
 from reprise.learning import checkpoint, schedules
 from reprise.learning.checkpoint import BestWeights, Checkpoints, load_weights
 from reprise.learning.learner import SPEED, Learner
@@ -137,3 +137,27 @@ def test_a_checkpoint_holds_plain_containers_and_tensors_alone(tmp_path: Path) -
             look(child, f"{path}.{key}")
 
     look(loaded, "checkpoint")
+
+
+def test_a_checkpoint_without_running_metrics_is_refused_and_not_resumed_from_silently(tmp_path: Path) -> None:
+    """As one of a version that kept predictions is, and one of a task with other metrics."""
+    train("images", tmp_path)
+    file = max((tmp_path / "checkpoints").glob("*.pt"))
+    content = torch.load(file, weights_only=True)
+    del content["ranks"][0]["metrics"]["loss.limbs"]
+    checkpoint.AtomicIO().save_checkpoint(content, file)
+    with pytest.raises(UserError, match=r"^the checkpoint holds no running metrics of this task; start anew with fresh=true$"):
+        train("images", tmp_path, file)
+    del content["ranks"][0]["metrics"]
+    checkpoint.AtomicIO().save_checkpoint(content, file)
+    with pytest.raises(UserError, match=r"^the checkpoint holds no running metrics"):
+        train("images", tmp_path, file)
+
+
+def test_a_checkpoint_in_mid_epoch_does_not_grow_with_the_predictions(tmp_path: Path) -> None:
+    """Of 1,000 classes and many samples, it would be gigabytes: it holds counts and sums."""
+    train("images", tmp_path)
+    files = sorted((tmp_path / "checkpoints").glob("*.pt"))
+    states = [torch.load(file, weights_only=True)["ranks"][0]["metrics"] for file in files[:4]]
+    assert [int(state["count"]) for state in states] == [16, 32, 48, 64]
+    assert {sum(tensor.numel() for tensor in state.values()) for state in states} == {sum(map(torch.numel, states[0].values()))}

@@ -221,6 +221,16 @@ def test_an_empty_store_a_missing_one_and_an_unknown_experiment_are_said_plainly
         compared(project)
 
 
+def test_an_undefined_metric_is_left_out_with_its_reason_and_scaled_errors_stand_for_several_targets(project: Path) -> None:
+    constant = "flag: constant in the training split"
+    tags = {"undefined.mase": constant, "monitor": "val/mae_scaled", "mode": "min", "test_opened": "1"}
+    for seed in (0, 1):
+        write(project / "mlruns", seed, [0.5 + seed], metric="val/mae_scaled", tags=tags)
+    assert {left.why for left in compared(project, metric="test/mase").left_out} == {f"test/mase is undefined: {constant}"}
+    (table,) = compared(project).tables
+    assert (table.metric, table.higher_is_better) == ("val/mae_scaled", False)
+
+
 def test_test_metrics_are_of_runs_that_evaluate_opened(project: Path) -> None:
     write(project / "mlruns", 0, [0.9], once={"test/accuracy": 0.8})
     write(project / "mlruns", 1, [0.9], once={"test/accuracy": 0.82})

@@ -11,7 +11,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -70,7 +69,7 @@ class Evaluation:
         table = Table("", "unit", *(part.replace("_", " ") for part in self.parts))
         for name in [*self.test, *(name for name in self.undefined if name not in self.test)]:
             values = ("–" if name in self.undefined else f"{metrics[name]:.4f}" for metrics in self.parts.values())
-            table.add_row(escape(name), escape(self.units.get(name, "")), *values)
+            table.add_row(name, self.units.get(name, ""), *values)
         console.print(table)
         for name, reason in self.undefined.items():
             console.print(f"{name} is undefined: {reason}", markup=False, highlight=False, soft_wrap=True)

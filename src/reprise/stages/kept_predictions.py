@@ -85,7 +85,7 @@ class Forecasts:
 
 def forecasts_to_keep(windows: int, numbers: int, batch_size: int) -> tuple[Tensor, Callable[[Tensor, Tensor, int], Tensor]]:
     """Which of so many windows, of so many numbers each, are kept (`int64 [M]`), and the function that keeps them by batch."""
-    every = -(-windows * numbers // FORECAST_NUMBERS)
+    every = -(-windows // max(1, FORECAST_NUMBERS // numbers))
     return torch.arange(0, windows, every), partial(_keep_forecasts, every=every, batch_size=batch_size)
 
 
