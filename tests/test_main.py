@@ -32,6 +32,8 @@ KEY_WORDS = {
     "register": ["RUN", "--alias", "--force", "champion", "seeds=5"],
     "repro": ["dvc repro", "dvc.lock"],
     "sweep": ["sweep=NAME", "resume", "workers=N", "storage=URL", "launcher=", "sweep=grid", "sweep.seeds=3"],
+    "draw": ["--pipeline"],
+    "revalidate": ["STAGE", "dvc commit", "exit code is 3"],
     "evaluate": ["RUN", "--pipeline", "--json", "experiment=NAME"],
     "predict": ["RUN", "PATH", "--out", "--json", "predictions.csv"],
     "explain": ["RUN", "--image", "--out"],
@@ -161,7 +163,7 @@ def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr().out
     positions = [shown.index(f"\n  {command} ") for command in cli.commands]
     assert positions == sorted(positions)  # in the order in which they are used
-    assert list(cli.commands)[:6] == ["compose", "download", "preprocess", "window", "train", "evaluate"]
+    assert list(cli.commands)[:7] == ["compose", "download", "preprocess", "window", "train", "evaluate", "draw"]
 
 
 @pytest.mark.parametrize("command", cli.commands)

@@ -21,9 +21,8 @@ from reprise.data import splits, store
 from reprise.data.examples import open_windows
 from reprise.errors import UserError
 from reprise.stages import download, preprocess, window
-from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
-from reprise.stages.trained import Trained
+from reprise.stages.trained import Trained, windows_of
 from tests.data.conftest import left_in
 from tests.data.test_formats import idx
 

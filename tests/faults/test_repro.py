@@ -22,6 +22,7 @@ STAGES = (
     "window --pipeline digits_cnn",
     "train --pipeline digits_cnn",
     "evaluate --pipeline digits_cnn",
+    "draw --pipeline digits_cnn",
 )
 
 

@@ -106,7 +106,7 @@ def test_the_dashboard_shows_the_runs_their_metrics_and_a_figure(made: Path, das
 def test_the_table_of_runs_shows_metrics_settings_and_costs_at_once(
     made: Path, dashboard: str, browser: webdriver.Chrome, tmp_path: Path, experiment: str
 ) -> None:
-    run_id = store.read_json(made / "data" / "results" / experiment / "metrics.json")["run_ids"][0]
+    run_id = read_published(Places(made), experiment)[0].run_id
     client = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}")
     run = client.get_run(run_id)
     name = client.get_experiment(run.info.experiment_id).name

@@ -16,7 +16,15 @@ from reprise.stages.places import Places
 from reprise.stages.trained import read_published
 from tests.pipeline.conftest import ROOT, run_in
 
-STAGES = {"compose", "download@digits", "preprocess@digits", "window@digits_cnn", "train@digits_cnn", "evaluate@digits_cnn"}
+STAGES = {
+    "compose",
+    "download@digits",
+    "preprocess@digits",
+    "window@digits_cnn",
+    "train@digits_cnn",
+    "evaluate@digits_cnn",
+    "draw@digits_cnn",
+}
 
 
 def ran(output: str) -> set[str]:
@@ -57,7 +65,7 @@ def test_a_second_repro_runs_no_stage(made: Path) -> None:
 
 def test_what_takes_long_is_made_only_when_asked_for(made: Path) -> None:
     assert ran(run_in(made, "dvc", "repro", "--dry", "--force").stdout) == STAGES
-    long = {f"long/dvc.yaml:{stage}@temperature_lstm" for stage in ("window", "train", "evaluate")}
+    long = {f"long/dvc.yaml:{stage}@temperature_lstm" for stage in ("window", "train", "evaluate", "draw")}
     long |= {f"long/dvc.yaml:{stage}@seattle_weather" for stage in ("download", "preprocess")}
     assert ran(run_in(made, "dvc", "repro", "--dry", "--force", "--all-pipelines").stdout) == STAGES | long
 
@@ -96,8 +104,8 @@ def test_results_are_shown_and_written_by_a_command(made: Path) -> None:
     assert written.count(store.sha256(file)) == 1
 
 
-def test_every_picture_and_table_of_a_classification_is_left_by_evaluate(made: Path) -> None:
-    found = {file.name for file in (made / "data" / "results" / "digits_cnn").iterdir()}
+def test_every_picture_and_table_of_a_classification_is_drawn(made: Path) -> None:
+    found = {file.name for file in (made / "data" / "results" / "digits_cnn" / "figures").iterdir()}
     assert found == {
         "attribution.png",
         "classes.png",
@@ -111,14 +119,13 @@ def test_every_picture_and_table_of_a_classification_is_left_by_evaluate(made: P
         "layers.json",
         "layers.txt",
         "manifest.json",
-        "metrics.json",
         "predictions.png",
         "reliability.png",
         "samples.png",
         "worst_mistakes.png",
     }
-    results = made / "data" / "results" / "digits_cnn"
-    metrics = store.read_json(results / "metrics.json")
+    results = made / "data" / "results" / "digits_cnn" / "figures"
+    metrics = store.read_json(results.parent / "metrics.json")
     report = store.read_json(results / "classification_report.json")
     assert report["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-7)
     assert report["averages"]["macro"]["f1"] == pytest.approx(metrics["test"]["f1_macro"], abs=1e-9)
@@ -126,10 +133,10 @@ def test_every_picture_and_table_of_a_classification_is_left_by_evaluate(made: P
     assert store.read_json(results / "layers.json")["total"]["parameters"] == metrics["parameters"]
 
 
-def test_every_picture_of_a_forecast_is_left_by_evaluate(made: Path) -> None:
-    found = {file.name for file in (made / "data" / "results" / "temperature_lstm").iterdir()}
+def test_every_picture_of_a_forecast_is_drawn(made: Path) -> None:
+    found = {file.name for file in (made / "data" / "results" / "temperature_lstm" / "figures").iterdir()}
     pictures = {"curves.png", "error_by_step.png", "forecast.png", "residuals.png"}
-    assert found == {"layers.json", "layers.txt", "manifest.json", "metrics.json"} | pictures
+    assert found == {"layers.json", "layers.txt", "manifest.json"} | pictures
 
 
 def test_a_quick_try_is_a_run_of_its_own_and_overwrites_nothing(made: Path) -> None:
@@ -155,7 +162,7 @@ def test_a_changed_learning_rate_runs_one_training_and_its_evaluation(made: Path
         file.write_text(before + "optimizer:\n  lr: 0.002\n")
         done = run_in(made, "dvc", "repro")
         assert done.returncode == 0, done.stderr
-        assert ran(done.stdout) == {"compose", "train@digits_cnn", "evaluate@digits_cnn"}
+        assert ran(done.stdout) == {"compose", "train@digits_cnn", "evaluate@digits_cnn", "draw@digits_cnn"}
     finally:
         file.write_text(before)
     back = run_in(made, "dvc", "repro")  # what was made before is taken from the cache
@@ -169,7 +176,7 @@ READ_BY = {
     "seed": {"train"},
     "seeds": {"train"},
     "plugins": {"train"},
-    "plugin_sources": {"train", "evaluate"},
+    "plugin_sources": {"train", "evaluate", "draw"},
     "augment": {"train"},
     "task": {"train"},
     "model": {"train"},

@@ -23,7 +23,7 @@ def cli() -> None:
     """Train image and sequence models so that every number can be run again and comes out the same.
 
     \b
-    The pipeline:   compose -> download -> preprocess -> window -> train -> evaluate
+    The pipeline:   compose -> download -> preprocess -> window -> train -> evaluate -> draw
                     `dvc repro` runs it for every experiment in conf/pipeline.yaml, and only what changed; `reprise repro` is
                     the same, and goes on where one was killed.
     By hand:        reprise train experiment=digits_cnn
@@ -53,6 +53,7 @@ for command in (
     pipeline.window,
     pipeline.train,
     pipeline.evaluate,
+    pipeline.draw,
     pipeline.repro,
     pipeline.revalidate,
     one_run.watch,

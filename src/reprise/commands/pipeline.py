@@ -155,6 +155,10 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 
         config = compose.load(name, places)
         evaluate.pipeline(config, places, console)
+        if run:
+            from reprise.stages import draw
+
+            draw.pipeline(config, places, console)
     elif run:
         from reprise.stages import evaluate
         from reprise.tracking import groups
@@ -164,6 +168,20 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         evaluate.by_hand(config, run_id, places, console, as_json)
     else:
         raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
+
+
+@click.command()
+@click.option("--pipeline", metavar="EXPERIMENT", required=True, help="An experiment of conf/pipeline.yaml that was evaluated.")
+def draw(pipeline: str) -> None:
+    """Draw the figures and tables of an evaluated experiment again, from its weights and kept predictions.
+
+    They go to data/results/EXPERIMENT/figures/ and into the runs on the dashboard. `reprise evaluate RUN` draws those of a run.
+    """
+    places = project()
+    from reprise.stages import compose
+    from reprise.stages import draw as stage
+
+    stage.pipeline(compose.load(pipeline, places), places, console)
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

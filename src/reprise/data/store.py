@@ -159,9 +159,14 @@ def open_array(file: Path) -> npt.NDArray[Any]:
         raise UserError(f"{file} holds something else than an array of numbers, and was not run", _remake(file.parent)) from None
 
 
+def as_json(content: Any) -> str:
+    """Return plain values as JSON that a person can read."""
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(file: Path, content: Any) -> None:
-    """Plain values as JSON that a person can read."""
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    """Write plain values as JSON that a person can read."""
+    file.write_text(as_json(content), "utf-8")
 
 
 def read_json(file: Path) -> Any:

@@ -28,7 +28,7 @@ from reprise.learning.fingerprint import FIRST_STEPS, Fingerprint, first_differe
 from reprise.stages import compose, trained
 from reprise.stages.places import Places
 
-ORDER = ("compose", "download", "preprocess", "window", "train", "evaluate")
+ORDER = ("compose", "download", "list_folder", "preprocess", "preprocess_folder", "window", "train", "evaluate", "draw")
 FOLDERS = ("config", "raw", "processed", "windows", "models")
 """Below data/: what stages read."""
 

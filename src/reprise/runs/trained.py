@@ -13,10 +13,9 @@ from reprise.learning.checkpoint import WEIGHTS, load_weights
 from reprise.learning.tasks import Task
 from reprise.learning.trainer import threads
 from reprise.stages import preprocess_folder
-from reprise.stages.evaluate import windows_of
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
-from reprise.stages.trained import Trained, read_trained
+from reprise.stages.trained import Trained, read_trained, windows_of
 from reprise.tracking import record
 from reprise.tracking import run as tracking
 

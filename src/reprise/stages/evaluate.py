@@ -1,8 +1,6 @@
 """evaluate: the one stage that opens the test split. Metrics and figures go into the run that was trained."""
 
-import contextlib
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from torch import Tensor
 
 from reprise.config import Config, check, surroundings, tracking_config
 from reprise.data import store
-from reprise.data.examples import REMAKE_WINDOWS, Examples, Windows, open_windows
+from reprise.data.examples import Examples, Windows, open_windows
 from reprise.data.loader import EvalLoader, place
 from reprise.errors import UserError
 from reprise.learning.checkpoint import WEIGHTS, load_weights
@@ -24,11 +22,19 @@ from reprise.learning.learner import Keep, Learner
 from reprise.learning.tasks import Task, facts
 from reprise.learning.trainer import disband, make_trainer, relaunch
 from reprise.ranks import is_first, launched
-from reprise.stages import report
-from reprise.stages.kept_predictions import Classified, Forecasts, NaiveForecasts, forecasts_to_keep
+from reprise.stages.kept_predictions import Classified, NaiveForecasts, forecasts_to_keep
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
-from reprise.stages.trained import TRAINING, Trained, history_file, read_published, read_trained, weights_file
+from reprise.stages.trained import (
+    TRAINING,
+    Trained,
+    history_file,
+    read_as_trained,
+    read_published,
+    read_trained,
+    weights_file,
+    windows_of,
+)
 from reprise.tracking import groups, spool
 from reprise.tracking import run as tracking
 
@@ -76,27 +82,41 @@ class Evaluation:
 
 
 def pipeline(config: Config, places: Places, console: Console) -> Path:
-    """Evaluate what the pipeline trained for an experiment, on one device, and make data/results/<experiment>/.
+    """Evaluate what the pipeline trained for an experiment, on one device, and write data/results/<experiment>/.
 
-    metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, sha256 of the weights. Of
-    `config`, name and tracking are used; the rest is as it was trained.
+    metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, sha256 of the weights.
+    curves.csv: the metrics of every epoch. predictions/: what `draw` needs of the test split. Of `config`, name and tracking are
+    used; the rest is as it was trained.
     """
     models, trained = places.models(config.name), read_published(places, config.name)
-    as_trained = store.read_json(models / "config.json")
-    as_trained["trainer"] |= {"strategy": "single", "devices": 1, "num_nodes": 1}
-    config = check({**as_trained, "tracking": config.tracking.model_dump()}, str(models / "config.json"))
-    folder = places.results(config.name)
-    with store.publish(folder) as draft:
-        results = []
+    config = read_as_trained(places, config)
+    folder, results = places.results(config.name), []
+    with store.publish(places.predictions(config.name)) as draft:
         for one in trained:
-            figures_folder = draft if one is trained[0] else None
-            weights, history = weights_file(models, one.seed), history_file(models, one.seed)
-            results.append(evaluate_one(config, one, weights, history, places, console, figures_folder))
-        entries = store.read_json(models / TRAINING)
-        hashes = {f"seed{entry['outcome']['seed']}": entry["sha256"] for entry in entries}
-        trained_by = {"weights": hashes, "machine": entries[0]["machine"]}
-        store.write_json(draft / "metrics.json", _summary(config, trained, results) | trained_by)
+            result = evaluate_one(config, one, weights_file(models, one.seed), places, console)
+            store.write_array(draft / f"seed{one.seed}.npy", result.kept.cpu().numpy())
+            store.write_json(draft / f"seed{one.seed}.json", result.evaluation.test)
+            results.append(result.evaluation)
+            if result.run:
+                _log(result.run, config, result.task, result.evaluation, places)
+    curves = {one.seed: spool.read_history(history_file(models, one.seed)) for one in trained}
+    store.write_atomically(folder / "curves.csv", _curves(curves).encode())
+    entries = store.read_json(models / TRAINING)
+    hashes = {f"seed{entry['outcome']['seed']}": entry["sha256"] for entry in entries}
+    trained_by = {"weights": hashes, "machine": entries[0]["machine"]}
+    store.write_atomically(folder / "metrics.json", store.as_json(_summary(config, trained, results) | trained_by).encode())
     return folder
+
+
+def _curves(histories: Mapping[int, Mapping[str, spool.Points]]) -> str:
+    """Return a table as CSV: a row a seed and epoch, a column a metric."""
+    names = sorted({name for history in histories.values() for name in history})
+    lines = [",".join(["seed", "epoch", *names])]
+    for seed, history in histories.items():
+        points = {name: dict(history.get(name, [])) for name in names}
+        epochs = sorted({step for values in points.values() for step in values})
+        lines += [",".join([str(seed), str(epoch), *(str(points[name].get(epoch, "")) for name in names)]) for epoch in epochs]
+    return "\n".join(lines) + "\n"
 
 
 def recorded(places: Places, wanted: str, overrides: Sequence[str]) -> tuple[str, Config]:
@@ -119,23 +139,40 @@ def by_hand(config: Config, run_id: str, places: Places, console: Console, as_js
     home = places.home(run_id)
     trained = read_trained(home)
     quiet = Console(quiet=True) if as_json else console
-    outcome = evaluate_one(config, trained, home / WEIGHTS, home / spool.FILE, places, quiet, None)
+    result = evaluate_one(config, trained, home / WEIGHTS, places, quiet)
     disband()
     if not is_first():
         return
+    if result.run:
+        from reprise.stages import draw  # late: matplotlib takes a second, and the pipeline draws in a stage of its own
+
+        parts = result.network, result.task, result.windows, result.evaluation.test, result.kept
+        draw.write(draw.evaluated(config, trained, home / spool.FILE, *parts), result.run, None)
+        _log(result.run, config, result.task, result.evaluation, places)
     if as_json:
-        console.print_json(data=outcome.described())
+        console.print_json(data=result.evaluation.described())
     else:
-        outcome.show(console)
+        result.evaluation.show(console)
 
 
-def evaluate_one(
-    config: Config, trained: Trained, weights: Path, history: Path, places: Places, console: Console, keep: Path | None
-) -> Evaluation:
-    """Metrics of val and test, computed in float32, and the baselines; figures are logged, and kept in `keep`.
+@dataclass(frozen=True)
+class Result:
+    """An evaluation, with what it was made with and what is kept of the predictions of the test split."""
+
+    evaluation: Evaluation
+    kept: Tensor
+    network: torch.nn.Module
+    task: Task
+    windows: Windows
+    run: tracking.Run | None
+    """To log it in; of the first process, where the run is known."""
+
+
+def evaluate_one(config: Config, trained: Trained, weights: Path, places: Places, console: Console) -> Result:
+    """Compute the metrics of val and test, in float32, and of the baselines.
 
     The config is that of the run; only its trainer (devices) and tracking may be another. The evaluation is counted before the
-    test split is read, and logged when all of it is there; a figure that cannot be drawn is a warning.
+    test split is read; nothing is logged.
     """
     windows = open_windows(windows_of(config, trained, places).folder, places.processed(config.data.name))
     network, task = build_parts(config, windows)
@@ -148,43 +185,21 @@ def evaluate_one(
         tracking.count_opening(run)
     test = windows.test()
     naive = NaiveForecasts(windows) if windows.meta["kind"] == "series" else None
-    rows, keep_forecasts = forecasts_to_keep(len(test), task.outputs, config.trainer.eval_batch_size)
+    _, keep_forecasts = forecasts_to_keep(len(test), task.outputs, config.trainer.eval_batch_size)
     metrics, kept = _predict(config, trainer, network, task, test, keep_forecasts if naive else Classified.keep)
     baselines = {name: _of_baseline(naive, name, task, test) for name in naive.names} if naive else {}
-    evaluation = Evaluation(val, metrics, baselines, task.units, task.undefined)
     if first:
-        evaluated = report.Evaluated(
-            name=f"{config.name} seed {trained.seed}",
-            best_epoch=trained.best_epoch,
-            history=spool.read_history(history),
-            network=network.cpu(),
-            task=task,
-            windows=windows,
-            metrics=metrics,
-            predictions=Forecasts.of(kept, rows) if naive else Classified.of(kept),
-            baselines={name: naive.of(name, rows) for name in naive.names} if naive else {},
-        )
-        _log(run, config, evaluated, evaluation, keep)
-        if run:
-            groups.heard(config.tracking, places.store, run.id)
         came = ", ".join(f"{part} {task.monitor} {found[task.monitor]:.4f}" for part, found in (("val", val), ("test", metrics)))
         console.print(f"evaluate  {trained.name}: {came}", highlight=False, soft_wrap=True)
-    return evaluation
+    return Result(Evaluation(val, metrics, baselines, task.units, task.undefined), kept, network, task, windows, run)
 
 
-def _log(
-    run: tracking.Run | None, config: Config, evaluated: report.Evaluated, evaluation: Evaluation, keep: Path | None
-) -> None:
-    """Figures first: a process that ends while they are drawn has logged no metric, and is counted as an evaluation."""
-    with contextlib.ExitStack() as stack:
-        folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        report.write(folder, evaluated)
-        if run:
-            run.artifacts(folder, "figures")
-    if run:
-        run.log_once(evaluation.points)
-        tracking.conclude(run, config, facts(evaluated.task))
-        run.settle()
+def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, places: Places) -> None:
+    """Log the metrics of an evaluation in its run, and tell the run above it."""
+    run.log_once(evaluation.points)
+    tracking.conclude(run, config, facts(task))
+    run.settle()
+    groups.heard(config.tracking, places.store, run.id)
 
 
 def _predict(
@@ -204,31 +219,6 @@ def _of_baseline(naive: NaiveForecasts, name: str, task: Task, test: Examples) -
     for rows in torch.split(torch.arange(len(test)), BASELINE_ROWS):
         metrics.update(naive.of(name, rows), test.gather(rows).targets)
     return metrics.compute()
-
-
-def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
-    """Return the windows that a run was trained on; its arrays may be gone.
-
-    Raises:
-        UserError: when they are gone, or others lie in their place, with other splits, statistics or arrays: on those it would
-            be measured on samples that it may have been trained on.
-
-    """
-    folder = places.root / trained.windows
-    store.manifest(folder, REMAKE_WINDOWS)
-    meta = store.read_json(store.check(folder, "windows.json", REMAKE_WINDOWS))
-    windows = Windows(folder, places.processed(config.data.name), meta)
-    if trained.splits:
-        is_same = trained.splits == windows.digest
-    else:  # of an older version, which recorded the hash of the folder alone
-        recorded = spool.Spool(places.home(trained.run_id)).tags.get("sha256.windows")
-        is_same = recorded is None or recorded == store.digest(folder)
-    if not is_same or meta["made_by"]["settings"] != config.window.model_dump():
-        raise UserError(
-            f"{folder} holds other windows by now than {trained.name} was trained on",
-            "train again, or restore its data and windows",
-        )
-    return windows
 
 
 def _summary(config: Config, trained: list[Trained], results: list[Evaluation]) -> dict[str, Any]:

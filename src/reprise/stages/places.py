@@ -39,8 +39,16 @@ class Places:
         return self.store / "pipeline" / f"{experiment}.json"
 
     def results(self, experiment: str) -> Path:
-        """metrics.json and figures."""
+        """metrics.json, curves.csv, predictions and figures."""
         return self.root / "data" / "results" / experiment
+
+    def predictions(self, experiment: str) -> Path:
+        """What is kept of the predictions of the test split, to draw figures from."""
+        return self.results(experiment) / "predictions"
+
+    def figures(self, experiment: str) -> Path:
+        """Figures and tables of the first seed."""
+        return self.results(experiment) / "figures"
 
     @property
     def store(self) -> Path:

@@ -13,12 +13,13 @@ from typing import Any
 
 import torch
 
-from reprise.config import TrainerConfig
+from reprise.config import Config, TrainerConfig, check
 from reprise.data import store
+from reprise.data.examples import REMAKE_WINDOWS, Windows
 from reprise.errors import UserError
 from reprise.learning.trainer import threads
 from reprise.stages.places import Places
-from reprise.tracking import groups, lineage
+from reprise.tracking import groups, lineage, spool
 
 TRAINING = "training.json"
 FINGERPRINTS = "first_steps.json"
@@ -58,6 +59,38 @@ def read_trained(run_dir: Path) -> Trained:
             f"run {store.read_json(run_dir / 'run.json')['name']} was not trained to its end", "start its training again"
         )
     return Trained(**store.read_json(run_dir / "trained.json"))
+
+
+def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
+    """Return the windows that a run was trained on; its arrays may be gone.
+
+    Raises:
+        UserError: when they are gone, or others lie in their place, with other splits, statistics or arrays: on those it would
+            be measured on samples that it may have been trained on.
+
+    """
+    folder = places.root / trained.windows
+    store.manifest(folder, REMAKE_WINDOWS)
+    meta = store.read_json(store.check(folder, "windows.json", REMAKE_WINDOWS))
+    windows = Windows(folder, places.processed(config.data.name), meta)
+    if trained.splits:
+        is_same = trained.splits == windows.digest
+    else:  # of an older version, which recorded the hash of the folder alone
+        recorded = spool.Spool(places.home(trained.run_id)).tags.get("sha256.windows")
+        is_same = recorded is None or recorded == store.digest(folder)
+    if not is_same or meta["made_by"]["settings"] != config.window.model_dump():
+        raise UserError(
+            f"{folder} holds other windows by now than {trained.name} was trained on",
+            "train again, or restore its data and windows",
+        )
+    return windows
+
+
+def read_as_trained(places: Places, config: Config) -> Config:
+    """Return the config that the published weights of an experiment were trained with, on one device; tracking as in `config`."""
+    recorded = store.read_json(places.models(config.name) / "config.json")
+    recorded["trainer"] |= {"strategy": "single", "devices": 1, "num_nodes": 1}
+    return check({**recorded, "tracking": config.tracking.model_dump()}, str(places.models(config.name) / "config.json"))
 
 
 def weights_file(models: Path, seed: int) -> Path:
