@@ -12,6 +12,7 @@ from rich.console import Console
 
 from reprise.config import compose
 from reprise.config.sweep import read_changes, read_sweep
+from reprise.data import store
 from reprise.errors import UserError
 from reprise.sweeps import study as studies
 from reprise.sweeps import tuned
@@ -228,3 +229,18 @@ def test_what_conf_cannot_make_any_more_is_not_written(root: Path) -> None:
     with pytest.raises(UserError):
         tuned.write(study, study.best()[0], root)
     assert not (root / "conf" / "experiment" / "mine_tuned.yaml").exists()
+
+
+def test_trials_on_changed_arrays_are_refused(root: Path) -> None:
+    study = studies.begin(read(root, TREE), root, root / "mlruns", None)
+    arrays = root / "data" / "processed" / "digits"
+    study.demand_same_arrays(arrays)  # not made yet
+    for content, refused in (("one", False), ("one", False), ("other", True)):
+        with store.publish(arrays) as draft:
+            (draft / "images.npy").write_text(content)
+        again = studies.load("mine", root / "mlruns", None)
+        if refused:
+            with pytest.raises(UserError, match="sweep mine was begun with other data: .*digits changed since; restore it, or"):
+                again.demand_same_arrays(arrays)
+        else:
+            again.demand_same_arrays(arrays)

@@ -21,7 +21,7 @@ from reprise.sweeps import study as studies
 from reprise.sweeps.launchers import Asked, Launcher, Worker
 from reprise.sweeps.study import ERROR, Study
 from reprise.sweeps.view import View, note, valued
-from reprise.tracking import groups
+from reprise.tracking import groups, lineage
 from reprise.tracking import run as tracking
 from reprise.tracking.delivery import NOTE
 from reprise.tracking.notes import GROUP
@@ -58,6 +58,8 @@ def resume(name: str, asked: Asked, changes: Mapping[str, Any], places: Places, 
 def go_on(study: Study, asked: Asked, places: Places, console: Console) -> Study:
     """Work on what is left of a sweep, then draw what came of it, and write the best config down."""
     sweep = study.sweep
+    lineage.note_code(places.root, sweep.config(study.folder, {}).plugins)  # warns here; workers write to their logs
+    study.demand_same_arrays(places.processed(sweep.config(study.folder, {}).data.name))
     launcher = launchers.make(asked, study.folder)
     workers = asked.workers or launcher.room()
     config = sweep.config(study.folder, {})

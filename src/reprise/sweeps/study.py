@@ -26,8 +26,8 @@ from reprise.tracking.address import checked, database, database_address
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-SPEC, CONF, TOKEN = "sweep", "conf", "token"
-"""Attributes of a study."""
+SPEC, CONF, TOKEN, ARRAYS = "sweep", "conf", "token", "sha256.processed/"
+"""Attributes of a study; the last one begins the attributes with the hash of each data set's arrays."""
 PLACE, HEARD, STARTS, THREADS, GIVEN_UP, ERROR = "place", "heard", "starts", "threads", "given up", "error"
 """Attributes of a trial; of the study, the place where it was begun."""
 BEGAN = "began"
@@ -168,6 +168,25 @@ class Study:
 
     def _lock(self, number: int) -> FileLock:
         return FileLock(self.folder / f"trial-{number}.lock")
+
+    def demand_same_arrays(self, arrays: Path) -> None:
+        """Record the hash of the arrays of a data set at its first use, and demand the same one later.
+
+        Raises:
+            UserError: when they changed since: trials on different data cannot be ranked.
+
+        """
+        if not (arrays / store.MANIFEST).is_file():  # not made yet
+            return
+        key, found = f"{ARRAYS}{arrays.name}", store.digest(arrays)
+        known = self.optuna.user_attrs.get(key)
+        if known is None:
+            self.optuna.set_user_attr(key, found)
+        elif known != found:
+            raise UserError(
+                f"sweep {self.sweep.name} was begun with other data: {arrays} changed since",
+                "restore it, or say name=NEW for a new sweep",
+            )
 
     def choose(self, trial: Trial) -> dict[str, Any]:
         """The values of a trial.

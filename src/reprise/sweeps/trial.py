@@ -104,6 +104,7 @@ class _Trial:
     def _train_one(self, config: Config, settings: str, watch: Record) -> Trained:
         tags = {**self.tags, "settings": settings}
         command = f"reprise sweep sweep={self.sweep.name}"
+        self.study.demand_same_arrays(self.places.processed(config.data.name))
         (trained,) = train.run(config, self.places, Console(quiet=True), command, also=tags, watch=watch)
         return trained
 
