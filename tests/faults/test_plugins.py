@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from reprise.data import store
 from reprise.tracking.spool import FILE, Spool
 from tests.faults.conftest import CNN
 from tests.forks import Forks
@@ -71,6 +72,12 @@ def test_a_run_with_an_untracked_plugin_in_a_monorepo_is_reproduced_from_its_id(
     assert child.wait() == 0, child.said
     assert "identical: weights bit for bit, every metric exactly" in child.said
     assert Spool(old).tags["verified"].startswith("bit for bit, ")
+
+    (project / "mine").mkdir()
+    (project / "mine" / "__init__.py").write_text(NETWORK.replace("ReLU", "Tanh"))
+    child = forks.start("evaluate", old.name)
+    assert child.wait() == 0, child.said
+    assert f"plugins=mine were edited since {store.read_json(old / 'run.json')['name']} was trained" in child.said
 
 
 def test_a_training_does_not_resume_with_an_edited_plugin(forks: Forks) -> None:

@@ -240,7 +240,7 @@ def test_trials_on_changed_arrays_are_refused(root: Path) -> None:
             (draft / "images.npy").write_text(content)
         again = studies.load("mine", root / "mlruns", None)
         if refused:
-            with pytest.raises(UserError, match="sweep mine was begun with other data: .*digits changed since; restore it, or"):
+            with pytest.raises(UserError, match=r"sweep mine was begun with other data: .*digits changed since; restore it, or"):
                 again.demand_same_arrays(arrays)
         else:
             again.demand_same_arrays(arrays)

@@ -15,8 +15,13 @@ from reprise.learning.trainer import threads
 from reprise.stages import preprocess_folder
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
+<<<<<<< HEAD
 from reprise.stages.trained import Trained, read_trained, windows_of
 from reprise.tracking import record
+=======
+from reprise.stages.trained import Trained, read_trained
+from reprise.tracking import lineage, record
+>>>>>>> 1a9061e (Warn when a run is evaluated with plugins that were edited since)
 from reprise.tracking import run as tracking
 
 
@@ -51,6 +56,7 @@ def open_run(places: Places, wanted: str) -> TrainedRun:
     tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is written down
     config = check({**record.of_home(home).config, **tracked}, "the run's config")
     windows = windows_of(config, trained, places)
+    lineage.warn_of_edited_plugins(config.plugins, record.of_home(home).tags, trained.name)
     torch.set_num_threads(threads(config.trainer))
     network, task = build_parts(config, windows)
     network.load_state_dict(load_weights(home / WEIGHTS))

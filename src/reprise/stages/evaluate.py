@@ -25,6 +25,7 @@ from reprise.ranks import is_first, launched
 from reprise.stages.kept_predictions import Classified, NaiveForecasts, forecasts_to_keep
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
+<<<<<<< HEAD
 from reprise.stages.trained import (
     TRAINING,
     Trained,
@@ -36,6 +37,10 @@ from reprise.stages.trained import (
     windows_of,
 )
 from reprise.tracking import groups, spool
+=======
+from reprise.stages.trained import TRAINING, Trained, history_file, read_published, read_trained, weights_file
+from reprise.tracking import groups, lineage, spool
+>>>>>>> 1a9061e (Warn when a run is evaluated with plugins that were edited since)
 from reprise.tracking import run as tracking
 
 Metrics = dict[str, float]
@@ -175,6 +180,7 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, places: Places
     test split is read; nothing is logged.
     """
     windows = open_windows(windows_of(config, trained, places).folder, places.processed(config.data.name))
+    lineage.warn_of_edited_plugins(config.plugins, spool.Spool(places.home(trained.run_id)).tags, trained.name)
     network, task = build_parts(config, windows)
     network.load_state_dict(load_weights(weights))
     trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)

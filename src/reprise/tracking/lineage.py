@@ -91,6 +91,17 @@ def demand_noted(plugins: tuple[str, ...]) -> None:
         raise UserError(f"plugins={','.join(plugins)}: edited while they were imported", "start again")
 
 
+def plugin_tags(plugins: Sequence[str]) -> dict[str, str]:
+    """Return the tag with the hash of the plugins' sources; none without plugins."""
+    return {"sha256.plugins": _plugin_digest(tuple(plugins))} if plugins else {}
+
+
+def warn_of_edited_plugins(plugins: Sequence[str], tags: Mapping[str, str], run: str) -> None:
+    """Warn if the plugins of a run were edited since: its weights are then read by other code than they were trained with."""
+    if plugins and tags.get("sha256.plugins", "") not in {"", _plugin_digest(tuple(plugins))}:
+        warn(f"plugins={','.join(plugins)} were edited since {run} was trained: its figures are those of the code of now")
+
+
 def config_hash(recorded: Mapping[str, Any]) -> str:
     """One hash for a recorded config, whatever the order of its keys."""
     return text_hash(json.dumps(recorded, sort_keys=True, ensure_ascii=False))

@@ -271,6 +271,7 @@ def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
         "seed": config.seed,
         "sha256.config": lineage.config_hash(recorded(config)),
         "sha256.code": lineage.learning_code(tuple(config.plugins)),
+        **lineage.plugin_tags(config.plugins),
         "processor": lineage.processor(),
         **lineage.versions(),
         **{f"sha256.{name}": store.digest(place) for name, place in inputs.items()},
