@@ -15,13 +15,8 @@ from reprise.learning.trainer import threads
 from reprise.stages import preprocess_folder
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
-<<<<<<< HEAD
 from reprise.stages.trained import Trained, read_trained, windows_of
-from reprise.tracking import record
-=======
-from reprise.stages.trained import Trained, read_trained
 from reprise.tracking import lineage, record
->>>>>>> 1a9061e (Warn when a run is evaluated with plugins that were edited since)
 from reprise.tracking import run as tracking
 
 

@@ -25,7 +25,6 @@ from reprise.ranks import is_first, launched
 from reprise.stages.kept_predictions import Classified, NaiveForecasts, forecasts_to_keep
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
-<<<<<<< HEAD
 from reprise.stages.trained import (
     TRAINING,
     Trained,
@@ -36,11 +35,7 @@ from reprise.stages.trained import (
     weights_file,
     windows_of,
 )
-from reprise.tracking import groups, spool
-=======
-from reprise.stages.trained import TRAINING, Trained, history_file, read_published, read_trained, weights_file
 from reprise.tracking import groups, lineage, spool
->>>>>>> 1a9061e (Warn when a run is evaluated with plugins that were edited since)
 from reprise.tracking import run as tracking
 
 Metrics = dict[str, float]
