@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from reprise import cpus
 from reprise.data.picture_files import Listed
 
 Pixels = npt.NDArray[np.uint8]
@@ -85,13 +85,13 @@ class UnsupportedPictureError(ValueError):
 
 def read_all(listed: Sequence[Listed], decoding: Decoding) -> Iterator[Picture]:
     """Yield every picture in the order listed, decoded on all processors."""
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures") as pool:
+    with ThreadPoolExecutor(cpus.available(), thread_name_prefix="pictures") as pool:
         yield from pool.map(lambda one: _read(one, decoding), listed)
 
 
 def shapes(listed: Sequence[Listed]) -> list[tuple[int, int, int] | None]:
     """Height, width and channels (1 or 3) of each file, upright, from its header alone; none where it cannot be read."""
-    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="pictures") as pool:
+    with ThreadPoolExecutor(cpus.available(), thread_name_prefix="pictures") as pool:
         return list(pool.map(_shape, listed))
 
 

@@ -1,0 +1,131 @@
+"""Number of CPUs this process may use: its affinity, the CPU quota of its cgroups, and what SLURM allots to its task."""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+SYSTEM = Path("/")
+
+
+class _Mount(NamedTuple):
+    """A mounted cgroup hierarchy: `root` is the cgroup that is visible at the mount point."""
+
+    root: PurePosixPath
+    point: Path
+    version: int
+
+
+def available(system: Path = SYSTEM, environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many CPUs this process may use, at least 1.
+
+    That is the smallest of: the CPUs in the affinity mask (cpusets are part of it), the CPU quota of the process's cgroup and of
+    every cgroup above it (v1 and v2), and SLURM_CPUS_PER_TASK. A quota of 2.5 CPUs counts as 2: the kernel would stop a third
+    thread for part of each period, and the other two would wait for it.
+
+    Args:
+        system: the folder that holds proc/ and sys/; another one than / in tests.
+        environment: variables of the environment.
+
+    """
+    limits = [_affinity(), *(math.floor(quota) for quota in _quotas(system))]
+    if (per_task := _slurm_cpus_per_task(environment)) is not None:
+        limits.append(per_task)
+    return max(1, min(limits))
+
+
+def per_process(processes: int, system: Path = SYSTEM, environment: Mapping[str, str] = os.environ) -> int:
+    """Return the CPUs of each of several processes of one run on this machine, at least 1.
+
+    They share what is available, except where srun started each as a task of its own with SLURM_CPUS_PER_TASK.
+    """
+    own = _slurm_cpus_per_task(environment) is not None and int(environment.get("SLURM_NTASKS", "1")) > 1
+    return max(1, available(system, environment) // (1 if own else processes))
+
+
+def _affinity() -> int:
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _slurm_cpus_per_task(environment: Mapping[str, str]) -> int | None:
+    value = environment.get("SLURM_CPUS_PER_TASK", "")
+    return int(value) if value.isdecimal() else None
+
+
+def _quotas(system: Path) -> Iterator[float]:
+    """Yield the CPU quota of each cgroup that limits this process, in CPUs. Unlimited cgroups yield nothing."""
+    for mount, group in _cgroups(system):
+        for folder in _with_ancestors(mount, group):
+            quota = _quota_v2(folder) if mount.version == 2 else _quota_v1(folder)
+            if quota is not None:
+                yield quota
+
+
+def _cgroups(system: Path) -> Iterator[tuple[_Mount, PurePosixPath]]:
+    """Yield the cgroups of this process that can limit CPU time, each with the mount at which it is found.
+
+    /proc/self/cgroup has a line each, `hierarchy:controllers:path`; v2 is hierarchy 0 and names no controllers (cgroups(7)).
+    """
+    mounts = {mount.version: mount for mount in _mounts(system)}
+    for line in _lines(system / "proc/self/cgroup"):
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        version = 2 if hierarchy == "0" and not controllers else 1
+        if version in mounts and (version == 2 or "cpu" in controllers.split(",")):
+            yield mounts[version], PurePosixPath(path)
+
+
+def _mounts(system: Path) -> Iterator[_Mount]:
+    """Yield the mounted cgroup hierarchies that hold the files of the cpu controller.
+
+    Fields of /proc/self/mountinfo: 4 root, 5 mount point, after a lone hyphen the type, the source and the options (proc(5)).
+    """
+    for line in _lines(system / "proc/self/mountinfo"):
+        fields, _, rest = line.partition(" - ")
+        where, what = fields.split(" "), rest.split(" ")
+        if len(where) < 5 or len(what) < 3:
+            continue
+        mount = PurePosixPath(where[3]), system / where[4].lstrip("/")
+        if what[0] == "cgroup2":
+            yield _Mount(*mount, version=2)
+        elif what[0] == "cgroup" and "cpu" in what[2].split(","):
+            yield _Mount(*mount, version=1)
+
+
+def _with_ancestors(mount: _Mount, group: PurePosixPath) -> Iterator[Path]:
+    """Yield the folder of a cgroup and those of the cgroups above it, as far as they are mounted.
+
+    In a container without a cgroup namespace, the path is that of the host, of which only the container's own part is mounted.
+    """
+    below = group.relative_to(mount.root) if group.is_relative_to(mount.root) else PurePosixPath()
+    if ".." not in below.parts:  # outside of the namespace's root
+        yield from (mount.point / part for part in below.parents if part != PurePosixPath())
+        yield mount.point / below
+    yield mount.point
+
+
+def _quota_v2(folder: Path) -> float | None:
+    """Of cpu.max: `max 100000`, or the microseconds of CPU time per period and the period: `150000 100000`."""
+    match " ".join(_lines(folder / "cpu.max")).split():
+        case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
+            return int(quota) / int(period)
+    return None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    """Of cpu.cfs_quota_us (-1: unlimited) and cpu.cfs_period_us."""
+    match (_lines(folder / "cpu.cfs_quota_us"), _lines(folder / "cpu.cfs_period_us")):
+        case [[quota], [period]] if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
+            return int(quota) / int(period)
+    return None
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a file, none where it is missing or may not be read."""
+    try:
+        return file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []

@@ -1,0 +1,56 @@
+"""What every process of reprise sets before it loads anything heavy."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reprise
+
+ROOT = Path(__file__).resolve().parents[1]
+CHECK = "import os, sys; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
+TRAIN = """
+import hashlib, reprise, torch
+torch.set_num_threads(2)
+torch.manual_seed(0)
+network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8 * 30 * 30, 10))
+optimizer = torch.optim.SGD(network.parameters(), 0.1)
+for _ in range(5):
+    network(torch.randn(16, 3, 32, 32)).square().mean().backward()
+    optimizer.step()
+print(hashlib.sha256(b"".join(weight.detach().numpy().tobytes() for weight in network.parameters())).hexdigest())
+"""
+
+
+def said(script: str, *options: str, **environment: str) -> str:
+    outside = {key: value for key, value in os.environ.items() if key not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    command = [sys.executable, *options, "-c", script]
+    return subprocess.run(command, cwd=ROOT, env=outside | environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [({}, reprise.SPIN_COUNT), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_openmp_threads_do_not_wait_busily_unless_the_user_says_how_they_wait(environment: dict[str, str], expected: str) -> None:
+    assert said(f"import reprise; {CHECK}", **environment) == expected
+
+
+@pytest.mark.parametrize("entry", ["reprise.__main__", "reprise.learning.trainer"])
+def test_every_way_in_sets_it_before_libgomp_is_loaded(entry: str) -> None:
+    """libgomp prints what it has read when it is loaded; the program sees the same."""
+    script = f"import importlib, os; importlib.import_module('{entry}'); import torch"
+    command = [sys.executable, "-c", script]
+    outside = {key: value for key, value in os.environ.items() if key not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    environment = outside | {"OMP_DISPLAY_ENV": "VERBOSE"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert f"GOMP_SPINCOUNT = '{reprise.SPIN_COUNT}'" in done.stderr
+
+
+def test_how_threads_wait_changes_no_bit() -> None:
+    digests = {said(TRAIN, GOMP_SPINCOUNT=count, OMP_NUM_THREADS="2") for count in (reprise.SPIN_COUNT, "100000")}
+    assert len(digests) == 1
+    assert len(digests.pop()) == len(hashlib.sha256().hexdigest())
