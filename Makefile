@@ -11,9 +11,11 @@ PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
+# Compiled on all cores, which pip does not do. Some packages ship files that this Python cannot compile, and does not import.
 .venv/.ready: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	.venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 	@touch $@
 
 pipeline: .venv/.ready  ## Run every stage that is not up to date, show the results.
