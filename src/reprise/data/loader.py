@@ -1,5 +1,6 @@
 """Batches on the device: order, shards over ranks, and prefetching where the arrays do not fit there."""
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -80,8 +81,9 @@ class TrainLoader:
 class EvalLoader:
     """Every sample exactly once, in order; of the batches, rank r takes r, r + world, and so on.
 
-    So each batch holds the same samples whatever the number of ranks, and gives the same bits. A rank for which none is left
-    gets the first batch with a `share` of 0, which counts nothing: Lightning leaves a rank without batches behind.
+    So each batch holds the same samples whatever the number of ranks, and gives the same bits. All ranks get equally many: one
+    for which none is left gets the first batch with a `share` of 0, which counts nothing. Lightning leaves out a rank without
+    batches, and a sharded network (FSDP) computes on all ranks or on none.
     """
 
     examples: Examples
@@ -93,7 +95,9 @@ class EvalLoader:
 
     def __post_init__(self) -> None:
         batches = torch.split(torch.arange(len(self.examples), device=self.examples.device), self.batch_size)
-        self.parts = [(rows, 1.0) for rows in batches[self.rank :: self.world]] or [(batches[0], 0.0)]
+        turns = math.ceil(len(batches) / self.world)
+        own = [(rows, 1.0) for rows in batches[self.rank :: self.world]]
+        self.parts = own + [(batches[0], 0.0)] * (turns - len(own))
 
     def __len__(self) -> int:
         return len(self.parts)
