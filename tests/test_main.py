@@ -26,7 +26,7 @@ KEY_WORDS = {
         "optimizer.lr",
         "seeds=3",
         "--multirun",
-        "trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp",
+        "trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp|fsdp_cpu",
     ],
     "watch": ["RUN", "tracking.uri=ADDRESS", "Ctrl-C", "Exit codes"],
     "register": ["RUN", "--alias", "--force", "champion", "seeds=5"],

@@ -9,8 +9,15 @@ from pathlib import Path
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at who the parent is."""
-GRACE = 15
-"""Seconds to end in: one that waits for a rank that is no more hears no signal."""
+GRACE = 28.0
+"""Seconds to end in, unless `allow` says otherwise: a process that waits for a dead rank reacts to no signal."""
+_grace = GRACE
+
+
+def allow(seconds: float) -> None:
+    """Set the seconds in which this process has to end once its parent has died."""
+    global _grace
+    _grace = seconds
 
 
 def end_with_parent() -> None:
@@ -21,7 +28,7 @@ def end_with_parent() -> None:
         while os.getppid() == parent and not adopted:
             time.sleep(LOOK_EVERY)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GRACE)
+        time.sleep(_grace)
         os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

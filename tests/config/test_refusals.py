@@ -34,7 +34,7 @@ COMPLAINTS = {
     "trainer.max_epochs=-1": "trainer.max_epochs=-1: should be greater than 0",
     "trainer.max_epochs=3.5": "trainer.max_epochs=3.5: should be a valid integer",
     "trainer.max_epochs='3'": "trainer.max_epochs=3: should be a valid integer",
-    "trainer.precision=bf61": "trainer.precision=bf61: should be 'auto', 'float32', 'bf16' or 'fp16'",
+    "trainer.precision=bf61": "trainer.precision=bf61: should be 'auto', 'float32', 'tf32', 'bf16' or 'fp16'",
     "trainer.resident=maybe": "trainer.resident=maybe: should be a valid boolean or 'auto'",
     "trainer.devices=2": "trainer: strategy=single trains on one device, not 2; take trainer=ddp",
     "window.val_size=1.5": "window.val_size=1.5: should be a count of at least 1, or a share between 0 and 1",
@@ -77,8 +77,8 @@ def test_images_do_not_fit_windows_of_a_series_nor_unknown_channels(root: Path) 
 
 
 def test_devices_that_cannot_be_used_together_are_refused(root: Path) -> None:
-    fsdp = refusal(root, "experiment=digits_cnn", "trainer=fsdp", "trainer.accelerator=cpu")
-    assert fsdp == "trainer: strategy=fsdp needs GPUs; take trainer=ddp_cpu"
+    fsdp = refusal(root, "experiment=digits_cnn", "trainer=fsdp", "trainer.precision=fp16")
+    assert fsdp == "trainer: strategy=fsdp does not scale the loss, which precision=fp16 needs; take bf16"
     batch = refusal(root, "experiment=digits_cnn", "trainer=ddp_cpu", "trainer.devices=64")
     assert batch == "trainer: batch_size=32 cannot be split over 64 devices"
 

@@ -129,6 +129,6 @@ def test_the_pipeline_names_experiments_and_data_sets_that_exist(root: Path) -> 
 def test_every_key_of_conf_that_is_chosen_from_a_few_names_them_beside_it(root: Path) -> None:
     """The comments in conf/ are where a user learns what a key may be."""
     text = (root / "conf" / "trainer" / "auto.yaml").read_text()
-    for words in ("auto, cpu or gpu", "single, ddp or fsdp", "float32, bf16 or fp16"):
+    for words in ("auto, cpu or gpu", "single, ddp or fsdp", "float32, tf32, bf16 or fp16"):
         assert words in text
     assert set(yaml.safe_load(text)) == set(compose(root, ["experiment=digits_cnn"]).trainer.model_dump())

@@ -11,13 +11,17 @@ import pytest
 import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from reprise.config import CheckpointConfig, compose
+from reprise.data.examples import Windows
 from reprise.errors import UserError
 from reprise.learning.tasks import Classification, Forecasting
 from reprise.learning.trainer import _end_as, make_trainer, relaunch, threads
+from reprise.stages import train
 from tests.learning.conftest import CLASSES, SERIES, classify, trainer_config
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = Classification(CLASSES)
+CHECKPOINTS = CheckpointConfig(steps=None, minutes=None)
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 
 
@@ -26,11 +30,8 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine
     ("settings", "said"),
     [
         ({"accelerator": "gpu"}, "trainer.devices=1: this machine has 0 GPUs; take trainer=cpu or trainer=ddp_cpu"),
-        (
-            {"accelerator": "auto", "strategy": "fsdp"},
-            "trainer.strategy=fsdp: this machine has no GPU; take trainer=cpu or trainer=ddp_cpu",
-        ),
         ({"precision": "fp16"}, "trainer.precision=fp16 needs a GPU; take bf16 or float32"),
+        ({"precision": "tf32"}, "trainer.precision=tf32 needs a GPU; take bf16 or float32"),
     ],
 )
 def test_devices_that_are_not_there_are_named(settings: dict[str, Any], said: str) -> None:
@@ -41,17 +42,17 @@ def test_devices_that_are_not_there_are_named(settings: dict[str, Any], said: st
 
 def test_several_nodes_are_started_by_the_user() -> None:
     with pytest.raises(UserError, match=r"^trainer.num_nodes=2: each node starts its own processes; on each, run `torchrun"):
-        relaunch(trainer_config(strategy="ddp", num_nodes=2))
+        relaunch(trainer_config(strategy="ddp", num_nodes=2), CHECKPOINTS)
 
 
 @without_gpu
 def test_processes_are_not_started_for_devices_that_are_not_there() -> None:
     with pytest.raises(UserError, match=r"^trainer.devices=2: this machine has 0 GPUs"):
-        relaunch(trainer_config(accelerator="gpu", strategy="ddp", devices=2))
+        relaunch(trainer_config(accelerator="gpu", strategy="ddp", devices=2), CHECKPOINTS)
 
 
 def test_threads_are_shared_out_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("reprise.cpus.available", lambda *_: 8)
     assert threads(trainer_config(threads=None)) == 8
     assert threads(trainer_config(threads=None, devices=3, strategy="ddp")) == 2
     assert threads(trainer_config(threads=None, devices=16, strategy="ddp", batch_size=64)) == 1
@@ -72,10 +73,11 @@ def test_training_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.Monk
 
 RELAUNCH = """
 import sys
+from reprise.config import CheckpointConfig
 from reprise.learning.trainer import relaunch
 from tests.learning.conftest import trainer_config
 sys.argv = ["reprise", "compose", "experiment=digts_cnn"]
-relaunch(trainer_config(strategy="ddp", devices=2))
+relaunch(trainer_config(strategy="ddp", devices=2), CheckpointConfig(steps=None, minutes=None))
 """
 
 
@@ -115,3 +117,17 @@ def test_a_group_ends_as_the_process_that_failed_of_itself(
     with pytest.raises(kind) as ended:
         _end_as(ChildFailedError("reprise", failures))
     assert str(ended.value) == outcome
+
+
+def test_cpus_that_may_be_used_are_part_of_what_a_training_is_known_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thread counts change bits: in a container with other limits it is another training, which does not resume this one."""
+    config = compose(ROOT, ["experiment=digits_cnn"])
+    monkeypatch.setattr("reprise.data.store.digest", lambda folder: str(folder))
+    windows = Windows(Path("windows"), Path("arrays"), {})
+
+    def scope(available: int, threads: int | None = None) -> str:
+        monkeypatch.setattr("reprise.cpus.available", lambda *_: available)
+        return train.scope(config.model_copy(update={"trainer": config.trainer.model_copy(update={"threads": threads})}), windows)
+
+    assert scope(2) == scope(2) != scope(3)
+    assert scope(2, threads=2) == scope(3, threads=2)

@@ -6,16 +6,24 @@ import pytest
 from mlflow import MlflowClient
 
 from reprise.data import store
-from tests.pipeline.conftest import run_in
+from tests.pipeline.conftest import clone, run_in
 
 CASES = {"digits_cnn": ("digits", "window.test_size=361"), "temperature_lstm": ("seattle_weather", "window.test_size=221")}
 """Experiment: its MLflow experiment, and what makes its number of test samples odd."""
 
 
-@pytest.mark.parametrize("experiment", ["digits_cnn", pytest.param("temperature_lstm", marks=pytest.mark.long)])
-def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(project: Path, experiment: str) -> None:
+@pytest.mark.parametrize(
+    ("experiment", "trainer"),
+    [
+        ("digits_cnn", "ddp_cpu"),
+        pytest.param("temperature_lstm", "ddp_cpu", marks=pytest.mark.long),
+        pytest.param("digits_cnn", "fsdp_cpu", marks=pytest.mark.long),
+    ],
+)
+def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(tmp_path: Path, experiment: str, trainer: str) -> None:
+    project = clone(tmp_path / "clone")
     tracked, odd = CASES[experiment]
-    done = run_in(project, "reprise", "train", f"experiment={experiment}", odd, "trainer=ddp_cpu", "tracking.log_model=false")
+    done = run_in(project, "reprise", "train", f"experiment={experiment}", odd, f"trainer={trainer}", "tracking.log_model=false")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("epoch 2/2") == 1  # the first rank alone speaks
     client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
@@ -24,7 +32,7 @@ def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(proje
     assert run.data.tags["devices"] == "2"
     assert [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
     found = []
-    for trainer in (["trainer=cpu"], ["trainer=ddp_cpu"]):
+    for devices in ("trainer=cpu", f"trainer={trainer}"):
         home = project / "mlruns" / "runs" / run.info.run_id
         told = run_in(
             project,
@@ -32,7 +40,7 @@ def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(proje
             "evaluate",
             "--json",
             run.info.run_id[:8],
-            *trainer,
+            devices,
             "trainer.threads=1",
             "trainer.eval_batch_size=50",
         )

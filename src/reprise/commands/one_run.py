@@ -145,7 +145,7 @@ def reproduce(run: str, tolerance: float | None, environment: bool, trust: bool)
 
     verdict = reproduce.run(places, run, tolerance, environment, trust, console)
     if verdict.surroundings:
-        click.echo(f"reproduce  the machine is another, bits may differ: {verdict.surroundings}")
+        click.echo(f"reproduce  bits may differ: {verdict.surroundings}")
     if verdict.identical:
         click.echo(f"reproduce  identical: weights bit for bit, every metric exactly; run {verdict.new}")
     elif verdict.within is not None:

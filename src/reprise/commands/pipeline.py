@@ -112,7 +112,7 @@ def train(
     \b
     Often set:  trainer.max_epochs, trainer.batch_size, trainer.precision (auto, float32, bf16, fp16),
                 trainer.patience (early stopping), trainer.gradient_clip, optimizer.lr, scheduler=cosine, seed
-    Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp, trainer.devices, trainer.num_nodes
+    Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp|fsdp_cpu, trainer.devices, trainer.num_nodes
 
     Data that is not there yet is fetched. The run's home is mlruns/runs/<run id>/; the dashboard shows it. Several seeds, and the
     jobs of a --multirun, stand under one parent there, which says their mean and standard deviation, or the best of them.

@@ -245,7 +245,7 @@ class TrainerConfig(Section):
     devices: PositiveInt
     num_nodes: PositiveInt
     strategy: Literal["single", "ddp", "fsdp"]
-    precision: Literal["auto", "float32", "bf16", "fp16"]
+    precision: Literal["auto", "float32", "tf32", "bf16", "fp16"]
     max_epochs: PositiveInt
     batch_size: PositiveInt
     eval_batch_size: PositiveInt
@@ -265,8 +265,8 @@ class TrainerConfig(Section):
     def _strategy_fits_devices(self) -> Self:
         if self.strategy == "single" and self.world_size > 1:
             raise ValueError(f"strategy=single trains on one device, not {self.world_size}; take trainer=ddp")
-        if self.strategy == "fsdp" and self.accelerator == "cpu":
-            raise ValueError("strategy=fsdp needs GPUs; take trainer=ddp_cpu")
+        if self.strategy == "fsdp" and self.precision == "fp16":
+            raise ValueError("strategy=fsdp does not scale the loss, which precision=fp16 needs; take bf16")
         if self.batch_size < self.world_size:
             raise ValueError(f"batch_size={self.batch_size} cannot be split over {self.world_size} devices")
         return self
@@ -277,6 +277,12 @@ class CheckpointConfig(Section):
 
     steps: PositiveInt | None
     minutes: PositiveFloat | None
+    grace: PositiveFloat = 25.0
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a training that was stopped: its grace, and three to close the run."""
+        return self.grace + 3
 
 
 class TrackingConfig(Section):

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import math
+import os
+import shutil
 import signal
 import threading
 import time
@@ -23,6 +25,7 @@ from reprise.config import CheckpointConfig
 from reprise.data import store
 from reprise.errors import Stopped, UserError, warn
 from reprise.learning.learner import Learner
+from reprise.learning.memory import clock
 
 WEIGHTS = "best.safetensors"
 """The weights of the best epoch, in a run directory."""
@@ -30,10 +33,10 @@ KEPT = 2
 """Checkpoints: should the newest be damaged, there is the one before."""
 SHARE = 0.02
 """Of a training's time, what checkpoints at the ends of epochs may take: after short epochs some are left out."""
-AGREE_EVERY = 16
-"""Steps between two questions to the other ranks, whether to write a checkpoint or to stop."""
-GRACE = 8
-"""Seconds a stopped training has to come to the end of a step and to write a checkpoint."""
+AGREE_EVERY, AGREE_SECONDS = 16, 1.0
+"""Most steps, and seconds, between two questions to the other ranks, whether to write a checkpoint or to stop."""
+BEST = ".best"
+"""Suffix of the best weights as they were when a checkpoint was written: a link beside it, of its name."""
 
 
 def save_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
@@ -105,9 +108,9 @@ class AtomicIO(CheckpointIO):
         return _read_checkpoint(Path(path), "delete it")
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Delete a checkpoint and the hash beside it."""
-        for file in (Path(path), Path(path).with_suffix(".sha256")):
-            file.unlink(missing_ok=True)
+        """Delete a checkpoint, the hash and the best weights beside it."""
+        for suffix in (".pt", ".sha256", BEST):
+            Path(path).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -131,10 +134,15 @@ def _by_age(folder: Path) -> list[Path]:
 
 
 class Checkpoints(pl.Callback):
-    """Saves the whole state of a training into `folder`, at the ends of epochs and every so many steps or minutes."""
+    """Saves the whole state of a training into `folder`, at the ends of epochs and every so many steps or minutes.
 
-    def __init__(self, folder: Path, wanted: CheckpointConfig, before: Callable[[], None]) -> None:
+    The best weights are part of that state. They lie in `best`, which the training goes on replacing after a checkpoint, so each
+    checkpoint keeps a link to those of its time: a resumed training need not come to the same bits.
+    """
+
+    def __init__(self, folder: Path, wanted: CheckpointConfig, before: Callable[[], None], best: Path) -> None:
         self.folder = folder
+        self.best = best
         self.wanted = wanted
         self.before = before
         """Called before each: what belongs to the run so far has to be on disk by then."""
@@ -143,6 +151,10 @@ class Checkpoints(pl.Callback):
         """Seconds that processes which are no more have trained."""
         self.began = self.saved = time.perf_counter()
         self.cost = 0.0
+        self.asked: tuple[int, float] | None = None
+        """At which step and second the ranks last agreed."""
+        self.ask_at = 0
+        """The step after which they do so again."""
 
     @property
     def seconds(self) -> float:
@@ -162,8 +174,8 @@ class Checkpoints(pl.Callback):
         late = minutes is not None and time.perf_counter() - self.saved > 60 * minutes
         stopping = self.stop is not None
         if trainer.world_size > 1:  # clocks and signals differ, and all ranks take part in a checkpoint
-            asked = trainer.global_step % AGREE_EVERY == 0
-            late, stopping = _any(trainer, late, stopping) if asked else (False, False)
+            asked = trainer.global_step >= self.ask_at
+            late, stopping = self._agree(trainer, late, stopping) if asked else (False, False)
         if due or late or stopping:
             self.save(trainer)
         if stopping:
@@ -174,29 +186,68 @@ class Checkpoints(pl.Callback):
         wanted = time.perf_counter() - self.saved > self.cost / SHARE or self.wanted.steps is not None
         stopping = self.stop is not None
         if trainer.world_size > 1:
-            wanted, stopping = _any(trainer, wanted, stopping)
+            wanted, stopping = self._agree(trainer, wanted, stopping)
         if wanted or stopping:
             self.save(trainer)
         if stopping:
             raise self.stop or Stopped(signal.SIGTERM)
 
+    def _agree(self, trainer: pl.Trainer, *flags: bool) -> list[bool]:
+        """Whether each flag is set on any rank. The slower the steps, the sooner the next question."""
+        step, now = trainer.global_step, time.perf_counter()
+        seconds = (now - self.asked[1]) / max(1, step - self.asked[0]) if self.asked else AGREE_SECONDS
+        most = torch.tensor([*map(float, flags), seconds], dtype=torch.float32, device=trainer.strategy.root_device)
+        distributed.all_reduce(most, op=distributed.ReduceOp.MAX)
+        *answers, slowest = most.tolist()  # the same on all ranks, and so is the step of the next question
+        self.asked = step, now
+        self.ask_at = step + max(1, min(AGREE_EVERY, int(AGREE_SECONDS / max(slowest, 1e-6))))
+        return [bool(answer) for answer in answers]
+
     def save(self, trainer: pl.Trainer) -> None:
         """Write a checkpoint now; every rank takes part."""
-        began = time.perf_counter()
+        began = clock(trainer.strategy.root_device)
         self.before()
         trainer.save_checkpoint(self.folder / f"{trainer.global_step:010}.pt")
         self.saved = time.perf_counter()
         self.cost = self.saved - began
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What Lightning forgets: that training was to stop early, and how long it took."""
+        """What Lightning leaves out: that training was to stop early, how long it took, and the best weights."""
         checkpoint["should_stop"] = trainer.should_stop
         checkpoint["seconds"] = self.seconds
+        checkpoint["best_weights"] = self._keep_best(trainer.global_step) if trainer.is_global_zero else None
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on from there."""
         trainer.should_stop = checkpoint["should_stop"]
         self.earlier = checkpoint["seconds"]
+        if trainer.is_global_zero and "best_weights" in checkpoint:
+            self._restore_best(checkpoint["global_step"], checkpoint["best_weights"])
+
+    def _keep_best(self, step: int) -> str | None:
+        """Link the best weights beside the checkpoint of this step; their sha256, None where there are none yet."""
+        if not self.best.is_file():
+            return None
+        _link(self.best, store.made(self.folder) / f"{step:010}{BEST}")
+        return self.best.with_suffix(".sha256").read_text().split()[0]
+
+    def _restore_best(self, step: int, sha256: str | None) -> None:
+        """Bring back the best weights of a checkpoint, where the process that wrote it came to others afterwards.
+
+        Raises:
+            UserError: when they are damaged.
+
+        """
+        beside = self.best.with_suffix(".sha256")
+        if sha256 is None:
+            self.best.unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
+        elif not self.best.is_file() or store.sha256(self.best) != sha256:
+            kept = self.folder / f"{step:010}{BEST}"
+            if not kept.is_file() or store.sha256(kept) != sha256:
+                raise UserError(f"{kept}: the best weights of this checkpoint are missing or damaged", "begin anew: fresh=true")
+            _link(kept, self.best)
+            store.write_atomically(beside, f"{sha256}  {self.best.name}\n".encode())
 
     @contextmanager
     def deferring_signals(self) -> Iterator[None]:
@@ -206,7 +257,7 @@ class Checkpoints(pl.Callback):
             if self.stop is not None:
                 raise self.stop
             self.stop = Stopped(signum)
-            signal.alarm(GRACE)
+            signal.setitimer(signal.ITIMER_REAL, self.wanted.grace)
 
         def give_up(signum: int, _: FrameType | None) -> NoReturn:
             raise self.stop or Stopped(signum)
@@ -221,16 +272,20 @@ class Checkpoints(pl.Callback):
             if self.stop is not None:
                 raise self.stop
         finally:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_REAL, 0)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
-def _any(trainer: pl.Trainer, *flags: bool) -> list[bool]:
-    """Whether each flag is set on any rank."""
-    sums = torch.tensor(flags, dtype=torch.int32, device=trainer.strategy.root_device)
-    distributed.all_reduce(sums, op=distributed.ReduceOp.MAX)
-    return [bool(flag) for flag in sums.tolist()]
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, atomically; a copy on file systems without links."""
+    draft = target.with_name(f".{target.name}")
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(source, draft)
+    except OSError:
+        shutil.copyfile(source, draft)
+    draft.replace(target)
 
 
 class BestWeights(pl.Callback):

@@ -2,7 +2,6 @@
 
 import io
 import math
-import time
 from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any, Protocol, final
@@ -11,14 +10,15 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, distributed, nn
-from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from reprise.data.examples import Batch
 from reprise.errors import UserError
 from reprise.learning import randomness
+from reprise.learning.memory import clock
 from reprise.learning.metrics import Metrics
+from reprise.learning.sharding import FullySharded
 from reprise.learning.tasks import Task
 
 Row = dict[str, float]
@@ -95,6 +95,11 @@ class Learner(pl.LightningModule):
         """Whether validation is part of training."""
         return self.trainer.state.fn == TrainerFn.FITTING
 
+    def configure_model(self) -> None:
+        """Split the network over the ranks, where the strategy does."""
+        if isinstance(self.trainer.strategy, FullySharded):
+            self.trainer.strategy.shard(self.network)
+
     def configure_optimizers(self) -> Any:
         """One optimizer, one schedule stepped with it."""
         optimizer = self.make_optimizer(self.network.parameters())
@@ -106,15 +111,10 @@ class Learner(pl.LightningModule):
     ) -> None:
         """Clip the norm of the whole gradient.
 
-        Lightning's own refuses FSDP, and fused optimizers in mixed precision: those unscale by themselves, which only fp16
-        needs (the config refuses that pair).
+        Lightning's own refuses fused optimizers in mixed precision: those unscale by themselves, which only fp16 needs (the
+        config refuses that pair).
         """
-        if gradient_clip_val is None:
-            return
-        model = self.trainer.strategy.model
-        if isinstance(model, FullyShardedDataParallel):
-            model.clip_grad_norm_(gradient_clip_val)
-        else:
+        if gradient_clip_val is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), gradient_clip_val)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -124,7 +124,7 @@ class Learner(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         """Dropout is a function of (seed, epoch, rank), whatever ran before."""
         randomness.seed(((self.seed * 1_000_003 + self.current_epoch) * 10_007 + self.global_rank) % 2**63)
-        self.began = time.perf_counter()
+        self.began = clock(self.device)
         self.running = self.task.new_metrics(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ class Learner(pl.LightningModule):
             "loader": self.trainer.train_dataloader.state_dict(),  # type: ignore[union-attr]
             "metrics": self.running.state_dict(),
             "generators": randomness.state(self.device),
-            "seconds": time.perf_counter() - self.began,
+            "seconds": clock(self.device) - self.began,
         }
         checkpoint["ranks"] = exchange(own, self)
 
@@ -157,7 +157,7 @@ class Learner(pl.LightningModule):
             self.trainer.train_dataloader.load_state_dict(self.resumed["loader"])  # type: ignore[union-attr]
             self.running = self.task.new_metrics(self.device)
             self.running.load_state_dict(self.resumed["metrics"])
-            self.began = time.perf_counter() - self.resumed["seconds"]
+            self.began = clock(self.device) - self.resumed["seconds"]
             randomness.restore(self.resumed["generators"], self.device)
             self.resumed = None
 
@@ -172,7 +172,7 @@ class Learner(pl.LightningModule):
         """Compute the metrics of training: they cover the same epoch."""
         self.row, self.kept = {}, []
         if self.fitting:
-            seconds = time.perf_counter() - self.began
+            seconds = clock(self.device) - self.began
             metrics = self._merged()
             self.row = _named("train", metrics.compute())
             self.row |= dict(zip(SPEED, (seconds, int(metrics.count) / seconds), strict=True))

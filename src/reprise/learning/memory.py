@@ -1,7 +1,8 @@
-"""The most memory a training held."""
+"""Memory and time of a device."""
 
 import resource
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,3 +23,13 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def clock(device: torch.device) -> float:
+    """Return the seconds of a steady clock, once the device has done all that was queued on it.
+
+    A GPU computes behind the program's back: without waiting, the time of its last steps is not counted.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -2,32 +2,34 @@
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.profilers import PassThroughProfiler
-from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy
+from pytorch_lightning.strategies import DDPStrategy
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from reprise import ranks
-from reprise.config import TrainerConfig
+from reprise import cpus, ranks
+from reprise.config import CheckpointConfig, TrainerConfig
 from reprise.errors import Stopped, UserError
-from reprise.learning import precision
+from reprise.learning import determinism, precision
 from reprise.learning.checkpoint import AtomicIO
+from reprise.learning.sharding import FullySharded, SameBuffers, backend
 from reprise.learning.tasks import Task
 
 
-def relaunch(config: TrainerConfig) -> NoReturn:
+def relaunch(config: TrainerConfig, checkpoint: CheckpointConfig) -> NoReturn:
     """Run this very command once per device of this node, as torchrun does, and end as the process that fails.
 
     A run over several nodes is started by the user, with torchrun or srun on each.
@@ -56,6 +58,7 @@ def relaunch(config: TrainerConfig) -> NoReturn:
             rdzv_endpoint="localhost:0",
             run_id=ranks.new_group(),
             logs_specs=DefaultLogsSpecs(reports),
+            shutdown_timeout=math.ceil(checkpoint.patience),
         )
         try:
             elastic_launch(launch, sys.executable)("-m", "reprise", *sys.argv[1:])
@@ -91,8 +94,8 @@ def disband() -> None:
 
 
 def threads(config: TrainerConfig) -> int:
-    """Processor threads of each process: as configured, or all of them shared out."""
-    return config.threads or max(1, (os.cpu_count() or 1) // config.devices)
+    """CPU threads of each process: as configured, or its share of the CPUs that may be used. They decide bits."""
+    return config.threads or cpus.per_process(config.devices)
 
 
 class Unprofiled(PassThroughProfiler):
@@ -106,7 +109,27 @@ class Unprofiled(PassThroughProfiler):
 
 
 class Trainer(pl.Trainer):
-    """Lightning's, but for signals: those are heard by `Checkpoints`, which writes down what is done first."""
+    """Lightning's, but for signals, which `Checkpoints` handles: it saves a checkpoint first."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.nondeterministic: set[str] = set()
+        """Operations without deterministic implementation that ran so far."""
+
+    def fit(self, *arguments: Any, **settings: Any) -> None:
+        """Train.
+
+        Raises:
+            UserError: where an operation has no deterministic implementation and only those are allowed.
+
+        """
+        with determinism.watched(self.nondeterministic):
+            super().fit(*arguments, **settings)
+
+    def validate(self, *arguments: Any, **settings: Any) -> Any:
+        """Validate; raises as `fit` does."""
+        with determinism.watched(self.nondeterministic):
+            return super().validate(*arguments, **settings)
 
     @property
     def received_sigterm(self) -> bool:
@@ -127,17 +150,22 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
     accelerator = _accelerator(config)
     kind = torch.device("cuda" if accelerator == "gpu" else "cpu")
     number_format = precision.resolve(config.precision, kind, task.tolerates_bf16)
-    patience = [] if config.patience is None else [EarlyStopping(f"val/{task.monitor}", mode=task.mode, patience=config.patience)]
+    precision.set_tf32(number_format == "tf32")
+    own: list[pl.Callback] = []
+    if config.patience is not None:
+        own.append(EarlyStopping(f"val/{task.monitor}", mode=task.mode, patience=config.patience))
+    if config.strategy == "fsdp":
+        own.append(SameBuffers())
     trainer = Trainer(
         accelerator=accelerator,
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=_strategy(config, kind),
-        precision=precision.LIGHTNING[number_format],  # type: ignore[arg-type]
+        precision=precision.LIGHTNING[number_format],
         max_epochs=config.max_epochs,
         gradient_clip_val=config.gradient_clip,
         deterministic=config.deterministic,
-        callbacks=[*callbacks, *patience],
+        callbacks=[*callbacks, *own],
         plugins=[AtomicIO()],
         profiler=Unprofiled(),
         enable_progress_bar=False,
@@ -147,6 +175,7 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         log_every_n_steps=10**9,
+        inference_mode=config.strategy != "fsdp",  # weights gathered in inference mode cannot be trained afterwards
     )
     # Of no use to operations whose bits repeat, and it fills every new tensor once more.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -154,11 +183,11 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
     return trainer
 
 
-def _strategy(config: TrainerConfig, kind: torch.device) -> str | DDPStrategy | FSDPStrategy:
+def _strategy(config: TrainerConfig, kind: torch.device) -> str | DDPStrategy | FullySharded:
     if config.strategy == "ddp":
-        return DDPStrategy(process_group_backend="gloo" if kind.type == "cpu" else "nccl")
+        return DDPStrategy(process_group_backend=backend(kind))
     if config.strategy == "fsdp":
-        return FSDPStrategy(state_dict_type="full")
+        return FullySharded(config.world_size, backend(kind))
     return "auto"
 
 
@@ -167,11 +196,11 @@ def _accelerator(config: TrainerConfig) -> str:
 
 
 def _check_devices(config: TrainerConfig) -> None:
-    present, otherwise = torch.cuda.device_count(), "take trainer=cpu or trainer=ddp_cpu"
+    present = torch.cuda.device_count()
     if _accelerator(config) == "gpu" and config.devices > present:
-        raise UserError(f"trainer.devices={config.devices}: this machine has {present} GPUs", otherwise)
-    if _accelerator(config) == "cpu" and config.strategy == "fsdp":
-        raise UserError("trainer.strategy=fsdp: this machine has no GPU", otherwise)
+        raise UserError(
+            f"trainer.devices={config.devices}: this machine has {present} GPUs", "take trainer=cpu or trainer=ddp_cpu"
+        )
 
 
 def quiet_lightning() -> None:
@@ -180,4 +209,7 @@ def quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    warnings.filterwarnings(
+        "ignore", message=r".*FSDP(LSTM|GRU|RNN)\) returned a view tensor.*"
+    )  # nothing is added to it in place
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's own use of PyTorch

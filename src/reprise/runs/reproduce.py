@@ -15,26 +15,27 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from reprise.config import tracking_config
+from reprise.config import CheckpointConfig, tracking_config
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
 from reprise.learning.learner import SPEED
 from reprise.runs.working_copy import WorkingCopy, demand_trust, lend_data, make_environment, working_copy
 from reprise.stages.places import Places
+from reprise.stages.train import NONDETERMINISTIC
 from reprise.tracking import backend, leftovers, lineage, record
 from reprise.tracking import run as tracking
 from reprise.tracking.notes import BEST
 from reprise.tracking.record import Record
 from reprise.tracking.repository import last_line
 
-MACHINE = ("processor", "device", "devices", "threads", "precision")
+MACHINE = ("processor", "device", "devices", "threads", "precision", "tf32")
 """Tags of what bits depend on, beside code, config, data and packages."""
 TOLERANCE = 1e-2
 """By how much metrics may differ, absolute or relative, where the machine is another and nothing else was said."""
 
-PATIENCE = 12
-"""Seconds that a training has to end in when we are stopped: it takes up to eight to come to the end of a step."""
+PATIENCE = CheckpointConfig(steps=None, minutes=None).patience
+"""Seconds that a training has to end in when we are stopped: recorded configs have no grace of their own, so the usual one."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Verdict:
     difference: str
     """The first tensor and epoch that differ, "" where none does."""
     surroundings: str
-    """In what the machine differs."""
+    """Why bits may differ: in what the machine differs, operations that are not deterministic."""
     within: float | None
     """The tolerance within which all metrics lie, where one was asked for or the machine differs."""
     new: str
@@ -123,6 +124,8 @@ def _train(places: Places, old: Record, copy: WorkingCopy, python: str, console:
     uri = backend.address(tracking_config(places.root), places.store)
     python_path = copy.python_path(os.environ.get("PYTHONPATH", ""))
     environment = os.environ | {"PYTHONPATH": python_path, "PYTHONSAFEPATH": "1", "MLFLOW_TRACKING_URI": uri}
+    if python != sys.executable:  # its packages are not compiled yet: let the first process keep what it compiles
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
     reprise = [python, "-m", "reprise"]
     command = [*reprise, "train", "--recorded", "recorded.json", "--reproduces", old.id]
     _finish("training", command, copy.project, environment, console.is_terminal)
@@ -159,14 +162,24 @@ def _finish(what: str, command: Sequence[str], copy: Path, environment: Mapping[
 
 
 def compare(old: Record, again: Record, tolerance: float | None) -> Verdict:
-    """Weights bit for bit, metrics exactly; within a tolerance where one was asked for or the machine is another."""
+    """Weights bit for bit, metrics exactly; within a tolerance where one was asked for or bits may differ.
+
+    They may on another machine, and after a training with operations that are not deterministic.
+    """
     machine = [
         f"{key} {old.tags.get(key)} → {again.tags.get(key)}" for key in MACHINE if old.tags.get(key) != again.tags.get(key)
-    ]
+    ] + _nondeterminism(old)
     differences = [*_inputs(old, again), *_weights(old, again), *_metrics(old, again, 0.0)]
     asked = TOLERANCE if tolerance is None and machine else tolerance
     close = asked is not None and not _inputs(old, again) and not _metrics(old, again, asked)
     return Verdict(not differences, "; ".join(differences), ", ".join(machine), asked if close else None, again.id)
+
+
+def _nondeterminism(old: Record) -> list[str]:
+    """Why bits may differ on the same machine, if they may."""
+    if operations := old.tags.get(NONDETERMINISTIC):
+        return [f"not deterministic: {operations}"]
+    return ["trainer.deterministic=false"] if old.config["trainer"]["deterministic"] is False else []
 
 
 def _inputs(old: Record, again: Record) -> list[str]:

@@ -135,7 +135,7 @@ def recorded(places: Places, wanted: str, overrides: Sequence[str]) -> tuple[str
 def by_hand(config: Config, run_id: str, places: Places, console: Console, as_json: bool = False) -> None:
     """Evaluate one run from its home; its metrics go to the console and into its MLflow run."""
     if config.trainer.world_size > 1 and not launched():
-        relaunch(config.trainer)
+        relaunch(config.trainer, config.checkpoint)
     home = places.home(run_id)
     trained = read_trained(home)
     quiet = Console(quiet=True) if as_json else console
@@ -189,6 +189,9 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, places: Places
     _, keep_forecasts = forecasts_to_keep(len(test), task.outputs, config.trainer.eval_batch_size)
     metrics, kept = _predict(config, trainer, network, task, test, keep_forecasts if naive else Classified.keep)
     baselines = {name: _of_baseline(naive, name, task, test) for name in naive.names} if naive else {}
+    if config.trainer.strategy == "fsdp":  # each rank holds a part of the network; figures need the whole
+        network, task = build_parts(config, windows)
+        network.load_state_dict(load_weights(weights))
     if first:
         came = ", ".join(f"{part} {task.monitor} {found[task.monitor]:.4f}" for part, found in (("val", val), ("test", metrics)))
         console.print(f"evaluate  {trained.name}: {came}", highlight=False, soft_wrap=True)

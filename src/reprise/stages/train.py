@@ -13,6 +13,7 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
+from reprise import orphans
 from reprise.config import Config, build
 from reprise.data import store
 from reprise.data.augment import Augment
@@ -48,6 +49,8 @@ from reprise.tracking.notes import BEST
 
 CHECKPOINTS = "checkpoints"
 """Of a run, in its home."""
+NONDETERMINISTIC = "nondeterministic"
+"""Tag: operations without deterministic implementation that a training used."""
 PATIENCE, PIPELINE_PATIENCE = 2.0, 30.0
 """Seconds to wait for another process at the same training. One whose `dvc repro` was killed is just about to end."""
 
@@ -74,7 +77,7 @@ def run(
     _try_out(config, windows)
     lineage.demand_noted(tuple(config.plugins))
     if config.trainer.world_size > 1 and not launched():
-        relaunch(config.trainer)
+        relaunch(config.trainer, config.checkpoint)
     tags = {
         "origin": "pipeline" if publish else "by hand",
         "mlflow.source.name": command,
@@ -214,7 +217,7 @@ def train_one(
         run = stack.enter_context(_open_run(config, windows, places, trainer, tags, training)) if training else None
         home = places.home(trainer.strategy.broadcast(run.id if run else ""))
         best = BestWeights(home / WEIGHTS, task.monitor, task.mode)
-        saver = Checkpoints(home / CHECKPOINTS, config.checkpoint, run.spool.sync if run else _nothing)
+        saver = Checkpoints(home / CHECKPOINTS, config.checkpoint, run.spool.sync if run else _nothing, best.file)
         fingerprints = Fingerprints(FIRST_STEPS, stop=False)
         trainer.callbacks += [best, saver, *([fingerprints] if trainer.world_size == 1 else [])]  # type: ignore[attr-defined]
         if config.trainer.progress and run:
@@ -224,6 +227,7 @@ def train_one(
             console.print(f"train  {run.name}: goes on after step {int(found.stem):,}", highlight=False, soft_wrap=True)
         learner = _learner(config, network, task, _both(run.log, watch or _nowhere) if run else _nowhere)
         forget_peak(trainer.strategy.root_device)
+        orphans.allow(config.checkpoint.patience)
         with saver.deferring_signals():
             trainer.fit(learner, *loaders, ckpt_path=found, weights_only=True)
         trained = Trained(
@@ -240,6 +244,8 @@ def train_one(
         if run:
             run.tag({"peak_memory": peak_bytes(trainer.strategy.root_device)})  # before an export, which takes more
             store.write_json(run.home / FINGERPRINTS, fingerprints.taken)
+            if trainer.nondeterministic:
+                run.tag({NONDETERMINISTIC: ", ".join(sorted(trainer.nondeterministic))})
             _close_books(run, trained, config, windows, task)
             done = f"best epoch {trained.best_epoch} of {trained.epochs}, {trained.train_seconds:.1f} s"
             console.print(f"train  {trained.name}: {done}", highlight=False, soft_wrap=True)
@@ -270,10 +276,13 @@ def _open_run(
         "devices": trainer.world_size,
         "threads": threads(config.trainer),
         "precision": trainer.precision,
+        "deterministic": config.trainer.deterministic,
         "sha256.splits": windows.digest,
         "sha256.val": windows.samples("val"),
         "sha256.test": windows.samples("test"),
     }
+    if device.type == "cuda":
+        facts["tf32"] = torch.backends.cudnn.allow_tf32
     inputs = {"processed": windows.arrays, "windows": windows.folder}
     tags = tags | certificates.tags(places.store, scope(config, windows))
     return tracking.started(config, places.store, training, tags | facts, inputs, places.root)

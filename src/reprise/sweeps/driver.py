@@ -58,11 +58,11 @@ def resume(name: str, asked: Asked, changes: Mapping[str, Any], places: Places, 
 def go_on(study: Study, asked: Asked, places: Places, console: Console) -> Study:
     """Work on what is left of a sweep, then draw what came of it, and write the best config down."""
     sweep = study.sweep
-    lineage.note_code(places.root, sweep.config(study.folder, {}).plugins)  # warns here; workers write to their logs
-    study.demand_same_arrays(places.processed(sweep.config(study.folder, {}).data.name))
-    launcher = launchers.make(asked, study.folder)
-    workers = asked.workers or launcher.room()
     config = sweep.config(study.folder, {})
+    lineage.note_code(places.root, config.plugins)  # warns here; workers write to their logs
+    study.demand_same_arrays(places.processed(config.data.name))
+    launcher = launchers.make(asked, study.folder, config.checkpoint.patience)
+    workers = asked.workers or launcher.room()
     source = f"reprise sweep sweep={sweep.name} resume"
     tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source, NOTE: note(study)}
     parent = groups.parent(config.tracking, places.store, study.token, f"sweep-{sweep.name}", sweep.model_dump(), tags)

@@ -9,14 +9,13 @@ from typing import Any, Protocol
 
 import yaml
 
+from reprise import cpus
 from reprise.config.targets import nearest
 from reprise.errors import UserError
 
 STORAGE = "REPRISE_STORAGE"
 """The database of sweeps where `storage=` does not say it. On a command line everybody can read a password."""
-GRACE = 15
-"""Seconds a worker has to write a checkpoint when the sweep is stopped."""
-HANDED_ON = ("REPRISE_", "MLFLOW_", "OMP_", "PYTHON", "AWS_", "AZURE_", "GOOGLE_")
+HANDED_ON = ("REPRISE_", "MLFLOW_", "OMP_", "GOMP_", "PYTHON", "AWS_", "AZURE_", "GOOGLE_")
 """Of the environment, what a worker on another machine has need of."""
 
 
@@ -68,7 +67,7 @@ class Worker(Protocol):
         """Ask it to write a checkpoint and end."""
 
     def kill(self) -> None:
-        """Wait until it has, but for `GRACE` seconds; then end it."""
+        """Wait until it has, but no longer than a stopped training takes; then end it."""
 
 
 class Launcher(Protocol):
@@ -85,23 +84,24 @@ class Launcher(Protocol):
 
 
 class Local:
-    """Processes of this machine: the cores are shared out, and where there are GPUs, each has one."""
+    """Processes of this machine. They share the CPUs that may be used; where there are GPUs, each has one."""
 
-    def __init__(self, settings: dict[str, Any], folder: Path) -> None:
+    def __init__(self, settings: dict[str, Any], folder: Path, patience: float) -> None:
+        self.patience = patience
         if settings:
             raise UserError(f"launcher.{next(iter(settings))}: launcher=local has no settings", "take launcher=ray or slurm")
 
     def room(self) -> int:
-        """One for each GPU, or core."""
-        return len(_gpus()) or os.cpu_count() or 1
+        """One for each GPU, or CPU that may be used."""
+        return len(_gpus()) or cpus.available()
 
     def start(self, command: Sequence[str], root: Path, log: Path, place: int, workers: int) -> "LocalWorker":
         """A process."""
-        environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers))}
+        environment = os.environ | {"OMP_NUM_THREADS": str(cpus.per_process(workers))}
         if gpus := _gpus():
             environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
         with log.open("ab") as file:
-            return LocalWorker(subprocess.Popen(command, cwd=root, env=environment, stdout=file, stderr=file))
+            return LocalWorker(subprocess.Popen(command, cwd=root, env=environment, stdout=file, stderr=file), self.patience)
 
     def close(self) -> None:
         """Nothing is left."""
@@ -112,6 +112,8 @@ class LocalWorker:
     """A process."""
 
     process: subprocess.Popen[bytes]
+    patience: float
+    """Seconds it may take to end once it was stopped."""
 
     def poll(self) -> int | None:
         """Its exit code, once it has ended."""
@@ -124,7 +126,7 @@ class LocalWorker:
     def kill(self) -> None:
         """Wait, then SIGKILL."""
         try:
-            self.process.wait(GRACE)
+            self.process.wait(self.patience)
         except subprocess.TimeoutExpired:
             self.process.kill()
 
@@ -137,12 +139,13 @@ def _gpus() -> list[str]:
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def hold(command: Sequence[str], root: Path, log: Path, environment: dict[str, str]) -> int:
+def hold(command: Sequence[str], root: Path, log: Path, environment: dict[str, str], patience: float) -> int:
     """Run a worker to its end, on the machine where it was sent; its exit code. Stopped, it stops the worker."""
     with log.open("ab") as file:
-        worker = LocalWorker(subprocess.Popen(command, cwd=root, env=os.environ | environment, stdout=file, stderr=file))
+        process = subprocess.Popen(command, cwd=root, env=os.environ | environment, stdout=file, stderr=file)
+    worker = LocalWorker(process, patience)
     try:
-        return worker.process.wait()
+        return process.wait()
     finally:
         worker.stop()
         worker.kill()
@@ -151,7 +154,8 @@ def hold(command: Sequence[str], root: Path, log: Path, environment: dict[str, s
 class Ray:
     """Tasks of a Ray cluster, else of one on this machine. Settings: `address`, and those of a task (num_cpus, num_gpus, …)."""
 
-    def __init__(self, settings: dict[str, Any], folder: Path) -> None:
+    def __init__(self, settings: dict[str, Any], folder: Path, patience: float) -> None:
+        self.patience = patience
         self.ray = _library("ray")
         self.options = {"num_cpus": 1, "num_gpus": 1 if _gpus() else 0, **settings}
         where = self.options.pop("address", None) or "local"
@@ -176,7 +180,7 @@ class Ray:
 
     def start(self, command: Sequence[str], root: Path, log: Path, place: int, workers: int) -> "RayWorker":
         """A task."""
-        return RayWorker(self.ray, self.task.remote(command, root, log, self.environment))
+        return RayWorker(self.ray, self.task.remote(command, root, log, self.environment, self.patience), self.patience)
 
     def close(self) -> None:
         """Leave the cluster, or end it if it is ours."""
@@ -189,6 +193,7 @@ class RayWorker:
 
     ray: Any
     task: Any
+    patience: float
 
     def poll(self) -> int | None:
         """The exit code of the worker's process; -1 when the task died with its machine."""
@@ -206,7 +211,7 @@ class RayWorker:
 
     def kill(self) -> None:
         """Wait, then end its process."""
-        ended, _ = self.ray.wait([self.task], timeout=GRACE)
+        ended, _ = self.ray.wait([self.task], timeout=self.patience)
         if not ended:
             self.ray.cancel(self.task, force=True)
 
@@ -214,7 +219,8 @@ class RayWorker:
 class Slurm:
     """Jobs of SLURM, sent by submitit. Settings: `cluster` (slurm, local), and those of AutoExecutor (slurm_partition, …)."""
 
-    def __init__(self, settings: dict[str, Any], folder: Path) -> None:
+    def __init__(self, settings: dict[str, Any], folder: Path, patience: float) -> None:
+        self.patience = patience
         submitit = _library("submitit")
         asked = {"timeout_min": 24 * 60, "cpus_per_task": 1, "name": "reprise", **settings}
         try:
@@ -230,7 +236,7 @@ class Slurm:
 
     def start(self, command: Sequence[str], root: Path, log: Path, place: int, workers: int) -> "SlurmWorker":
         """A job. It has the environment of the one that sends it, as SLURM's jobs do: nothing of it is written down."""
-        return SlurmWorker(self.executor.submit(hold, command, root, log, self.environment))
+        return SlurmWorker(self.executor.submit(hold, command, root, log, self.environment, self.patience))
 
     def close(self) -> None:
         """Nothing is left."""
@@ -262,11 +268,11 @@ class SlurmWorker:
 LAUNCHERS: dict[str, type[Local] | type[Ray] | type[Slurm]] = {"local": Local, "ray": Ray, "slurm": Slurm}
 
 
-def make(wanted: Asked, folder: Path) -> Launcher:
-    """The launcher of a sweep, which keeps what it has to keep under `folder`."""
+def make(wanted: Asked, folder: Path, patience: float) -> Launcher:
+    """Return the launcher of a sweep. It keeps its files under `folder`, and waits `patience` seconds for a stopped worker."""
     if wanted.storage:
         os.environ[STORAGE] = wanted.storage
-    return LAUNCHERS[wanted.launcher](wanted.settings, folder)
+    return LAUNCHERS[wanted.launcher](wanted.settings, folder, patience)
 
 
 def _library(name: str) -> Any:

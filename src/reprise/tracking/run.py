@@ -46,8 +46,11 @@ class Run:
     delivery: Delivery
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of a step: an epoch, counted from 1. Never ends a training; a point that was logged already is not again."""
-        self.spool.metrics(metrics, step)
+        """Log the metrics of a step: an epoch, counted from 1. Never ends a training.
+
+        A resumed training repeats some epochs. Where its bits do not repeat, the later value counts: it belongs to the weights.
+        """
+        self.spool.metrics(metrics, step, again=True)
 
     def log_once(self, metrics: Mapping[str, float]) -> None:
         """Metrics that have one value a run (`test/…`): what the run already says is not said again."""

@@ -156,9 +156,9 @@ def _parsed(file: Path, lines: Sequence[bytes], before: int) -> Iterator[Entry]:
 
 
 def read_history(file: Path) -> dict[str, Points]:
-    """Every metric's points in a spool, in the order they came."""
-    points: dict[str, Points] = {}
+    """Every metric's points in a spool, in the order they came; of a step that was logged twice, the later value."""
+    points: dict[str, dict[int, float]] = {}
     for entry in _whole_lines(file):
         if "key" in entry:
-            points.setdefault(entry["key"], []).append((entry["step"], entry["value"]))
-    return points
+            points.setdefault(entry["key"], {})[entry["step"]] = entry["value"]
+    return {key: list(history.items()) for key, history in points.items()}
