@@ -31,12 +31,13 @@ def test_the_snippet_of_the_guide_runs_as_printed(
     finally:
         mlflow.set_tracking_uri(uri)
     assert set(made.iterdir()) == before  # no mlflow.db of its own
-    labels = np.load("data/processed/digits/train/labels.npy")[:3]
-    assert capsys.readouterr().out.split() == [str(label) for label in labels]
+    printed = capsys.readouterr().out.split()
 
     model, pixels = variables["model"], np.asarray(variables["pixels"])
     assert isinstance(model, mlflow.pyfunc.PyFuncModel)
     metadata = model.metadata.metadata
+    assert metadata["classes"] == [str(digit) for digit in range(10)]
+    assert printed == [metadata["classes"][number] for number in model.predict(pixels).argmax(1)]
     assert metadata["input"] == {"dtype": "uint8", "shape": [8, 8, 1]}
     assert metadata["pixels"] == "grey, 0 to 255, channels last"
     np.testing.assert_array_equal(model.predict(pixels.astype(np.int64)), model.predict(pixels))  # as JSON is parsed

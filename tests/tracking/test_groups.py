@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from reprise.tracking import notes
 from tests.faults.conftest import CNN, client, runs
 from tests.forks import Forks
 from tests.pipeline.conftest import make_project
@@ -139,3 +140,8 @@ def test_children_born_while_the_store_is_away_find_their_parent_in_it(forks: Fo
         assert not (forks.folder / "mlruns" / "runs" / parent.info.run_id).exists()  # its home has an id of its own
     finally:
         server.stop()
+
+
+def test_names_with_bars_and_line_breaks_stay_in_their_cells_of_the_description() -> None:
+    page = notes.of_group("seeds", [("a|b\nc", {"val/accuracy": 0.5})], [])
+    assert "| a\\|b c | 0.5000 |" in page

@@ -34,5 +34,5 @@ def run(opened: TrainedRun, image: Path, out: Path, console: Console) -> None:
     explanation.feature_maps(out, name, model, windows, raw, [image.stem])
     explanation.attribution(out, name, model, windows, raw, probabilities, [None])
     chance, kind = probabilities[0].max(-1)
-    said = f"{windows.meta['classes'][int(kind)]}, {100 * float(chance):.1f} %; figures in {out}"
+    said = f"predicted {windows.meta['classes'][int(kind)]}, {100 * float(chance):.1f} %; figures in {out}"
     console.print(f"explain  {image.name}: {said}", highlight=False, soft_wrap=True)

@@ -162,7 +162,12 @@ def _figure(value: float | None) -> str:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in [titles, ["---"] * len(titles), *rows])
+    return "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in [titles, ["---"] * len(titles), *rows])
+
+
+def _cell(text: str) -> str:
+    """A cell on one line, in which no character ends it."""
+    return " ".join(text.split("\n")).replace("|", r"\|")
 
 
 def _commands(commands: Sequence[tuple[str, str]]) -> str:
