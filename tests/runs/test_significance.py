@@ -112,3 +112,52 @@ def test_an_interval_of_an_accuracy_stays_between_0_and_1(values: list[float]) -
 )
 def test_the_limits_of_a_metric_are_told_by_its_name(metric: str, limits: tuple[float, float]) -> None:
     assert significance.bounds(metric) == limits
+
+
+@given(several, several, st.booleans())
+def test_the_largest_loss_is_the_bound_of_scipys_interval(a: list[float], b: list[float], higher: bool) -> None:
+    assume(min(np.std(a), np.std(b)) > 1e-6)
+    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval()
+    loss, _ = significance.largest_loss(a, b, False, higher)
+    assert loss == pytest.approx(-low if higher else high, rel=1e-9, abs=1e-9)
+    assert significance.largest_loss([-x for x in a], [-x for x in b], False, not higher)[0] == pytest.approx(
+        loss, rel=1e-9, abs=1e-9
+    )
+
+
+@given(several, several, st.floats(0, 50))
+def test_below_the_margin_is_where_the_one_sided_test_of_scipy_rejects(a: list[float], b: list[float], margin: float) -> None:
+    """Inferiority by the margin is the null hypothesis; `a` and `b` are scores, so the higher is the better."""
+    assume(min(np.std(a), np.std(b)) > 1e-6)
+    loss, _ = significance.largest_loss(a, b, False, True)
+    assume(abs(loss - margin) > 1e-6)
+    p = stats.ttest_ind(np.add(a, margin), b, equal_var=False, alternative="greater").pvalue
+    assert (loss < margin) == (p < 0.025)
+
+
+@pytest.mark.parametrize(("loss", "least", "most"), [(1.0, 0.015, 0.035), (2.0, 0.0, 0.001), (0.0, 0.8, 1.0)])
+@pytest.mark.parametrize("is_paired", [True, False])
+def test_of_models_that_lose_the_margin_one_in_forty_passes(loss: float, least: float, most: float, is_paired: bool) -> None:
+    draw = np.random.default_rng(1)
+    seeds, times = 8, 4000
+    a, b = draw.normal(-loss, 0.5, (times, seeds)), draw.normal(0, 0.5, (times, seeds))
+    passed = np.mean(
+        [significance.largest_loss(list(one), list(other), is_paired, True)[0] <= 1 for one, other in zip(a, b, strict=True)]
+    )
+    assert least <= passed <= most
+
+
+def test_so_many_seeds_pass_in_four_of_five_cases() -> None:
+    draw = np.random.default_rng(2)
+    a, b = list(draw.normal(0, 1, 6)), list(draw.normal(0, 1, 6))
+    test = significance.welch(a, b)
+    assert test is not None
+    margin = abs(test.gap) + 1
+    enough = significance.seeds_to_pass(test, a, b, margin, True)
+    assert enough is not None
+    pairs = draw.normal(np.mean(a), np.std(a, ddof=1), (2000, enough)), draw.normal(np.mean(b), np.std(b, ddof=1), (2000, enough))
+    passed = np.mean(
+        [significance.largest_loss(list(one), list(other), False, True)[0] <= margin for one, other in zip(*pairs, strict=True)]
+    )
+    assert 0.76 < passed < 0.9
+    assert significance.seeds_to_pass(test, a, b, 0.0, test.gap < 0) is None

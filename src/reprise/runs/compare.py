@@ -318,11 +318,11 @@ def _neighbours(groups: Sequence[Group], higher: bool) -> list[Beside]:
     Paired where every run of one has a counterpart in the other, else Welch's: no figure is thrown away.
     """
     pairs = list(pairwise(index for index, group in enumerate(groups) if len(group.runs) > 1))
-    samples = [_samples(groups[first], groups[second]) for first, second in pairs]
-    tests = [(significance.paired if is_paired else significance.welch)(a, b) for a, b, is_paired in samples]
+    samples_of = [samples(groups[first], groups[second]) for first, second in pairs]
+    tests = [(significance.paired if is_paired else significance.welch)(a, b) for a, b, is_paired in samples_of]
     corrected = iter(significance.holm([test.p for test in tests if test]))
     found = []
-    for (first, second), (a, b, _), test in zip(pairs, samples, tests, strict=True):
+    for (first, second), (a, b, _), test in zip(pairs, samples_of, tests, strict=True):
         p = next(corrected) if test else None
         verdict, more = "not distinguishable", None
         if test and p is not None and p < significance.LEVEL:
@@ -333,7 +333,7 @@ def _neighbours(groups: Sequence[Group], higher: bool) -> list[Beside]:
     return found
 
 
-def _samples(one: Group, other: Group) -> tuple[list[float], list[float], bool]:
+def samples(one: Group, other: Group) -> tuple[list[float], list[float], bool]:
     """The figures to be tested, and whether they come in pairs."""
     both = [unit for unit in one.runs if unit in other.runs]
     if len(both) == min(len(one.runs), len(other.runs)):

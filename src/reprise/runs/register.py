@@ -1,4 +1,4 @@
-"""Who holds an alias of a data set's registered model: the better, or the smaller of two that cannot be told apart."""
+"""Who holds an alias of a data set's registered model: the better, or a smaller one that is shown not to be inferior."""
 
 import re
 from dataclasses import dataclass
@@ -7,13 +7,15 @@ from rich.console import Console
 
 from reprise.config import tracking_config
 from reprise.errors import UserError
-from reprise.runs import compare
+from reprise.runs import compare, significance
 from reprise.runs.compare import Asked, Beside, Group, Table
 from reprise.stages.places import Places
 from reprise.tracking import listing, notes, registry
 from reprise.tracking.listing import Row
 
 FORCE = "--force REASON registers it all the same"
+MARGIN = 0.05
+"""How much larger an error may be for a smaller model to take the place: the share of the holder's. See `margin_of`."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Verdict:
     mend: str = FORCE
 
 
-def run(places: Places, wanted: str, alias: str, force: str | None, console: Console) -> None:
+def run(places: Places, wanted: str, alias: str, force: str | None, console: Console, margin: float | None = None) -> None:
     """Register a run's model under its data set's name and give it the alias, if it is fit to take it.
 
     Raises:
@@ -47,7 +49,7 @@ def run(places: Places, wanted: str, alias: str, force: str | None, console: Con
     if held and old is None and not force:
         raise UserError(f"the run of the present {alias}, version {held.version} of {name}, is gone", FORCE)
     try:
-        verdict = judge(places, row, old, alias, rows) if old else Verdict(True, f"the first {alias} of {name}")
+        verdict = judge(places, row, old, alias, rows, margin) if old else Verdict(True, f"the first {alias} of {name}")
     except UserError as error:
         if not force:
             raise
@@ -62,7 +64,7 @@ def run(places: Places, wanted: str, alias: str, force: str | None, console: Con
     console.print(f"register  models:/{name}@{alias} is version {version}", highlight=False, soft_wrap=True)
 
 
-def judge(places: Places, row: Row, old: Row, alias: str, rows: list[Row]) -> Verdict:
+def judge(places: Places, row: Row, old: Row, alias: str, rows: list[Row], margin: float | None = None) -> Verdict:
     """Compare a run with the holder of an alias, two of all `rows`, by the val metric over all seeds of their configs.
 
     Raises:
@@ -78,26 +80,47 @@ def judge(places: Places, row: Row, old: Row, alias: str, rows: list[Row]) -> Ve
     ((table, new_group), (other_table, old_group)) = (standing for standing in standings if standing)
     if table is not other_table:
         return Verdict(False, f"it was measured on {table.data}, the {alias} {old.name} on {other_table.data}: no telling")
-    sizes = [int(one.tags.get("parameters", 0)) for one in (row, old)]
-    return _verdict(table, new_group, old_group, f"the {alias} {old.name}", sizes[0], sizes[1])
+    sizes = int(row.tags.get("parameters", 0)), int(old.tags.get("parameters", 0))
+    accepted = margin_of(table, old_group, margin)
+    return _verdict(table, new_group, old_group, f"the {alias} {old.name}", sizes, accepted)
 
 
-def _verdict(table: Table, new: Group, old: Group, holder: str, size: int, old_size: int) -> Verdict:
+def margin_of(table: Table, old: Group, asked: float | None) -> float:
+    """Return the loss that is still accepted: as asked, else `MARGIN` of the holder's error.
+
+    The error of an accuracy, or of another score between 0 and 1, is what it lacks of 1; that of all other metrics is their size.
+    """
+    if asked is not None:
+        return asked
+    error = 1 - old.mean if table.higher_is_better and 0 <= old.mean <= 1 else abs(old.mean)
+    return MARGIN * error
+
+
+def _verdict(table: Table, new: Group, old: Group, holder: str, sizes: tuple[int, int], margin: float) -> Verdict:
+    """Compare a group with that of the holder: better; or smaller, and not inferior by more than the margin."""
     beside = compare.test_of(new, old, table.higher_is_better)
     word = beside.verdict if beside else "not to be told"
     joint = "than" if word in {"better", "worse"} else "from"
-    ours, theirs = (f"{_figures(group)}, {count:,} parameters" for group, count in ((new, size), (old, old_size)))
+    ours, theirs = (f"{_figures(group)}, {count:,} parameters" for group, count in zip((new, old), sizes, strict=True))
     words = f"{table.metric} {ours}, is {word}{_p(beside)} {joint} that of {holder}, {theirs}"
     if word == "better":
         return Verdict(True, words)
     if word == "worse":
         return Verdict(False, words)
     if beside is None:
-        # Of single seeds nothing can be said of luck: the smaller takes it only if it shows no loss.
-        no_loss = new.mean >= old.mean if table.higher_is_better else new.mean <= old.mean
-        return Verdict(size < old_size and no_loss, words, f"train more seeds of both: seeds=5; {FORCE}")
-    more = f"{beside.more_seeds} seeds more would tell; " if beside.more_seeds else ""
-    return Verdict(size < old_size, words, f"it is not smaller; {more}{FORCE}")
+        lacking = " and ".join(f"of {name}" for name, group in (("it", new), ("the holder", old)) if len(group.runs) < 2)
+        return Verdict(False, f"{words}: a single seed {lacking}", f"train more seeds of both: seeds=5; {FORCE}")
+    if sizes[0] >= sizes[1]:
+        more = f"{beside.more_seeds} seeds more would tell; " if beside.more_seeds else ""
+        return Verdict(False, words, f"it is not smaller; {more}{FORCE}")
+    a, b, is_paired = compare.samples(new, old)
+    loss, test = significance.largest_loss(a, b, is_paired, table.higher_is_better)
+    if loss <= margin:
+        return Verdict(True, f"{words}; it loses at most {max(0.0, loss):.2g}, the margin is {margin:.2g}")
+    enough = test and significance.seeds_to_pass(test, a, b, margin, table.higher_is_better)
+    more = f"some {enough} seeds of each would show whether it loses less; " if enough else ""
+    lost = f"{words}; it may lose {loss:.2g}, more than the margin of {margin:.2g}"
+    return Verdict(False, lost, f"{more}--margin sets another; {FORCE}")
 
 
 def _figures(group: Group) -> str:

@@ -73,6 +73,38 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Test | None:
     return _test("Welch", fmean(a) - fmean(b), error, df, _rounding(a, b))
 
 
+def largest_loss(a: Sequence[float], b: Sequence[float], is_paired: bool, higher: bool) -> tuple[float, Test | None]:
+    """Return how much worse than `b` group `a` may be at most, by the 95 % interval of `a - b`, and its test; negative: better.
+
+    `a` is not inferior to `b` by a margin if this is below the margin. Of groups whose true loss is the margin, at most one in
+    forty passes (one-sided level 0.025, as ICH E9 asks of non-inferiority trials). At least two figures of each. Figures without
+    any spread (no test) are taken as they are.
+    """
+    test = (paired if is_paired else welch)(a, b)
+    if test is None:
+        gap = fmean(a) - fmean(b)
+        return (-gap if higher else gap), None
+    return (-test.low if higher else test.high), test
+
+
+def seeds_to_pass(test: Test, a: Sequence[float], b: Sequence[float], margin: float, higher: bool) -> int | None:
+    """Return how many seeds (of each) would show, with `POWER`, that the loss is below the margin, were the gap as it was seen.
+
+    None: more than `MOST_SEEDS`, or the gap itself is as large as the margin.
+    """
+    room = margin + (test.gap if higher else -test.gap)
+    counts = range(2, MOST_SEEDS + 1)
+    if room <= 0:
+        return None
+
+    def power(count: int) -> float:
+        spread, df = _spread(test, a, b, count)
+        return float(1 - special.nctdtr(df, room / (spread / count) ** 0.5, _quantile(df)))
+
+    enough = bisect_left(counts, POWER, key=power)
+    return counts[enough] if enough < len(counts) else None
+
+
 def holm(ps: Sequence[float]) -> list[float]:
     """The p values of a family of tests, corrected so that any false finding among them is as rare as `LEVEL` says.
 
@@ -98,13 +130,17 @@ def seeds_for(test: Test, a: Sequence[float], b: Sequence[float], level: float =
 
 def _power(test: Test, a: Sequence[float], b: Sequence[float], count: int, level: float) -> float:
     """Of the two-sided test with `count` seeds, were the gap and the spreads as they were seen."""
-    if test.kind == "paired":
-        spread, df = variance([one - other for one, other in zip(a, b, strict=True)]), float(count - 1)
-    else:
-        spread = variance(a) + variance(b)
-        df = (count - 1) * spread**2 / (variance(a) ** 2 + variance(b) ** 2)
+    spread, df = _spread(test, a, b, count)
     shift, threshold = abs(test.gap) / (spread / count) ** 0.5, _quantile(df, level)
     return float(1 - special.nctdtr(df, shift, threshold) + special.nctdtr(df, shift, -threshold))
+
+
+def _spread(test: Test, a: Sequence[float], b: Sequence[float], count: int) -> tuple[float, float]:
+    """Return the variance of a single difference of figures, and the degrees of freedom that a test of `count` seeds has."""
+    if test.kind == "paired":
+        return variance([one - other for one, other in zip(a, b, strict=True)]), float(count - 1)
+    spread = variance(a) + variance(b)
+    return spread, (count - 1) * spread**2 / (variance(a) ** 2 + variance(b) ** 2)
 
 
 def _test(kind: str, gap: float, error: float, df: float, rounding: float) -> Test | None:
