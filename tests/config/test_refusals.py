@@ -50,7 +50,7 @@ COMPLAINTS = {
     "name=${nam}": "name: Interpolation key 'nam' not found",
     "max_epochs": "max_epochs: not of the form key=value",
     "=3": "=3: not of the form key=value",
-    "seed=[1,2": "seed=[1,2: no viable alternative at input '[1,2'",
+    "seed=[1,2": "seed=[1,2: the value cannot be read; if it is a text, quote it twice, for the shell and for Hydra: 'seed=\"[1,2\"'",
     "+optimizer.lr=3": "Could not append to config. An item is already at 'optimizer.lr'.",
     "augment.flip=2": "augment.flip=2: should be less than or equal to 1",
     "augment.shift=0.5": "augment.shift=0.5: should be a valid integer",

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from reprise.config.choices import replacing
 from reprise.config.refusals import explosion, refuse_depth, refuse_file, refuse_files, refuse_overrides, refuse_pointers
 from reprise.config.schema import Alone, Config, DataConfig, Pipeline, Surroundings, TrackingConfig
 from reprise.config.targets import HYDRA_WORDS, check_allowed, check_plugins, nearest
+from reprise.config.texts import quoted, unreadable
 from reprise.errors import UserError, without_login
 
 MISSING = "???"
@@ -126,12 +128,15 @@ def load_recorded(file: Path, root: Path) -> Config:
     return check({**tree, "tracking": tracking, "fresh": True}, file)
 
 
-def render(config: BaseModel) -> str:
-    """The config as YAML; `load` reads it back to an equal one, but for a login in the tracking address: that is not kept."""
+def render(config: BaseModel, escape: bool = False) -> str:
+    """Return the config as YAML, with `escape` in ASCII alone. `load` reads it back to an equal one.
+
+    A login in the tracking address is not kept.
+    """
     tree = config.model_dump(by_alias=True)
     if uri := tree.get("tracking", {}).get("uri"):
         tree["tracking"]["uri"] = without_login(uri)
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=not escape, width=1000)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -217,8 +222,8 @@ def _hydra(root: Path, overrides: Sequence[str], file: str = "config", suggest: 
         raise wrong
     refuse_files(root / "conf")
     try:
-        with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-            tree = hydra_compose(file, overrides=list(overrides))
+        with replacing(root / "conf", overrides) as conf, initialize_config_dir(str(conf), version_base="1.3"):
+            tree = hydra_compose(file, overrides=quoted(overrides))
         refuse_pointers(OmegaConf.to_container(tree, resolve=False))
         return OmegaConf.to_container(tree, resolve=True)  # type: ignore[return-value]
     except RecursionError:
@@ -249,6 +254,8 @@ def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:
             return UserError(f"{item}: not of the form key=value")
     if not any(item.startswith("experiment=") for item in overrides):
         return UserError("no experiment named", f"add experiment=NAME, one of {', '.join(choices(root, 'experiment'))}")
+    if error := unreadable(quoted(overrides)):
+        return UserError(_without_address(str(error), overrides))
     known = leaf_keys(root, overrides)
     for item, key, _, _ in split:
         if key not in named and not any(path == key or path.startswith(f"{key}.") for path in known):

@@ -1,5 +1,6 @@
 """The schema of a resolved config: every key, its type and its range. What the keys mean stands beside them in conf/."""
 
+import os.path
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -142,7 +143,7 @@ class FolderData(Dataset):
 
     kind: Literal["images"]
     reader: Literal["image_folder"]
-    path: str
+    path: Annotated[str, AfterValidator(os.path.expanduser)]
     shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)] | None
     resize: Literal["stretch", "crop", "pad"]
     background: Annotated[list[Byte], Field(min_length=3, max_length=3)] = [

@@ -87,7 +87,7 @@ class Fetcher:
         elif scheme == "package":
             _settle(_package_file(rest, published), published, sha256, target)
         else:
-            _settle(Path(source) / published, published, sha256, target)
+            _settle(Path(source).expanduser() / published, published, sha256, target)
 
     def _download(self, url: str, part: Path, progress: Progress) -> None:
         """Bring `part` up to the whole file, asking only for what it lacks where the server can do that."""

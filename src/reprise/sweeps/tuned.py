@@ -9,6 +9,7 @@ import yaml
 from optuna.trial import FrozenTrial
 
 from reprise.config import Config, compose
+from reprise.config.choices import own_choices
 from reprise.config.compose import leaves
 from reprise.config.space import as_overrides
 from reprise.config.sweep import put
@@ -24,7 +25,9 @@ def name_of(sweep: str) -> str:
 
 
 def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
-    """A trial's config as conf/experiment/NAME_tuned.yaml, on top of the experiment that was searched.
+    """Write a trial's config as conf/experiment/NAME_tuned.yaml, on top of the experiment that was searched.
+
+    A trial of another group (`optimizer: sgd`) than the experiment's stands on its own, without the keys that were replaced.
 
     What conf/ says otherwise by now than when the sweep began is written out. The file is there only once it makes the trial's
     config.
@@ -36,7 +39,11 @@ def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
     sweep, name = study.sweep, name_of(study.sweep.name)
     said = [item.lstrip("+~").partition("=")[::2] for item in [*sweep.overrides, *as_overrides(trial.params)]]
     groups = {key: value for key, value in said if (root / "conf" / key).is_dir()}
-    defaults = [sweep.experiment, *({f"override /{key}": value} for key, value in groups.items()), "_self_"]
+    own = own_choices(root / "conf", sweep.experiment)
+    inherits = all(own.get(key) == value for key, value in groups.items())  # else it would have keys of what it replaces
+    chosen = groups if inherits else own | groups
+    base = [sweep.experiment] if inherits else []
+    defaults = [*base, *({f"override /{key}": value} for key, value in chosen.items() if key != "experiment"), "_self_"]
     comment = (
         "# @package _global_\n"
         f"# reprise train experiment={name}\n"
