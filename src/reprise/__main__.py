@@ -1,5 +1,6 @@
 """`reprise` on a command line; the only place where an exception becomes an exit code."""
 
+import contextlib
 import errno
 import os
 import signal
@@ -11,9 +12,10 @@ from typing import Any, NoReturn
 
 import click
 
-from reprise import orphans, ranks
+from reprise import config, orphans, ranks, terminal
 from reprise.commands import cli
 from reprise.commands.common import say
+from reprise.config.plugins import make_importable
 from reprise.errors import Notice, Stopped, UserError
 
 SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG, errno.ENOTDIR}
@@ -22,11 +24,14 @@ SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line; the only place where an exception becomes an exit code."""
+    terminal.protect()
     warnings.showwarning = _warn  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     if "DVC_STAGE" in os.environ or ranks.has_parent():
         orphans.end_with_parent()
+    with contextlib.suppress(UserError, OSError):  # outside a project: said by the commands that need one
+        make_importable(config.project_root())
     try:
         outcome = cli.main(args=None if arguments is None else list(arguments), prog_name="reprise", standalone_mode=False)
         code = outcome if isinstance(outcome, int) else 0  # of `Exit`, which click turns into what it returns

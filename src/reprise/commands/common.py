@@ -1,10 +1,14 @@
 """What all commands share: how they speak, the project they work in, overrides as arguments."""
 
+import json
+import sys
+from typing import Any
+
 import click
 from rich.console import Console
 
 from reprise import config as configs
-from reprise import ranks
+from reprise import ranks, terminal
 from reprise.completion import Override
 from reprise.stages.places import Places
 
@@ -23,4 +27,14 @@ def say(message: str) -> None:
     if ranks.has_parent():
         ranks.tell_parent(message)
     elif ranks.is_first():
-        click.echo(f"reprise: {message}", err=True)
+        click.echo(f"reprise: {message}", file=sys.stderr)
+
+
+def write(text: str, end: bool = True) -> None:
+    """Print a text to stdout as it is: nothing is wrapped, coloured or cut."""
+    click.echo(text, file=sys.stdout, nl=end)  # named: click would write UTF-8 to a terminal that shows ASCII alone
+
+
+def write_json(content: Any) -> None:
+    """Print JSON to stdout, and nothing else. What the terminal cannot show is escaped, so nothing is lost."""
+    write(json.dumps(content, indent=2, ensure_ascii=not terminal.shows_unicode()))

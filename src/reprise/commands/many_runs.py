@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from reprise import orphans
-from reprise.commands.common import console, project
+from reprise.commands.common import console, project, write_json
 from reprise.completion import Override
 from reprise.errors import UserError
 
@@ -67,13 +67,11 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
 def results(write: Path | None, as_json: bool) -> None:
     """Show the results of the pipeline, as a table, Markdown or JSON."""
-    import json
-
     from reprise.runs.results import Results
 
     found = Results.read(project())
     if as_json:
-        click.echo(json.dumps(found.by_experiment, indent=2))
+        write_json(found.by_experiment)
     elif write:
         found.write(write)
     else:
@@ -90,7 +88,6 @@ def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_
 
     The newest first. Of a hash, its beginning is enough; `reprise lineage RUN` shows them.
     """
-    import json
     from dataclasses import asdict
 
     asked = {"data": data_hash, "sha256.config": config_hash, "git.commit": commit}
@@ -99,7 +96,7 @@ def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_
 
     found = lineage.search(places, {name: start for name, start in asked.items() if start is not None})
     if as_json:
-        click.echo(json.dumps([asdict(line) for line in found], indent=2, ensure_ascii=False))
+        write_json([asdict(line) for line in found])
     else:
         console.print(lineage.table(found) if found else "no such run")
 
@@ -130,8 +127,6 @@ def compare(
 
     The page of --html is kept as a run of its own on the dashboard.
     """
-    import json
-
     places = project()
     from reprise.runs import compare_view
     from reprise.runs.compare import Asked, compare
@@ -139,7 +134,7 @@ def compare(
     sections = tuple(part.strip() for part in by.split(",") if part.strip()) if by else ()
     found = compare(places, Asked(experiments, expression, sections, metric))
     if as_json:
-        click.echo(json.dumps(compare_view.described(found), indent=2, ensure_ascii=False))
+        write_json(compare_view.described(found))
     else:
         compare_view.show(found, console)
     if html and not found.tables:

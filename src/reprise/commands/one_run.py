@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from reprise import config as configs
-from reprise.commands.common import console, overrides_argument, project, say
+from reprise.commands.common import console, overrides_argument, project, say, write, write_json
 from reprise.completion import Override
 from reprise.errors import Stopped
 
@@ -48,8 +48,6 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     Pictures may be PNG, JPEG, BMP, WebP, GIF or TIFF, of any size. The true class is known where a folder is named as it.
     Pictures that the run was trained on are recognised, and their accuracy is stated apart.
     """
-    import json
-
     places = project()
     from reprise.runs import predict, predict_view
     from reprise.runs.trained import open_run
@@ -58,7 +56,7 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     folder = out or opened.home / "predictions" / path.resolve().stem
     answers = predict.run(opened, path, folder, Console(stderr=True, markup=False, emoji=False) if as_json else console)
     if as_json:
-        click.echo(json.dumps(answers.rows(), indent=2, ensure_ascii=False))
+        write_json(answers.rows())
     else:
         predict_view.show(answers, folder, console)
 
@@ -88,7 +86,6 @@ def lineage(run: str, as_json: bool) -> None:
 
     Raw files with their hashes, arrays, windows, config, code (commit, patch), packages, machine, weights, metrics.
     """
-    import json
     import tempfile
 
     places = project()
@@ -99,7 +96,7 @@ def lineage(run: str, as_json: bool) -> None:
         found = record.read(places.store, run, configs.tracking_config(places.root), Path(scratch))
         described = lineage.describe(found)
     if as_json:
-        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        write_json(described)
     else:
         lineage.show(described, console)
 
@@ -107,19 +104,25 @@ def lineage(run: str, as_json: bool) -> None:
 @click.command()
 @click.argument("run")
 @click.option("--alias", default="champion", show_default=True, help="What it is to be called in the registry.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0),
+    help="Loss that is accepted of a smaller model, in units of the metric.",
+)
 @click.option("--force", metavar="REASON", help="Register it whatever the judgement; the reason is kept.")
-def register(run: str, alias: str, force: str | None) -> None:
+def register(run: str, alias: str, margin: float | None, force: str | None) -> None:
     """Put the model of a RUN into MLflow's registry, if it is better.
 
     The registered model is called as the data set, and one version of it holds the alias. RUN takes it when its val metric, over
-    all seeds of its config, is better than the holder's, or not distinguishable from it with fewer parameters. Else it is refused
+    all seeds of its config, is better than the holder's; or when it has fewer parameters, and the 95 % interval shows that it
+    loses no more than a margin: 5 % of the holder's error (of 1 - accuracy, or of the MAE), or --margin. Else it is refused
     with the figures. Of single seeds nothing can be told: train some, seeds=5.
 
     Load it: mlflow.pyfunc.load_model("models:/DATA@champion").
     """
     from reprise.runs import register
 
-    register.run(project(), run, alias, force, console)
+    register.run(project(), run, alias, force, console, margin)
 
 
 @click.command()
@@ -145,11 +148,11 @@ def reproduce(run: str, tolerance: float | None, environment: bool, trust: bool)
 
     verdict = reproduce.run(places, run, tolerance, environment, trust, console)
     if verdict.surroundings:
-        click.echo(f"reproduce  bits may differ: {verdict.surroundings}")
+        write(f"reproduce  bits may differ: {verdict.surroundings}")
     if verdict.identical:
-        click.echo(f"reproduce  identical: weights bit for bit, every metric exactly; run {verdict.new}")
+        write(f"reproduce  identical: weights bit for bit, every metric exactly; run {verdict.new}")
     elif verdict.within is not None:
-        click.echo(f"reproduce  the same within {verdict.within:g}: {verdict.difference}; run {verdict.new}")
+        write(f"reproduce  the same within {verdict.within:g}: {verdict.difference}; run {verdict.new}")
     else:
         say(f"different: {verdict.difference}; run {verdict.new}")
         raise click.exceptions.Exit(3)
@@ -176,4 +179,4 @@ def certify(steps: int, overrides: tuple[str, ...]) -> None:
     if certificate.difference:
         say(f"different: {certificate.difference}")
         raise click.exceptions.Exit(3)
-    click.echo(f"certify  {config.name}: {certificate.words}")
+    write(f"certify  {config.name}: {certificate.words}")

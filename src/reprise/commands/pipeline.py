@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from reprise import config as configs
-from reprise import orphans
-from reprise.commands.common import console, overrides_argument, project
+from reprise import orphans, terminal
+from reprise.commands.common import console, overrides_argument, project, write
 from reprise.completion import Override
 from reprise.errors import UserError
 from reprise.stages.places import Places
@@ -31,7 +31,7 @@ def compose(overrides: tuple[str, ...]) -> None:
 
     places = project()
     if overrides:
-        click.echo(configs.render(configs.compose(places.root, overrides)), nl=False)
+        write(configs.render(configs.compose(places.root, overrides), escape=not terminal.shows_unicode()), end=False)
     else:
         stage.run(places, console)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from reprise.config.plugins import look_in_root
 from reprise.config.schema import Target
 from reprise.errors import UserError
 
@@ -44,10 +45,14 @@ def check_allowed(target: Any, plugins: Sequence[str], path: str) -> None:
 
 
 def check_plugins(plugins: Sequence[str]) -> None:
-    """A plugin is a package of the user's own: Python's and those that reprise stands on can load and run anything."""
+    """Refuse plugins that are no package of the user's own: Python's and those that reprise needs can load and run anything.
+
+    The others are found in the project's root first, from now on.
+    """
     for plugin in plugins:
         if (top := plugin.split(".")[0]) in sys.stdlib_module_names or top in _brought():
             raise UserError(f"plugins={plugin}: no package of your own", "write a module that calls it, and name that")
+    look_in_root(plugins)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from multiprocessing import get_context
 from rich.console import Console
 
 from reprise.config import Config, tracking_config
+from reprise.config.plugins import make_importable
 from reprise.errors import UserError
 from reprise.learning.fingerprint import Fingerprint, first_difference
 from reprise.learning.trainer import threads
@@ -46,4 +47,5 @@ def run(config: Config, places: Places, steps: int, console: Console) -> Certifi
 
 def _steps(config: Config, places: Places, steps: int, streamed: bool) -> list[Fingerprint]:
     """In the fresh process."""
+    make_importable(places.root)
     return first_steps(config, prepare(config, places, Console(quiet=True)), steps, streamed)

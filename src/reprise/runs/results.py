@@ -55,7 +55,9 @@ class Results:
             raise UserError(f"no results in {folder}", "run `dvc repro` first")
         listed = [name for name in (*wanted.experiments, *wanted.long) if name in there]
         names = listed + sorted(there - set(listed))
-        configs = {name: yaml.safe_load(places.config(name).read_text()) for name in names if places.config(name).is_file()}
+        configs = {
+            name: yaml.safe_load(places.config(name).read_text("utf-8")) for name in names if places.config(name).is_file()
+        }
         published = {name: config["published"] for name, config in configs.items() if config.get("published")}
         found = {name: store.read_json(folder / name / "metrics.json") for name in names}
         runs = {name: known_runs(places, name, one["weights"].values()) for name, one in found.items()}

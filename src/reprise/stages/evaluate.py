@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from reprise import terminal
 from reprise.config import Config, check, surroundings, tracking_config
 from reprise.data import store
 from reprise.data.examples import Examples, Windows, open_windows
@@ -150,7 +151,7 @@ def by_hand(config: Config, run_id: str, places: Places, console: Console, as_js
         draw.write(draw.evaluated(config, trained, home / spool.FILE, *parts), result.run, None)
         _log(result.run, config, result.task, result.evaluation, places)
     if as_json:
-        console.print_json(data=result.evaluation.described())
+        console.print_json(data=result.evaluation.described(), ensure_ascii=not terminal.shows_unicode())
     else:
         result.evaluation.show(console)
 

@@ -130,7 +130,7 @@ def versions() -> dict[str, str]:
 def processor() -> str:
     """The processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    lines = cpuinfo.read_text("utf-8", "replace").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
@@ -138,5 +138,5 @@ def processor() -> str:
 def dvc_hashes(root: Path) -> dict[str, str]:
     """The md5 of every output that DVC's locks know, by its path; true in a stage that DVC runs, for it has just checked them."""
     locks = [file for file in (root / "dvc.lock", root / "long" / "dvc.lock") if file.is_file()]
-    stages = [stage for file in locks for stage in yaml.safe_load(file.read_text())["stages"].values()]
+    stages = [stage for file in locks for stage in yaml.safe_load(file.read_text("utf-8"))["stages"].values()]
     return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
