@@ -18,7 +18,7 @@ from reprise.config import FolderData, compose_dataset
 from reprise.data import pictures, store
 from reprise.data.pictures import Decoding
 from reprise.errors import UserError
-from reprise.stages import preprocess
+from reprise.stages import freshness, preprocess
 from reprise.stages.places import Places
 
 Pixels = npt.NDArray[np.uint8]
@@ -281,8 +281,7 @@ def test_pictures_that_came_went_or_changed_since_are_noticed(project: Places, c
     path = folder_of(tmp_path)
     wanted = data(path, name="pets")
     preprocess.run(wanted, project, console)
-    arrays = project.processed("pets")
-    preprocess.demand_made_from(wanted, arrays)
+    freshness.demand(wanted, project)
     for change in (
         lambda: write(path, {"cat/new.png": encoded(picture(77))}),
         lambda: (path / "cat" / "0.png").unlink(),
@@ -290,7 +289,7 @@ def test_pictures_that_came_went_or_changed_since_are_noticed(project: Places, c
     ):
         change()
         with pytest.raises(UserError, match=r"holds other pictures than .* does now; take another data.name, or run `reprise"):
-            preprocess.demand_made_from(wanted, arrays)
+            freshness.demand(wanted, project)
         preprocess.run(wanted, project, console)
     with pytest.raises(UserError, match=r"holds other data than data=pets describes; take another data.name"):
-        preprocess.demand_made_from(wanted.model_copy(update={"resize": "crop"}), arrays)
+        freshness.demand(wanted.model_copy(update={"resize": "crop"}), project)

@@ -20,7 +20,7 @@ from reprise.config import Config, ImageData, SeriesData, compose
 from reprise.data import splits, store
 from reprise.data.examples import open_windows
 from reprise.errors import UserError
-from reprise.stages import download, preprocess, window
+from reprise.stages import download, freshness, preprocess, window
 from reprise.stages.places import Places
 from reprise.stages.trained import Trained, windows_of
 from tests.data.conftest import left_in
@@ -106,13 +106,13 @@ def test_raw_files_that_are_missing_or_changed_are_refused_with_the_mend(project
 
 def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: Places, console: Console) -> None:
     data, arrays = digits(project, console).data, project.processed("digits")
-    preprocess.demand_made_from(data, arrays)
+    freshness.demand(data, project)
     (arrays / "meta.json").unlink()
     with pytest.raises(
         UserError,
         match=r"meta.json is missing; delete .*digits, then run `reprise preprocess data=digits`; manifest.json lists it$",
     ):
-        preprocess.demand_made_from(data, arrays)
+        freshness.demand(data, project)
 
 
 def test_a_failure_keeps_the_arrays_there_are(project: Places, console: Console) -> None:

@@ -24,7 +24,7 @@ from reprise.data import store
 from reprise.data.examples import open_windows
 from reprise.errors import UserError
 from reprise.learning.checkpoint import load_weights
-from reprise.stages import download, preprocess, window
+from reprise.stages import download, freshness, preprocess, window
 from reprise.stages.places import Places
 from tests.faults.malice import ARRAYS, PAYLOADS, RUBBISH, WEIGHTS, Maker, watched
 from tests.pipeline.conftest import make_project
@@ -183,7 +183,7 @@ def test_a_pickle_in_the_place_of_a_table_is_not_run(where: str, made: Places, p
         sign(places)
 
     def go_on() -> None:
-        preprocess.demand_made_from(digits(made).data, places.processed("digits"))
+        freshness.demand(digits(made).data, places)
         window.are_for(places.windows("digits_cnn"), digits(made), places.processed("digits"))
         open_everything(places)
 

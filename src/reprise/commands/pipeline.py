@@ -1,5 +1,6 @@
 """The stages, by hand and as DVC calls them; and `dvc repro` itself."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,11 +66,15 @@ def download(overrides: tuple[str, ...]) -> None:
 @click.command()
 @overrides_argument
 def preprocess(overrides: tuple[str, ...]) -> None:
-    """Turn files into arrays. They go to data/processed/<data set>/; name it by data=NAME or by an experiment."""
-    from reprise.stages import preprocess
+    """Turn files into arrays. They go to data/processed/<data set>/; name it by data=NAME or by an experiment.
+
+    By hand, files that are not there, or are older than conf/data/NAME.yaml, are fetched first.
+    """
+    from reprise.stages import freshness, preprocess
 
     places = project()
-    preprocess.run(_data(places, overrides), places, console)
+    made = preprocess.run if "DVC_STAGE" in os.environ else freshness.make  # DVC has run download
+    made(_data(places, overrides), places, console)
 
 
 @click.command()
@@ -82,8 +87,10 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
     """
     places = project()
     config = _config(places, pipeline, overrides)
-    from reprise.stages import window
+    from reprise.stages import freshness, window
 
+    if not pipeline:
+        freshness.arrays(config.data, places, console)
     window.run(config, places, console, None if pipeline else window.folder_for(config, places))
 
 

@@ -51,7 +51,7 @@ def _replaced(conf: Path, chosen: Mapping[str, str]) -> dict[str, set[str] | Non
         if group == "experiment" or not (conf / group).is_dir() or own.get(group) in {choice, None, "???"}:
             continue
         if group in MERGED:
-            one, other = (_values(conf / group, name, 0) for name in (own[group], choice))
+            one, other = (group_values(conf / group, name) for name in (own[group], choice))
             found[group] = {key for key in {**one, **other} if one.get(key) != other.get(key)}
         else:
             found[group] = None
@@ -82,13 +82,13 @@ def _overridden(conf: Path, experiment: str, depth: int) -> dict[str, str]:
     return found | own
 
 
-def _values(folder: Path, choice: str, depth: int) -> dict[str, Any]:
+def group_values(folder: Path, choice: str, depth: int = 0) -> dict[str, Any]:
     """Return the top-level keys of a group's file, on top of those of the files in its defaults list."""
     file = folder / f"{choice}.yaml"
     tree = _read(file.read_text("utf-8")) if file.is_file() else {}
     found: dict[str, Any] = {}
     for name in _defaults(file)[0] if depth < len(list(folder.glob("*.yaml"))) else ():
-        found |= _values(folder, name, depth + 1)
+        found |= group_values(folder, name, depth + 1)
     return found | {key: value for key, value in tree.items() if key != "defaults"}
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from reprise.config import DataConfig, FolderData, ImageData, SeriesData
 from reprise.config.schema import RawFile
-from reprise.data import formats, picture_files, store
+from reprise.data import formats, store
 from reprise.errors import UserError
 from reprise.stages import preprocess_folder
 from reprise.stages.places import Places
@@ -54,21 +54,6 @@ def meta(data: DataConfig) -> dict[str, Any]:
     """What meta.json says: all that describes the data set, and nothing of how a run uses it."""
     described = data.model_dump(exclude={"limit", "sources", "mirror", "broken"})
     return described | {"time_unit": "ns"} if isinstance(data, SeriesData) else described  # arrays of before held seconds
-
-
-def demand_made_from(data: DataConfig, arrays: Path) -> None:
-    """Refuse arrays that were made from other data than `data` describes."""
-    again = f"run `reprise preprocess data={data.name}`"
-    if isinstance(data, FolderData):
-        again = f"take another data.name, or run `reprise preprocess data=image_folder data.name={data.name} data.path=…`"
-    store.manifest(arrays, again)
-    made = store.read_json(arrays / "meta.json")
-    if not meta(data).items() <= made.items():
-        raise UserError(f"{arrays} holds other data than data={data.name} describes", again)
-    if isinstance(data, FolderData) and Path(data.path).exists():
-        now = picture_files.digest(picture_files.listing(Path(data.path)).pictures)
-        if now != made["listing"]:
-            raise UserError(f"{arrays} holds other pictures than {data.path} does now", again)
 
 
 def _read(data: ImageData | SeriesData, raw: Path) -> dict[str, bytes]:

@@ -29,7 +29,7 @@ from reprise.learning.progress import EpochProgress
 from reprise.learning.tasks import Task, facts
 from reprise.learning.trainer import disband, make_trainer, relaunch, threads
 from reprise.ranks import is_first, launched
-from reprise.stages import download, preprocess, window
+from reprise.stages import freshness, window
 from reprise.stages.places import Places
 from reprise.stages.trained import (
     FINGERPRINTS,
@@ -72,7 +72,7 @@ def run(
     """
     address(config.tracking, places.store)  # a malformed one is refused before anything is fetched or computed
     with FileLock(store.made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
-        windows = prepare(config, places, console)
+        windows = prepare(config, places, console, remake=watch is None)  # a sweep keeps to the data that it began with
     lock_test_split()
     _try_out(config, windows)
     lineage.demand_noted(tuple(config.plugins))
@@ -167,13 +167,12 @@ def _tidy_up(training: unfinished.Training, config: Config, places: Places, cons
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
 
 
-def prepare(config: Config, places: Places, console: Console) -> Windows:
-    """The windows for this config: the pipeline's where they fit, else ones made for it; data is fetched if it is not there."""
-    arrays = places.processed(config.data.name)
-    if not arrays.is_dir():
-        download.run(config.data, places, console)
-        preprocess.run(config.data, places, console)
-    preprocess.demand_made_from(config.data, arrays)
+def prepare(config: Config, places: Places, console: Console, remake: bool = True) -> Windows:
+    """Return the windows for this config: the pipeline's where they fit, else ones made for it.
+
+    Data that is not there is fetched. With `remake`, arrays whose sources have changed are made again, else they are refused.
+    """
+    arrays = freshness.arrays(config.data, places, console, remake)
     folder = window.folder_for(config, places)
     if not window.are_for(folder, config, arrays):
         window.run(config, places, console, folder)
