@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 
 from reprise.config import compose
-from reprise.config.sweep import read_changes, read_sweep
+from reprise.config.sweep import read_resumed, read_sweep
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.sweeps import study as studies
@@ -146,14 +146,32 @@ def _die(*_: Any) -> None:
 
 def test_a_sweep_goes_on_with_more_trials_but_never_with_fewer(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=2", "sweep.max_failures=0"), root, root / "mlruns", None)
-    longer = studies.extend(study, read_changes(["n_trials=3", "sweep.max_failures=5"]))
+    longer = studies.extend(study, read_resumed(["sweep=mine", "n_trials=3", "sweep.max_failures=5"]).changes)
     assert (len(longer.look().trials), longer.look().max_failures) == (3, 5)
     assert studies.load("mine", root / "mlruns", None).sweep == longer.sweep
     with pytest.raises(UserError, match=r"n_trials=2: sweep mine was begun with 3; ask for more"):
         studies.extend(longer, {"n_trials": 2})
-    for word in ("optimizer.lr=3", "sweep.seeds=2"):
-        with pytest.raises(UserError, match=r"a sweep goes on as it was begun; resume may set n_trials"):
-            read_changes([word])
+
+
+def test_resume_takes_the_words_that_began_the_sweep_and_names_the_command_where_they_are_others(root: Path) -> None:
+    begun = read(root, TREE, "n_trials=2", "trainer.max_epochs=2", "sweep.sampler.seed=3")
+    for words in ([], ["trainer.max_epochs=2"], ["experiment=digits_cnn", "sweep.sampler.seed=3", "n_trials=5"]):
+        read_resumed(["sweep=mine", *words]).demand_same(begun)
+    for word in ("optimizer.lr=3", "sweep.seeds=2", "trainer.max_epochs=3", "experiment=mnist_best"):
+        with pytest.raises(UserError, match=r"was begun without it, .*; `reprise sweep sweep=mine resume` goes on with it"):
+            read_resumed(["sweep=mine", word]).demand_same(begun)
+    with pytest.raises(UserError, match="say `reprise sweep sweep=NAME resume`"):
+        read_resumed(["n_trials=3"])
+
+
+def test_resume_finds_a_grid_and_a_sweep_of_another_name(root: Path) -> None:
+    words = ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=0.001,0.003", "optimizer=adam,sgd", "trainer.max_epochs=1"]
+    begun, resumed = read_sweep(root, words), read_resumed(words)
+    assert resumed.name == begun.name == "grid-digits_cnn"
+    resumed.demand_same(begun)
+    with pytest.raises(UserError, match="begun without it"):
+        read_resumed([*words[:2], "optimizer.lr=0.001,0.004"]).demand_same(begun)
+    assert read_resumed(["sweep=mine", "name=second"]).name == "second"
 
 
 def test_what_is_above_a_limit_is_not_the_best(root: Path) -> None:

@@ -1,5 +1,6 @@
 """Who takes the alias of a data set's model: the better, or the smaller of two that cannot be told apart."""
 
+import json
 from collections.abc import Iterator
 
 import mlflow
@@ -48,6 +49,16 @@ def test_only_the_better_and_the_smaller_of_equals_take_the_alias(forks: Forks) 
     model = mlflow.pyfunc.load_model("models:/digits@champion")
     assert model.predict(np.zeros((2, 8, 8, 1), np.uint8)).shape == (2, 10)
     assert "is the champion of digits already" in register(forks, first).said
+    for model in ("models:/digits@champion", "models:/digits/1"):
+        assert json.loads(forks.run("lineage", model, "--json").out.read_text())["run"]["name"] == first
+        assert "is the champion of digits already" in register(forks, model).said
+    for model, said in (
+        ("models:/digits@best", "there are models:/digits@champion"),
+        ("models:/digits", "not of the form models:/NAME@"),
+    ):
+        child = forks.start("predict", model, ".")
+        assert child.wait() == 2
+        assert said in child.said
 
     worse = trained(forks, "seeds=3", "optimizer.lr=0.00001")
     said = register(forks, worse).said

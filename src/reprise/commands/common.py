@@ -12,8 +12,26 @@ from reprise import ranks, terminal
 from reprise.completion import Override
 from reprise.stages.places import Places
 
+
+class Run(click.ParamType[str]):
+    """A run: the beginning of its id, its name, or a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`."""
+
+    name = "run"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id of a registered model's run, and any other word as it is: commands look for it themselves."""
+        if not value.startswith("models:"):
+            return value
+        from reprise.tracking import registry  # late: MLflow, which takes seconds to import
+
+        places = project()
+        return registry.run_of(places.store, configs.tracking_config(places.root), value)
+
+
 console = Console(markup=False, emoji=False)
 """Names of classes, files and runs are printed as they are: `[/]` and `:cat:` in them mean nothing."""
+run_argument = click.argument("run", type=Run())
+optional_run_argument = click.argument("run", required=False, type=Run())
 overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
 
 

@@ -37,7 +37,7 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
     """
     if parent:
         orphans.end_with_parent()
-    from reprise.config.sweep import read_changes, read_sweep
+    from reprise.config.sweep import read_resumed, read_sweep
     from reprise.sweeps import launchers
 
     places = project()
@@ -48,18 +48,15 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
 
         driver.run(wanted, asked, places, console)
         return
-    named = [word for word in rest if word.startswith("sweep=")]
-    if len(named) != 1:
-        raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
-    name, changes = named[0].removeprefix("sweep="), read_changes([word for word in rest if word not in named])
+    resumed = read_resumed(rest)
     if parent:
         from reprise.sweeps import trial
 
-        trial.work(name, places, asked.storage, parent)
+        trial.work(resumed.name, places, asked.storage, parent)
     else:
         from reprise.sweeps import driver
 
-        driver.resume(name, asked, changes, places, console)
+        driver.resume(resumed, asked, places, console)
 
 
 @click.command()

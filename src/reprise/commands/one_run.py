@@ -7,13 +7,22 @@ import click
 from rich.console import Console
 
 from reprise import config as configs
-from reprise.commands.common import console, overrides_argument, project, say, write, write_json
+from reprise.commands.common import (
+    console,
+    optional_run_argument,
+    overrides_argument,
+    project,
+    run_argument,
+    say,
+    write,
+    write_json,
+)
 from reprise.completion import Override
 from reprise.errors import Stopped
 
 
 @click.command()
-@click.argument("run", required=False)
+@optional_run_argument
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
 def watch(run: str | None, overrides: tuple[str, ...]) -> None:
     """Show how a training goes: curves, rate and remaining time.
@@ -37,7 +46,7 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
 @click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON; what is left out, on stderr.")
@@ -62,7 +71,7 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.option("--image", required=True, type=click.Path(path_type=Path), help="The picture.")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
 def explain(run: str, image: Path, out: Path | None) -> None:
@@ -79,7 +88,7 @@ def explain(run: str, image: Path, out: Path | None) -> None:
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON, and nothing else.")
 def lineage(run: str, as_json: bool) -> None:
     """Show the whole way of a RUN, from raw files to metrics.
@@ -102,7 +111,7 @@ def lineage(run: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.option("--alias", default="champion", show_default=True, help="What it is to be called in the registry.")
 @click.option(
     "--margin",
@@ -126,7 +135,7 @@ def register(run: str, alias: str, margin: float | None, force: str | None) -> N
 
 
 @click.command()
-@click.argument("run")
+@run_argument
 @click.option(
     "--tolerance", type=click.FloatRange(min=0), help="Judge metrics by this, absolute or relative, instead of bit for bit."
 )

@@ -9,7 +9,7 @@ import click
 
 from reprise import config as configs
 from reprise import orphans, terminal
-from reprise.commands.common import console, overrides_argument, project, write
+from reprise.commands.common import console, optional_run_argument, overrides_argument, project, write
 from reprise.completion import Override
 from reprise.errors import UserError
 from reprise.stages.places import Places
@@ -144,13 +144,14 @@ def train(
 
 @click.command()
 @pipeline_option
-@click.argument("run", required=False)
+@optional_run_argument
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[key=value ...]")
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics of a RUN as JSON, and nothing else.")
 def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
     """Measure a trained RUN on the test split. Metrics and figures go into the same MLflow run.
 
-    RUN is a run's id, the beginning of it, or its name. Keys of trainer and tracking may be set (trainer=ddp_cpu).
+    RUN is a run's id, the beginning of it, its name, or a registered model (models:/NAME@ALIAS). Keys of trainer and
+    tracking may be set (trainer=ddp_cpu).
     With experiment=NAME in place of RUN: the runs that the pipeline trained.
     """
     places = project()

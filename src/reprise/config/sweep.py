@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -185,18 +186,61 @@ def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
     return sweep
 
 
-def read_changes(words: Sequence[str]) -> dict[str, Any]:
-    """What `resume` may set anew: n_trials and sweep.max_failures, by key.
+@dataclass(frozen=True)
+class Resumed:
+    """What `resume` was asked: the sweep, what it sets anew, and what else was said, which has to be as the sweep was begun."""
+
+    name: str
+    changes: dict[str, Any]
+    """Of n_trials and max_failures, by key."""
+    settings: dict[str, Any]
+    """Of the sweep's other keys."""
+    overrides: list[str]
+
+    def demand_same(self, sweep: Sweep) -> None:
+        """Refuse what the sweep was not begun with, naming the command that goes on with it.
+
+        Raises:
+            UserError: naming the first such word.
+
+        """
+        begun, space = sweep.model_dump(), {key: part.model_dump() for key, part in sweep.space.items()}
+        others = [f"sweep.{key}={value}" for key, value in self.settings.items() if _at(begun, key) != value]
+        others += [word for word in self.overrides if word not in sweep.overrides and not _is_in(space, word)]
+        if others:
+            command = f"reprise sweep sweep={self.name} resume"
+            hint = f"`{command}` goes on with it; n_trials and sweep.max_failures alone may be set anew, name=NEW begins another"
+            raise UserError(f"{others[0]}: sweep {self.name} was begun without it, and goes on as it was begun", hint)
+
+
+def read_resumed(words: Sequence[str]) -> Resumed:
+    """Return what `sweep=NAME resume key=value …` asks for. The words that began the sweep may be said again.
 
     Raises:
-        UserError: for anything else.
+        UserError: when no sweep is named.
 
     """
     said, held = _apart(words)
-    others = [*held, *(key for key in said if key not in {"n_trials", "max_failures"})]
-    if others:
-        raise UserError(f"{others[0]}: a sweep goes on as it was begun", "resume may set n_trials and sweep.max_failures alone")
-    return {key: yaml.safe_load(value) for key, value in said.items()}
+    settings = {key: yaml.safe_load(value) for key, value in said.items()}
+    named, name = settings.pop("sweep", None), settings.pop("name", None)
+    if named == "grid" and "experiment" in settings:
+        named = f"grid-{settings['experiment']}"  # as `read_sweep` calls it
+    if not (name or named):
+        raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
+    changes = {key: settings.pop(key) for key in ("n_trials", "max_failures") if key in settings}
+    return Resumed(str(name or named), changes, settings, held)
+
+
+def _at(tree: Any, path: str) -> Any:
+    for part in path.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def _is_in(space: dict[str, Any], word: str) -> bool:
+    """Whether an override with several values (`a=1,2`) is a part of the space of a grid."""
+    values = [yaml.safe_load(one.partition("=")[2]) for one in variants(word)]
+    return len(values) > 1 and space.get(word.partition("=")[0], {}).get("values") == values
 
 
 def _apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -4,15 +4,13 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from rich.console import Console
 
-from reprise.config.sweep import Sweep
+from reprise.config.sweep import Resumed, Sweep
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
 from reprise.stages.places import Places
@@ -45,11 +43,18 @@ def run(sweep: Sweep, asked: Asked, places: Places, console: Console) -> Study:
     return go_on(study, asked, places, console)
 
 
-def resume(name: str, asked: Asked, changes: Mapping[str, Any], places: Places, console: Console) -> Study:
-    """Say how a sweep stands, and go on with it: also with more trials, or more that may fail."""
+def resume(resumed: Resumed, asked: Asked, places: Places, console: Console) -> Study:
+    """Print the state of a sweep, and go on with it: also with more trials, or more that may fail.
+
+    Raises:
+        UserError: when there is no such sweep, or it was begun with other settings than are said now.
+
+    """
+    name = resumed.name
     study = studies.load(name, places.store, asked.storage)
-    if changes:
-        study = studies.extend(study, changes)
+    resumed.demand_same(study.sweep)
+    if resumed.changes:
+        study = studies.extend(study, resumed.changes)
     counts = Counter(trial.state.name.lower() for trial in study.look().trials)
     console.print(f"sweep  {name}: {', '.join(f'{count} {state}' for state, count in counts.items())}", highlight=False)
     return go_on(study, asked, places, console)

@@ -1,5 +1,6 @@
 """MLflow's registry of models: who holds an alias, and giving it to another."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,33 @@ def holder(folder: Path, tracking: TrackingConfig | None, name: str, alias: str)
                 raise
             return None
     return Holder(str(found.version), str(found.run_id))
+
+
+def run_of(folder: Path, tracking: TrackingConfig | None, model: str) -> str:
+    """Return the id of the run behind a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        UserError: when there is no such model, alias or version, naming those there are.
+
+    """
+    found = re.fullmatch(r"models:/(?P<name>[^@/]+)(@(?P<alias>[^/]+)|/(?P<version>\d+))", model)
+    if not found:
+        raise UserError(f"{model}: not of the form models:/NAME@ALIAS or models:/NAME/VERSION")
+    name, uri = found["name"], backend.address(tracking, folder)
+    with backend.answering(uri):
+        client = backend.connect(uri, folder)
+        try:
+            if found["alias"]:
+                return str(client.get_model_version_by_alias(name, found["alias"]).run_id)
+            return str(client.get_model_version(name, found["version"]).run_id)
+        except MlflowException as error:
+            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise
+        models = client.search_registered_models()
+    known = [f"models:/{one.name}@{alias}" for one in models for alias in sorted(one.aliases)]
+    raise UserError(
+        f"{model}: not registered", f"there are {', '.join(known)}" if known else "`reprise register RUN` registers one"
+    )
 
 
 def register(
