@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from reprise.config import compose
 from reprise.config.choices import own_choices, replacing
-from reprise.config.compose import _hydra, choices
+from reprise.config.compose import choices, composed_tree
 from reprise.errors import UserError
 from tests.config.conftest import ROOT
 
@@ -40,7 +40,7 @@ def test_a_chosen_group_is_that_group_and_nothing_else_changes(data: st.DataObje
     group = data.draw(st.sampled_from(sorted(GROUPS - {"data"})))
     choice = data.draw(st.sampled_from(choices(ROOT, group)))
     own = own_choices(ROOT / "conf", experiment)
-    before, after = (_hydra(ROOT, [f"experiment={experiment}", *more]) for more in ([], [f"{group}={choice}"]))
+    before, after = (composed_tree(ROOT, [f"experiment={experiment}", *more]) for more in ([], [f"{group}={choice}"]))
     if choice == own[group]:
         assert after == before
         return
@@ -57,13 +57,15 @@ def test_a_chosen_group_is_that_group_and_nothing_else_changes(data: st.DataObje
             assert after[section] == before[section]
 
 
-def test_the_choices_of_an_experiment_are_those_that_hydra_makes() -> None:
+def test_the_choices_of_an_experiment_are_those_thatcomposed_tree_makes() -> None:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for experiment in ("ablation_all", "temperature_cnn1d", "digits_cnn"):
-            made = hydra_compose("config", overrides=[f"experiment={experiment}"], return_hydra_config=True).hydra.runtime.choices
+            made = hydra_compose(
+                "config", overrides=[f"experiment={experiment}"], returncomposed_tree_config=True
+            ).hydra.runtime.choices
             own = own_choices(ROOT / "conf", experiment)
             assert {group: made[group] for group in GROUPS} == {group: own[group] for group in GROUPS}
 

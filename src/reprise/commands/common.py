@@ -1,6 +1,7 @@
 """What all commands share: how they speak, the project they work in, overrides as arguments."""
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -28,7 +29,17 @@ class Run(click.ParamType[str]):
         return registry.run_of(places.store, configs.tracking_config(places.root), value)
 
 
-console = Console(markup=False, emoji=False)
+class UserPath(click.Path):
+    """A path in which `~` is the home folder: a shell does not expand it in `--out=~/predictions`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, expanded."""
+        return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 -- leaves ~nobody as it is
+
+
+WIDE = 250
+"""Characters of a line of a table that goes to a file or a pipe: nothing is cut there."""
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE, markup=False, emoji=False)
 """Names of classes, files and runs are printed as they are: `[/]` and `:cat:` in them mean nothing."""
 run_argument = click.argument("run", type=Run())
 optional_run_argument = click.argument("run", required=False, type=Run())
@@ -46,6 +57,15 @@ def say(message: str) -> None:
         ranks.tell_parent(message)
     elif ranks.is_first():
         click.echo(f"reprise: {message}", file=sys.stderr)
+
+
+def suggest(*steps: tuple[str, str]) -> None:
+    """Print the commands that come next, each with what it does, on stderr: not in the output of a stage of DVC."""
+    if "DVC_STAGE" in os.environ or not ranks.is_first():
+        return
+    width = max(len(command) for command, _ in steps)
+    for command, does in steps:
+        click.echo(f"next  {command:<{width}}  # {does}", file=sys.stderr)
 
 
 def write(text: str, end: bool = True) -> None:

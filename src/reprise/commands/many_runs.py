@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from reprise import orphans
-from reprise.commands.common import console, project, write_json
+from reprise.commands.common import UserPath, console, project, suggest, write_json
 from reprise.completion import Override
 from reprise.errors import UserError
 
@@ -60,7 +60,7 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
 
 
 @click.command()
-@click.option("--write", type=click.Path(dir_okay=False, path_type=Path), help="Write Markdown to this file.")
+@click.option("--write", type=UserPath(dir_okay=False, path_type=Path), help="Write Markdown to this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print all metrics as JSON.")
 def results(write: Path | None, as_json: bool) -> None:
     """Show the results of the pipeline, as a table, Markdown or JSON."""
@@ -73,6 +73,8 @@ def results(write: Path | None, as_json: bool) -> None:
         found.write(write)
     else:
         found.show(console)
+    if not as_json and not write:
+        suggest(("reprise compare", "ranks all settings, with their spread over seeds"), ("reprise runs", "lists every run"))
 
 
 @click.command()
@@ -96,6 +98,8 @@ def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_
         write_json([asdict(line) for line in found])
     else:
         console.print(lineage.table(found) if found else "no such run")
+    if found and not as_json:
+        suggest((f"reprise lineage {found[0].id[:8]}", "shows what the newest was made from"), ("reprise compare", "ranks them"))
 
 
 @click.command()
@@ -105,7 +109,7 @@ def runs(data_hash: str | None, config_hash: str | None, commit: str | None, as_
 )
 @click.option("--by", metavar="KEY,...", help="Group by these keys or sections of the config alone, as model,data.")
 @click.option("--metric", metavar="NAME", help="val/accuracy, test/mae, ...; else the main one of val.")
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page that needs nothing but a browser.")
+@click.option("--html", type=UserPath(dir_okay=False, path_type=Path), help="Write a page that needs nothing but a browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as JSON, and nothing else.")
 def compare(
     experiments: tuple[str, ...], expression: str | None, by: str | None, metric: str | None, html: Path | None, as_json: bool
@@ -134,6 +138,9 @@ def compare(
         write_json(compare_view.described(found))
     else:
         compare_view.show(found, console)
+    if found.tables and not as_json:
+        (best, _), *_ = found.tables[0].groups[0].runs.values()
+        suggest((f"reprise register {best.id[:8]}", f"registers the model of {best.name}, if it is better than the present one"))
     if html and not found.tables:
         raise UserError("nothing to compare: no page is written", "train first; runs are left out for the reasons above")
     if html:
@@ -156,6 +163,7 @@ def sync(overrides: tuple[str, ...]) -> None:
     from reprise.runs.sync import run
 
     run(project(), overrides, console)
+    suggest(("reprise runs", "lists every run"))
 
 
 @click.command()

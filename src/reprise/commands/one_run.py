@@ -1,5 +1,6 @@
 """What is done with one run: watched, looked at, asked, run again."""
 
+import shlex
 import signal
 from pathlib import Path
 
@@ -8,12 +9,14 @@ from rich.console import Console
 
 from reprise import config as configs
 from reprise.commands.common import (
+    UserPath,
     console,
     optional_run_argument,
     overrides_argument,
     project,
     run_argument,
     say,
+    suggest,
     write,
     write_json,
 )
@@ -47,8 +50,8 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 
 @click.command()
 @run_argument
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
+@click.argument("path", type=UserPath(path_type=Path))
+@click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
 @click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON; what is left out, on stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     """Predict the class of a picture, or of those in a folder or CSV table (file,label), with a RUN.
@@ -68,12 +71,14 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
         write_json(answers.rows())
     else:
         predict_view.show(answers, folder, console)
+        picture = answers.rows()[0]["file"]
+        suggest((shlex.join(["reprise", "explain", run, "--image", picture]), "draws what the network sees in it"))
 
 
 @click.command()
 @run_argument
-@click.option("--image", required=True, type=click.Path(path_type=Path), help="The picture.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
+@click.option("--image", required=True, type=UserPath(path_type=Path), help="The picture.")
+@click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
 def explain(run: str, image: Path, out: Path | None) -> None:
     """Draw what a RUN sees in a picture of your own.
 
@@ -85,6 +90,7 @@ def explain(run: str, image: Path, out: Path | None) -> None:
 
     opened = open_run(places, run)
     explain.run(opened, image, out or opened.home / "explain" / image.stem, console)
+    suggest((f"reprise compare {opened.config.name}", "ranks its settings among others"))
 
 
 @click.command()
@@ -108,6 +114,7 @@ def lineage(run: str, as_json: bool) -> None:
         write_json(described)
     else:
         lineage.show(described, console)
+        suggest((f"reprise reproduce {run}", "trains it again and compares every weight"))
 
 
 @click.command()
@@ -131,7 +138,8 @@ def register(run: str, alias: str, margin: float | None, force: str | None) -> N
     """
     from reprise.runs import register
 
-    register.run(project(), run, alias, force, console, margin)
+    model = register.run(project(), run, alias, force, console, margin)
+    suggest((f"reprise predict {model} PICTURES", "classifies with it"), (f"reprise lineage {model}", "what it was made from"))
 
 
 @click.command()
@@ -165,6 +173,7 @@ def reproduce(run: str, tolerance: float | None, environment: bool, trust: bool)
     else:
         say(f"different: {verdict.difference}; run {verdict.new}")
         raise click.exceptions.Exit(3)
+    suggest((f"reprise register {run}", "registers its model, if it is better than the present one"))
 
 
 @click.command()
@@ -189,3 +198,4 @@ def certify(steps: int, overrides: tuple[str, ...]) -> None:
         say(f"different: {certificate.difference}")
         raise click.exceptions.Exit(3)
     write(f"certify  {config.name}: {certificate.words}")
+    suggest((shlex.join(["reprise", "train", *overrides]), "trains it"))

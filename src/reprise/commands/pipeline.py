@@ -9,11 +9,12 @@ import click
 
 from reprise import config as configs
 from reprise import orphans, terminal
-from reprise.commands.common import console, optional_run_argument, overrides_argument, project, write
+from reprise.commands.common import console, optional_run_argument, overrides_argument, project, suggest, write
 from reprise.completion import Override
 from reprise.errors import UserError
 from reprise.stages.places import Places
 
+DASHBOARD = "reprise dashboard", "shows all runs in the browser"
 pipeline_option = click.option(
     "--pipeline", metavar="NAME", help="Do what dvc.yaml asks for: read data/config/NAME.yaml, write under data/."
 )
@@ -35,6 +36,8 @@ def compose(overrides: tuple[str, ...]) -> None:
         write(configs.render(configs.compose(places.root, overrides), escape=not terminal.shows_unicode()), end=False)
     else:
         stage.run(places, console)
+    train = f"reprise train {_without_address(overrides)}" if overrides else "dvc repro"
+    suggest((train, "trains it" if overrides else "makes all that is out of date"))
 
 
 @click.command()
@@ -61,6 +64,7 @@ def download(overrides: tuple[str, ...]) -> None:
 
     places = project()
     download.run(_data(places, overrides), places, console)
+    suggest((f"reprise preprocess {_without_address(overrides)}", "turns the files into arrays"))
 
 
 @click.command()
@@ -74,7 +78,11 @@ def preprocess(overrides: tuple[str, ...]) -> None:
 
     places = project()
     made = preprocess.run if "DVC_STAGE" in os.environ else freshness.make  # DVC has run download
-    made(_data(places, overrides), places, console)
+    data = _data(places, overrides)
+    made(data, places, console)
+    names_experiment = any(item.startswith("experiment=") for item in overrides)
+    words = _without_address(overrides) if names_experiment else f"experiment=NAME {_without_address(overrides)}"
+    suggest((f"reprise train {words}", "trains on them"))
 
 
 @click.command()
@@ -92,6 +100,7 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
     if not pipeline:
         freshness.arrays(config.data, places, console)
     window.run(config, places, console, None if pipeline else window.folder_for(config, places))
+    suggest((f"reprise train {_without_address(overrides)}", "trains on these windows"))
 
 
 @click.command()
@@ -139,7 +148,9 @@ def train(
     if reproduces:
         command = f"reprise reproduce {reproduces}"
     tags = {"reproduces": reproduces} if reproduces else {}
-    train.run(config, places, console, command, publish=pipeline is not None, also=tags)
+    trained = train.run(config, places, console, command, publish=pipeline is not None, also=tags)
+    if not reproduces:
+        _suggest_after_training(config, [one.name for one in trained])
 
 
 @click.command()
@@ -174,6 +185,8 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         run_id, config = evaluate.recorded(places, run, overrides)
         groups.demand_no_trial(places.home(run_id))
         evaluate.by_hand(config, run_id, places, console, as_json)
+        if not as_json:
+            suggest((f"reprise compare {config.name}", "ranks it among other settings"), DASHBOARD)
     else:
         raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
 
@@ -250,6 +263,16 @@ def _multirun(places: Places, overrides: Sequence[str]) -> None:
         for config, job in zip(composed, every, strict=True)
     ]
     multirun.run(jobs, places, console, f"reprise train --multirun {_without_address(overrides)}")
+    suggest((f"reprise compare {composed[0].name}", "ranks the jobs"), DASHBOARD)
+
+
+def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> None:
+    steps = [(f"reprise evaluate {names[0]}", "measures it on the test split")]
+    if config.data.kind == "images":
+        steps.append((f"reprise predict {names[0]} PICTURES", "classifies a picture or a folder of them"))
+    if len(names) > 1:
+        steps.append((f"reprise compare {config.name}", "mean and spread over seeds, beside other settings"))
+    suggest(*steps, DASHBOARD)
 
 
 def _without_address(overrides: Sequence[str]) -> str:

@@ -48,7 +48,7 @@ def compose(root: Path, overrides: Sequence[str]) -> Config:
         UserError: for an unknown key or choice (naming the nearest), a wrong type, or a value out of range.
 
     """
-    return check(_hydra(root, overrides))
+    return check(composed_tree(root, overrides))
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
@@ -69,7 +69,7 @@ def variants(word: str) -> list[str]:
         UserError: when they have no end (`interval(…)`).
 
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser  # late: as in _hydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # late: as in composed_tree
     from hydra.errors import HydraException
 
     with suppress(HydraException, RecursionError):  # `compose` says what is wrong with the word
@@ -83,7 +83,7 @@ def variants(word: str) -> list[str]:
 
 def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:
     """The trainer and tracking of a config that need not be whole otherwise."""
-    tree = _hydra(root, overrides)
+    tree = composed_tree(root, overrides)
     return validated(Surroundings, {key: tree[key] for key in Surroundings.model_fields})
 
 
@@ -95,13 +95,13 @@ def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> Dat
     tree = {"data": read_yaml(file)}
     builds_on_another = isinstance(tree["data"], dict) and "defaults" in tree["data"]
     if builds_on_another:
-        tree = _hydra(root, [], f"data/{name}", suggest=False)
+        tree = composed_tree(root, [], f"data/{name}", suggest=False)
     known = [path for path, _ in leaves(tree)]
     for key in (item.partition("=")[0] for item in overrides):
         if key not in known:
             raise UserError(f"{key}: no such key", _nearest_key(key, known))
     if overrides:
-        tree = _hydra(root, overrides, f"data/{name}", suggest=False)
+        tree = composed_tree(root, overrides, f"data/{name}", suggest=False)
     alone = validated(Alone, tree, "" if overrides or builds_on_another else file)
     _demand_whole(alone)
     return alone.data
@@ -191,7 +191,7 @@ def groups(root: Path) -> list[str]:
 def leaf_keys(root: Path, overrides: Sequence[str]) -> list[str]:
     """The dotted path of every leaf of the config that the group choices among the overrides make."""
     chosen = [item for item in overrides if item.split("=", 1)[0] in groups(root)]
-    return [path for path, _ in leaves(_hydra(root, chosen, suggest=False))]
+    return [path for path, _ in leaves(composed_tree(root, chosen, suggest=False))]
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -209,7 +209,13 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, node
 
 
-def _hydra(root: Path, overrides: Sequence[str], file: str = "config", suggest: bool = True) -> dict[str, Any]:
+def composed_tree(root: Path, overrides: Sequence[str], file: str = "config", suggest: bool = True) -> dict[str, Any]:
+    """Return what Hydra makes of conf/ and overrides, not checked yet; values that have to be given may be missing (`???`).
+
+    Raises:
+        UserError: naming the override that cannot be taken.
+
+    """
     # Imported here: a stage that reads a composed file need not wait for Hydra.
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir

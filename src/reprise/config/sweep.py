@@ -227,7 +227,7 @@ def read_resumed(words: Sequence[str]) -> Resumed:
         named = f"grid-{settings['experiment']}"  # as `read_sweep` calls it
     if not (name or named):
         raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
-    changes = {key: settings.pop(key) for key in ("n_trials", "max_failures") if key in settings}
+    changes: dict[str, Any] = {key: settings.pop(key) for key in ("n_trials", "max_failures") if key in settings}
     return Resumed(str(name or named), changes, settings, held)
 
 

@@ -34,10 +34,12 @@ def described(comparison: Comparison) -> dict[str, Any]:
 
 def _described(table: Table) -> dict[str, Any]:
     beside = {one.first: one for one in table.beside}
+    names = labels(table)
     groups = [
         {
             "rank": rank + 1,
             "name": group.name,
+            "label": names[rank],
             "config": {key: group.config.get(key) for key in table.differing},
             "mean": group.mean,
             "std": group.std,
@@ -80,6 +82,28 @@ def _beside(one: Beside) -> dict[str, Any]:
         "df": test.df,
         "p": test.p,
     }
+
+
+def labels(table: Table) -> list[str]:
+    """Return what each group is called: its experiment and, where several share it, the settings that tell most of them apart."""
+    shared = {name for name, count in Counter(group.name for group in table.groups).items() if count > 1}
+    alike = [group for group in table.groups if group.name in shared]
+    keys: list[str] = []
+
+    def told(more: str) -> int:
+        return len({(group.name, *(group.config.get(key) for key in [*keys, more])) for group in alike})
+
+    while len(keys) < NAMED and (left := [key for key in table.differing if key not in keys]):
+        best = max(left, key=told)
+        if told(best) == (told(keys[-1]) if keys else len(shared)):
+            break
+        keys.append(best)
+    return [
+        " ".join([group.name, *(f"{key.partition('.')[2] or key}={group.config.get(key, '–')}" for key in sorted(keys))])
+        if group.name in shared
+        else group.name
+        for group in table.groups
+    ]
 
 
 def words(table: Table, rank: int) -> str:
@@ -128,13 +152,19 @@ def _show(table: Table, console: Console) -> None:
     opened = "; of runs that `evaluate` opened alone" if table.is_of_test else ""
     console.print(Text.assemble((table.data, "bold"), f"  {table.metric}, {direction} is better{opened}"), highlight=False)
     figures = _empty("#", "experiment", "mean ± std", "95 % interval", "n", "beside the next")
-    costs = _empty("#", "parameters", "training", "samples/s", "memory", "config, where not as in 1")
+    costs = _empty("#", "a run", "parameters", "training", "samples/s", "memory", "config, where not as in 1")
+    names = labels(table)
     for rank, group in enumerate(table.groups):
         spread = "" if group.std is None else f" ± {group.std:.{decimals}f}"
         low_high = "–" if group.interval is None else "–".join(f"{bound:.{decimals}f}" for bound in group.interval)
         figure = f"{group.mean:.{decimals}f}{spread}"
-        figures.add_row(str(rank + 1), Text(group.name), figure, low_high, str(len(group.runs)), words(table, rank))
-        costs.add_row(str(rank + 1), *_costs(group), Text(_settings(table.groups[0], group, table.differing)))
+        figures.add_row(str(rank + 1), Text(names[rank]), figure, low_high, str(len(group.runs)), words(table, rank))
+        costs.add_row(
+            str(rank + 1),
+            next(iter(group.runs.values()))[0].id[:8],
+            *_costs(group),
+            Text(_settings(table.groups[0], group, table.differing)),
+        )
     console.print(figures, Padding(costs, (1, 0)))
     if any(group.versions > 1 for group in table.groups):
         mixed = ", ".join(str(rank + 1) for rank, group in enumerate(table.groups) if group.versions > 1)
@@ -144,7 +174,9 @@ def _show(table: Table, console: Console) -> None:
 def _empty(*titles: str) -> Shown:
     shown = Shown(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     for title in titles[:-1]:
-        shown.add_column(title, justify="left" if title == "experiment" else "right", no_wrap=True)
+        shown.add_column(
+            title, justify="left" if title == "experiment" else "right", no_wrap=title != "experiment", overflow="fold"
+        )
     shown.add_column(titles[-1], overflow="fold")
     return shown
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -82,7 +83,9 @@ def _fits(run: Line, name: str, start: str) -> bool:
 
 def table(runs: list[Line]) -> Table:
     """Runs, one a row; a plus says that the code was not all committed."""
-    shown = Table("run", "id", "status", "val", "test", "commit")
+    shown = Table(Column("run", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
+    for title in ("id", "status", "val", "test", "commit"):
+        shown.add_column(title, no_wrap=True)
     for run in runs:
         commit = run.tags.get("git.commit", "–")[:8] + ("+" if run.tags.get("git.dirty") == "true" else "")
         shown.add_row(run.name, run.id[:8], run.status, *(_figure(run, split) for split in ("val", "test")), commit)

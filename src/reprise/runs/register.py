@@ -28,8 +28,8 @@ class Verdict:
     mend: str = FORCE
 
 
-def run(places: Places, wanted: str, alias: str, force: str | None, console: Console, margin: float | None = None) -> None:
-    """Register a run's model under its data set's name and give it the alias, if it is fit to take it.
+def run(places: Places, wanted: str, alias: str, force: str | None, console: Console, margin: float | None = None) -> str:
+    """Register a run's model under its data set's name and give it the alias, if it is fit to take it; return its address.
 
     Raises:
         UserError: when it is not (with the figures, and nothing is changed), has no model, or cannot be judged.
@@ -44,7 +44,7 @@ def run(places: Places, wanted: str, alias: str, force: str | None, console: Con
     held = registry.holder(places.store, tracking, name, alias)
     if held and held.run_id == row.id:
         console.print(f"register  {row.name} is the {alias} of {name} already: version {held.version}", highlight=False)
-        return
+        return f"models:/{name}@{alias}"
     old = next((other for other in rows if held and other.id == held.run_id), None)
     if held and old is None and not force:
         raise UserError(f"the run of the present {alias}, version {held.version} of {name}, is gone", FORCE)
@@ -62,6 +62,7 @@ def run(places: Places, wanted: str, alias: str, force: str | None, console: Con
     forced = f", forced: {force}" if force else ""
     console.print(f"register  {row.name}: {verdict.words}{forced}", highlight=False, soft_wrap=True)
     console.print(f"register  models:/{name}@{alias} is version {version}", highlight=False, soft_wrap=True)
+    return f"models:/{name}@{alias}"
 
 
 def judge(places: Places, row: Row, old: Row, alias: str, rows: list[Row], margin: float | None = None) -> Verdict:

@@ -6,6 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from reprise.config.naming import special
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
@@ -43,7 +44,8 @@ def of_seeds(config: Config, folder: Path, training: Training, tags: Mapping[str
     """
     seeds, token = config.every_seed, training.token(unfinished.PARENT)
     about = {GROUP: "seeds", "experiment": config.name, "data": config.data.name, "model": model(config), "seeds": seeds}
-    name = f"{config.name}-{len(seeds)}seeds-{token[:4]}"
+    words = [] if "trial" in tags or tags.get("origin") == "pipeline" else special(folder.parent, config)
+    name = "-".join([config.name, *words, f"{len(seeds)}seeds", token[:4]])
     run = parent(config.tracking, folder, token, name, recorded(config), {**tags, **about})
     training.opened(unfinished.PARENT, run.id)
     with ending(run):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from mlflow.exceptions import MlflowException
 
 from reprise.config.compose import leaves
+from reprise.config.naming import special
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
@@ -143,8 +144,10 @@ def started(
     known = training.run_id(config.seed)
     if known is None or not (folder / "runs" / known / "run.json").is_file():
         token = training.token(config.seed)
-        trial = f"trial{tags['trial']}-" if "trial" in tags else ""
-        name = f"{config.name}-{trial}seed{config.seed}-{token[:4]}"
+        words = (
+            [f"trial{tags['trial']}"] if "trial" in tags else [] if tags.get("origin") == "pipeline" else special(root, config)
+        )
+        name = "-".join([config.name, *words, f"seed{config.seed}", token[:4]])
         run = open_new(config.tracking, folder, token, name, recorded(config))
         git, patch = lineage.code(root, tuple(config.plugins))
         _introduce(run, config, {**tags, **git, **_facts(config, inputs)}, inputs, patch)
