@@ -12,16 +12,15 @@ from reprise.stages.places import Places
 from reprise.tracking import listing
 from tests.runs.trainings import rows, write
 
-LUCK = np.random.default_rng(0).normal(0, 0.004, (2, 30))
+LUCK = np.random.default_rng(0).normal(0, 0.004, (2, 30))[:, :5]
 GAP = 0.05
 
 
 @pytest.mark.parametrize(
     ("gap", "seeds", "parameters", "passes", "said"),
     [
-        (0, 5, 20_000, False, "it may lose 0.0"),
-        (-0.0001, 30, 20_000, True, "it loses at most 0.00"),
-        (-0.0001, 30, 38_282, False, "is not distinguishable"),
+        (0, 5, 20_000, True, "it loses at most 0.0033, the margin is 0.005"),
+        (-0.003, 5, 20_000, False, "it may lose 0.00"),
         (0, 5, 38_282, False, "is not distinguishable"),
         (0, 5, 50_000, False, "is not distinguishable"),
         (GAP, 5, 50_000, True, "is better (p "),

@@ -221,7 +221,9 @@ def repro(arguments: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("stages", nargs=-1, metavar="[STAGE ...]")
 def revalidate(stages: tuple[str, ...]) -> None:
-    """Show that changed code gives the same outputs, so that DVC need not run a stage again.
+    """Check that changed code keeps the outputs of a stage.
+
+    DVC then need not run the stage again.
 
     \b
     reprise revalidate                        every stage of which only files under src/ changed

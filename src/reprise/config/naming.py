@@ -49,7 +49,8 @@ def _words(root: Path, section: str, now: dict[str, Any], usual: dict[str, Any])
     if not keys:
         return []
     for choice in choices(root, section):
-        if (values := group_values(root / "conf" / section, choice)) == now and values != usual:
+        values = group_values(root / "conf" / section, choice)
+        if values.keys() == now.keys() and all(value == now[key] or "${" in str(value) for key, value in values.items()):
             return [choice]
     if f"{section}._target_" in keys:
         return [str(now["_target_"]).rpartition(".")[2]]

@@ -1,0 +1,49 @@
+"""The name of a run carries its data set and what is special about it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from reprise.config import compose
+from reprise.config.naming import LONGEST, special
+from tests.config.conftest import ROOT
+
+SAID = {
+    (): [],
+    ("seed=7", "seeds=3", "trainer=cpu", "trainer.progress=false", "fresh=true", "tracking.log_model=false"): [],
+    ("optimizer.lr=0.003",): ["lr0.003"],
+    ("optimizer=sgd", "augment=clothes", "data.limit=2000"): ["limit2000", "sgd", "clothes"],
+    ("optimizer=sgd", "optimizer.lr=0.5"): ["SGD"],
+    ("model=lstm",): ["lstm"],
+    ("model.blocks.0.filters=8", "trainer.max_epochs=1"): ["blocks", "max_epochs1"],
+    ("scheduler=one_cycle",): ["one_cycle"],
+    ("optimizer.fused=false", "trainer.patience=3", "model.mirror=true"): ["mirror", "no_fused", "patience3"],
+    ("data=fashion_mnist", "window.test_size=null"): ["fashion_mnist", "no_test_size"],
+}
+
+
+@pytest.mark.parametrize("overrides", SAID)
+def test_what_is_special_is_said_in_a_few_words(overrides: tuple[str, ...]) -> None:
+    assert special(ROOT, compose(ROOT, ["experiment=digits_cnn", *overrides])) == SAID[overrides]
+
+
+def test_a_set_of_ones_own_is_named_and_all_of_it_can_be_typed(tmp_path: Path) -> None:
+    words = [
+        f"data.path={tmp_path}/a, b",
+        "data.name=my.flowers-2",
+        "model.activation=gelu",
+        "trainer.max_epochs=3",
+        "optimizer.lr=1e-05",
+    ]
+    said = special(ROOT, compose(ROOT, ["experiment=image_folder", *words]))
+    assert said == ["my.flowers_2", "gelu", "lr1e_05"]
+    name = "-".join(said)
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
+    assert len(name) <= LONGEST
+
+
+def test_an_experiment_that_is_not_there_is_nothing_to_differ_from(tmp_path: Path) -> None:
+    config = compose(ROOT, ["experiment=digits_cnn", "optimizer.lr=0.5"])
+    assert special(tmp_path, config) == []
+    assert special(ROOT, config.model_copy(update={"name": "of_nobody"})) == []
