@@ -40,8 +40,7 @@ def run(places: Places, console: Console) -> None:
     sources = {name: _plugin_sources(name, config, wanted) for name, config in made.items()}
     with store.publish(places.config("").parent) as draft:
         for name, config in made.items():
-            text = f"{configs.render(config)}{SOURCES}: {json.dumps(sources[name])}
-"
+            text = f"{configs.render(config)}{SOURCES}: {json.dumps(sources[name])}\n"
             (draft / f"{name}.yaml").write_text(text, "utf-8")
     console.print(f"compose  {', '.join(made)}", soft_wrap=True)
 
