@@ -46,7 +46,6 @@ def cli() -> None:
 
 
 for command in (
-    pipeline.plugins,
     pipeline.compose,
     pipeline.download,
     pipeline.preprocess,
@@ -54,6 +53,7 @@ for command in (
     pipeline.train,
     pipeline.evaluate,
     pipeline.draw,
+    pipeline.plugins,
     pipeline.repro,
     pipeline.revalidate,
     one_run.watch,

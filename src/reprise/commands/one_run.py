@@ -54,8 +54,9 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 @click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Folder to write to; else one in the run's home.")
 @click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON; what is left out, on stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
-    """Predict the class of a picture, or of those in a folder or CSV table (file,label), with a RUN.
+    """Predict the classes of pictures with a RUN.
 
+    PATH is a picture, a folder of them, or a CSV table with the columns file and label.
     Prints mistakes first and a row per class; writes predictions.csv (the true class and every probability) and predictions.png.
     Pictures may be PNG, JPEG, BMP, WebP, GIF or TIFF, of any size. The true class is known where a folder is named as it.
     Pictures that the run was trained on are recognised, and their accuracy is stated apart.
