@@ -16,7 +16,6 @@ from reprise.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 KEY_WORDS = {
     "plugins": ["conf/pipeline.yaml", "data/plugins"],
-    "revalidate": ["dvc status"],
     "compose": ["experiment=NAME", "optimizer.lr=0.003"],
     "download": ["data=NAME", "REPRISE_MIRROR"],
     "preprocess": ["data=NAME", "data/processed"],
