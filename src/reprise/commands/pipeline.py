@@ -194,7 +194,9 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 @click.command()
 @click.option("--pipeline", metavar="EXPERIMENT", required=True, help="An experiment of conf/pipeline.yaml that was evaluated.")
 def draw(pipeline: str) -> None:
-    """Draw the figures and tables of an evaluated experiment again, from its weights and kept predictions.
+    """Draw the figures and tables of an evaluated experiment again.
+
+    They are drawn from its weights and kept predictions.
 
     They go to data/results/EXPERIMENT/figures/ and into the runs on the dashboard. `reprise evaluate RUN` draws those of a run.
     """
