@@ -66,7 +66,7 @@ def of_group(
     """Runs beside each other, and, of the seeds of one config, their mean and standard deviation. One may itself be a parent."""
     names = _shown({name for _, figures in runs for name in figures})
     titles = ["", *map(_title, names)]
-    rows = [[label, *(_mean(figures, name) for name in names)] for label, figures in runs]
+    rows = [[_one_cell(label), *(_mean(figures, name) for name in names)] for label, figures in runs]
     last = [["**mean ± standard deviation**", *(_mean(means, name) for name in names)]] if means else []
 
     def page(shown: int) -> str:
@@ -148,6 +148,11 @@ def _cell(text: str) -> str:
     return re.sub(r"([|`$<\\\[\]])", r"\\\1", " ".join(text.split()))
 
 
+def _one_cell(label: str) -> str:
+    """A label in Markdown, on one line, in which no character ends the cell."""
+    return " ".join(label.split()).replace("|", r"\|")
+
+
 def _title(name: str) -> str:
     return name.removeprefix(BEST).replace("/", " ")
 
@@ -162,12 +167,7 @@ def _figure(value: float | None) -> str:
 
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(map(_cell, row))} |\n" for row in [titles, ["---"] * len(titles), *rows])
-
-
-def _cell(text: str) -> str:
-    """A cell on one line, in which no character ends it."""
-    return " ".join(text.split("\n")).replace("|", r"\|")
+    return "".join(f"| {' | '.join(row)} |\n" for row in [titles, ["---"] * len(titles), *rows])
 
 
 def _commands(commands: Sequence[tuple[str, str]]) -> str:
