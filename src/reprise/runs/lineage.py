@@ -14,7 +14,7 @@ from reprise.stages.places import Places
 from reprise.tracking.notes import GROUP
 from reprise.tracking.record import Line, Record, listed
 
-SHOWN = ("accuracy", "mae", "loss")
+SHOWN = ("accuracy", "mae", "mae_scaled", "loss")
 """The metric of a list, the first that a run has."""
 
 

@@ -85,7 +85,7 @@ def _column(kind: str, name: str) -> str:
 
 def _test_metrics(runs: Sequence[Shown], monitor: str) -> list[str]:
     """The counterpart of the selecting metric first; of each of several targets, after the pooled ones."""
-    first = f"test/{monitor.rpartition('/')[2]}"
+    first = f"test/{monitor.partition('/')[2]}"
     names = {name for run in runs for name in run.metrics if name.startswith("test/")}
     kept = {*without_scaled(names), *names.intersection([first])}
     return sorted(kept, key=lambda name: (name != first, name.count("/"), name))[:MOST_TEST]
