@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
+import yaml
 from rich.console import Console
 from sklearn.datasets import load_digits
 
@@ -474,13 +475,28 @@ def test_images_that_are_all_alike_leave_nothing_to_train_on(project: Places, co
 # --- whose windows are these
 
 
+def note_in_lock(project: Places, experiment: str, splits_code: bytes) -> None:
+    """Write what DVC notes of a window stage, with this content of splits.py."""
+    package = Path(splits.__file__).parents[1]
+    contents = {file: Path(file).read_bytes() for file in window.CODE} | {splits.__file__: splits_code}
+    deps = [
+        {"path": f"src/reprise/{Path(file).relative_to(package)}", "hash": "md5", "md5": hashlib.md5(content).hexdigest()}
+        for file, content in contents.items()
+    ]
+    (project.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {f"window@{experiment}": {"deps": deps}}}))
+
+
 def test_windows_are_known_by_their_settings_and_their_arrays(project: Places, console: Console) -> None:
     config = digits(project, console)
     arrays = project.processed("digits")
     assert not window.are_for(project.windows(config.name), config, arrays)
     folder = window.run(config, project, console)
     assert window.are_for(folder, config, arrays)
+    assert window.folder_for(config, project).parent == project.store / "windows", "DVC has not noted which code made them"
+    note_in_lock(project, config.name, Path(splits.__file__).read_bytes())
     assert window.folder_for(config, project) == folder
+    note_in_lock(project, config.name, b"other code")
+    assert window.folder_for(config, project).parent == project.store / "windows"
     other = compose(project.root, ["experiment=digits_cnn", "window.seed=1"])
     assert not window.are_for(folder, other, arrays)
     apart = window.folder_for(other, project)

@@ -196,9 +196,8 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 def draw(pipeline: str) -> None:
     """Draw the figures and tables of an evaluated experiment again.
 
-    They are drawn from its weights and kept predictions.
-
-    They go to data/results/EXPERIMENT/figures/ and into the runs on the dashboard. `reprise evaluate RUN` draws those of a run.
+    They are drawn from its weights and kept predictions, and go to data/results/EXPERIMENT/figures/ and into its runs on the
+    dashboard. `reprise evaluate RUN` draws those of a run.
     """
     places = project()
     from reprise.stages import compose

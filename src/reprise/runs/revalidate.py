@@ -2,7 +2,8 @@
 
 `compose`, `preprocess`, `window` and `evaluate` are run again beside the project, and every file is compared. `train` is not run
 again: its first steps are, and the weights after each of them are compared with those recorded when the stage ran. `download` has
-nothing to compute: the sha256 of each raw file stands in conf/data/. A stage that passes is committed by `dvc commit`.
+nothing to compute: the sha256 of each raw file stands in conf/data/. A stage that passes is committed by `dvc commit`. `draw` is
+left to `dvc repro`: figures are drawn again.
 """
 
 import contextlib
@@ -28,7 +29,7 @@ from reprise.learning.fingerprint import FIRST_STEPS, Fingerprint, first_differe
 from reprise.stages import compose, trained
 from reprise.stages.places import Places
 
-ORDER = ("compose", "download", "list_folder", "preprocess", "preprocess_folder", "window", "train", "evaluate", "draw")
+ORDER = ("compose", "download", "list_folder", "preprocess", "preprocess_folder", "window", "train", "evaluate")
 FOLDERS = ("config", "raw", "processed", "windows", "models")
 """Below data/: what stages read."""
 
@@ -81,7 +82,7 @@ def run(places: Places, only: Sequence[str], console: Console) -> bool:
 
 
 def changed_stages(root: Path) -> list[Stage]:
-    """Return the stages of which only dependencies under src/ changed, in the order in which DVC runs them."""
+    """Return the stages but `draw` of which only dependencies under src/ changed, in the order in which DVC runs them."""
     status: dict[str, list[Any]] = json.loads(_dvc(root, "status", "--json"))
     stages = [
         _stage(root, address, list(changes[0]["changed deps"]))
@@ -91,6 +92,7 @@ def changed_stages(root: Path) -> list[Stage]:
         and list(changes[0]) == ["changed deps"]
         and all(path.startswith("src/") and how == "modified" for path, how in changes[0]["changed deps"].items())
     ]
+    stages = [stage for stage in stages if stage.kind != "draw"]
     return sorted(stages, key=lambda stage: ORDER.index(stage.kind) if stage.kind in ORDER else len(ORDER))
 
 

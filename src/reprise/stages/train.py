@@ -72,7 +72,8 @@ def run(
     """
     address(config.tracking, places.store)  # a malformed one is refused before anything is fetched or computed
     with FileLock(store.made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
-        windows = prepare(config, places, console, remake=watch is None)  # a sweep keeps to the data that it began with
+        remake = watch is None and not publish  # a sweep keeps to the data that it began with; DVC has checked the pipeline's
+        windows = prepare(config, places, console, remake, in_pipeline=publish)
     lock_test_split()
     _try_out(config, windows)
     lineage.demand_noted(tuple(config.plugins))
@@ -167,13 +168,14 @@ def _tidy_up(training: unfinished.Training, config: Config, places: Places, cons
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
 
 
-def prepare(config: Config, places: Places, console: Console, remake: bool = True) -> Windows:
+def prepare(config: Config, places: Places, console: Console, remake: bool = True, in_pipeline: bool = False) -> Windows:
     """Return the windows for this config: the pipeline's where they fit, else ones made for it.
 
     Data that is not there is fetched. With `remake`, arrays whose sources have changed are made again, else they are refused.
+    With `in_pipeline`, DVC has just made or checked the pipeline's windows.
     """
     arrays = freshness.arrays(config.data, places, console, remake)
-    folder = window.folder_for(config, places)
+    folder = places.windows(config.name) if in_pipeline else window.folder_for(config, places)
     if not window.are_for(folder, config, arrays):
         window.run(config, places, console, folder)
     return open_windows(folder, arrays)

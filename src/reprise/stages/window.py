@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+import reprise
 from reprise.config import Config, ImageWindow, SeriesWindow
 from reprise.data import audit, rounding, splits, store
 from reprise.errors import UserError
 from reprise.stages.places import Places
+from reprise.tracking import lineage
 
 
 def run(config: Config, places: Places, console: Console, folder: Path | None = None) -> Path:
@@ -60,7 +62,7 @@ def _warn_of_few(parts: dict[str, splits.Indices], description: dict[str, Any], 
 
 
 def are_for(folder: Path, config: Config, arrays: Path) -> bool:
-    """Whether the windows in `folder` are those that `run` would make for this config and these arrays."""
+    """Return whether the windows in `folder` have these settings and arrays. The code that made them is not looked at."""
     file = folder / "windows.json"
     if not file.is_file() or not (arrays / store.MANIFEST).is_file():
         return False
@@ -69,19 +71,32 @@ def are_for(folder: Path, config: Config, arrays: Path) -> bool:
 
 
 def made_by(config: Config) -> dict[str, Any]:
-    """What decides windows, beside the arrays: the settings and the code."""
-    code = {Path(file).name: store.sha256(Path(file)) for file in (__file__, rounding.__file__, splits.__file__)}
-    return {"settings": config.window.model_dump(), "code": code}
+    """Return what windows.json records of how windows were made. It holds no code, so a refactor gives the same bytes."""
+    return {"settings": config.window.model_dump()}
+
+
+def is_by_this_code(places: Places, experiment: str) -> bool:
+    """Return whether DVC's lock says that the pipeline's windows of an experiment were made by the code of today."""
+    locked = lineage.dvc_dependencies(places.root, f"window@{experiment}")
+    package = Path(reprise.__file__).parent
+    return all(
+        locked.get(f"src/reprise/{Path(file).relative_to(package)}") == hashlib.md5(Path(file).read_bytes()).hexdigest()  # noqa: S324
+        for file in CODE
+    )
 
 
 def folder_for(config: Config, places: Places) -> Path:
-    """Where the windows of a run by hand are: the pipeline's own where they fit, else a folder named by what decides them."""
+    """Return the folder of the windows of a run by hand: the pipeline's where they fit, else one named by what decides them."""
     arrays = places.processed(config.data.name)
-    if are_for(places.windows(config.name), config, arrays):
+    if are_for(places.windows(config.name), config, arrays) and is_by_this_code(places, config.name):
         return places.windows(config.name)
-    said = json.dumps([made_by(config), store.digest(arrays)], sort_keys=True)
-    return places.store / "windows" / f"{config.data.name}-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+    decides = [made_by(config), [store.sha256(Path(file)) for file in CODE], store.digest(arrays)]
+    name = lineage.text_hash(json.dumps(decides, sort_keys=True))[:12]
+    return places.store / "windows" / f"{config.data.name}-{name}"
 
+
+CODE = (__file__, rounding.__file__, splits.__file__)
+"""The source files that decide windows."""
 
 Made = tuple[dict[str, splits.Indices], dict[str, Any], dict[str, Any]]
 """Index arrays, what windows.json says, and the audit."""

@@ -18,6 +18,8 @@ from reprise.errors import UserError, warn
 from reprise.tracking import repository
 from reprise.tracking.repository import NoRepository
 
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The one in C where PyYAML was built with it: a lock of a thousand lines takes the other a second."""
 LEARNING = ("data", "learning", "models", "stages/train.py")
 """Of the package, what decides the weights of a training."""
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
@@ -137,6 +139,15 @@ def processor() -> str:
 
 def dvc_hashes(root: Path) -> dict[str, str]:
     """The md5 of every output that DVC's locks know, by its path; true in a stage that DVC runs, for it has just checked them."""
+    return {out["path"]: out["md5"] for stage in _locked_stages(root).values() for out in stage.get("outs", [])}
+
+
+def dvc_dependencies(root: Path, stage: str) -> dict[str, str]:
+    """Return the md5 of every dependency of a stage when it last ran, by its path, from DVC's locks; empty where it never did."""
+    return {dep["path"]: dep["md5"] for dep in _locked_stages(root).get(stage, {}).get("deps", [])}
+
+
+def _locked_stages(root: Path) -> dict[str, Any]:
     locks = [file for file in (root / "dvc.lock", root / "long" / "dvc.lock") if file.is_file()]
-    stages = [stage for file in locks for stage in yaml.safe_load(file.read_text("utf-8"))["stages"].values()]
-    return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
+    parsed = [yaml.load(file.read_text("utf-8"), SAFE_LOADER) for file in locks]  # noqa: S506 -- both are safe loaders
+    return {name: stage for lock in parsed for name, stage in lock["stages"].items()}
