@@ -57,15 +57,13 @@ def test_a_chosen_group_is_that_group_and_nothing_else_changes(data: st.DataObje
             assert after[section] == before[section]
 
 
-def test_the_choices_of_an_experiment_are_those_thatcomposed_tree_makes() -> None:
+def test_the_choices_of_an_experiment_are_those_that_hydra_makes() -> None:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for experiment in ("ablation_all", "temperature_cnn1d", "digits_cnn"):
-            made = hydra_compose(
-                "config", overrides=[f"experiment={experiment}"], returncomposed_tree_config=True
-            ).hydra.runtime.choices
+            made = hydra_compose("config", overrides=[f"experiment={experiment}"], return_hydra_config=True).hydra.runtime.choices
             own = own_choices(ROOT / "conf", experiment)
             assert {group: made[group] for group in GROUPS} == {group: own[group] for group in GROUPS}
 
