@@ -76,6 +76,10 @@ def test_a_run_with_an_untracked_plugin_in_a_monorepo_is_reproduced_from_its_id(
     (project / "mine").mkdir()
     (project / "mine" / "__init__.py").write_text(NETWORK.replace("ReLU", "Tanh"))
     child = forks.start("evaluate", old.name)
+    assert child.wait() == 2, child.said
+    assert "do not fit the network that its config builds now: size mismatch for layers.0.weight" in child.said
+    (project.parents[1] / "libs" / "width_of_mine.py").write_text("width = 8\n")
+    child = forks.start("evaluate", old.name)
     assert child.wait() == 0, child.said
     assert f"plugins=mine were edited since {store.read_json(old / 'run.json')['name']} was trained" in child.said
 

@@ -9,13 +9,13 @@ from torch import nn
 from reprise.config import Config, FolderData, check
 from reprise.data.examples import Windows
 from reprise.data.pictures import Decoding
-from reprise.learning.checkpoint import WEIGHTS, load_weights
+from reprise.learning.checkpoint import WEIGHTS
 from reprise.learning.tasks import Task
 from reprise.learning.trainer import threads
 from reprise.stages import preprocess_folder
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
-from reprise.stages.trained import Trained, read_trained, windows_of
+from reprise.stages.trained import Trained, load_trained, read_trained, windows_of
 from reprise.tracking import lineage, record
 from reprise.tracking import run as tracking
 
@@ -54,5 +54,5 @@ def open_run(places: Places, wanted: str) -> TrainedRun:
     lineage.warn_of_edited_plugins(config.plugins, record.of_home(home).tags, trained.name)
     torch.set_num_threads(threads(config.trainer))
     network, task = build_parts(config, windows)
-    network.load_state_dict(load_weights(home / WEIGHTS))
+    load_trained(network, home / WEIGHTS, trained.name)
     return TrainedRun(config, trained, home, windows, network.eval(), task)

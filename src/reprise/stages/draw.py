@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from reprise.config import Config
 from reprise.data import store
 from reprise.data.examples import Windows, open_windows
-from reprise.learning.checkpoint import load_weights
 from reprise.learning.tasks import Task
 from reprise.stages import report
 from reprise.stages.kept_predictions import Classified, Forecasts, NaiveForecasts, forecasts_to_keep
 from reprise.stages.places import Places
 from reprise.stages.train import build_parts
-from reprise.stages.trained import Trained, history_file, read_as_trained, read_published, weights_file, windows_of
+from reprise.stages.trained import Trained, history_file, load_trained, read_as_trained, read_published, weights_file, windows_of
 from reprise.tracking import run as tracking
 from reprise.tracking import spool
 
@@ -34,7 +33,7 @@ def pipeline(config: Config, places: Places, console: Console) -> Path:
         for one in trained:
             windows = open_windows(windows_of(config, one, places).folder, places.processed(config.data.name))
             network, task = build_parts(config, windows)
-            network.load_state_dict(load_weights(weights_file(models, one.seed)))
+            load_trained(network, weights_file(models, one.seed), one.name)
             kept = torch.from_numpy(np.array(store.open_array(store.check(predictions, f"seed{one.seed}.npy", hint))))
             metrics = store.read_json(predictions / f"seed{one.seed}.json")
             shown = evaluated(config, one, history_file(models, one.seed), network, task, windows, metrics, kept)

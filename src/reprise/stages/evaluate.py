@@ -18,7 +18,7 @@ from reprise.data import store
 from reprise.data.examples import Examples, Windows, open_windows
 from reprise.data.loader import EvalLoader, place
 from reprise.errors import UserError
-from reprise.learning.checkpoint import WEIGHTS, load_weights
+from reprise.learning.checkpoint import WEIGHTS
 from reprise.learning.learner import Keep, Learner
 from reprise.learning.tasks import Task, facts
 from reprise.learning.trainer import disband, make_trainer, relaunch
@@ -30,6 +30,7 @@ from reprise.stages.trained import (
     TRAINING,
     Trained,
     history_file,
+    load_trained,
     read_as_trained,
     read_published,
     read_trained,
@@ -178,7 +179,7 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, places: Places
     windows = open_windows(windows_of(config, trained, places).folder, places.processed(config.data.name))
     lineage.warn_of_edited_plugins(config.plugins, spool.Spool(places.home(trained.run_id)).tags, trained.name)
     network, task = build_parts(config, windows)
-    network.load_state_dict(load_weights(weights))
+    load_trained(network, weights, trained.name)
     trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)
     first = trainer.is_global_zero
     run = tracking.reopen(config.tracking, places.store, trained.run_id) if first and trained.run_id else None

@@ -17,6 +17,7 @@ from reprise.config import Config, TrainerConfig, check
 from reprise.data import store
 from reprise.data.examples import REMAKE_WINDOWS, Windows
 from reprise.errors import UserError
+from reprise.learning.checkpoint import load_weights
 from reprise.learning.trainer import threads
 from reprise.stages.places import Places
 from reprise.tracking import groups, lineage, spool
@@ -84,6 +85,23 @@ def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
             "train again, or restore its data and windows",
         )
     return windows
+
+
+def load_trained(network: torch.nn.Module, weights: Path, name: str) -> None:
+    """Load the weights of a run into the network that its config builds.
+
+    Raises:
+        UserError: when they do not fit, because the code of the network is not that of the run any more.
+
+    """
+    try:
+        network.load_state_dict(load_weights(weights))
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise UserError(
+            f"the weights of {name} do not fit the network that its config builds now: {lines[min(1, len(lines) - 1)]}",
+            "restore the code it was trained with, plugins included",
+        ) from None
 
 
 def read_as_trained(places: Places, config: Config) -> Config:
