@@ -193,7 +193,7 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, places: Places
     baselines = {name: _of_baseline(naive, name, task, test) for name in naive.names} if naive else {}
     if config.trainer.strategy == "fsdp":  # each rank holds a part of the network; figures need the whole
         network, task = build_parts(config, windows)
-        network.load_state_dict(load_weights(weights))
+        load_trained(network, weights, trained.name)
     if first:
         came = ", ".join(f"{part} {task.monitor} {found[task.monitor]:.4f}" for part, found in (("val", val), ("test", metrics)))
         console.print(f"evaluate  {trained.name}: {came}", highlight=False, soft_wrap=True)
