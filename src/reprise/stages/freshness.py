@@ -84,9 +84,15 @@ def demand(data: DataConfig, places: Places) -> None:
 def remake_command(data: DataConfig, root: Path) -> str:
     """Return the command that makes the arrays of a data set: what its file in conf/data/ does not say is set by overrides."""
     base = _base(data, root)
-    usual = group_values(root / "conf" / "data", base)
+    written = group_values(root / "conf" / "data", base)
+    stated = {key: value for key, value in written.items() if value != "???"}
+    usual = type(data).model_validate(data.model_dump() | stated).model_dump()  # with defaults filled in, as `data` has them
     own = data.model_dump(exclude={"limit"})
-    words = [f"data.{key}={_value(value)}" for key, value in own.items() if key in usual and usual[key] != value]
+    words = [
+        f"data.{key}={_value(value)}"
+        for key, value in own.items()
+        if key in written and (key not in stated or usual[key] != value)
+    ]
     return shlex.join(["reprise", "preprocess", f"data={base}", *words])
 
 
