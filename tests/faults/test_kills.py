@@ -133,7 +133,7 @@ def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_
 
 
 def test_two_processes_that_are_killed_go_on_as_two_with_the_same_bits(forks: Forks) -> None:
-    command = [*CNN, "trainer=ddp_cpu", "trainer.max_epochs=40", "checkpoint.steps=20"]
+    command = [*CNN, "trainer=ddp_cpu", "trainer.max_epochs=40", "checkpoint.steps=20", "checkpoint.grace=5"]
     homes = forks.folder / "mlruns" / "runs"
     before = runs(forks.folder)
     forks.run(*command)
