@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.faults.flips import KINDS, Flip, Made
+from tests.faults.bit_flips import KINDS, Flip, Made
 
 
 def main() -> None:
@@ -23,19 +23,19 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         made = Made(Path(name) / "clone", asked.seed)
-        flips = [(kind, made.flip(kind)) for kind in (KINDS * asked.places)[: asked.places]]
+        bit_flips = [(kind, made.flip(kind)) for kind in (KINDS * asked.paths)[: asked.paths]]
         for kind in KINDS:
-            print(f"{kind:10} {summary([flip for of, flip in flips if of == kind])}")
-        for kind, flip in flips:
+            print(f"{kind:10} {summary([flip for of, flip in bit_flips if of == kind])}")
+        for kind, flip in bit_flips:
             if not flip.well:
-                where = flip.file.relative_to(made.places.root)
+                where = flip.file.relative_to(made.paths.root)
                 print(f"  {kind}: byte {flip.place} of {where}: {flip.said[:200] or 'not noticed'}")
-        print(summary([flip for _, flip in flips]))
+        print(summary([flip for _, flip in bit_flips]))
 
 
-def summary(flips: list[Flip]) -> str:
-    noticed, named, mended = (sum(bool(getattr(flip, what)) for flip in flips) for what in ("said", "named", "mended"))
-    return f"noticed {noticed} of {len(flips)}, named {named}, mended {mended}"
+def summary(bit_flips: list[Flip]) -> str:
+    noticed, named, mended = (sum(bool(getattr(flip, what)) for flip in bit_flips) for what in ("said", "named", "mended"))
+    return f"noticed {noticed} of {len(bit_flips)}, named {named}, mended {mended}"
 
 
 if __name__ == "__main__":

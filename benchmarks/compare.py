@@ -22,13 +22,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.analysis.page import Page
+from tests.analysis.trainings import rows, write
 from tests.pipeline.conftest import ROOT, make_project
-from tests.runs.page import Page
-from tests.runs.trainings import rows, write
 
+from reprise.analysis.compare import ranked
 from reprise.config import compose
 from reprise.config.compose import leaves
-from reprise.runs.compare import ranked
 from reprise.tracking.run import recorded
 
 SETTINGS, SEEDS, EPOCHS, METRICS = 200, 5, 30, 17

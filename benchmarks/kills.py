@@ -14,11 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.cli_fork_server import CliForkServer
 from tests.faults.conftest import CNN, LSTM
 from tests.faults.test_checkpoints import kill_writers
 from tests.faults.test_kills import Killed, kill_and_restart
 from tests.faults.test_repro import kill_until_done, made, repro
-from tests.forks import Forks
 from tests.pipeline.conftest import clone, make_project
 
 
@@ -30,9 +30,9 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name, command in (("CNN", CNN), ("LSTM", LSTM)):
-            forks = Forks(make_project(Path(folder) / name))
-            done: list[Killed] = kill_and_restart(forks, command, asked.trainings, random.Random(1))
-            forks.end()
+            fork_server = CliForkServer(make_project(Path(folder) / name))
+            done: list[Killed] = kill_and_restart(fork_server, command, asked.trainings, random.Random(1))
+            fork_server.end()
             for what in ("same_weights", "one_run", "same_points"):
                 print(f"{name}: {what.replace('_', ' ')} {sum(getattr(one, what) for one in done)} of {len(done)}", flush=True)
         for scratch in (folder, "/dev/shm"):

@@ -20,11 +20,11 @@ from rich.console import Console
 
 from reprise import config as configs
 from reprise.config import Config
-from reprise.data.examples import Windows
+from reprise.data.datasets import Windows
 from reprise.stages import train
-from reprise.stages.places import Places
-from reprise.tracking import unfinished
-from reprise.tracking.delivery import Delivery
+from reprise.stages.project_paths import ProjectPaths
+from reprise.tracking import resume
+from reprise.tracking.mlflow_sync import MlflowSync
 from reprise.tracking.run import Run
 
 QUIET = Console(quiet=True)
@@ -45,18 +45,18 @@ def counted(method: Callable[..., Any], what: str, thread: str, clock: Callable[
     return timed
 
 
-def fit(config: Config, windows: Windows, places: Places) -> float:
+def fit(config: Config, windows: Windows, paths: ProjectPaths) -> float:
     """Seconds of a training with its run."""
-    with unfinished.hold(places.store, "benchmark", 0) as training:
+    with resume.hold(paths.store, "benchmark", 0) as training:
         training.forget()
-        return train.train_one(config, windows, places, QUIET, TAGS, training).train_seconds
+        return train.train_one(config, windows, paths, QUIET, TAGS, training).train_seconds
 
 
-def fit_silently(config: Config, windows: Windows, places: Places) -> float:
+def fit_silently(config: Config, windows: Windows, paths: ProjectPaths) -> float:
     """The same, saying nothing."""
     log, Run.log = Run.log, lambda *_: None  # type: ignore[assignment]
     try:
-        return fit(config, windows, places)
+        return fit(config, windows, paths)
     finally:
         Run.log = log  # type: ignore[method-assign]
 
@@ -68,22 +68,22 @@ def main() -> None:
     options = parser.parse_args()
     root = configs.project_root()
     Run.log = counted(Run.log, "saying", "MainThread", time.perf_counter)  # type: ignore[method-assign]
-    Delivery.now = counted(Delivery.now, "delivering", "delivery", time.thread_time)  # type: ignore[method-assign]
+    MlflowSync.now = counted(MlflowSync.now, "delivering", "delivery", time.thread_time)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as scratch:
-        places = Places(Path(scratch))  # the project's config and data, a tracking store of its own
+        paths = ProjectPaths(Path(scratch))  # the project's config and data, a tracking store of its own
         for name in ("conf", "data"):
-            (places.root / name).symlink_to(root / name)
+            (paths.root / name).symlink_to(root / name)
         shortest = [f"trainer.max_epochs={options.epochs}", "trainer.patience=null", "tracking.log_model=false"]
         config = configs.compose(root, ["experiment=temperature_cnn1d", *shortest])
-        windows = train.prepare(config, places, QUIET)
-        fit(config, windows, places)
+        windows = train.prepare(config, paths, QUIET)
+        fit(config, windows, paths)
         ratios, shares = [], []
         for _ in range(options.rounds):
             spent.update(saying=0.0, delivering=0.0)
-            logged = fit(config, windows, places)
+            logged = fit(config, windows, paths)
             shares.append(sum(spent.values()) / logged)
             said = ", ".join(f"{what} {seconds:.3f} s" for what, seconds in spent.items())
-            silent = fit_silently(config, windows, places)
+            silent = fit_silently(config, windows, paths)
             ratios.append(logged / silent)
             print(f"{options.epochs} epochs: with logging {logged:.2f} s ({said}), without {silent:.2f} s", flush=True)
     print(f"logging's share of an epoch: {100 * statistics.median(shares):.2f} % (largest {100 * max(shares):.2f} %)")

@@ -40,8 +40,8 @@ def main() -> None:
         settings = ["experiment=image_folder", f"trainer.max_epochs={epochs}", "tracking.log_model=false"]
         files = train(project, *settings, "data.path=pictures", "data.name=files")
         arrays = train(project, *settings, "data=arrays", REPRISE_MIRROR=str(project / "mirror"))
-        for label, home in (("files", files), ("arrays", arrays)):
-            found = json.loads(reprise(project, "evaluate", home.name, "--json").stdout)
+        for label, run_dir in (("files", files), ("arrays", arrays)):
+            found = json.loads(reprise(project, "evaluate", run_dir.name, "--json").stdout)
             print(f"test accuracy of a training from the {label}: {found['test']['accuracy']:.6f}")
         print(f"predict, over the same test pictures:         {predicted(project, files):.6f}")
         print(f"broken files named:                           {named(project)} of {BROKEN}")
@@ -76,21 +76,21 @@ def write_pictures(project: Path) -> None:
 
 
 def train(project: Path, *words: str, **environment: str) -> Path:
-    """The home of a new run."""
+    """The run directory of a new run."""
     runs = project / "mlruns" / "runs"
     before = set(runs.glob("*"))
     reprise(project, "train", *words, **environment)
-    (home,) = set(runs.glob("*")) - before
-    return home
+    (run_dir,) = set(runs.glob("*")) - before
+    return run_dir
 
 
-def predicted(project: Path, home: Path) -> float:
+def predicted(project: Path, run_dir: Path) -> float:
     """The share of the test split's pictures that `predict` takes for what they are."""
-    reprise(project, "predict", home.name, "pictures", "--out", "answers")
+    reprise(project, "predict", run_dir.name, "pictures", "--out", "answers")
     with (project / "answers" / "predictions.csv").open() as stream:
         taken = {Path(row["file"]).name: row["class"] for row in csv.DictReader(stream)}
     names = list(store.read_json(project / "data" / "processed" / "files" / "files.json")["train"])
-    test = np.load(project / store.read_json(home / "trained.json")["windows"] / "test.npy")
+    test = np.load(project / store.read_json(run_dir / "trained.json")["windows"] / "test.npy")
     return float(np.mean([taken[Path(names[row]).name] == Path(names[row]).parent.name for row in test]))
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/step_cost.py [--rounds 5] [--samples 55000]
 
-- reprise: as `reprise train experiment=fashion_mnist_cnn` runs it: MLflow, spool, progress bar, validation, best weights.
+- reprise: as `reprise train experiment=fashion_mnist_cnn` runs it: MLflow, event log, progress bar, validation, best weights.
 - bare: a plain PyTorch loop over tensors in memory: the same network, batch, precision, memory layout, optimizer and schedule;
   no validation, no metrics, no logging.
 - template: a Dataset with a per-sample `__getitem__`, a DataLoader, and plain Lightning with two `self.log` a step.
@@ -28,22 +28,22 @@ from torch.utils.data import DataLoader, Dataset
 
 from reprise import config as configs
 from reprise.config import Config
-from reprise.data.examples import Images, Windows
-from reprise.learning import precision
-from reprise.learning.trainer import quiet_lightning
+from reprise.data.datasets import Images, Windows
 from reprise.stages import train
-from reprise.stages.places import Places
-from reprise.tracking import unfinished
+from reprise.stages.project_paths import ProjectPaths
+from reprise.tracking import resume
+from reprise.training import precision
+from reprise.training.trainer import quiet_lightning
 
 TAGS = {"origin": "benchmark", "mlflow.source.name": "python benchmarks/step_cost.py"}
 
 
-def reprise_epoch(config: Config, windows: Windows, places: Places, unseen: TextIO) -> float:
-    """Seconds of the whole fit: one epoch's training and validation, metrics, spool, MLflow, weights, a bar that is drawn."""
+def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, unseen: TextIO) -> float:
+    """Seconds of the whole fit: one epoch's training and validation, metrics, event log, MLflow, weights, a bar that is drawn."""
     console = Console(force_terminal=True, file=unseen)
-    with unfinished.hold(places.store, "benchmark", 0) as training:
+    with resume.hold(paths.store, "benchmark", 0) as training:
         training.forget()
-        return train.train_one(config, windows, places, console, TAGS, training).train_seconds
+        return train.train_one(config, windows, paths, console, TAGS, training).train_seconds
 
 
 EPOCH_SECONDS: list[float] = []
@@ -143,16 +143,16 @@ def main() -> None:
     options = parser.parse_args()
     root = configs.project_root()
     with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as unseen:
-        places = Places(Path(scratch))  # the project's config and data, a tracking store of its own
+        paths = ProjectPaths(Path(scratch))  # the project's config and data, a tracking store of its own
         for name in ("conf", "data"):
-            (places.root / name).symlink_to(root / name)
+            (paths.root / name).symlink_to(root / name)
         overrides = ["trainer.max_epochs=1", f"data.limit={options.samples}", "tracking.log_model=false"]
         config = configs.compose(root, ["experiment=fashion_mnist_cnn", *overrides])
-        windows = train.prepare(config, places, Console(quiet=True))
+        windows = train.prepare(config, paths, Console(quiet=True))
         _, task = train.build_parts(config, windows)
         number_format = precision.resolve(config.trainer.precision, torch.device("cpu"), task.tolerates_bf16)
         ways: dict[str, Callable[[], float]] = {
-            "reprise": lambda: reprise_epoch(config, windows, places, unseen),
+            "reprise": lambda: reprise_epoch(config, windows, paths, unseen),
             "bare": lambda: bare_epoch(config, windows, number_format),
             "template": lambda: template_epoch(config, windows, number_format),
         }

@@ -39,7 +39,7 @@ def test_openmp_threads_do_not_wait_busily_unless_the_user_says_how_they_wait(en
     assert said(f"import reprise; {CHECK}", **environment) == expected
 
 
-@pytest.mark.parametrize("entry", ["reprise.__main__", "reprise.learning.trainer"])
+@pytest.mark.parametrize("entry", ["reprise.__main__", "reprise.training.trainer"])
 def test_every_way_in_sets_it_before_libgomp_is_loaded(entry: str) -> None:
     """libgomp prints what it has read when it is loaded; the program sees the same."""
     script = f"import importlib, os; importlib.import_module('{entry}'); import torch"

@@ -12,9 +12,9 @@ from typing import Any, NoReturn
 
 import click
 
-from reprise import config, orphans, ranks, terminal
-from reprise.commands import cli
-from reprise.commands.common import say
+from reprise import config, distributed, parent_watchdog, terminal
+from reprise.cli import cli
+from reprise.cli.common import say
 from reprise.config.plugins import make_importable
 from reprise.errors import Notice, Stopped, UserError
 
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     warnings.showwarning = _warn  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    if "DVC_STAGE" in os.environ or ranks.has_parent():
-        orphans.end_with_parent()
+    if "DVC_STAGE" in os.environ or distributed.has_parent():
+        parent_watchdog.end_with_parent()
     with contextlib.suppress(UserError, OSError):  # outside a project: said by the commands that need one
         make_importable(config.project_root())
     try:

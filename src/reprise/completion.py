@@ -6,7 +6,7 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, add_completion_class
 
 from reprise.config import project_root
-from reprise.config.complete import complete_override
+from reprise.config.completion import complete_override
 from reprise.errors import UserError
 
 

@@ -8,9 +8,9 @@ import warnings
 class UserError(Exception):
     """Something the user or the surroundings must mend; shown as one line, without passwords, exit code 2."""
 
-    def __init__(self, what: str, mend: str = "") -> None:
+    def __init__(self, what: str, hint: str = "") -> None:
         line = " ".join(what.split())
-        super().__init__(without_login(f"{line}; {' '.join(mend.split())}" if mend else line))
+        super().__init__(without_login(f"{line}; {' '.join(hint.split())}" if hint else line))
 
 
 class Stopped(BaseException):

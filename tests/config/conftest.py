@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 
 from reprise.config import Config, FolderData, ImageData, SeriesData, SeriesWindow
-from reprise.data.examples import Windows
+from reprise.data.datasets import Windows
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -11,14 +11,14 @@ from tests.config.conftest import ROOT
 
 SAID = {
     (): [],
-    ("seed=7", "seeds=3", "trainer=cpu", "trainer.progress=false", "fresh=true", "tracking.log_model=false"): [],
+    ("seed=7", "seeds=3", "trainer=cpu", "trainer.progress=false", "resume=false", "tracking.log_model=false"): [],
     ("optimizer.lr=0.003",): ["lr0.003"],
     ("optimizer=sgd", "augment=clothes", "data.limit=2000"): ["limit2000", "sgd", "clothes"],
     ("optimizer=sgd", "optimizer.lr=0.5"): ["SGD"],
     ("model=lstm",): ["lstm"],
     ("model.blocks.0.filters=8", "trainer.max_epochs=1"): ["blocks", "max_epochs1"],
     ("scheduler=one_cycle",): ["one_cycle"],
-    ("optimizer.fused=false", "trainer.patience=3", "model.mirror=true"): ["mirror", "no_fused", "patience3"],
+    ("optimizer.fused=false", "trainer.patience=3", "model.tta_hflip=true"): ["no_fused", "patience3", "tta_hflip"],
     ("data=fashion_mnist", "window.test_size=null"): ["fashion_mnist", "no_test_size"],
 }
 

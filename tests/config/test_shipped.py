@@ -45,7 +45,7 @@ def learn_one_batch(config: Config) -> dict[str, bool]:
     scheduler = build(config.scheduler, "scheduler", config.plugins, optimizer, total_steps=10)
     inputs = torch.randn(4, *windows.input_shape)
     outputs = network(inputs)
-    predictions = task.read(outputs, inputs)
+    predictions = task.decode(outputs, inputs)
     targets = torch.arange(4) % task.outputs if config.data.kind == "images" else torch.randn_like(predictions)
     task.loss(predictions, targets).backward()
     before = [weight.detach().clone() for weight in network.parameters()]

@@ -17,7 +17,7 @@ OUTSIDE = [
     "torch.load",
     "torch.hub.load",
     "subprocess.Popen",
-    "reprise.runs.dashboard.serve",
+    "reprise.analysis.dashboard.serve",
     "nothing",
 ]
 REACHED_THROUGH_TORCH = [  # what a module of torch.nn or torch.optim imports, by way of that module

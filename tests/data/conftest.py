@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -86,10 +86,10 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Places:
+def project(tmp_path: Path) -> ProjectPaths:
     """A project that has the shipped conf/ and nothing else."""
     shutil.copytree(CONF, tmp_path / "project" / "conf")
-    return Places(tmp_path / "project")
+    return ProjectPaths(tmp_path / "project")
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from reprise.config import AugmentConfig, compose
 from reprise.data.augment import ERASED_AREA, Augment, uniform
-from reprise.data.examples import Images
+from reprise.data.datasets import Images
 from reprise.data.loader import EvalLoader, TrainLoader, epoch_order
-from reprise.learning.trainer import make_trainer
 from reprise.stages import train
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
+from reprise.training.trainer import make_trainer
 
 NOTHING = {"flip": 0.0, "shift": 0, "rotate": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0, "erase": 0.0}
 EVERYTHING = {"flip": 0.5, "shift": 2, "rotate": 10.0, "scale": 0.1, "shear": 5.0, "elastic": 1.0, "erase": 0.5}
@@ -150,7 +150,7 @@ def test_each_epoch_shows_a_sample_altered_anew_and_the_same_for_any_number_of_r
                 assert torch.equal(batch.inputs, expected)
 
 
-def test_a_training_is_augmented_as_configured_and_its_val_split_is_not(project: Places, console: Console) -> None:
+def test_a_training_is_augmented_as_configured_and_its_val_split_is_not(project: ProjectPaths, console: Console) -> None:
     config = compose(project.root, ["experiment=digits_cnn", "augment=clothes", "seed=4", "trainer.threads=1"])
     windows = train.prepare(config, project, console)
     _, task = train.build_parts(config, windows)

@@ -15,7 +15,7 @@ from reprise.config import compose_dataset
 from reprise.data import store
 from reprise.errors import Notice, UserError
 from reprise.stages import freshness, preprocess
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from tests.data.test_pictures import data, encoded, folder_of, picture, write
 
 
@@ -40,7 +40,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], int]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_pictures_that_changed_are_read_again(change: str, project: Places, console: Console, tmp_path: Path) -> None:
+def test_pictures_that_changed_are_read_again(change: str, project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path, **{"cat__1.bmp": encoded(picture(70), "BMP")})
     wanted = data(path, name="pets")
     arrays = freshness.arrays(wanted, project, console)
@@ -57,7 +57,7 @@ def test_pictures_that_changed_are_read_again(change: str, project: Places, cons
     freshness.demand(wanted, project)
 
 
-def test_a_file_that_was_only_touched_is_not_read_again(project: Places, console: Console, tmp_path: Path) -> None:
+def test_a_file_that_was_only_touched_is_not_read_again(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     wanted = data(path, name="pets")
     freshness.arrays(wanted, project, console)
@@ -66,7 +66,7 @@ def test_a_file_that_was_only_touched_is_not_read_again(project: Places, console
 
 
 def test_other_settings_of_one_name_are_refused_with_the_command_that_makes_them(
-    project: Places, console: Console, tmp_path: Path
+    project: ProjectPaths, console: Console, tmp_path: Path
 ) -> None:
     path = folder_of(tmp_path).rename(tmp_path / "my pets, é=1")
     freshness.arrays(data(path, name="pets"), project, console)
@@ -84,7 +84,7 @@ def test_other_settings_of_one_name_are_refused_with_the_command_that_makes_them
 
 
 def test_rows_appended_to_a_csv_are_noticed_and_read_once_their_hash_is_named(
-    project: Places, console: Console, tmp_path: Path
+    project: ProjectPaths, console: Console, tmp_path: Path
 ) -> None:
     days = np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]")
     file = tmp_path / "own" / "level.csv"
@@ -123,7 +123,7 @@ def test_rows_appended_to_a_csv_are_noticed_and_read_once_their_hash_is_named(
 
 
 def test_in_a_stage_of_dvc_nothing_is_made_again(
-    project: Places, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: ProjectPaths, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder_of(tmp_path)
     wanted = data(path, name="pets")

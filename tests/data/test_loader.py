@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from reprise.data.examples import Alter, Batch, Images
-from reprise.data.loader import AHEAD, EvalLoader, TrainLoader, _streamed, epoch_order, place
+from reprise.data.datasets import Augmentation, Batch, Images
+from reprise.data.loader import AHEAD, EvalLoader, TrainLoader, _streamed, epoch_order, move_to_device
 
 CPU = torch.device("cpu")
 LENGTHS, BATCHES, WORLDS = st.integers(1, 60), st.integers(1, 25), st.integers(1, 5)
@@ -28,7 +28,7 @@ class Numbered:
     def __len__(self) -> int:
         return self.length
 
-    def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
+    def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
         return Batch(rows.to(torch.float32)[:, None] / 3, rows)
 
     def raw(self, rows: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def test_an_epoch_holds_every_sample_once(length: int, batch_size: int, seed: in
     batches = list(train(length, batch_size, seed=seed, epoch=epoch))
     assert sorted(samples(batches)) == list(range(length))
     assert [len(batch.targets) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    assert all(batch.share == 1.0 for batch in batches)
+    assert all(batch.loss_weight == 1.0 for batch in batches)
 
 
 @quick
@@ -107,11 +107,11 @@ def test_the_mean_over_ranks_of_the_weighted_loss_is_the_loss_of_the_whole_batch
     for batch, parts in zip(
         alone, zip(*(train(length, batch_size, rank, world) for rank in range(world)), strict=True), strict=False
     ):
-        mean = sum(part.share * part.targets.double().mean().item() for part in parts) / world
+        mean = sum(part.loss_weight * part.targets.double().mean().item() for part in parts) / world
         assert mean == pytest.approx(batch.targets.double().mean().item(), rel=1e-12)
-        assert sum(part.share for part in parts) == pytest.approx(world)
+        assert sum(part.loss_weight for part in parts) == pytest.approx(world)
         if len(batch.targets) % world == 0:
-            assert [part.share for part in parts] == [1.0] * world
+            assert [part.loss_weight for part in parts] == [1.0] * world
 
 
 @quick
@@ -128,7 +128,7 @@ def test_a_loader_says_how_many_batches_it_has(length: int, batch_size: int, wor
 @given(LENGTHS, BATCHES, WORLDS)
 def test_evaluation_counts_every_sample_once_in_order(length: int, batch_size: int, world: int) -> None:
     dealt = [list(EvalLoader(Numbered(length), batch_size, CPU, rank, world)) for rank in range(world)]
-    counted = [[batch for batch in batches if batch.share] for batches in dealt]
+    counted = [[batch for batch in batches if batch.loss_weight] for batches in dealt]
     turns = [ranks[turn] for turn in range(len(counted[0])) for ranks in counted if turn < len(ranks)]
     assert samples(turns) == list(range(length))
 
@@ -138,7 +138,7 @@ def test_evaluation_counts_every_sample_once_in_order(length: int, batch_size: i
 def test_an_evaluation_batch_holds_the_same_whatever_the_number_of_ranks(length: int, batch_size: int, world: int) -> None:
     alone = [samples([batch]) for batch in EvalLoader(Numbered(length), batch_size, CPU)]
     for rank in range(world):
-        dealt = [samples([batch]) for batch in EvalLoader(Numbered(length), batch_size, CPU, rank, world) if batch.share]
+        dealt = [samples([batch]) for batch in EvalLoader(Numbered(length), batch_size, CPU, rank, world) if batch.loss_weight]
         assert dealt == alone[rank::world]
 
 
@@ -149,7 +149,7 @@ def test_all_ranks_have_equally_many_batches_and_one_too_many_has_no_share(lengt
     for rank in range(world):
         batches = list(EvalLoader(Numbered(length), batch_size, CPU, rank, world))
         own = len(range(rank, needed, world))
-        assert [batch.share for batch in batches] == [1.0] * own + [0.0] * (-(-needed // world) - own)
+        assert [batch.loss_weight for batch in batches] == [1.0] * own + [0.0] * (-(-needed // world) - own)
         if own < len(batches):
             assert samples(batches[own:]) == list(range(min(batch_size, length)))
 
@@ -167,14 +167,14 @@ def test_streaming_gives_the_same_bits_as_gathering(parts: list[list[int]], data
         direct = Numbered(50).gather(part)
         assert torch.equal(batch.inputs, direct.inputs)
         assert torch.equal(batch.targets, direct.targets)
-        assert batch.share == share
+        assert batch.loss_weight == share
 
 
 def test_batches_are_gathered_ahead_in_another_thread_and_no_further() -> None:
     gathered: list[tuple[int, str]] = []
 
     class Watched(Numbered):
-        def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
+        def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
             gathered.append((int(rows[0]), threading.current_thread().name))
             return super().gather(rows)
 
@@ -189,7 +189,7 @@ def test_batches_are_gathered_ahead_in_another_thread_and_no_further() -> None:
 
 def test_an_error_while_gathering_ahead_reaches_the_training() -> None:
     class Broken(Numbered):
-        def gather(self, rows: Tensor, alter: Alter | None = None) -> Batch:
+        def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
             raise OSError("disk gone")
 
     with pytest.raises(OSError, match="disk gone"):
@@ -197,11 +197,11 @@ def test_an_error_while_gathering_ahead_reaches_the_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resident", "device"),
+    ("preload_to_device", "device"),
     [(True, "meta"), (False, "cpu"), ("auto", "meta")],  # meta: not a GPU, so no question of room
 )
-def test_arrays_are_placed_as_wanted(resident: bool | str, device: str) -> None:
-    assert place(Numbered(9), torch.device("meta"), resident).device == torch.device(device)
+def test_arrays_are_placed_as_wanted(preload_to_device: bool | str, device: str) -> None:
+    assert move_to_device(Numbered(9), torch.device("meta"), preload_to_device).device == torch.device(device)
 
 
 @pytest.mark.parametrize(("nbytes", "device"), [(499, "cuda"), (501, "cpu")])
@@ -209,7 +209,7 @@ def test_arrays_stay_on_the_host_when_they_would_fill_half_the_gpu(
     nbytes: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda of: (1000, 2000))
-    assert place(Numbered(9, nbytes=nbytes), torch.device("cuda"), "auto").device.type == device
+    assert move_to_device(Numbered(9, nbytes=nbytes), torch.device("cuda"), "auto").device.type == device
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -218,8 +218,8 @@ def test_streamed_to_a_gpu_batches_are_those_gathered_there() -> None:
     pixels = torch.randint(0, 256, (500, 8, 8, 3), dtype=torch.uint8, generator=draw)
     images = Images(pixels, torch.arange(500), torch.arange(500), torch.full((3,), 100.0), torch.full((3,), 37.0))
     gpu = torch.device("cuda", 0)
-    streamed, resident = (list(TrainLoader(place(images, gpu, there), 64, 0, gpu)) for there in (False, True))
-    for one, other in zip(streamed, resident, strict=True):
+    streamed, preload_to_device = (list(TrainLoader(move_to_device(images, gpu, there), 64, 0, gpu)) for there in (False, True))
+    for one, other in zip(streamed, preload_to_device, strict=True):
         assert one.inputs.device == other.inputs.device == gpu
         assert torch.equal(one.targets, other.targets)
         torch.testing.assert_close(one.inputs, other.inputs)

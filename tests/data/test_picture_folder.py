@@ -12,18 +12,18 @@ from reprise.config import FolderData
 from reprise.data import picture_files, pictures, store
 from reprise.errors import UserError
 from reprise.stages import download, preprocess
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from tests.data.test_pictures import data, encoded, folder_of, picture, refusal, write
 
 
-def read(wanted: FolderData, project: Places) -> tuple[dict[str, object], str]:
+def read(wanted: FolderData, project: ProjectPaths) -> tuple[dict[str, object], str]:
     """What meta.json says, and what was printed."""
     console = Console(record=True, width=200)
     preprocess.run(wanted, project, console)
     return store.read_json(project.processed(wanted.name) / "meta.json"), console.export_text()
 
 
-def test_every_format_is_read_whatever_its_name(project: Places, tmp_path: Path) -> None:
+def test_every_format_is_read_whatever_its_name(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     for number, (name, kind) in enumerate(
         [("a.tif", "TIFF"), ("b.TIFF", "TIFF"), ("c.gif", "GIF"), ("d.jfif", "JPEG"), ("e", "PNG"), ("f", "WEBP"), ("g", "JPEG")]
@@ -35,7 +35,7 @@ def test_every_format_is_read_whatever_its_name(project: Places, tmp_path: Path)
     assert "left out" not in printed
 
 
-def test_what_is_left_out_is_named_and_counted(project: Places, tmp_path: Path) -> None:
+def test_what_is_left_out_is_named_and_counted(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     write(path, {".net/0.png": encoded(picture(600)), ".net/1.png": encoded(picture(601)), "cat/.hidden.png": b""})
     write(path, {"cat/photo.heic": b"x", "cat/deep/notes.txt": b"x", "README": b"about", "0.png": encoded(picture(602))})
@@ -79,7 +79,7 @@ def test_every_file_below_a_folder_is_listed_or_left_out(tmp_path: Path) -> None
     assert not {one.name for one in found.pictures} & {one.name for one in found.left_out}
 
 
-def test_links_to_folders_are_followed_and_those_that_lead_back_are_not(project: Places, tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_and_those_that_lead_back_are_not(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     elsewhere = write(tmp_path / "elsewhere", {f"{number}.png": encoded(picture(700 + number)) for number in range(2)})
     third = write(tmp_path / "third", {"deep/3.png": encoded(picture(710))})
@@ -97,7 +97,7 @@ def test_links_to_folders_are_followed_and_those_that_lead_back_are_not(project:
     assert meta["left_out"] == {"a link to a folder that contains it": 3}
 
 
-def test_parts_under_other_names_are_not_taken_for_classes(project: Places, console: Console, tmp_path: Path) -> None:
+def test_parts_under_other_names_are_not_taken_for_classes(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     for parts in (("train", "val", "test"), ("Train", "Test"), ("train", "validation")):
         path = tmp_path / parts[1]
         for part in parts:
@@ -108,7 +108,7 @@ def test_parts_under_other_names_are_not_taken_for_classes(project: Places, cons
         )
 
 
-def test_names_that_are_no_utf8_are_read_and_written(project: Places, tmp_path: Path) -> None:
+def test_names_that_are_no_utf8_are_read_and_written(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     try:
         Path(os.fsdecode(os.fsencode(path / "cat") + b"/caf\xe9.png")).write_bytes(encoded(picture(720)))
@@ -122,7 +122,7 @@ def test_names_that_are_no_utf8_are_read_and_written(project: Places, tmp_path: 
 
 
 def test_pictures_identical_once_decoded_are_duplicates_whatever_their_files(
-    project: Places, console: Console, tmp_path: Path
+    project: ProjectPaths, console: Console, tmp_path: Path
 ) -> None:
     path = folder_of(tmp_path)
     same, torn = picture(800), picture(801)
@@ -135,7 +135,7 @@ def test_pictures_identical_once_decoded_are_duplicates_whatever_their_files(
     assert "duplicate: cat/c.tif: one picture in 2 files of different classes" in printed
 
 
-def test_icons_on_a_transparent_ground_stay_apart(project: Places, tmp_path: Path) -> None:
+def test_icons_on_a_transparent_ground_stay_apart(project: ProjectPaths, tmp_path: Path) -> None:
     """Black shapes whose colours are 0 everywhere: without their alpha they are one black picture."""
     for kind in ("cat", "horse"):
         for number in range(3):
@@ -154,7 +154,7 @@ def test_icons_on_a_transparent_ground_stay_apart(project: Places, tmp_path: Pat
 
 
 def test_the_same_picture_in_train_and_test_is_refused_or_leaves_the_test_set(
-    project: Places, console: Console, tmp_path: Path
+    project: ProjectPaths, console: Console, tmp_path: Path
 ) -> None:
     shared = picture(900)
     for part in ("train", "test"):
@@ -169,7 +169,7 @@ def test_the_same_picture_in_train_and_test_is_refused_or_leaves_the_test_set(
 # --- shape, colour and range
 
 
-def test_shape_and_colour_are_those_of_the_files(project: Places, tmp_path: Path) -> None:
+def test_shape_and_colour_are_those_of_the_files(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     meta, printed = read(data(path, shape=None), project)
     assert meta["decoded_shape"] == [8, 8, 1]
@@ -193,7 +193,7 @@ def test_the_shape_of_a_turned_picture_is_that_of_the_upright_one(kind: str, tmp
     assert shape[:2] == (4, 6)
 
 
-def test_files_of_several_sizes_or_large_ones_demand_a_shape(project: Places, console: Console, tmp_path: Path) -> None:
+def test_files_of_several_sizes_or_large_ones_demand_a_shape(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path, **{"cat__wide.png": encoded(picture(2, 8, 9))})
     assert refusal(project, console, data(path, shape=None)) == (
         f"{path}: pictures of 2 sizes (height x width): 8 x 8 (6), 8 x 9 (1); "
@@ -203,7 +203,7 @@ def test_files_of_several_sizes_or_large_ones_demand_a_shape(project: Places, co
     assert f"{large}: its pictures are 300 x 8, more than 256 a side; set" in refusal(project, console, data(large, shape=None))
 
 
-def test_pictures_made_smaller_or_grey_are_counted(project: Places, tmp_path: Path) -> None:
+def test_pictures_made_smaller_or_grey_are_counted(project: ProjectPaths, tmp_path: Path) -> None:
     path = tmp_path / "pictures"
     for number, kind in enumerate(("cat", "horse")):
         write(path, {f"{kind}/0.png": encoded(np.stack([picture(number, 64, 64)] * 3, -1))})
@@ -213,7 +213,7 @@ def test_pictures_made_smaller_or_grey_are_counted(project: Places, tmp_path: Pa
     assert "2 of 2 pictures in colour, made grey (data.shape has 1 channel)" in printed
 
 
-def test_twelve_bits_in_sixteen_are_warned_of_until_their_range_is_stated(project: Places, tmp_path: Path) -> None:
+def test_twelve_bits_in_sixteen_are_warned_of_until_their_range_is_stated(project: ProjectPaths, tmp_path: Path) -> None:
     path = tmp_path / "pictures"
     for number in range(4):
         deep = np.random.default_rng(number).integers(0, 4096, (8, 8), np.uint16)
@@ -230,7 +230,7 @@ def test_twelve_bits_in_sixteen_are_warned_of_until_their_range_is_stated(projec
     assert "4 of 4 pictures with values outside data.range, clipped" in printed
 
 
-def test_a_rare_class_is_warned_of(project: Places, tmp_path: Path) -> None:
+def test_a_rare_class_is_warned_of(project: ProjectPaths, tmp_path: Path) -> None:
     path = tmp_path / "pictures"
     for number in range(60):
         write(path, {f"{'rare' if number == 0 else 'often'}/{number}.png": encoded(picture(number))})
@@ -242,7 +242,9 @@ def test_a_rare_class_is_warned_of(project: Places, tmp_path: Path) -> None:
 # --- the listing for DVC
 
 
-def test_the_listing_changes_with_every_picture_and_with_nothing_else(project: Places, console: Console, tmp_path: Path) -> None:
+def test_the_listing_changes_with_every_picture_and_with_nothing_else(
+    project: ProjectPaths, console: Console, tmp_path: Path
+) -> None:
     path = folder_of(tmp_path)
 
     def listed() -> bytes:

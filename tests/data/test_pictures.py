@@ -19,7 +19,7 @@ from reprise.data import pictures, store
 from reprise.data.pictures import Decoding
 from reprise.errors import UserError
 from reprise.stages import freshness, preprocess
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 
 Pixels = npt.NDArray[np.uint8]
 KINDS = {".png": "PNG", ".bmp": "BMP", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
@@ -60,7 +60,7 @@ def data(path: Path, **options: object) -> FolderData:
     return found.model_copy(update={"shape": [8, 8, 1], **options})
 
 
-def refusal(project: Places, console: Console, wanted: FolderData) -> str:
+def refusal(project: ProjectPaths, console: Console, wanted: FolderData) -> str:
     with pytest.raises(UserError) as refused:
         preprocess.run(wanted, project, console)
     assert not project.processed(wanted.name).exists()
@@ -172,7 +172,7 @@ def test_a_damaged_picture_is_read_or_refused(kind: str) -> None:
 # --- a folder of them
 
 
-def test_a_folder_becomes_the_arrays_of_the_contract(project: Places, console: Console, tmp_path: Path) -> None:
+def test_a_folder_becomes_the_arrays_of_the_contract(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(
         tmp_path, **{"notes.txt": b"not a class", "cat__.hidden.png": b"", "cat__Thumbs.db": b"x", ".git__0.png": b""}
     )
@@ -189,7 +189,7 @@ def test_a_folder_becomes_the_arrays_of_the_contract(project: Places, console: C
         np.testing.assert_array_equal(image[..., 0], np.asarray(Image.open(path / name)))
 
 
-def test_folders_train_and_test_are_a_published_split(project: Places, console: Console, tmp_path: Path) -> None:
+def test_folders_train_and_test_are_a_published_split(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     half = folder_of(tmp_path)
     both = tmp_path / "both"
     for part in ("train", "test"):
@@ -204,7 +204,7 @@ def test_folders_train_and_test_are_a_published_split(project: Places, console: 
     assert refusal(project, console, wanted) == f"{both}: test has the class bird, which train has not"
 
 
-def test_a_table_names_files_and_labels(project: Places, console: Console, tmp_path: Path) -> None:
+def test_a_table_names_files_and_labels(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     write(tmp_path, {f"{number}.png": encoded(picture(number)) for number in range(3)})
     table = tmp_path / "labels.csv"
     table.write_text('file,label\n2.png,b\n0.png,"a, too"\n1.png,b\n')
@@ -222,7 +222,7 @@ def test_a_table_names_files_and_labels(project: Places, console: Console, tmp_p
         assert refusal(project, console, data(table, name="others")) == said
 
 
-def test_broken_and_empty_files_are_each_named_and_refused_or_left_out(project: Places, tmp_path: Path) -> None:
+def test_broken_and_empty_files_are_each_named_and_refused_or_left_out(project: ProjectPaths, tmp_path: Path) -> None:
     whole = encoded(picture(5, 30, 30))
     broken = {f"cat__broken{number:02}.png": whole[: 80 + number] for number in range(20)}
     path = folder_of(tmp_path, **broken, **{"horse__empty.png": b"", "horse__fine.png": whole})
@@ -244,7 +244,7 @@ def test_broken_and_empty_files_are_each_named_and_refused_or_left_out(project: 
     ]
 
 
-def test_a_class_of_which_nothing_is_left_is_refused(project: Places, console: Console, tmp_path: Path) -> None:
+def test_a_class_of_which_nothing_is_left_is_refused(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path, **{"bird__0.png": b"x"})
     said = refusal(project, console, data(path, broken="leave_out"))
     assert said == f"{path}: no picture of the class bird is left"
@@ -254,7 +254,9 @@ def test_a_class_of_which_nothing_is_left_is_refused(project: Places, console: C
     assert refusal(project, console, data(both, broken="leave_out")) == f"{both}: no picture of test is left"
 
 
-def test_files_of_the_same_bytes_are_named_and_left_out_but_the_first(project: Places, console: Console, tmp_path: Path) -> None:
+def test_files_of_the_same_bytes_are_named_and_left_out_but_the_first(
+    project: ProjectPaths, console: Console, tmp_path: Path
+) -> None:
     same, torn = encoded(picture(55)), encoded(picture(66))
     path = folder_of(tmp_path)
     write(path, {"cat/a.png": same, "cat/b.png": same, "cat/c.png": torn, "horse/c.png": torn})
@@ -268,7 +270,7 @@ def test_files_of_the_same_bytes_are_named_and_left_out_but_the_first(project: P
     assert len(store.open_array(project.processed("pets") / "train" / "labels.npy")) == 10
 
 
-def test_what_is_no_folder_of_classes_is_refused(project: Places, console: Console, tmp_path: Path) -> None:
+def test_what_is_no_folder_of_classes_is_refused(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     (path / "bird").mkdir()
     assert refusal(project, console, data(path)).startswith(f"{path / 'bird'}: no picture in it; a class needs some of .bmp, ")
@@ -277,7 +279,7 @@ def test_what_is_no_folder_of_classes_is_refused(project: Places, console: Conso
     assert refusal(project, console, data(path / "cat")).startswith(f"{path / 'cat'}: 0 class folders; put the pictures of each")
 
 
-def test_pictures_that_came_went_or_changed_since_are_noticed(project: Places, console: Console, tmp_path: Path) -> None:
+def test_pictures_that_came_went_or_changed_since_are_noticed(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     wanted = data(path, name="pets")
     preprocess.run(wanted, project, console)

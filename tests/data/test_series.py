@@ -18,15 +18,15 @@ from torch import Tensor, nn
 
 from reprise.config import Config, compose
 from reprise.data import store
-from reprise.data.examples import SeriesWindows, Windows, open_windows
+from reprise.data.datasets import SeriesWindows, Windows, open_windows
 from reprise.errors import UserError
-from reprise.learning.predictor import Predictor
-from reprise.learning.tasks import Forecasting
-from reprise.stages import preprocess, window
+from reprise.stages import freshness, preprocess, window
 from reprise.stages.kept_predictions import NaiveForecasts
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
+from reprise.training.predictor import Predictor
+from reprise.training.tasks import Forecasting
 from tests.data.conftest import CONF
-from tests.learning.conftest import measured
+from tests.training.conftest import measured
 
 Values = npt.NDArray[np.float64]
 
@@ -37,14 +37,14 @@ def config() -> Config:
 
 
 def published(
-    places: Places, config: Config, stamps: pd.DatetimeIndex, columns: dict[str, Any], **window_settings: Any
+    paths: ProjectPaths, config: Config, stamps: pd.DatetimeIndex, columns: dict[str, Any], **window_settings: Any
 ) -> Config:
     """A config for a CSV in data/raw: its first column is the target, one step ahead of two."""
     lines = [",".join(["when", *columns])]
     lines += [",".join(map(str, row)) for row in zip(stamps, *columns.values(), strict=True)]
     content = ("\n".join(lines) + "\n").encode()
-    places.raw("mine").mkdir(parents=True, exist_ok=True)
-    (places.raw("mine") / "mine.csv").write_bytes(content)
+    paths.raw("mine").mkdir(parents=True, exist_ok=True)
+    (paths.raw("mine") / "mine.csv").write_bytes(content)
     data = {
         "name": "mine",
         "time": "when",
@@ -58,10 +58,10 @@ def published(
     )
 
 
-def made(places: Places, config: Config) -> Windows:
+def made(paths: ProjectPaths, config: Config) -> Windows:
     quiet = Console(quiet=True)
-    preprocess.run(config.data, places, quiet)
-    return open_windows(window.run(config, places, quiet), places.processed("mine"))
+    preprocess.run(config.data, paths, quiet)
+    return open_windows(window.run(config, paths, quiet), paths.processed("mine"))
 
 
 class NoChange(nn.Module):
@@ -84,9 +84,9 @@ def test_neither_level_nor_unit_nor_frequency_changes_what_the_network_reads(
     steps = np.random.default_rng(seed).integers(0, 50, 60)
     stamps = pd.date_range("2001-01-01", periods=60, freq=frequency, unit="ns")
     with tempfile.TemporaryDirectory() as folder:
-        places = Places(Path(folder))
-        windows = made(places, published(places, config, stamps, {"a": level + scale * steps}, calendar=[]))
-        meta = store.read_json(places.processed("mine") / "meta.json")
+        paths = ProjectPaths(Path(folder))
+        windows = made(paths, published(paths, config, stamps, {"a": level + scale * steps}, calendar=[]))
+        meta = store.read_json(paths.processed("mine") / "meta.json")
         train, val = windows.learning()
         assert isinstance(train, SeriesWindows)
         scaled = (steps - steps[:36].mean()) / steps[:36].std()  # train is the first 36
@@ -105,7 +105,9 @@ def test_neither_level_nor_unit_nor_frequency_changes_what_the_network_reads(
         np.testing.assert_allclose(predictor(raw)[:, 0], raw[:, -1].double(), rtol=0, atol=0.01 * scale)
 
 
-def test_a_series_on_a_level_of_1e12_differs_step_by_step_and_is_forecast_on_its_level(config: Config, project: Places) -> None:
+def test_a_series_on_a_level_of_1e12_differs_step_by_step_and_is_forecast_on_its_level(
+    config: Config, project: ProjectPaths
+) -> None:
     values = 10**12 + np.arange(60)
     windows = made(project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}, calendar=[]))
     train, val = windows.learning()
@@ -117,7 +119,7 @@ def test_a_series_on_a_level_of_1e12_differs_step_by_step_and_is_forecast_on_its
     assert forecast.item() == pytest.approx(10**12 + 37, abs=1e-4)
 
 
-def test_one_channel_on_a_high_level_leaves_the_others_as_they_are(config: Config, project: Places) -> None:
+def test_one_channel_on_a_high_level_leaves_the_others_as_they_are(config: Config, project: ProjectPaths) -> None:
     draw = np.random.default_rng(0)
     small = draw.normal(size=60).round(3)
     stamps = pd.date_range("2001", periods=60, freq="MS")
@@ -131,7 +133,7 @@ def test_one_channel_on_a_high_level_leaves_the_others_as_they_are(config: Confi
 
 
 @pytest.mark.parametrize("frequency", ["MS", "ME", "QS", "YE", "B", "W", "h", "15min"])
-def test_the_calendar_of_any_frequency_is_the_part_of_the_year(config: Config, project: Places, frequency: str) -> None:
+def test_the_calendar_of_any_frequency_is_the_part_of_the_year(config: Config, project: ProjectPaths, frequency: str) -> None:
     stamps = pd.date_range("2001-03-04 05:06:07", periods=60, freq=frequency)
     windows = made(project, published(project, config, stamps, {"a": np.arange(60) % 7}, calendar=["year"]))
     train = windows.learning()[0]
@@ -145,7 +147,7 @@ def test_the_calendar_of_any_frequency_is_the_part_of_the_year(config: Config, p
         np.testing.assert_allclose(angle - angle[0], 2 * np.pi * days / 365.2425, atol=1e-5)
 
 
-def test_the_season_of_monthly_data_is_twelve_where_it_is_set_so(config: Config, project: Places) -> None:
+def test_the_season_of_monthly_data_is_twelve_where_it_is_set_so(config: Config, project: ProjectPaths) -> None:
     values = 10**12 + np.arange(60) % 12  # repeats itself each year
     windows = made(project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}))
     rows = torch.arange(len(windows.test()))
@@ -157,7 +159,7 @@ def test_the_season_of_monthly_data_is_twelve_where_it_is_set_so(config: Config,
     assert windows.meta["notes"] == []
 
 
-def test_a_season_that_the_series_does_not_reach_back_to_is_noted(config: Config, project: Places) -> None:
+def test_a_season_that_the_series_does_not_reach_back_to_is_noted(config: Config, project: ProjectPaths) -> None:
     mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)}, season=365)
     preprocess.run(mine.data, project, Console(quiet=True))
     printed = io.StringIO()
@@ -168,7 +170,7 @@ def test_a_season_that_the_series_does_not_reach_back_to_is_noted(config: Config
     )
 
 
-def test_steps_that_float32_inputs_cannot_show_are_noted(config: Config, project: Places) -> None:
+def test_steps_that_float32_inputs_cannot_show_are_noted(config: Config, project: ProjectPaths) -> None:
     values = np.arange(60) + 10**9 * (np.arange(60) // 20 % 2)
     windows = made(
         project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values, "b": values % 7})
@@ -191,7 +193,7 @@ def test_steps_that_float32_inputs_cannot_show_are_noted(config: Config, project
     ],
 )
 def test_a_window_that_a_split_has_no_room_for_is_refused_with_what_is_too_long(
-    config: Config, project: Places, setting: dict[str, int], message: str
+    config: Config, project: ProjectPaths, setting: dict[str, int], message: str
 ) -> None:
     mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)}, **setting)
     with pytest.raises(UserError, match=message):
@@ -199,7 +201,7 @@ def test_a_window_that_a_split_has_no_room_for_is_refused_with_what_is_too_long(
     assert not project.windows(mine.name).exists()
 
 
-def test_a_limit_keeps_the_newest_training_windows(config: Config, project: Places) -> None:
+def test_a_limit_keeps_the_newest_training_windows(config: Config, project: ProjectPaths) -> None:
     values = 10**12 + np.arange(60)
     mine = published(project, config, pd.date_range("2001", periods=60, freq="B"), {"a": values}, limit=5, calendar=[])
     windows = made(project, mine)
@@ -207,13 +209,13 @@ def test_a_limit_keeps_the_newest_training_windows(config: Config, project: Plac
     assert windows.meta["statistics"]["mean"] == [10**12 + np.arange(29, 36).mean()]
 
 
-def test_arrays_whose_time_stamps_were_seconds_are_made_again(config: Config, project: Places) -> None:
+def test_arrays_whose_time_stamps_were_seconds_are_made_again(config: Config, project: ProjectPaths) -> None:
     mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)})
     preprocess.run(mine.data, project, Console(quiet=True))
     arrays = project.processed("mine")
-    preprocess.demand_made_from(mine.data, arrays)
+    freshness.demand(mine.data, project)
     before = store.read_json(arrays / "meta.json")
     with store.publish(arrays) as draft:
         store.write_json(draft / "meta.json", {key: value for key, value in before.items() if key != "time_unit"})
     with pytest.raises(UserError, match="holds other data than data=mine describes; run `reprise preprocess data=mine`"):
-        preprocess.demand_made_from(mine.data, arrays)
+        freshness.demand(mine.data, project)

@@ -21,7 +21,7 @@ from reprise.config import DataConfig, ImageData, compose_dataset
 from reprise.data.sources import BLOCK, Fetcher
 from reprise.errors import UserError
 from reprise.stages import download
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from tests.data.conftest import Server, left_in
 
 CONTENT = random.Random(0).randbytes(3 * BLOCK + 17)
@@ -216,7 +216,7 @@ def test_one_message_names_every_source_why_it_failed_and_the_mend(
     assert left_in(target.parent) == set()
 
 
-SECRETS = ["hunter2", "hunter2@home", "hun/ter2", "hun#ter2", "hun[ter2", "hun?ter2"]
+SECRETS = ["hunter2", "hunter2@run directory", "hun/ter2", "hun#ter2", "hun[ter2", "hun?ter2"]
 
 
 @pytest.mark.parametrize("user", [f"me:{secret}" for secret in SECRETS] + ["hunter2", ":hunter2"])
@@ -368,7 +368,7 @@ def test_two_processes_may_unpack_one_debian_package(debian: Path, target: Path,
 
 
 @pytest.fixture
-def two_files(project: Places) -> ImageData:
+def two_files(project: ProjectPaths) -> ImageData:
     """A data set of two published files, which no source has."""
     data = compose_dataset(project.root, "digits")
     assert isinstance(data, ImageData)
@@ -381,7 +381,7 @@ def publish(server: Server, data: DataConfig) -> None:
 
 
 def test_the_mirror_is_asked_first(
-    server: Server, two_files: ImageData, project: Places, console: Console, monkeypatch: pytest.MonkeyPatch
+    server: Server, two_files: ImageData, project: ProjectPaths, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(server, two_files)
     monkeypatch.setenv("REPRISE_MIRROR", server.url)
@@ -391,7 +391,7 @@ def test_the_mirror_is_asked_first(
 
 
 def test_a_mirror_may_be_a_folder(
-    two_files: ImageData, project: Places, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    two_files: ImageData, project: ProjectPaths, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mirror" / two_files.mirror).mkdir(parents=True)
     (tmp_path / "mirror" / two_files.mirror / "one.bin").write_bytes(CONTENT)
@@ -401,7 +401,7 @@ def test_a_mirror_may_be_a_folder(
 
 
 def test_only_files_that_are_missing_or_wrong_are_downloaded(
-    server: Server, two_files: ImageData, project: Places, console: Console, monkeypatch: pytest.MonkeyPatch
+    server: Server, two_files: ImageData, project: ProjectPaths, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(server, two_files)
     monkeypatch.setenv("REPRISE_MIRROR", server.url)
@@ -416,7 +416,7 @@ def test_only_files_that_are_missing_or_wrong_are_downloaded(
 
 
 def test_a_failed_download_leaves_no_file_under_its_final_name(
-    server: Server, two_files: ImageData, project: Places, console: Console, monkeypatch: pytest.MonkeyPatch
+    server: Server, two_files: ImageData, project: ProjectPaths, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(server, two_files)
     del server.files[f"{two_files.mirror}/two.bin.gz"]
@@ -427,7 +427,7 @@ def test_a_failed_download_leaves_no_file_under_its_final_name(
 
 
 def test_of_two_processes_one_downloads_and_the_other_finds_it_done(
-    server: Server, two_files: ImageData, project: Places, console: Console, monkeypatch: pytest.MonkeyPatch
+    server: Server, two_files: ImageData, project: ProjectPaths, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(server, two_files)
     monkeypatch.setenv("REPRISE_MIRROR", server.url)
@@ -452,6 +452,6 @@ def test_of_two_processes_one_downloads_and_the_other_finds_it_done(
 
 
 @pytest.mark.parametrize("name", ["digits", "seattle_weather"])
-def test_data_that_ship_in_packages_need_no_network(name: str, project: Places, console: Console) -> None:
+def test_data_that_ship_in_packages_need_no_network(name: str, project: ProjectPaths, console: Console) -> None:
     data = compose_dataset(project.root, name)
     assert left_in(download.run(data, project, console)) == {file.name for file in data.files}

@@ -19,10 +19,10 @@ from sklearn.datasets import load_digits
 
 from reprise.config import Config, ImageData, SeriesData, compose
 from reprise.data import splits, store
-from reprise.data.examples import open_windows
+from reprise.data.datasets import open_windows
 from reprise.errors import UserError
 from reprise.stages import download, freshness, preprocess, window
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import Trained, windows_of
 from tests.data.conftest import left_in
 from tests.data.test_formats import idx
@@ -30,7 +30,7 @@ from tests.data.test_formats import idx
 CHANNELS = ["temp_max", "temp_min", "precipitation", "wind"]
 
 
-def make(project: Places, console: Console, *overrides: str) -> Config:
+def make(project: ProjectPaths, console: Console, *overrides: str) -> Config:
     """The data set of an experiment, down to its arrays."""
     config = compose(project.root, overrides)
     download.run(config.data, project, console)
@@ -38,22 +38,22 @@ def make(project: Places, console: Console, *overrides: str) -> Config:
     return config
 
 
-def digits(project: Places, console: Console, *overrides: str) -> Config:
+def digits(project: ProjectPaths, console: Console, *overrides: str) -> Config:
     return make(project, console, "experiment=digits_cnn", *overrides)
 
 
-def weather(project: Places, console: Console, *overrides: str) -> Config:
+def weather(project: ProjectPaths, console: Console, *overrides: str) -> Config:
     return make(project, console, "experiment=temperature_lstm", *overrides)
 
 
-def part(project: Places, config: Config, split: str) -> npt.NDArray[np.int64]:
+def part(project: ProjectPaths, config: Config, split: str) -> npt.NDArray[np.int64]:
     return np.asarray(store.open_array(project.windows(config.name) / f"{split}.npy"))
 
 
 # --- preprocess
 
 
-def test_digits_become_the_arrays_of_the_contract(project: Places, console: Console) -> None:
+def test_digits_become_the_arrays_of_the_contract(project: ProjectPaths, console: Console) -> None:
     config = digits(project, console)
     folder = project.processed("digits")
     store.verify(folder, "")
@@ -69,7 +69,7 @@ def test_digits_become_the_arrays_of_the_contract(project: Places, console: Cons
     assert meta["files"][0]["sha256"] == store.sha256(project.raw("digits") / "digits.csv")
 
 
-def test_weather_becomes_the_arrays_of_the_contract(project: Places, console: Console) -> None:
+def test_weather_becomes_the_arrays_of_the_contract(project: ProjectPaths, console: Console) -> None:
     weather(project, console)
     folder = project.processed("seattle_weather")
     store.verify(folder, "")
@@ -85,7 +85,7 @@ def test_weather_becomes_the_arrays_of_the_contract(project: Places, console: Co
     assert [channel["unit"] for channel in meta["channels"]] == ["°C", "°C", "mm", "m/s"]
 
 
-def test_what_a_run_chooses_and_where_files_came_from_do_not_change_the_arrays(project: Places, console: Console) -> None:
+def test_what_a_run_chooses_and_where_files_came_from_do_not_change_the_arrays(project: ProjectPaths, console: Console) -> None:
     digits(project, console)
     before = store.digest(project.processed("digits"))
     config = compose(project.root, ["experiment=digits_cnn", "data.limit=10", "data.mirror=elsewhere"])
@@ -93,7 +93,7 @@ def test_what_a_run_chooses_and_where_files_came_from_do_not_change_the_arrays(p
     assert store.digest(project.processed("digits")) == before
 
 
-def test_raw_files_that_are_missing_or_changed_are_refused_with_the_mend(project: Places, console: Console) -> None:
+def test_raw_files_that_are_missing_or_changed_are_refused_with_the_mend(project: ProjectPaths, console: Console) -> None:
     config = compose(project.root, ["experiment=digits_cnn"])
     with pytest.raises(UserError, match=r"no .*digits.csv; run `reprise download data=digits`"):
         preprocess.run(config.data, project, console)
@@ -105,7 +105,7 @@ def test_raw_files_that_are_missing_or_changed_are_refused_with_the_mend(project
     assert not project.processed("digits").exists()
 
 
-def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: Places, console: Console) -> None:
+def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: ProjectPaths, console: Console) -> None:
     data, arrays = digits(project, console).data, project.processed("digits")
     freshness.demand(data, project)
     (arrays / "meta.json").unlink()
@@ -116,7 +116,7 @@ def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: P
         freshness.demand(data, project)
 
 
-def test_a_failure_keeps_the_arrays_there_are(project: Places, console: Console) -> None:
+def test_a_failure_keeps_the_arrays_there_are(project: ProjectPaths, console: Console) -> None:
     config = weather(project, console)
     assert isinstance(config.data, SeriesData)
     before = store.digest(project.processed("seattle_weather"))
@@ -129,7 +129,7 @@ def test_a_failure_keeps_the_arrays_there_are(project: Places, console: Console)
 # --- preprocess of IDX files
 
 
-def published_idx(project: Places, arrays: dict[str, npt.NDArray[Any]]) -> ImageData:
+def published_idx(project: ProjectPaths, arrays: dict[str, npt.NDArray[Any]]) -> ImageData:
     """A data set of IDX files, lying in data/raw."""
     config = compose(project.root, ["experiment=fashion_mnist_cnn"])
     assert isinstance(config.data, ImageData)
@@ -152,7 +152,7 @@ def idx_arrays(train: int = 40, test: int = 10) -> dict[str, npt.NDArray[Any]]:
     return made
 
 
-def test_idx_files_become_the_arrays_of_the_contract(project: Places, console: Console) -> None:
+def test_idx_files_become_the_arrays_of_the_contract(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
     preprocess.run(published_idx(project, arrays), project, console)
     for name, array in arrays.items():
@@ -177,7 +177,7 @@ def test_idx_files_become_the_arrays_of_the_contract(project: Places, console: C
     ],
 )
 def test_idx_files_that_hold_something_else_are_refused(
-    project: Places, console: Console, changed: dict[str, npt.NDArray[Any]], why: str
+    project: ProjectPaths, console: Console, changed: dict[str, npt.NDArray[Any]], why: str
 ) -> None:
     data = published_idx(project, idx_arrays() | changed)
     with pytest.raises(UserError, match=why):
@@ -185,7 +185,7 @@ def test_idx_files_that_hold_something_else_are_refused(
     assert not project.processed("").exists() or list(project.processed("").iterdir()) == []
 
 
-def test_a_config_that_names_no_labels_is_refused(project: Places, console: Console) -> None:
+def test_a_config_that_names_no_labels_is_refused(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
     for gone in ("train/labels", "test/images"):
         data = published_idx(project, {name: array for name, array in arrays.items() if name != gone})
@@ -196,7 +196,7 @@ def test_a_config_that_names_no_labels_is_refused(project: Places, console: Cons
 # --- window
 
 
-def test_the_windows_of_digits_hold_the_contract(project: Places, console: Console) -> None:
+def test_the_windows_of_digits_hold_the_contract(project: ProjectPaths, console: Console) -> None:
     config = digits(project, console)
     folder = window.run(config, project, console)
     assert left_in(folder) == {"manifest.json", "windows.json", "audit.json", "train.npy", "val.npy", "test.npy"}
@@ -215,7 +215,7 @@ def test_the_windows_of_digits_hold_the_contract(project: Places, console: Conso
     assert [len(split) for split in (*opened.learning(), opened.val())] == [1079, 359, 359]
 
 
-def test_the_windows_of_the_weather_hold_the_contract(project: Places, console: Console) -> None:
+def test_the_windows_of_the_weather_hold_the_contract(project: ProjectPaths, console: Console) -> None:
     config = weather(project, console)
     folder = window.run(config, project, console)
     train, val, test = (part(project, config, split) for split in splits.SPLITS)
@@ -237,7 +237,7 @@ def test_the_windows_of_the_weather_hold_the_contract(project: Places, console: 
     assert all(check["passed"] for check in audit.values())
 
 
-def test_chosen_channels_are_those_of_the_windows(project: Places, console: Console) -> None:
+def test_chosen_channels_are_those_of_the_windows(project: ProjectPaths, console: Console) -> None:
     config = weather(project, console, "window.inputs=[wind,temp_max]", "window.horizon=2", "window.calendar=[]")
     described = store.read_json(window.run(config, project, console) / "windows.json")
     assert described["inputs"] == ["wind", "temp_max"]
@@ -247,14 +247,14 @@ def test_chosen_channels_are_those_of_the_windows(project: Places, console: Cons
     assert (batch.inputs.shape, batch.targets.shape) == ((1, 30, 2), (1, 2, 1))
 
 
-def test_making_windows_twice_gives_the_same_bytes(project: Places, console: Console) -> None:
+def test_making_windows_twice_gives_the_same_bytes(project: ProjectPaths, console: Console) -> None:
     for made in (digits, weather):
         config = made(project, console)
         first, second = (store.digest(window.run(config, project, console)) for _ in range(2))
         assert first == second
 
 
-def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: Places, console: Console) -> None:
+def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: ProjectPaths, console: Console) -> None:
     """Another split in the place of its own would test it on images that it has learned."""
     config = digits(project, console)
     folder = window.run(config, project, console)
@@ -275,7 +275,7 @@ def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: P
         windows_of(config, trained, project)
 
 
-def test_the_hash_of_a_split_is_that_of_its_samples_and_of_nothing_else(project: Places, console: Console) -> None:
+def test_the_hash_of_a_split_is_that_of_its_samples_and_of_nothing_else(project: ProjectPaths, console: Console) -> None:
     """Settings of the training split and facts about the data change no hash of val; another seed, or one image more, does."""
 
     def hashes(*overrides: str) -> dict[str, str]:
@@ -299,7 +299,7 @@ def test_the_hash_of_a_split_is_that_of_its_samples_and_of_nothing_else(project:
     assert not set(first.values()) & set(hashes().values())
 
 
-def test_the_statistics_see_nothing_of_val_and_test(project: Places, console: Console) -> None:
+def test_the_statistics_see_nothing_of_val_and_test(project: ProjectPaths, console: Console) -> None:
     for made, name in ((digits, "train/images.npy"), (weather, "values.npy")):
         config = made(project, console)
         before = store.read_json(window.run(config, project, console) / "windows.json")
@@ -319,7 +319,7 @@ def test_the_statistics_see_nothing_of_val_and_test(project: Places, console: Co
         assert after["statistics"] == before["statistics"]
 
 
-def test_a_split_with_few_images_of_a_class_is_warned_of(project: Places) -> None:
+def test_a_split_with_few_images_of_a_class_is_warned_of(project: ProjectPaths) -> None:
     console = Console(record=True, width=300)
     config = digits(project, console, "window.val_size=40", "window.test_size=400")
     window.run(config, project, console)
@@ -334,7 +334,7 @@ def test_a_split_with_few_images_of_a_class_is_warned_of(project: Places) -> Non
     assert "warning: test" not in printed
 
 
-def test_a_limit_keeps_val_and_test_as_they_are(project: Places, console: Console) -> None:
+def test_a_limit_keeps_val_and_test_as_they_are(project: ProjectPaths, console: Console) -> None:
     for made in (digits, weather):
         config = made(project, console)
         window.run(config, project, console)
@@ -348,7 +348,7 @@ def test_a_limit_keeps_val_and_test_as_they_are(project: Places, console: Consol
     assert train.tolist() == whole[0][-100:].tolist()  # of a series, the windows nearest to the border
 
 
-def test_a_published_test_set_is_the_test_split(project: Places, console: Console) -> None:
+def test_a_published_test_set_is_the_test_split(project: ProjectPaths, console: Console) -> None:
     data = published_idx(project, idx_arrays())
     preprocess.run(data, project, console)
     config = of_small(project, data)
@@ -358,13 +358,13 @@ def test_a_published_test_set_is_the_test_split(project: Places, console: Consol
     assert store.read_json(folder / "windows.json")["parts"] == {"train": "train", "val": "train", "test": "test"}
 
 
-def of_small(project: Places, data: ImageData, **settings: Any) -> Config:
+def of_small(project: ProjectPaths, data: ImageData, **settings: Any) -> Config:
     config = compose(project.root, ["experiment=fashion_mnist_cnn"])
     changed = config.window.model_copy(update={"val_size": 8} | settings)
     return config.model_copy(update={"data": data, "window": changed})
 
 
-def test_a_test_image_that_is_among_the_training_images_fails_the_stage(project: Places, console: Console) -> None:
+def test_a_test_image_that_is_among_the_training_images_fails_the_stage(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
     arrays["test/images"][3] = arrays["train/images"][5]
     data = published_idx(project, arrays)
@@ -374,7 +374,7 @@ def test_a_test_image_that_is_among_the_training_images_fails_the_stage(project:
     assert not project.windows("").exists() or list(project.windows("").iterdir()) == []
 
 
-def test_identical_training_images_are_kept_together(project: Places, console: Console) -> None:
+def test_identical_training_images_are_kept_together(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
     arrays["train/images"] = arrays["train/images"][np.arange(40) // 4]  # ten images, four times each
     data = published_idx(project, arrays)
@@ -406,7 +406,7 @@ def begins_too_early(span: tuple[int, int], size: int, stride: int = 1) -> Any:
     ],
 )
 def test_a_failed_audit_fails_the_stage_and_leaves_what_was_there(
-    project: Places, console: Console, made: Any, name: str, broken: Any, check: str, monkeypatch: pytest.MonkeyPatch
+    project: ProjectPaths, console: Console, made: Any, name: str, broken: Any, check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = made(project, console)
     with monkeypatch.context() as patch:
@@ -422,7 +422,7 @@ def test_a_failed_audit_fails_the_stage_and_leaves_what_was_there(
     assert store.digest(project.windows(config.name)) == before
 
 
-def test_windows_are_not_made_from_damaged_arrays(project: Places, console: Console) -> None:
+def test_windows_are_not_made_from_damaged_arrays(project: ProjectPaths, console: Console) -> None:
     config = digits(project, console)
     file = project.processed("digits") / "train" / "images.npy"
     content = bytearray(file.read_bytes())
@@ -448,7 +448,7 @@ def test_windows_are_not_made_from_damaged_arrays(project: Places, console: Cons
     ],
 )
 def test_a_split_that_cannot_be_is_refused_in_one_line(
-    project: Places, console: Console, made: Any, override: str, why: str
+    project: ProjectPaths, console: Console, made: Any, override: str, why: str
 ) -> None:
     config = made(project, console, override)
     with pytest.raises(UserError, match=why):
@@ -456,14 +456,14 @@ def test_a_split_that_cannot_be_is_refused_in_one_line(
     assert not project.windows(config.name).exists()
 
 
-def test_a_test_size_beside_a_published_test_set_is_refused(project: Places, console: Console) -> None:
+def test_a_test_size_beside_a_published_test_set_is_refused(project: ProjectPaths, console: Console) -> None:
     data = published_idx(project, idx_arrays())
     preprocess.run(data, project, console)
     with pytest.raises(UserError, match="its publisher names a test set; set it to null"):
         window.run(of_small(project, data, test_size=5), project, console)
 
 
-def test_images_that_are_all_alike_leave_nothing_to_train_on(project: Places, console: Console) -> None:
+def test_images_that_are_all_alike_leave_nothing_to_train_on(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
     arrays["train/images"][:] = 7
     data = published_idx(project, arrays)
@@ -475,7 +475,7 @@ def test_images_that_are_all_alike_leave_nothing_to_train_on(project: Places, co
 # --- whose windows are these
 
 
-def note_in_lock(project: Places, experiment: str, splits_code: bytes) -> None:
+def note_in_lock(project: ProjectPaths, experiment: str, splits_code: bytes) -> None:
     """Write what DVC notes of a window stage, with this content of splits.py."""
     package = Path(splits.__file__).parents[1]
     contents = {file: Path(file).read_bytes() for file in window.CODE} | {splits.__file__: splits_code}
@@ -486,7 +486,7 @@ def note_in_lock(project: Places, experiment: str, splits_code: bytes) -> None:
     (project.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {f"window@{experiment}": {"deps": deps}}}))
 
 
-def test_windows_are_known_by_their_settings_and_their_arrays(project: Places, console: Console) -> None:
+def test_windows_are_known_by_their_settings_and_their_arrays(project: ProjectPaths, console: Console) -> None:
     config = digits(project, console)
     arrays = project.processed("digits")
     assert not window.are_for(project.windows(config.name), config, arrays)
@@ -508,7 +508,7 @@ def test_windows_are_known_by_their_settings_and_their_arrays(project: Places, c
     assert not window.are_for(folder, config, arrays)
 
 
-def test_an_image_set_compressed_otherwise_is_the_same_data(project: Places, console: Console, tmp_path: Path) -> None:
+def test_an_image_set_compressed_otherwise_is_the_same_data(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     digits(project, console)
     raw = (project.raw("digits") / "digits.csv").read_bytes()
     before = store.digest(project.processed("digits"))

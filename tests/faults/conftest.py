@@ -7,7 +7,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.forks import Forks
+from tests.cli_fork_server import CliForkServer
 from tests.pipeline.conftest import make_project
 
 SMALL = ["tracking.log_model=false", "trainer.threads=1", "trainer.progress=false", "checkpoint.steps=3"]
@@ -17,9 +17,9 @@ EPOCHS = 3
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliForkServer]:
     """Commands in a project of their own."""
-    started = Forks(make_project(tmp_path_factory.mktemp("faults") / "project"))
+    started = CliForkServer(make_project(tmp_path_factory.mktemp("faults") / "project"))
     yield started
     started.end()
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from reprise.errors import Notice
-from reprise.learning.checkpoint import AtomicIO, newest_checkpoint
+from reprise.training.checkpoint import AtomicIO, newest_checkpoint
+from tests.cli_fork_server import CliForkServer
 from tests.faults.conftest import CNN, runs
-from tests.forks import Forks
 
 KILLS = 15
 OFFSETS = 100
@@ -41,7 +41,7 @@ def kill_writers(folder: Path, scratch: str, kills: int) -> int:
     """Kill that many processes that write checkpoints, each after its first one stands; how many left a sound one."""
     sound = 0
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["reprise.learning.checkpoint"])
+    context.set_forkserver_preload(["reprise.training.checkpoint"])
     chance = random.Random(0)
     for turn in range(kills):
         place = folder / f"{turn}"
@@ -100,20 +100,20 @@ def test_only_the_newest_two_are_kept_and_drafts_of_the_dead_are_swept_away(tmp_
     ]
 
 
-def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(forks: Forks) -> None:
-    homes = forks.folder / "mlruns" / "runs"
-    forks.run(*CNN)
-    (undisturbed,) = runs(forks.folder)
-    child = forks.start(*CNN)
-    while len(list(homes.glob("*/checkpoints/*.sha256"))) < 2:
+def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(fork_server: CliForkServer) -> None:
+    run_dirs = fork_server.folder / "mlruns" / "runs"
+    fork_server.run(*CNN)
+    (undisturbed,) = runs(fork_server.folder)
+    child = fork_server.start(*CNN)
+    while len(list(run_dirs.glob("*/checkpoints/*.sha256"))) < 2:
         assert not child.over()
         time.sleep(0.005)
     child.kill()
     assert child.wait() == -signal.SIGKILL
-    newest = max(homes.glob("*/checkpoints/*.sha256")).with_suffix(".pt")
+    newest = max(run_dirs.glob("*/checkpoints/*.sha256")).with_suffix(".pt")
     newest.write_bytes(newest.read_bytes()[:-100])
-    said = forks.run(*CNN).said
+    said = fork_server.run(*CNN).said
     assert f"{newest.name} is not what was written (sha256 differs); the one before is taken" in said
     assert "goes on after step" in said
-    (run_id,) = runs(forks.folder).keys() - {undisturbed}
-    assert (homes / run_id / "best.safetensors").read_bytes() == (homes / undisturbed / "best.safetensors").read_bytes()
+    (run_id,) = runs(fork_server.folder).keys() - {undisturbed}
+    assert (run_dirs / run_id / "best.safetensors").read_bytes() == (run_dirs / undisturbed / "best.safetensors").read_bytes()

@@ -21,12 +21,12 @@ from rich.console import Console
 from reprise import config as configs
 from reprise.config import Config
 from reprise.data import store
-from reprise.data.examples import open_windows
+from reprise.data.datasets import open_windows
 from reprise.errors import UserError
-from reprise.learning.checkpoint import load_weights
 from reprise.stages import download, freshness, preprocess, window
-from reprise.stages.places import Places
-from tests.faults.malice import ARRAYS, PAYLOADS, RUBBISH, WEIGHTS, Maker, watched
+from reprise.stages.project_paths import ProjectPaths
+from reprise.training.checkpoint import load_weights
+from tests.faults.exploit_payloads import ARRAYS, PAYLOADS, RUBBISH, WEIGHTS, Maker, watched
 from tests.pipeline.conftest import make_project
 
 QUIET = Console(quiet=True)
@@ -105,30 +105,30 @@ def test_no_setting_of_the_environment_makes_weights_run(tmp_path: Path, canary:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Places:
+def made(tmp_path_factory: pytest.TempPathFactory) -> ProjectPaths:
     """The digits, preprocessed and split."""
-    places = Places(make_project(tmp_path_factory.mktemp("made") / "clone"))
-    config = digits(places)
+    paths = ProjectPaths(make_project(tmp_path_factory.mktemp("made") / "clone"))
+    config = digits(paths)
     for stage in (download, preprocess):
-        stage.run(config.data, places, QUIET)
-    window.run(config, places, QUIET)
-    return places
+        stage.run(config.data, paths, QUIET)
+    window.run(config, paths, QUIET)
+    return paths
 
 
-def digits(places: Places) -> Config:
-    return configs.compose(places.root, ["experiment=digits_cnn"])
+def digits(paths: ProjectPaths) -> Config:
+    return configs.compose(paths.root, ["experiment=digits_cnn"])
 
 
 @pytest.fixture
-def places(made: Places, tmp_path: Path) -> Places:
+def paths(made: ProjectPaths, tmp_path: Path) -> ProjectPaths:
     """A copy that an attacker has had in hands."""
     shutil.copytree(made.root / "data", tmp_path / "clone" / "data")
-    return Places(tmp_path / "clone")
+    return ProjectPaths(tmp_path / "clone")
 
 
-def sign(places: Places) -> None:
+def sign(paths: ProjectPaths) -> None:
     """Make every hash right again."""
-    arrays, windows = places.processed("digits"), places.windows("digits_cnn")
+    arrays, windows = paths.processed("digits"), paths.windows("digits_cnn")
     for folder in (arrays, windows):
         listed = json.loads((folder / store.MANIFEST).read_text())
         if folder == windows and b"\x80" not in (folder / "windows.json").read_bytes():
@@ -137,82 +137,84 @@ def sign(places: Places) -> None:
         store.write_json(folder / store.MANIFEST, {name: store.sha256(folder / name) for name in listed})
 
 
-def open_everything(places: Places) -> None:
-    opened = open_windows(places.windows("digits_cnn"), places.processed("digits"))
+def open_everything(paths: ProjectPaths) -> None:
+    opened = open_windows(paths.windows("digits_cnn"), paths.processed("digits"))
     opened.learning()
     opened.test()
 
 
-def put(places: Places, where: str, make: Maker, canary: Path) -> Path:
-    file = places.root / "data" / where
+def put(paths: ProjectPaths, where: str, make: Maker, canary: Path) -> Path:
+    file = paths.root / "data" / where
     file.unlink()
     make(file, canary)
-    sign(places)
+    sign(paths)
     return file
 
 
 @pytest.mark.parametrize("where", ["windows/digits_cnn/train.npy", "processed/digits/train/labels.npy"])
 @pytest.mark.parametrize("name", ARRAYS)
-def test_arrays_that_would_run_code_are_refused_and_not_run(name: str, where: str, places: Places, canary: Path) -> None:
-    file = put(places, where, ARRAYS[name], canary)
+def test_arrays_that_would_run_code_are_refused_and_not_run(name: str, where: str, paths: ProjectPaths, canary: Path) -> None:
+    file = put(paths, where, ARRAYS[name], canary)
     said = f"{file} holds something else than an array of numbers, and was not run"
-    assert refused(lambda: open_everything(places), canary).startswith(said)
+    assert refused(lambda: open_everything(paths), canary).startswith(said)
     assert refused(lambda: store.open_array(file), canary).startswith(said)
 
 
 @pytest.mark.parametrize("name", RUBBISH)
-def test_rubbish_in_the_place_of_an_array_is_refused(name: str, places: Places, canary: Path) -> None:
-    file = put(places, "windows/digits_cnn/val.npy", lambda file, _: file.write_bytes(RUBBISH[name]) and None, canary)  # type: ignore[func-returns-value]
-    assert str(file) in refused(lambda: open_everything(places), canary)
+def test_rubbish_in_the_place_of_an_array_is_refused(name: str, paths: ProjectPaths, canary: Path) -> None:
+    file = put(paths, "windows/digits_cnn/val.npy", lambda file, _: file.write_bytes(RUBBISH[name]) and None, canary)  # type: ignore[func-returns-value]
+    assert str(file) in refused(lambda: open_everything(paths), canary)
 
 
 @pytest.mark.parametrize("name", ["images", "labels"])
-def test_windows_are_not_made_from_arrays_that_would_run_code(name: str, made: Places, places: Places, canary: Path) -> None:
-    file = put(places, f"processed/digits/train/{name}.npy", ARRAYS["os.system, as objects"], canary)
-    assert str(file) in refused(lambda: window.run(digits(made), places, QUIET), canary)
+def test_windows_are_not_made_from_arrays_that_would_run_code(
+    name: str, made: ProjectPaths, paths: ProjectPaths, canary: Path
+) -> None:
+    file = put(paths, f"processed/digits/train/{name}.npy", ARRAYS["os.system, as objects"], canary)
+    assert str(file) in refused(lambda: window.run(digits(made), paths, QUIET), canary)
 
 
 @pytest.mark.parametrize(
     "where", ["windows/digits_cnn/windows.json", "windows/digits_cnn/audit.json", "windows/digits_cnn/manifest.json",
               "processed/digits/manifest.json", "processed/digits/meta.json"]
 )  # fmt: skip
-def test_a_pickle_in_the_place_of_a_table_is_not_run(where: str, made: Places, places: Places, canary: Path) -> None:
-    file = places.root / "data" / where
+def test_a_pickle_in_the_place_of_a_table_is_not_run(where: str, made: ProjectPaths, paths: ProjectPaths, canary: Path) -> None:
+    file = paths.root / "data" / where
     file.write_bytes(pickle.dumps(PAYLOADS["os.system"](canary)))
     if file.name == "windows.json":
-        sign(places)
+        sign(paths)
 
     def go_on() -> None:
-        freshness.demand(digits(made).data, places)
-        window.are_for(places.windows("digits_cnn"), digits(made), places.processed("digits"))
-        open_everything(places)
+        freshness.demand(digits(made).data, paths)
+        window.are_for(paths.windows("digits_cnn"), digits(made), paths.processed("digits"))
+        open_everything(paths)
 
     assert str(file) in refused(go_on, canary)
 
 
 @pytest.mark.parametrize("listed", [[], "x", {"../../../etc/passwd": "0" * 64}, {"train.npy": 1}, None])
-def test_a_manifest_of_another_shape_is_refused(listed: object, places: Places, canary: Path) -> None:
-    file = places.windows("digits_cnn") / store.MANIFEST
+def test_a_manifest_of_another_shape_is_refused(listed: object, paths: ProjectPaths, canary: Path) -> None:
+    file = paths.windows("digits_cnn") / store.MANIFEST
     file.write_text(json.dumps(listed))
-    assert str(file.parent) in refused(lambda: open_everything(places), canary)
+    assert str(file.parent) in refused(lambda: open_everything(paths), canary)
 
 
-def test_windows_do_not_point_out_of_their_arrays(places: Places, canary: Path) -> None:
-    elsewhere = places.root / "data" / "elsewhere"
-    shutil.copytree(places.processed("digits") / "train", elsewhere)
-    file = places.windows("digits_cnn") / "windows.json"
+def test_windows_do_not_point_out_of_their_arrays(paths: ProjectPaths, canary: Path) -> None:
+    elsewhere = paths.root / "data" / "elsewhere"
+    shutil.copytree(paths.processed("digits") / "train", elsewhere)
+    file = paths.windows("digits_cnn") / "windows.json"
     said = json.loads(file.read_text())
     store.write_json(file, said | {"parts": dict.fromkeys(said["parts"], "../../elsewhere")})
-    sign(places)
-    assert "elsewhere/images.npy is in no manifest" in refused(lambda: open_everything(places), canary)
+    sign(paths)
+    assert "elsewhere/images.npy is in no manifest" in refused(lambda: open_everything(paths), canary)
 
 
-def test_deep_json_is_refused(places: Places, canary: Path) -> None:
-    file = places.windows("digits_cnn") / "windows.json"
+def test_deep_json_is_refused(paths: ProjectPaths, canary: Path) -> None:
+    file = paths.windows("digits_cnn") / "windows.json"
     file.write_text("[" * 200_000 + "]" * 200_000)
     listed = json.loads((file.parent / store.MANIFEST).read_text())
     store.write_json(file.parent / store.MANIFEST, listed | {file.name: store.sha256(file)})
-    assert f"{file} is damaged" in refused(lambda: open_everything(places), canary)
+    assert f"{file} is damaged" in refused(lambda: open_everything(paths), canary)
 
 
 # --- pictures
@@ -222,10 +224,10 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch CAN
 
 
 @pytest.mark.parametrize("content", [POSTSCRIPT, b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"GIF89a", b"<svg onload='x'/>", b"P6 1 1 9"])
-def test_pictures_of_other_kinds_are_not_opened(content: bytes, made: Places, tmp_path: Path, canary: Path) -> None:
+def test_pictures_of_other_kinds_are_not_opened(content: bytes, made: ProjectPaths, tmp_path: Path, canary: Path) -> None:
     for name in "ab":
         (tmp_path / "pictures" / name).mkdir(parents=True)
         attack = content.replace(b"CANARY", os.fsencode(canary)) + name.encode()
         (tmp_path / "pictures" / name / "picture.png").write_bytes(attack)
     data = configs.compose_dataset(made.root, "image_folder", [f"data.path={tmp_path}/pictures"])
-    assert "2 of 2 pictures are broken" in refused(lambda: preprocess.run(data, Places(tmp_path), QUIET), canary)
+    assert "2 of 2 pictures are broken" in refused(lambda: preprocess.run(data, ProjectPaths(tmp_path), QUIET), canary)

@@ -13,8 +13,8 @@ from rich.console import Console
 from reprise.config import Config, build, check, compose, compose_dataset, load, pipeline
 from reprise.errors import UserError
 from reprise.stages import download
-from reprise.stages.places import Places
-from tests.faults.malice import PAYLOADS, watched
+from reprise.stages.project_paths import ProjectPaths
+from tests.faults.exploit_payloads import PAYLOADS, watched
 from tests.pipeline.conftest import ROOT
 
 SECRET = "hunter2-do-not-tell"
@@ -86,13 +86,13 @@ TARGETS: dict[str, dict[str, Any]] = {
     "reprise.data.sources.subprocess.run": {"args": "touch CANARY", "shell": True},
     "reprise.tracking.backend.dashboard": {"uri": "sqlite:///x", "port": 1},
     "reprise.tracking.backend.os.system": {"command": "touch CANARY"},
-    "reprise.runs.dashboard.serve": {"port": 1},
+    "reprise.analysis.dashboard.serve": {"port": 1},
     "reprise.stages.download.run": {},
-    "reprise.learning.trainer.relaunch": {},
-    "reprise.learning.checkpoint.save_weights": {"file": "CANARY"},
-    "reprise.learning.checkpoint.torch.load": {"f": "evil.pt", "weights_only": False},
-    "reprise.learning.learner.Learner": {},
-    "reprise.learning.schedules.math.exp": {},
+    "reprise.training.trainer.relaunch": {},
+    "reprise.training.checkpoint.save_weights": {"file": "CANARY"},
+    "reprise.training.checkpoint.torch.load": {"f": "evil.pt", "weights_only": False},
+    "reprise.training.learner.Learner": {},
+    "reprise.training.schedules.math.exp": {},
     "reprise.models.convnet.torch.load": {"f": "evil.pt", "weights_only": False},
     "reprise.models.convnet.nn.functional.torch.hub.load": {"repo_or_dir": ".", "model": "model", "source": "local"},
     # no path at all
@@ -461,7 +461,7 @@ def test_a_published_file_is_written_nowhere_but_under_its_data_set(tmp_path: Pa
     """What the check of names protects: a file whose hash its publisher, the attacker, knows."""
     (tmp_path / "from").mkdir()
     (tmp_path / "from" / "x").write_text("x")
-    project = Places(tmp_path / "clone")
+    project = ProjectPaths(tmp_path / "clone")
     shutil.copytree(ROOT / "conf", project.root / "conf")
     told = ["data.sources=[FROM/]".replace("FROM", str(tmp_path / "from")), "data.files.0.fetch=../../../../x"]
     refused(lambda: download.run(compose(ROOT, ["experiment=digits_cnn", *told]).data, project, Console(quiet=True)), canary)

@@ -9,8 +9,8 @@ from statistics import fmean
 
 import pytest
 
+from tests.cli_fork_server import CliForkServer, outside
 from tests.faults.conftest import CNN, runs
-from tests.forks import Forks, outside
 
 PARENT = "mlflow.parentRunId"
 COMMANDS = {"seeds": [*CNN, "seeds=3"], "multirun": ["train", "--multirun", *CNN[1:], "optimizer.lr=0.001,0.002,0.003"]}
@@ -19,7 +19,7 @@ COMMANDS = {"seeds": [*CNN, "seeds=3"], "multirun": ["train", "--multirun", *CNN
 DYING = """
 import os, sys
 from reprise.__main__ import main
-from reprise.tracking.unfinished import Training
+from reprise.tracking.resume import Training
 
 opened = Training.opened
 Training.opened = lambda self, number, run_id: os._exit(9) if number == 1 else opened(self, number, run_id)
@@ -28,34 +28,34 @@ main(sys.argv[1:])
 """Dies when the second job has ended, before that is noted; the number of a training is its seed, here 0."""
 
 
-def test_a_job_that_ended_unnoted_is_not_trained_again(forks: Forks) -> None:
-    before, command = runs(forks.folder), [*COMMANDS["multirun"], "trainer.batch_size=16"]
+def test_a_job_that_ended_unnoted_is_not_trained_again(fork_server: CliForkServer) -> None:
+    before, command = runs(fork_server.folder), [*COMMANDS["multirun"], "trainer.batch_size=16"]
     died = subprocess.run(
-        [sys.executable, "-c", DYING, *command], cwd=forks.folder, env=outside(), capture_output=True, text=True
+        [sys.executable, "-c", DYING, *command], cwd=fork_server.folder, env=outside(), capture_output=True, text=True
     )
     assert died.returncode == 9, died.stderr
-    forks.run(*command)
-    assert [run.info.status for run_id, run in runs(forks.folder).items() if run_id not in before] == ["FINISHED"] * 4
+    fork_server.run(*command)
+    assert [run.info.status for run_id, run in runs(fork_server.folder).items() if run_id not in before] == ["FINISHED"] * 4
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_kill_doubles_neither_parent_nor_child(forks: Forks, kind: str) -> None:
+def test_a_kill_doubles_neither_parent_nor_child(fork_server: CliForkServer, kind: str) -> None:
     command, chance = COMMANDS[kind], random.Random(0)
-    forks.run(*command)
+    fork_server.run(*command)
     began = time.monotonic()
-    forks.run(*command)
+    fork_server.run(*command)
     whole = time.monotonic() - began
-    unfinished = forks.folder / "mlruns" / "unfinished"
+    resume = fork_server.folder / "mlruns" / "in_progress"
     for _ in range(4):
-        before = runs(forks.folder)
-        child = forks.start(*command)
+        before = runs(fork_server.folder)
+        child = fork_server.start(*command)
         time.sleep(whole * chance.random())
         child.kill()
-        killed = child.wait() == -signal.SIGKILL and any(unfinished.glob("*.json"))
+        killed = child.wait() == -signal.SIGKILL and any(resume.glob("*.json"))
         if killed:
-            forks.run(*command)
-        assert not list(unfinished.glob("*.json"))
-        new = {run_id: run for run_id, run in runs(forks.folder).items() if run_id not in before}
+            fork_server.run(*command)
+        assert not list(resume.glob("*.json"))
+        new = {run_id: run for run_id, run in runs(fork_server.folder).items() if run_id not in before}
         if not new:
             continue  # it was killed before it had begun
         (parent,) = (run for run in new.values() if run.data.tags.get("group") == kind)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from reprise.data import store
-from reprise.tracking.spool import FILE, Spool
+from reprise.tracking.event_log import FILE, EventLog
+from tests.cli_fork_server import CliForkServer
 from tests.faults.conftest import CNN
-from tests.forks import Forks
 from tests.pipeline.conftest import make_project, run_in
 
 NETWORK = """
@@ -32,7 +32,7 @@ TRAIN = [*CNN, "model=mine", "name=mine", "plugins=[mine]"]
 
 
 @pytest.fixture
-def forks(tmp_path: Path) -> Iterator[Forks]:
+def fork_server(tmp_path: Path) -> Iterator[CliForkServer]:
     """A project in a folder of a repository. The plugin is in no commit; it imports a module of the repository's libs/."""
     top = tmp_path / "top"
     project = make_project(top / "projects" / "mine")
@@ -49,60 +49,60 @@ def forks(tmp_path: Path) -> Iterator[Forks]:
         "window:\n  val_size: 0.2\n  test_size: 0.2\n"
     )
     path = os.pathsep.join([str(project), str(top / "libs")])
-    started = Forks(project, PYTHONPATH=path)
+    started = CliForkServer(project, PYTHONPATH=path)
     yield started
     started.end()
 
 
-def homes(project: Path) -> list[Path]:
-    return sorted((project / "mlruns" / "runs").glob("*"), key=lambda home: home.stat().st_ctime)
+def run_dirs(project: Path) -> list[Path]:
+    return sorted((project / "mlruns" / "runs").glob("*"), key=lambda run_dir: run_dir.stat().st_ctime)
 
 
-def test_a_run_with_an_untracked_plugin_in_a_monorepo_is_reproduced_from_its_id(forks: Forks) -> None:
-    project = forks.folder
-    forks.run(*TRAIN)
-    (old,) = homes(project)
-    tags = Spool(old).tags
+def test_a_run_with_an_untracked_plugin_in_a_monorepo_is_reproduced_from_its_id(fork_server: CliForkServer) -> None:
+    project = fork_server.folder
+    fork_server.run(*TRAIN)
+    (old,) = run_dirs(project)
+    tags = EventLog(old).tags
     assert (tags["git.dirty"], tags["git.prefix"]) == ("true", "projects/mine/")
     assert json.loads(tags["plugins.import_folders"]) == ["projects/mine", "libs"]
     assert "+++ b/projects/mine/mine/__init__.py" in (old / "lineage" / "uncommitted.patch").read_text()
     shutil.rmtree(project / "mine")
     (project.parents[1] / "libs" / "width_of_mine.py").write_text("width = 9\n")
-    child = forks.start("reproduce", old.name)
+    child = fork_server.start("reproduce", old.name)
     assert child.wait() == 0, child.said
     assert "identical: weights bit for bit, every metric exactly" in child.said
-    assert Spool(old).tags["verified"].startswith("bit for bit, ")
+    assert EventLog(old).tags["verified"].startswith("bit for bit, ")
 
     (project / "mine").mkdir()
     (project / "mine" / "__init__.py").write_text(NETWORK.replace("ReLU", "Tanh"))
-    child = forks.start("evaluate", old.name)
+    child = fork_server.start("evaluate", old.name)
     assert child.wait() == 2, child.said
     assert "do not fit the network that its config builds now: size mismatch for layers.0.weight" in child.said
     (project.parents[1] / "libs" / "width_of_mine.py").write_text("width = 8\n")
-    child = forks.start("evaluate", old.name)
+    child = fork_server.start("evaluate", old.name)
     assert child.wait() == 0, child.said
     assert f"plugins=mine were edited since {store.read_json(old / 'run.json')['name']} was trained" in child.said
 
 
-def test_a_training_does_not_resume_with_an_edited_plugin(forks: Forks) -> None:
+def test_a_training_does_not_resume_with_an_edited_plugin(fork_server: CliForkServer) -> None:
     long = [*TRAIN, "trainer.max_epochs=100000", "checkpoint.steps=1"]
-    project = forks.folder
-    child = forks.start(*long)
+    project = fork_server.folder
+    child = fork_server.start(*long)
     while not list(project.glob("mlruns/runs/*/checkpoints/*")):
         assert not child.over(), child.said
         time.sleep(0.05)
     child.kill(signal.SIGKILL)
     child.wait()
-    (first,) = homes(project)
+    (first,) = run_dirs(project)
     file = project / "mine" / "__init__.py"
     file.write_text(file.read_text().replace("ReLU", "Tanh"))
-    child = forks.start(*long)
-    while len(homes(project)) < 2 or not (homes(project)[-1] / FILE).is_file():
+    child = fork_server.start(*long)
+    while len(run_dirs(project)) < 2 or not (run_dirs(project)[-1] / FILE).is_file():
         assert not child.over(), child.said
         time.sleep(0.05)
     child.kill(signal.SIGTERM)
     child.wait()
     assert "goes on after step" not in child.said
-    codes = {Spool(home).tags["sha256.code"] for home in homes(project)}
+    codes = {EventLog(run_dir).tags["sha256.code"] for run_dir in run_dirs(project)}
     assert len(codes) == 2
-    assert Spool(first).status == "FAILED"
+    assert EventLog(first).status == "FAILED"

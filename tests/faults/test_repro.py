@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.forks import outside
+from tests.cli_fork_server import outside
 from tests.pipeline.conftest import clone, make_project, run_in
 
 KILLS, LONGEST = 3, 10.0
@@ -110,7 +110,7 @@ def test_what_a_kill_left_of_a_run_that_was_about_to_enter_dvcs_cache_is_put_rig
 
 
 def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
-    waiting = "import sys, time; from reprise import orphans; orphans.end_with_parent(); print('on', flush=True); time.sleep(60)"
+    waiting = "import sys, time; from reprise import parent_watchdog; parent_watchdog.end_with_parent(); print('on', flush=True); time.sleep(60)"
     starting = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {waiting!r}])"
     with subprocess.Popen([sys.executable, "-c", starting], stdout=subprocess.PIPE, env=outside()) as parent:
         assert parent.stdout
@@ -122,5 +122,5 @@ def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
 
 
 def test_a_stage_whose_dvc_died_before_it_could_look_ends_as_well() -> None:
-    late = "import os, time; os.getppid = lambda: 1; from reprise import orphans; orphans.end_with_parent(); time.sleep(60)"
+    late = "import os, time; os.getppid = lambda: 1; from reprise import parent_watchdog; parent_watchdog.end_with_parent(); time.sleep(60)"
     assert subprocess.run([sys.executable, "-c", late], env=outside(), timeout=30).returncode == -signal.SIGTERM

@@ -72,8 +72,8 @@ def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Done:
     call("dvc", "init", "-q", "--no-scm")
     call("dvc", "repro", "compose", "download@digits")
     call(*reprise, "train", "experiment=digits_cnn", "trainer.max_epochs=1", "data.limit=200", f"tracking.uri={address}")
-    (home,) = (project / "mlruns" / "runs").iterdir()
-    call(*reprise, "evaluate", home.name, MLFLOW_TRACKING_URI=address)
+    (run_dir,) = (project / "mlruns" / "runs").iterdir()
+    call(*reprise, "evaluate", run_dir.name, MLFLOW_TRACKING_URI=address)
     return Done(project, "".join(printed), server.folder)
 
 

@@ -9,8 +9,8 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from tests.cli_fork_server import CliForkServer
 from tests.faults.conftest import CNN, history
-from tests.forks import Forks
 from tests.pipeline.conftest import make_project
 from tests.tracking.server import Server
 
@@ -28,8 +28,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    started = Forks(make_project(tmp_path_factory.mktemp("project") / "project"), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliForkServer]:
+    started = CliForkServer(make_project(tmp_path_factory.mktemp("project") / "project"), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     yield started
     started.end()
 
@@ -48,44 +48,46 @@ def whole(server: Server, run: Run) -> tuple[object, ...]:
     return run.info.status, history(client, run), run.data.params, files, tags
 
 
-def test_a_server_dead_at_any_time_holds_in_the_end_what_a_run_without_fault_holds(forks: Forks, server: Server) -> None:
+def test_a_server_dead_at_any_time_holds_in_the_end_what_a_run_without_fault_holds(
+    fork_server: CliForkServer, server: Server
+) -> None:
     uri = f"tracking.uri={server.address}"
-    forks.run(*LONG, uri)
+    fork_server.run(*LONG, uri)
     ((_, undisturbed),) = known(server).items()
     wanted = whole(server, undisturbed)
     assert len(wanted[1]["val/accuracy"]) == 40  # type: ignore[index, call-overload]
 
     server.stop(signal.SIGKILL)  # dead from start to end
     before = {undisturbed.info.run_id}
-    child = forks.run(*LONG, uri)
+    child = fork_server.run(*LONG, uri)
     assert "the training goes on, `reprise sync` delivers its run later" in child.said
     assert "wait in" in child.said
-    assert forks.start("sync").wait() == 2
+    assert fork_server.start("sync").wait() == 2
     server.start()
-    forks.run("sync")
+    fork_server.run("sync")
     ((late, run),) = (item for item in known(server).items() if item[0] not in before)
     assert whole(server, run) == wanted
 
     before.add(late)
-    child = forks.start(*LONG, uri)  # dies in the middle, and comes back for the next start
-    while not list(forks.folder.glob("mlruns/runs/*/checkpoints/*.pt")):
+    child = fork_server.start(*LONG, uri)  # dies in the middle, and comes back for the next start
+    while not list(fork_server.folder.glob("mlruns/runs/*/checkpoints/*.pt")):
         time.sleep(0.05)
     server.stop(signal.SIGKILL)
     assert child.wait() == 0
     assert "entries of run" in child.said
     server.start()
-    child = forks.run(*LONG, uri)  # the next start delivers it
+    child = fork_server.run(*LONG, uri)  # the next start delivers it
     assert "delivered" in child.said
     new = [run for run_id, run in known(server).items() if run_id not in before]
     assert len(new) == 2
     assert [whole(server, run) == wanted for run in new] == [True, True]
-    assert not list(forks.folder.glob("mlruns/outbox/*"))
+    assert not list(fork_server.folder.glob("mlruns/outbox/*"))
 
 
-def test_a_server_that_hangs_keeps_no_stopped_training_waiting(forks: Forks, server: Server) -> None:
+def test_a_server_that_hangs_keeps_no_stopped_training_waiting(fork_server: CliForkServer, server: Server) -> None:
     before = set(known(server))
-    child = forks.start(*LONG, "trainer.max_epochs=4000", f"tracking.uri={server.address}")
-    while not list(forks.folder.glob("mlruns/runs/*/checkpoints/*.pt")):
+    child = fork_server.start(*LONG, "trainer.max_epochs=4000", f"tracking.uri={server.address}")
+    while not list(fork_server.folder.glob("mlruns/runs/*/checkpoints/*.pt")):
         time.sleep(0.05)
     server.pause()
     time.sleep(3)  # a delivery is under way, and gets no answer
@@ -95,15 +97,15 @@ def test_a_server_that_hangs_keeps_no_stopped_training_waiting(forks: Forks, ser
     assert time.monotonic() - asked < 10  # as promised
     assert "the store did not answer within" in child.said
     server.go_on()
-    forks.run("sync")
+    fork_server.run("sync")
     (new,) = (run for run_id, run in known(server).items() if run_id not in before)
     assert new.info.status == "KILLED"
 
 
-def test_no_password_of_an_address_is_told_or_kept(forks: Forks) -> None:
-    child = forks.start(*CNN, MLFLOW_TRACKING_URI=f"http://me:{SECRET}@127.0.0.1:9")
+def test_no_password_of_an_address_is_told_or_kept(fork_server: CliForkServer) -> None:
+    child = fork_server.start(*CNN, MLFLOW_TRACKING_URI=f"http://me:{SECRET}@127.0.0.1:9")
     assert child.wait() == 0
     assert "127.0.0.1:9" in child.said
     assert SECRET not in child.said
-    homes: list[Path] = [file for file in forks.folder.rglob("*") if file.is_file() and "mlflow.db" not in file.name]
-    assert not [file for file in homes if SECRET.encode() in file.read_bytes()]
+    run_dirs: list[Path] = [file for file in fork_server.folder.rglob("*") if file.is_file() and "mlflow.db" not in file.name]
+    assert not [file for file in run_dirs if SECRET.encode() in file.read_bytes()]

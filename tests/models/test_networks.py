@@ -104,7 +104,7 @@ def test_dropout_is_active_in_training_alone() -> None:
 
 def test_a_mirrored_network_answers_with_the_mean_over_the_image_and_its_mirror_image() -> None:
     torch.manual_seed(0)
-    mirrored = ConvNet(COLOUR, 3, [Block(8)], [Dense(16)], mirror=True).eval()
+    mirrored = ConvNet(COLOUR, 3, [Block(8)], [Dense(16)], tta_hflip=True).eval()
     plain = ConvNet(COLOUR, 3, [Block(8)], [Dense(16)]).eval()
     plain.load_state_dict(mirrored.state_dict())
     images = torch.randn(4, *COLOUR)
@@ -112,8 +112,8 @@ def test_a_mirrored_network_answers_with_the_mean_over_the_image_and_its_mirror_
     torch.testing.assert_close(mirrored(images), (plain(images) + plain(left_right)) / 2)
     torch.testing.assert_close(mirrored(images), mirrored(left_right))
     torch.testing.assert_close(mirrored.train()(images), plain(images))
-    with pytest.raises(ValueError, match=r"^mirror: only images have a mirror image$"):
-        ConvNet(SERIES, 3, [], [], mirror=True)
+    with pytest.raises(ValueError, match=r"^tta_hflip: only images have a mirror image$"):
+        ConvNet(SERIES, 3, [], [], tta_hflip=True)
 
 
 def reference(network: ConvNet, *layers: nn.Module) -> nn.Sequential:

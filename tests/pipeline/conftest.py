@@ -12,7 +12,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.forks import Forks, outside
+from tests.cli_fork_server import CliForkServer, outside
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"digits_cnn": ["trainer.max_epochs=2"], "temperature_lstm": ["trainer.max_epochs=2"]}
@@ -54,14 +54,14 @@ def run_in(folder: Path, *command: str, **environment: str) -> subprocess.Comple
     """A command in the project, with this Python's programs first on PATH and nothing of the outer project's settings."""
     if command[0] != "reprise":
         return subprocess.run(command, cwd=folder, env=outside() | environment, capture_output=True, text=True, timeout=300)
-    child = forks().start(*command[1:], folder=folder, **environment)
+    child = fork_server().start(*command[1:], folder=folder, **environment)
     return subprocess.CompletedProcess(command, child.wait(), child.out.read_text(), child.err.read_text())
 
 
 @functools.cache
-def forks() -> Forks:
+def fork_server() -> CliForkServer:
     """One for all tests of this process."""
-    started = Forks(Path.cwd())
+    started = CliForkServer(Path.cwd())
     atexit.register(started.end)
     return started
 

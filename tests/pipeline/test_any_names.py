@@ -28,17 +28,17 @@ def test_any_class_name_is_trained_evaluated_explained_and_predicted(project: Pa
     data = ["data=image_folder", f"data.path='{pictures}'", "data.name=any", "data.shape=[8,8,1]"]
     trained = run_in(project, "reprise", "train", "experiment=image_folder", *data, *QUICK)
     assert trained.returncode == 0, trained.stderr
-    (home,) = (project / "mlruns" / "runs").iterdir()
-    evaluated = run_in(project, "reprise", "evaluate", home.name)
+    (run_dir,) = (project / "mlruns" / "runs").iterdir()
+    evaluated = run_in(project, "reprise", "evaluate", run_dir.name)
     assert evaluated.returncode == 0, evaluated.stderr
     assert "Warning" not in evaluated.stderr  # a glyph that no font has, a formula
-    drawn = {file.name for file in (home / "figures").iterdir()}
+    drawn = {file.name for file in (run_dir / "figures").iterdir()}
     assert {"confusion_matrix.png", "classes.png", "samples.png", "attribution.png"} <= drawn
-    assert r"$\frac$" in (home / "figures" / "classification_report.txt").read_text("utf-8")
+    assert r"$\frac$" in (run_dir / "figures" / "classification_report.txt").read_text("utf-8")
     image = next((pictures / CLASSES[3]).iterdir())
-    for command in (["explain", home.name, "--image", str(image)], ["predict", home.name, str(pictures)]):
+    for command in (["explain", run_dir.name, "--image", str(image)], ["predict", run_dir.name, str(pictures)]):
         done = run_in(project, "reprise", *command)
         assert done.returncode == 0, done.stderr
-    assert image.name in run_in(project, "reprise", "predict", home.name, str(image)).stdout
-    answers = json.loads(run_in(project, "reprise", "predict", home.name, str(image), "--json").stdout)
+    assert image.name in run_in(project, "reprise", "predict", run_dir.name, str(image)).stdout
+    answers = json.loads(run_in(project, "reprise", "predict", run_dir.name, str(image), "--json").stdout)
     assert answers[0]["class"] in CLASSES

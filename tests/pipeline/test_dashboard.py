@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import read_published
 from tests.pipeline.conftest import run_in
 from tests.pipeline.test_sweep import QUICK, sweep, write
@@ -90,7 +90,7 @@ def test_the_dashboard_shows_the_runs_their_metrics_and_a_figure(made: Path, das
         ("temperature_lstm", "mae", "forecast.png"),
     ):
         found = store.read_json(made / "data" / "results" / experiment / "metrics.json")
-        (run,) = read_published(Places(made), experiment)
+        (run,) = read_published(ProjectPaths(made), experiment)
         run_id, name = run.run_id, run.name
         experiment_id = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}").get_run(run_id).info.experiment_id
         runs = f"{dashboard}/#/experiments/{experiment_id}/runs"
@@ -106,7 +106,7 @@ def test_the_dashboard_shows_the_runs_their_metrics_and_a_figure(made: Path, das
 def test_the_table_of_runs_shows_metrics_settings_and_costs_at_once(
     made: Path, dashboard: str, browser: webdriver.Chrome, tmp_path: Path, experiment: str
 ) -> None:
-    run_id = read_published(Places(made), experiment)[0].run_id
+    run_id = read_published(ProjectPaths(made), experiment)[0].run_id
     client = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}")
     run = client.get_run(run_id)
     name = client.get_experiment(run.info.experiment_id).name

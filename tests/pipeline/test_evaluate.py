@@ -13,8 +13,8 @@ from rich.console import Console
 from reprise.data import store
 from reprise.errors import Notice
 from reprise.stages import evaluate, report
-from reprise.stages.places import Places
-from reprise.tracking.spool import Spool
+from reprise.stages.project_paths import ProjectPaths
+from reprise.tracking.event_log import EventLog
 from tests.pipeline.conftest import run_in
 
 TRAIN = ["reprise", "train", "trainer.max_epochs=1", "trainer.threads=1", "tracking.log_model=false"]
@@ -24,7 +24,7 @@ CONSTANT = "flag: constant in the training split"
 
 @pytest.fixture(scope="module")
 def series(project: Path) -> Path:
-    """The home of a run with two targets, a level in mm and a flag that is 0 throughout training; one test window."""
+    """The run directory of a run with two targets, a level in mm and a flag that is 0 throughout training; one test window."""
     rng = np.random.default_rng(0)
     level, flag = rng.normal(size=300).cumsum(), (np.arange(300) > 250) * 1.0
     rows = [f"{day},{one:.4f},{other:.0f}" for day, one, other in zip(_days(300), level, flag, strict=True)]
@@ -54,7 +54,7 @@ def series(project: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(project: Path) -> Path:
-    """The home of a run on images whose classes are named as averages are; the training knows next to nothing."""
+    """The run directory of a run on images whose classes are named as averages are; the training knows next to nothing."""
     rng = np.random.default_rng(0)
     for number, name in enumerate(CLASSES * 12):
         file = project / "pictures" / name / f"{number}.png"
@@ -72,7 +72,7 @@ def _days(count: int) -> list[str]:
 
 
 def _newest(project: Path) -> Path:
-    return max((project / "mlruns" / "runs").iterdir(), key=lambda home: home.stat().st_mtime)
+    return max((project / "mlruns" / "runs").iterdir(), key=lambda run_dir: run_dir.stat().st_mtime)
 
 
 def test_errors_are_per_target_with_units_and_undefined_ones_are_empty_with_the_reason(project: Path, series: Path) -> None:
@@ -88,13 +88,13 @@ def test_errors_are_per_target_with_units_and_undefined_ones_are_empty_with_the_
     values = store.open_array(project / "data" / "processed" / "tank" / "values.npy")[:, 0].astype(float)
     naive = np.abs(np.diff(values[: len(values) - 12 - round(0.15 * 300)])).mean()
     assert found["test"]["mase/level"] == pytest.approx(found["test"]["mae/level"] / naive)
-    spool = Spool(series)
-    assert spool.tags["undefined.mase"] == CONSTANT
-    assert spool.tags["unit.mae/level"] == "mm"
-    assert spool.tags["monitor"] == "val/mae_scaled"
-    assert {"test/mae/level", "test/mae_scaled"} <= spool.figures.keys()
-    assert {"test/mase", "best/val/mase"}.isdisjoint(spool.figures)
-    described = spool.tags["mlflow.note.content"]
+    event_log = EventLog(series)
+    assert event_log.tags["undefined.mase"] == CONSTANT
+    assert event_log.tags["unit.mae/level"] == "mm"
+    assert event_log.tags["monitor"] == "val/mae_scaled"
+    assert {"test/mae/level", "test/mae_scaled"} <= event_log.figures.keys()
+    assert {"test/mase", "best/val/mase"}.isdisjoint(event_log.figures)
+    described = event_log.tags["mlflow.note.content"]
     assert "mae/level, mm" in described
     assert f"mase is undefined: {CONSTANT}." in described
     table = run_in(project, "reprise", "evaluate", series.name).stdout
@@ -124,10 +124,10 @@ def test_classes_named_as_averages_have_scores_of_their_own(project: Path, pictu
     assert "val f1_macro" in done.stdout
 
 
-def by_hand(project: Path, home: Path) -> None:
-    places = Places(project)
-    _, config = evaluate.recorded(places, home.name, [])
-    evaluate.by_hand(config, home.name, places, Console(quiet=True))
+def by_hand(project: Path, run_dir: Path) -> None:
+    paths = ProjectPaths(project)
+    _, config = evaluate.recorded(paths, run_dir.name, [])
+    evaluate.by_hand(config, run_dir.name, paths, Console(quiet=True))
 
 
 def test_a_figure_that_fails_is_a_warning_and_the_evaluation_is_counted_and_logged(
@@ -136,14 +136,14 @@ def test_a_figure_that_fails_is_a_warning_and_the_evaluation_is_counted_and_logg
     def fails(*_: Any) -> None:
         raise RuntimeError("no such font")
 
-    before = Spool(pictures)
+    before = EventLog(pictures)
     monkeypatch.setattr(report.classification, "confusion_matrix", fails)
     monkeypatch.setattr(report.training, "curves", fails)
     with pytest.warns(Notice) as told:
         by_hand(project, pictures)
     said = [str(one.message) for one in told if one.category is Notice]
     assert said == [f"{file} could not be made: RuntimeError: no such font" for file in ("curves.png", "confusion_matrix.png")]
-    after = Spool(pictures)
+    after = EventLog(pictures)
     assert int(after.tags["test_opened"]) == int(before.tags["test_opened"]) + 1
     assert "test/accuracy" in after.figures
 
@@ -154,11 +154,11 @@ def test_an_evaluation_that_dies_is_counted_and_logs_no_metric(
     def dies(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    before = Spool(series)
+    before = EventLog(series)
     monkeypatch.setattr(report, "write", dies)
     with pytest.raises(KeyboardInterrupt):
         by_hand(project, series)
-    after = Spool(series)
+    after = EventLog(series)
     assert int(after.tags["test_opened"]) == int(before.tags["test_opened"]) + 1
     assert after.points == before.points
 

@@ -14,38 +14,38 @@ from rich.console import Console
 from reprise import config as configs
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.learning.checkpoint import load_weights
 from reprise.stages import download, preprocess, window
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
+from reprise.training.checkpoint import load_weights
 from tests.pipeline.conftest import make_project, run_in
 
 QUIET = Console(quiet=True)
 
 
-def prepared(folder: Path, experiment: str, change: str = "") -> Places:
+def prepared(folder: Path, experiment: str, change: str = "") -> ProjectPaths:
     """Processed arrays and windows of an experiment; `change` alters the test rows before the windows are made."""
-    places = Places(make_project(folder))
-    config = configs.compose(places.root, [f"experiment={experiment}"])
-    download.run(config.data, places, QUIET)
-    arrays = preprocess.run(config.data, places, QUIET)
+    paths = ProjectPaths(make_project(folder))
+    config = configs.compose(paths.root, [f"experiment={experiment}"])
+    download.run(config.data, paths, QUIET)
+    arrays = preprocess.run(config.data, paths, QUIET)
     if change:
-        with store.publish(places.root / "changed") as draft:
+        with store.publish(paths.root / "changed") as draft:
             shutil.copytree(arrays, draft, dirs_exist_ok=True)
             (draft / store.MANIFEST).unlink()
             values = np.array(store.open_array(draft / "values.npy"))
             values[-100:] = 99.0  # all of them test rows
             store.write_array(draft / "values.npy", values)
         shutil.rmtree(arrays)
-        (places.root / "changed").rename(arrays)
-    window.run(config, places, QUIET)
-    return places
+        (paths.root / "changed").rename(arrays)
+    window.run(config, paths, QUIET)
+    return paths
 
 
-def trained_weights(places: Places, experiment: str) -> dict[str, bytes]:
-    done = run_in(places.root, "reprise", "train", f"experiment={experiment}", "trainer.threads=1", "tracking.log_model=false")
+def trained_weights(paths: ProjectPaths, experiment: str) -> dict[str, bytes]:
+    done = run_in(paths.root, "reprise", "train", f"experiment={experiment}", "trainer.threads=1", "tracking.log_model=false")
     assert done.returncode == 0, done.stderr
-    (home,) = (places.store / "runs").iterdir()
-    return {name: tensor.numpy().tobytes() for name, tensor in load_weights(home / "best.safetensors").items()}
+    (run_dir,) = (paths.store / "runs").iterdir()
+    return {name: tensor.numpy().tobytes() for name, tensor in load_weights(run_dir / "best.safetensors").items()}
 
 
 def test_training_gives_the_same_bits_whatever_the_test_rows_hold(tmp_path: Path) -> None:
@@ -108,10 +108,10 @@ def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
 
 
 def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> None:
-    places = prepared(tmp_path / "clone", "digits_cnn")
+    paths = prepared(tmp_path / "clone", "digits_cnn")
     code = (
-        "from pathlib import Path; from reprise.data import examples\n"
-        f"w = examples.open_windows(Path({str(places.windows('digits_cnn'))!r}), Path({str(places.processed('digits'))!r}))\n"
+        "from pathlib import Path; from reprise.data import datasets\n"
+        f"w = examples.open_windows(Path({str(paths.windows('digits_cnn'))!r}), Path({str(paths.processed('digits'))!r}))\n"
         "print(len(w.test())); examples.lock_test_split()\n"
         "try: w.test()\n"
         "except examples.UserError as error: print('refused:', error)\n"
@@ -123,7 +123,7 @@ def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> Non
     ]
 
 
-@pytest.mark.parametrize("path", ["src/reprise/stages/train.py", "src/reprise/learning/learner.py"])
+@pytest.mark.parametrize("path", ["src/reprise/stages/train.py", "src/reprise/training/learner.py"])
 def test_the_code_that_trains_locks_first_and_never_asks(path: str) -> None:
     source = (Path(__file__).resolve().parents[2] / path).read_text()
     assert ".test()" not in source
@@ -131,11 +131,11 @@ def test_the_code_that_trains_locks_first_and_never_asks(path: str) -> None:
 
 def test_a_model_that_asks_for_the_test_split_fails_its_run(tmp_path: Path) -> None:
     """A network from a plugin package opens the windows folder itself, inside the training process."""
-    places = prepared(tmp_path / "clone", "digits_cnn")
+    paths = prepared(tmp_path / "clone", "digits_cnn")
     plugin = tmp_path / "plugin" / "peeking"
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(
-        "from pathlib import Path\nimport torch\nfrom reprise.data.examples import open_windows\n"
+        "from pathlib import Path\nimport torch\nfrom reprise.data.datasets import open_windows\n"
         "class Peek(torch.nn.Module):\n"
         "    def __init__(self, input_shape: list[int], outputs: int) -> None:\n"
         "        super().__init__()\n"
@@ -144,25 +144,24 @@ def test_a_model_that_asks_for_the_test_split_fails_its_run(tmp_path: Path) -> N
         "        open_windows(Path('data/windows/digits_cnn'), Path('data/processed/digits')).test()\n"
         "        return self.layer(x.flatten(1))\n"
     )
-    (places.root / "conf" / "model" / "peek.yaml").write_text("_target_: peeking.Peek\n")
-    (places.root / "conf" / "experiment" / "digits_cnn.yaml").write_text(
+    (paths.root / "conf" / "model" / "peek.yaml").write_text("_target_: peeking.Peek\n")
+    (paths.root / "conf" / "experiment" / "digits_cnn.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /data: digits\n  - override /model: peek\n\n"
         "name: digits_cnn\nwindow:\n  val_size: 0.2\n  test_size: 0.2\n"
     )
-    done = run_in(places.root, "reprise", "train", "experiment=digits_cnn", "plugins=[peeking]", PYTHONPATH=str(plugin.parent))
+    done = run_in(paths.root, "reprise", "train", "experiment=digits_cnn", "plugins=[peeking]", PYTHONPATH=str(plugin.parent))
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("reprise: the test split is locked")
 
 
 def test_windows_and_arrays_are_refused_when_a_byte_of_them_changed(tmp_path: Path) -> None:
-    places = prepared(tmp_path / "clone", "digits_cnn")
-    file = places.processed("digits") / "train" / "images.npy"
+    paths = prepared(tmp_path / "clone", "digits_cnn")
+    file = paths.processed("digits") / "train" / "images.npy"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
-    config = configs.compose(places.root, ["experiment=digits_cnn"])
+    config = configs.compose(paths.root, ["experiment=digits_cnn"])
     from reprise.stages import train
 
-    windows = train.prepare(config, places, QUIET)
     with pytest.raises(UserError, match=r"images\.npy is not what was written"):
-        windows.learning()
+        train.prepare(config, paths, QUIET).learning()

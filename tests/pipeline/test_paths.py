@@ -23,9 +23,9 @@ def test_train_evaluate_reproduce_and_sweep_work_in_a_folder_of_any_name(tmp_pat
     trained = run_in(project, "reprise", "train", "experiment=digits_cnn", "window.limit=320", "trainer.max_epochs=1")
     assert trained.returncode == 0, trained.stderr
     assert "sync" not in trained.stderr  # nothing waits for the store
-    (home,) = (project / "mlruns" / "runs").iterdir()
+    (run_dir,) = (project / "mlruns" / "runs").iterdir()
     for command in ("evaluate", "reproduce"):
-        done = run_in(project, "reprise", command, home.name)
+        done = run_in(project, "reprise", command, run_dir.name)
         assert done.returncode == 0, done.stderr
     assert "identical: weights bit for bit" in done.stdout
     write(project, "odd", space={"optimizer.lr": {"kind": "choice", "values": [0.003, 0.001]}}, n_trials=2)
@@ -37,8 +37,8 @@ def test_train_evaluate_reproduce_and_sweep_work_in_a_folder_of_any_name(tmp_pat
     with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as store:
         assert store.execute("SELECT count(*) FROM runs WHERE status = 'FINISHED'").fetchone() == (5,)  # a sweep is one too
     client = MlflowClient(local_address(project / "mlruns"))
-    (model,) = client.get_run(home.name).outputs.model_outputs
-    folder = Path(client.download_artifacts(home.name, "figures"))
+    (model,) = client.get_run(run_dir.name).outputs.model_outputs
+    folder = Path(client.download_artifacts(run_dir.name, "figures"))
     assert (folder / "confusion_matrix.png").is_file()
     mlflow.set_tracking_uri(local_address(project / "mlruns"))
     assert mlflow.artifacts.list_artifacts(f"models:/{model.model_id}")

@@ -33,7 +33,7 @@ def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(tmp_p
     assert [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
     found = []
     for devices in ("trainer=cpu", f"trainer={trainer}"):
-        home = project / "mlruns" / "runs" / run.info.run_id
+        run_dir = project / "mlruns" / "runs" / run.info.run_id
         told = run_in(
             project,
             "reprise",
@@ -46,6 +46,6 @@ def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(tmp_p
         )
         assert told.returncode == 0, told.stderr
         found.append(told.stdout)
-        assert store.read_json(home / "run.json")["run_id"] == run.info.run_id
+        assert store.read_json(run_dir / "run.json")["run_id"] == run.info.run_id
     assert found[0] == found[1]
     assert len(client.get_metric_history(run.info.run_id, "test/loss")) == 1  # said once, for it came out the same

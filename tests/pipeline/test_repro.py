@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from reprise.config.compose import leaves
 from reprise.data import store
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import read_published
 from tests.pipeline.conftest import ROOT, run_in
 
@@ -84,7 +84,7 @@ def test_what_takes_long_goes_through_the_same_stages_word_for_word() -> None:
 def test_a_run_of_the_pipeline_names_the_hashes_by_which_dvc_knows_its_inputs(made: Path) -> None:
     locked = yaml.safe_load((made / "dvc.lock").read_text())["stages"]["train@digits_cnn"]["deps"]
     known = {dep["path"]: dep["md5"] for dep in locked}
-    (run,) = read_published(Places(made), "digits_cnn")
+    (run,) = read_published(ProjectPaths(made), "digits_cnn")
     run_id = run.run_id
     tags = MlflowClient(f"sqlite:///{made / 'mlruns' / 'mlflow.db'}").get_run(run_id).data.tags
     for path in ("data/processed/digits", "data/windows/digits_cnn"):
@@ -225,14 +225,14 @@ def test_a_stage_reads_no_key_that_dvc_is_not_told_of(made: Path, monkeypatch: p
     from rich.console import Console
 
     from reprise.stages import compose, window
-    from reprise.stages.places import Places
+    from reprise.stages.project_paths import ProjectPaths
 
-    places, read = Places(made), set[str]()
-    spied: Any = Spy(compose.load("digits_cnn", places), "", read)
-    window.run(spied, places, Console(quiet=True), made / "scratch")
+    paths, read = ProjectPaths(made), set[str]()
+    spied: Any = Spy(compose.load("digits_cnn", paths), "", read)
+    window.run(spied, paths, Console(quiet=True), made / "scratch")
     assert read <= {key for key, stages in READ_BY.items() if "window" in stages}
     read.clear()
-    window.are_for(made / "scratch", spied, places.processed("digits"))
+    window.are_for(made / "scratch", spied, paths.processed("digits"))
     assert read <= {key for key, stages in READ_BY.items() if "window" in stages}
 
 

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from reprise.config.sweep import read_sweep
 from reprise.sweeps import study as studies
-from tests.pipeline.conftest import clone, forks, run_in
+from tests.pipeline.conftest import clone, fork_server, run_in
 
 QUICK = ["window.limit=320", "trainer.threads=1", "tracking.log_model=false", "trainer.batch_size=32"]
 FINDS = {
@@ -93,7 +93,7 @@ def kill_at_random(project: Path, words: list[str], kills: int, longest: float, 
     """Start a sweep again and again, and kill the driver, or its worker, after a random time; how many kills there were."""
     done = 0
     while True:
-        driver = forks().start("sweep", *words, folder=project)
+        driver = fork_server().start("sweep", *words, folder=project)
         while not driver.over():
             until = time.monotonic() + (longest * chance.random() if done < kills else 300)
             while not driver.over() and time.monotonic() < until:
@@ -143,7 +143,7 @@ LEAKY = """
 import numpy as np
 from pathlib import Path
 from torch import nn
-from reprise.data.examples import open_windows
+from reprise.data.datasets import open_windows
 
 class Leaky(nn.Module):
     def __init__(self, input_shape, outputs, peek: str, **others):

@@ -14,8 +14,8 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from tests.forks import Child, outside
-from tests.pipeline.conftest import clone, forks
+from tests.cli_fork_server import Child, outside
+from tests.pipeline.conftest import clone, fork_server
 from tests.pipeline.test_sweep import QUICK, runs, sweep, trials, write
 
 LR = {"kind": "choice", "values": [0.003]}
@@ -46,7 +46,7 @@ def finished(project: Path, name: str) -> list[str]:
 def test_seeds_that_were_trained_before_a_kill_are_not_trained_again(project: Path) -> None:
     write(project, "seeds", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1, seeds=3)
     words = ["sweep=seeds", "workers=1", "trainer.max_epochs=15", *QUICK]
-    driver = forks().start("sweep", *words, folder=project)
+    driver = fork_server().start("sweep", *words, folder=project)
     wait_for(driver, lambda: (project / "mlruns" / "mlflow.db").is_file() and finished(project, "seeds"))
     workers = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
@@ -65,7 +65,7 @@ def test_a_trial_that_is_stopped_again_and_again_comes_to_its_end(project: Path)
     write(project, "stopped", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1)
     words = ["sweep=stopped", "workers=1", "trainer.max_epochs=60", *QUICK]
     for turn in range(4):
-        driver = forks().start("sweep", *words, folder=project)
+        driver = fork_server().start("sweep", *words, folder=project)
         wait_for(driver, lambda turn=turn: _steps(project, "stopped") > 5 * turn)
         driver.kill(signal.SIGINT)
         assert driver.wait() == 128 + signal.SIGINT

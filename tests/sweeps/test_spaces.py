@@ -147,7 +147,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a trial trains on one device; take trainer=auto": ({}, ["trainer=ddp_cpu"]),
     "space.trainer: a trial trains on one device": ({"space": {"trainer": {"kind": "choice", "values": ["cpu", "ddp_cpu"]}}}, []),
     "seeds=3: is no setting of a trial; say sweep.seeds=3": ({}, ["seeds=3"]),
-    "fresh=true: is no setting of a trial; say name=NEW": ({}, ["fresh=true"]),
+    "resume=false: is no setting of a trial; say name=NEW": ({}, ["resume=false"]),
     "sampler.kind=grid needs a choice for every key": ({"sampler": {"kind": "grid"}}, []),
     "samplr: no such key; the nearest is sampler": ({}, ["sweep.samplr.kind=tpe"]),
     "optimizer.lrr: no such key; the nearest is optimizer.lr": ({}, ["optimizer.lrr=3"]),

@@ -8,9 +8,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from reprise.tracking import notes
+from reprise.tracking import descriptions
+from tests.cli_fork_server import CliForkServer
 from tests.faults.conftest import CNN, client, runs
-from tests.forks import Forks
 from tests.pipeline.conftest import make_project
 from tests.tracking.server import Server
 
@@ -19,8 +19,8 @@ PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 
 @pytest.fixture
-def forks(tmp_path: Path) -> Iterator[Forks]:
-    started = Forks(make_project(tmp_path / "project"), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+def fork_server(tmp_path: Path) -> Iterator[CliForkServer]:
+    started = CliForkServer(make_project(tmp_path / "project"), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     yield started
     started.end()
 
@@ -34,9 +34,9 @@ def family(found: dict[str, Run]) -> dict[str, set[str]]:
     return under
 
 
-def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has_none(forks: Forks) -> None:
-    forks.run(*QUICK, "seeds=[0,1,4]")
-    found = runs(forks.folder)
+def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has_none(fork_server: CliForkServer) -> None:
+    fork_server.run(*QUICK, "seeds=[0,1,4]")
+    found = runs(fork_server.folder)
     assert family(found) == {
         "": {"digits_cnn-3seeds"},
         "digits_cnn-3seeds": {"digits_cnn-seed0", "digits_cnn-seed1", "digits_cnn-seed4"},
@@ -50,32 +50,34 @@ def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has
     assert f"{fmean(values):.4f} ± {stdev(values):.4f}" in parent.data.tags[NOTE]
     assert f"{parent.data.tags['mlflow.source.name']}    # makes them all" in parent.data.tags[NOTE]
     for run in children:
-        history = {point.step: point.value for point in client(forks.folder).get_metric_history(run.info.run_id, "val/accuracy")}
+        history = {
+            point.step: point.value for point in client(fork_server.folder).get_metric_history(run.info.run_id, "val/accuracy")
+        }
         assert run.data.metrics["best/val/accuracy"] == history[int(run.data.tags["best_epoch"])]
         assert f"reprise reproduce {run.info.run_name}" in run.data.tags[NOTE]
         assert run.data.tags["model"] == "ConvNet"
 
     for turn, run in enumerate(children):  # the parent speaks of test once all its children do
-        assert "test/accuracy" not in runs(forks.folder)[parent.info.run_id].data.metrics
-        forks.run("evaluate", run.info.run_name)
-        assert ("test/accuracy" in runs(forks.folder)[parent.info.run_id].data.metrics) == (turn == 2)
-    found = runs(forks.folder)
+        assert "test/accuracy" not in runs(fork_server.folder)[parent.info.run_id].data.metrics
+        fork_server.run("evaluate", run.info.run_name)
+        assert ("test/accuracy" in runs(fork_server.folder)[parent.info.run_id].data.metrics) == (turn == 2)
+    found = runs(fork_server.folder)
     mean = fmean(found[run.info.run_id].data.metrics["test/accuracy"] for run in children)
     assert found[parent.info.run_id].data.metrics["test/accuracy"] == pytest.approx(mean, abs=1e-12)
 
-    refused = forks.start("evaluate", parent.info.run_name)
+    refused = fork_server.start("evaluate", parent.info.run_name)
     assert refused.wait() == 2
     assert "stands for 3 runs; name one of them: digits_cnn-seed0-" in refused.said
-    assert "seeds-" not in forks.run("runs", "--json").said
+    assert "seeds-" not in fork_server.run("runs", "--json").said
 
 
-def test_a_data_set_names_its_best_run_and_the_command(forks: Forks) -> None:
-    forks.run(*QUICK, "seeds=2")
+def test_a_data_set_names_its_best_run_and_the_command(fork_server: CliForkServer) -> None:
+    fork_server.run(*QUICK, "seeds=2")
     best = max(
-        (run for run in runs(forks.folder).values() if PARENT in run.data.tags),
+        (run for run in runs(fork_server.folder).values() if PARENT in run.data.tags),
         key=lambda run: run.data.metrics["best/val/accuracy"],
     )
-    (experiment,) = (one for one in client(forks.folder).search_experiments() if one.name == "digits")
+    (experiment,) = (one for one in client(fork_server.folder).search_experiments() if one.name == "digits")
     first = experiment.tags[NOTE].splitlines()[0]
     assert first.startswith(f"The best run so far: `reprise reproduce {best.info.run_name}` makes val accuracy 0.")
     assert "Optical recognition of handwritten digits" in experiment.tags[NOTE]
@@ -83,10 +85,10 @@ def test_a_data_set_names_its_best_run_and_the_command(forks: Forks) -> None:
     assert "seeds-" not in experiment.tags[NOTE]  # a mean is no run
 
 
-def test_a_multirun_is_one_parent_with_a_run_for_each_job_and_names_the_best(forks: Forks) -> None:
-    said = forks.run("train", "--multirun", *QUICK[1:], "optimizer.lr=0.0001,0.003", "seeds=choice(2,[5,6])").said
+def test_a_multirun_is_one_parent_with_a_run_for_each_job_and_names_the_best(fork_server: CliForkServer) -> None:
+    said = fork_server.run("train", "--multirun", *QUICK[1:], "optimizer.lr=0.0001,0.003", "seeds=choice(2,[5,6])").said
     assert "multirun  digits_cnn-4jobs-" in said
-    found = runs(forks.folder)
+    found = runs(fork_server.folder)
     parents = [run for run in found.values() if run.data.tags.get("group") == "multirun"]
     (top,) = parents
     assert family(found)["digits_cnn-4jobs"] == {"digits_cnn-2seeds"}
@@ -100,48 +102,50 @@ def test_a_multirun_is_one_parent_with_a_run_for_each_job_and_names_the_best(for
     )
 
 
-def test_a_job_that_fails_leaves_the_others_alone_and_the_next_start_trains_what_is_left(forks: Forks) -> None:
+def test_a_job_that_fails_leaves_the_others_alone_and_the_next_start_trains_what_is_left(fork_server: CliForkServer) -> None:
     command = ["train", "-m", *QUICK[1:], "trainer.precision=float32", "optimizer.lr=1e30,0.001"]
-    child = forks.start(*command)
+    child = fork_server.start(*command)
     assert child.wait() == 2
     assert "1 of 2 jobs failed, the first: optimizer.lr=1e+30: training diverged" in child.said
-    before = runs(forks.folder)
+    before = runs(fork_server.folder)
     assert sorted(run.info.status for run in before.values()) == ["FAILED", "FAILED", "FINISHED"]
-    forks.start(*command).wait()
-    after = runs(forks.folder)
+    fork_server.start(*command).wait()
+    after = runs(fork_server.folder)
     (done,) = (run for run in before.values() if run.info.status == "FINISHED")
     assert [run.info.run_id for run in after.values() if run.info.status == "FINISHED"] == [done.info.run_id]
     assert len([run for run in after.values() if "group" in run.data.tags]) == 1
 
 
-def test_what_a_multirun_cannot_do_is_said_before_the_first_job(forks: Forks) -> None:
+def test_what_a_multirun_cannot_do_is_said_before_the_first_job(fork_server: CliForkServer) -> None:
     for words, said in (
         (["optimizer.lr=interval(0.1,0.2)"], "optimizer.lr=interval(0.1,0.2): has no end; `reprise sweep` searches intervals"),
         (["optimizer.lrr=0.1,0.2"], "optimizer.lrr: no such key; the nearest is optimizer.lr"),
         (["trainer=ddp_cpu", "seed=1,2"], "seed=1: --multirun trains on one device"),
     ):
-        child = forks.start("train", "--multirun", "experiment=digits_cnn", *words)
+        child = fork_server.start("train", "--multirun", "experiment=digits_cnn", *words)
         assert child.wait() == 2
         assert said in child.said
-    assert not (forks.folder / "mlruns" / "runs").exists()
+    assert not (fork_server.folder / "mlruns" / "runs").exists()
 
 
-def test_children_born_while_the_store_is_away_find_their_parent_in_it(forks: Forks, tmp_path: Path) -> None:
+def test_children_born_while_the_store_is_away_find_their_parent_in_it(fork_server: CliForkServer, tmp_path: Path) -> None:
     server = Server(tmp_path)
-    child = forks.run(*QUICK, "seeds=2", f"tracking.uri={server.address}")
+    child = fork_server.run(*QUICK, "seeds=2", f"tracking.uri={server.address}")
     assert "`reprise sync` delivers" in child.said
     server.start()
     try:
-        forks.run("sync")
+        fork_server.run("sync")
         store = MlflowClient(server.address)
         found = store.search_runs([store.get_experiment_by_name("digits").experiment_id])
         (parent,) = (run for run in found if "group" in run.data.tags)
         assert {run.data.tags.get(PARENT) for run in found if run is not parent} == {parent.info.run_id}
-        assert not (forks.folder / "mlruns" / "runs" / parent.info.run_id).exists()  # its home has an id of its own
+        assert not (
+            fork_server.folder / "mlruns" / "runs" / parent.info.run_id
+        ).exists()  # its run directory has an id of its own
     finally:
         server.stop()
 
 
 def test_names_with_bars_and_line_breaks_stay_in_their_cells_of_the_description() -> None:
-    page = notes.of_group("seeds", [("a|b\nc", {"val/accuracy": 0.5})], [])
+    page = descriptions.of_group("seeds", [("a|b\nc", {"val/accuracy": 0.5})], [])
     assert "| a\\|b c | 0.5000 |" in page

@@ -21,10 +21,10 @@ from mlflow.entities import Run
 from mlflow.utils.validation import _validate_metric_name
 
 from reprise.data import store
-from reprise.data.examples import open_windows
-from reprise.learning.checkpoint import load_weights
-from reprise.learning.tasks import metric_suffixes
-from reprise.tracking import spool
+from reprise.data.datasets import open_windows
+from reprise.tracking import event_log
+from reprise.training.checkpoint import load_weights
+from reprise.training.tasks import metric_suffixes
 from tests.pipeline.conftest import make_project, run_in
 from tests.tracking.server import Server
 
@@ -145,8 +145,8 @@ def test_a_stopped_run_says_killed(project: Path, number: signal.Signals, code: 
     assert last == f"reprise: stopped by {number.name}"
     ((new, status),) = ends(project).items() - before.items()
     assert status == "KILLED"
-    assert len(spool.read_history(project / "mlruns" / "runs" / new / spool.FILE)["val/loss"]) >= 3
-    assert (project / "mlruns" / "runs" / new / spool.MARK).read_text() != "0"
+    assert len(event_log.read_history(project / "mlruns" / "runs" / new / event_log.FILE)["val/loss"]) >= 3
+    assert (project / "mlruns" / "runs" / new / event_log.MARK).read_text() != "0"
 
 
 def test_a_diverged_run_says_failed_and_why(project: Path) -> None:
@@ -175,9 +175,9 @@ def test_a_shared_server_is_one_setting(project: Path, server: str) -> None:
     assert run.info.status == "FINISHED"
     assert len(client.get_metric_history(run.info.run_id, "val/accuracy")) == 2
     assert server not in json.dumps(run.data.params)
-    home = project / "mlruns" / "runs" / run.info.run_id
-    assert load_weights(home / "best.safetensors")
-    assert "tracking" not in store.read_json(home / "config.json")
+    run_dir = project / "mlruns" / "runs" / run.info.run_id
+    assert load_weights(run_dir / "best.safetensors")
+    assert "tracking" not in store.read_json(run_dir / "config.json")
     assert yaml.safe_load((project / "conf" / "tracking" / "local.yaml").read_text())["uri"] is None
 
 

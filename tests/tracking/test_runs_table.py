@@ -7,7 +7,7 @@ import pytest
 
 from reprise.tracking import backend, runs_table, shared_views
 from reprise.tracking.runs_table import Shown, columns, decoded, encoded
-from tests.runs.trainings import write
+from tests.analysis.trainings import write
 
 
 def shown(lr: str, metrics: dict[str, float], **more: str) -> Shown:

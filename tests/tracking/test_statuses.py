@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from reprise.analysis.compare import _unfit
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
-from reprise.runs.compare import _unfit
-from reprise.tracking import backend, leftovers, listing, record, unfinished
+from reprise.tracking import backend, listing, record, recovery, resume
+from reprise.tracking.event_log import EventLog
+from reprise.tracking.resume import Training
 from reprise.tracking.run import Run, open_new
-from reprise.tracking.spool import Spool
 from reprise.tracking.statuses import SILENT, corrected
-from reprise.tracking.unfinished import Training
 
 TRACKING = TrackingConfig(uri=None, experiment="digits", log_model=False)
 Opened = Callable[[Training], Run]
@@ -35,7 +35,7 @@ def folder(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def opened(folder: Path, training: Training) -> Run:
     run = open_new(TRACKING, folder, training.token(0), "mine", {})
     run.tag({"seed": "0"})
-    run.settle()
+    run.flush()
     return run
 
 
@@ -47,47 +47,47 @@ def shown(folder: Path) -> tuple[str, str, str | None]:
 
 
 def test_a_run_is_going_on_as_long_as_its_lock_is_held(folder: Path) -> None:
-    with unfinished.hold(folder, "key", 0) as training:
+    with resume.hold(folder, "key", 0) as training:
         run = opened(folder, training)
         assert shown(folder) == ("RUNNING", "RUNNING", "still going")  # between its making and its being noted too
         training.opened(0, run.id)
         assert shown(folder) == ("RUNNING", "RUNNING", "still going")
     assert shown(folder) == ("FAILED", "FAILED", SILENT)
     assert backend.connect(backend.local_address(folder), folder).get_run(run.id).info.status == "RUNNING"
-    assert leftovers.close_dead(folder, TRACKING, set()) == ["mine"]
+    assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]
     assert shown(folder) == ("FAILED", "FAILED", SILENT)
 
 
 def test_a_run_whose_end_was_not_delivered_has_ended(folder: Path) -> None:
-    with unfinished.hold(folder, "key", 0) as training:
+    with resume.hold(folder, "key", 0) as training:
         run = opened(folder, training)
-        run.spool.append({"tags": {"error": "no room"}}, {"status": "FAILED", "timestamp": 0})
+        run.event_log.append({"tags": {"error": "no room"}}, {"status": "FAILED", "timestamp": 0})
     assert shown(folder) == ("FAILED", "FAILED", "failed")
 
 
 def test_a_run_that_began_while_the_store_was_away_is_known_by_its_own_id(folder: Path) -> None:
-    with unfinished.hold(folder, "key", 0) as training:
+    with resume.hold(folder, "key", 0) as training:
         run = opened(folder, training)
-    away = run.home.rename(run.home.with_name(training.token(0)))
+    away = run.run_dir.rename(run.run_dir.with_name(training.token(0)))
     assert corrected(folder, [run.id]) == {run.id: ("FAILED", {"error": SILENT})}
-    assert Spool(away).status == "RUNNING"
+    assert EventLog(away).status == "RUNNING"
 
 
 def test_runs_of_other_machines_and_runs_that_stand_for_others_are_left_as_the_store_has_them(folder: Path) -> None:
-    with unfinished.hold(folder, "key", 0) as training:
+    with resume.hold(folder, "key", 0) as training:
         run = opened(folder, training)
-    (run.home / "config.json").unlink()  # as of one that was trained elsewhere and is evaluated here
+    (run.run_dir / "config.json").unlink()  # as of one that was trained elsewhere and is evaluated here
     assert shown(folder)[:2] == ("RUNNING", "RUNNING")
-    store.write_json(run.home / "config.json", {})
+    store.write_json(run.run_dir / "config.json", {})
     run.tag({"group": "sweep"})
     assert shown(folder)[:2] == ("RUNNING", "RUNNING")
     assert corrected(folder, ["of another machine"]) == {}
 
 
 def test_a_run_that_is_begun_anew_is_closed(folder: Path) -> None:
-    with unfinished.hold(folder, "key", 0) as training:
+    with resume.hold(folder, "key", 0) as training:
         run = opened(folder, training)
         training.opened(0, run.id)
-    with unfinished.hold(folder, "key", 0):
-        assert leftovers.close_all(folder, [run.id, run.id, "none"]) == ["mine"]
+    with resume.hold(folder, "key", 0):
+        assert recovery.close_all(folder, [run.id, run.id, "none"]) == ["mine"]
     assert shown(folder) == ("FAILED", "FAILED", SILENT)

@@ -12,10 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from reprise.config.choices import replacing
-from reprise.config.refusals import explosion, refuse_depth, refuse_file, refuse_files, refuse_overrides, refuse_pointers
 from reprise.config.schema import Alone, Config, DataConfig, Pipeline, Surroundings, TrackingConfig
 from reprise.config.targets import HYDRA_WORDS, check_allowed, check_plugins, nearest
 from reprise.config.texts import quoted, unreadable
+from reprise.config.validation import explosion, refuse_depth, refuse_file, refuse_files, refuse_overrides, refuse_pointers
 from reprise.errors import UserError, without_login
 
 MISSING = "???"
@@ -125,7 +125,7 @@ def load_recorded(file: Path, root: Path) -> Config:
     """A config that a run recorded, to be trained anew; runs are written down where they are by default."""
     tree = read_yaml(file)
     tracking = tracking_config(root).model_dump() | {"experiment": tree["data"]["name"], "log_model": True}
-    return check({**tree, "tracking": tracking, "fresh": True}, file)
+    return check({**tree, "tracking": tracking, "resume": False}, file)
 
 
 def render(config: BaseModel, escape: bool = False) -> str:

@@ -12,7 +12,7 @@ from reprise.errors import UserError
 WORDS, LONGEST = 3, 40
 """The most words, and the most characters of all of them."""
 OF_THE_MACHINE = {
-    f"trainer.{key}" for key in ("accelerator", "deterministic", "eval_batch_size", "progress", "resident", "threads")
+    f"trainer.{key}" for key in ("accelerator", "deterministic", "eval_batch_size", "progress", "preload_to_device", "threads")
 }
 """Keys that say nothing of what was tried."""
 SECTIONS = ("data", "model", "optimizer", "scheduler", "augment", "task", "window", "trainer")

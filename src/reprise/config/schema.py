@@ -254,7 +254,7 @@ class TrainerConfig(Section):
     patience: PositiveInt | None
     deterministic: bool | Literal["warn"]
     threads: PositiveInt | None
-    resident: bool | Literal["auto"]
+    preload_to_device: bool | Literal["auto"]
     progress: bool
 
     @property
@@ -319,7 +319,7 @@ class Config(Section):
     trainer: TrainerConfig
     checkpoint: CheckpointConfig = CheckpointConfig(steps=None, minutes=None)
     tracking: TrackingConfig
-    fresh: bool = False
+    resume: bool = True
 
     @property
     def every_seed(self) -> list[int]:

@@ -11,10 +11,10 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic import model_validator as _model_validator
 
 from reprise.config.compose import choices, compose, read_yaml, validated, variants
-from reprise.config.refusals import LOGIN, refuse_files, refuse_overrides
 from reprise.config.schema import Config, Name, Section
 from reprise.config.space import Choice, FloatRange, IntRange, Part, Plain, Space, as_overrides, combinations, conditions
 from reprise.config.targets import nearest
+from reprise.config.validation import LOGIN, refuse_files, refuse_overrides
 from reprise.errors import UserError
 
 BY_DEFAULT = {
@@ -26,7 +26,7 @@ OWN = ("sweep", "experiment", "name", "n_trials")
 """Keys of a sweep that are set on the command line without `sweep.` before them."""
 INSTEAD = {
     "seeds": "say sweep.seeds=3 for three trainings a trial",
-    "fresh": "say name=NEW for a sweep from the start",
+    "resume": "say name=NEW for a sweep from the start",
 }
 """Keys of an experiment that a sweep has another word for."""
 
@@ -182,7 +182,7 @@ def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
         kind = compose(root, [f"experiment={tree['experiment']}", *held]).window.kind
         tree["objectives"] = [BY_DEFAULT[kind]]
     sweep = validated(Sweep, tree, f"conf/sweep/{named}.yaml")
-    _try_out(root, sweep)
+    _preflight(root, sweep)
     return sweep
 
 
@@ -296,7 +296,7 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
     tree[last] = value
 
 
-def _try_out(root: Path, sweep: Sweep) -> None:
+def _preflight(root: Path, sweep: Sweep) -> None:
     """Compose a config with each end of each part of the space: what is wrong is said before the first trial."""
     if sweep.config(root, sweep.first[0] if sweep.first else {}).trainer.world_size > 1:
         raise UserError("a trial trains on one device", "take trainer=auto; workers=N trains N trials at the same time")

@@ -19,10 +19,10 @@ from reprise.config.schema import Target
 from reprise.errors import UserError
 
 ALLOWED = {
-    "task": ("reprise.learning.tasks.*",),
+    "task": ("reprise.training.tasks.*",),
     "model": ("reprise.models.*.*", "torch.nn.*"),
     "optimizer": ("torch.optim.*",),
-    "scheduler": ("reprise.learning.schedules.*", "torch.optim.lr_scheduler.*"),
+    "scheduler": ("reprise.training.schedules.*", "torch.optim.lr_scheduler.*"),
 }
 """What the `_target_` of a section may be, beside the packages named in `plugins`; `*` is one name."""
 HYDRA_WORDS = {"_args_", "_partial_", "_convert_", "_recursive_"}

@@ -59,9 +59,9 @@ def _mix(values: Tensor) -> Tensor:
     return values ^ _shifted(values, 31)
 
 
-def _shifted(values: Tensor, places: int) -> Tensor:
+def _shifted(values: Tensor, paths: int) -> Tensor:
     """The 64 bits moved right, zeros moving in (`>>` of a signed number repeats its sign)."""
-    return (values >> places) & ((1 << (64 - places)) - 1)
+    return (values >> paths) & ((1 << (64 - paths)) - 1)
 
 
 def _grid(wanted: AugmentConfig, draws: Tensor, shape: torch.Size) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reprise.data.augment import Augment
-from reprise.data.examples import Batch, Examples
+from reprise.data.datasets import Batch, Dataset
 
 MEMORY_SHARE = 0.5
 """Of a GPU's free memory, what the arrays may take; beyond it they stay on the host."""
@@ -27,7 +27,7 @@ class TrainLoader:
     fewer samples than ranks is left out. `augment` alters images, each as (seed, epoch, row) says.
     """
 
-    examples: Examples
+    examples: Dataset
     batch_size: int
     seed: int
     device: torch.device
@@ -73,8 +73,8 @@ class TrainLoader:
             yield batch
 
     def _gather(self, rows: Tensor) -> Batch:
-        alter = partial(self.augment, rows=rows, epoch=self.epoch) if self.augment else None
-        return self.examples.gather(rows, alter)
+        augment = partial(self.augment, rows=rows, epoch=self.epoch) if self.augment else None
+        return self.examples.gather(rows, augment)
 
 
 @dataclass
@@ -86,7 +86,7 @@ class EvalLoader:
     batches, and a sharded network (FSDP) computes on all ranks or on none.
     """
 
-    examples: Examples
+    examples: Dataset
     batch_size: int
     device: torch.device
     rank: int = 0
@@ -112,18 +112,18 @@ def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(length, generator=generator)
 
 
-def place(examples: Examples, device: torch.device, resident: bool | str) -> Examples:
+def move_to_device(examples: Dataset, device: torch.device, preload_to_device: bool | str) -> Dataset:
     """The split on the device when it is wanted there or (`auto`) when it fits; else on the host, to be streamed."""
-    if resident == "auto":
+    if preload_to_device == "auto":
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-        resident = free is None or examples.nbytes < MEMORY_SHARE * free
-    return examples.to(device) if resident else examples
+        preload_to_device = free is None or examples.nbytes < MEMORY_SHARE * free
+    return examples.to(device) if preload_to_device else examples
 
 
 def _batches(gather: Gather, source: torch.device, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
     if source == device:
         for rows, share in parts:
-            yield gather(rows)._replace(share=share)
+            yield gather(rows)._replace(loss_weight=share)
     else:
         yield from _streamed(gather, parts, device)
 

@@ -42,7 +42,7 @@ class Fetcher:
     """
 
     sources: Sequence[str]
-    dead: dict[str, str] = field(default_factory=dict)
+    stale_runs: dict[str, str] = field(default_factory=dict)
     """Hosts that could not be reached: not asked again for the next file."""
 
     def fetch(self, published: str, sha256: str, target: Path, progress: Progress) -> str:
@@ -95,14 +95,14 @@ class Fetcher:
         from urllib3.exceptions import HTTPError
 
         host = "/".join(url.split("/")[:3])
-        if host in self.dead:
-            raise Unavailable(self.dead[host])
+        if host in self.stale_runs:
+            raise Unavailable(self.stale_runs[host])
         have = part.stat().st_size if part.exists() else 0
         try:
             answer = requests.get(url, headers=_request_headers(have), stream=True, timeout=TIMEOUT)
         except (requests.ConnectionError, requests.Timeout):
-            self.dead[host] = "the server cannot be reached"
-            raise Unavailable(self.dead[host]) from None
+            self.stale_runs[host] = "the server cannot be reached"
+            raise Unavailable(self.stale_runs[host]) from None
         except requests.RequestException as error:
             raise Unavailable(str(error)) from None
         with answer:

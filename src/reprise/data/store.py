@@ -83,46 +83,46 @@ def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
         os.close(handle)
 
 
-def verify(folder: Path, mend: str) -> dict[str, str]:
+def verify(folder: Path, hint: str) -> dict[str, str]:
     """The manifest of a published folder, once every file was found to be as it says; `mend` says what makes the folder.
 
     Raises:
         UserError: naming the first file that is missing, changed or unknown.
 
     """
-    listed = manifest(folder, mend)
+    listed = manifest(folder, hint)
     for name in listed:
-        check(folder, name, mend)
+        check(folder, name, hint)
     return listed
 
 
-def manifest(folder: Path, mend: str) -> dict[str, str]:
+def manifest(folder: Path, hint: str) -> dict[str, str]:
     """The sha256 of every file of a published folder, once the files there were found to be those it lists."""
     if not (folder / MANIFEST).is_file():
-        raise UserError(f"no {folder / MANIFEST if folder.is_dir() else folder}", mend)
+        raise UserError(f"no {folder / MANIFEST if folder.is_dir() else folder}", hint)
     listed: dict[str, str] = read_json(folder / MANIFEST)
     if not isinstance(listed, dict):
-        raise UserError(f"{folder / MANIFEST} is damaged: no object", f"delete {folder}, then {mend}")
+        raise UserError(f"{folder / MANIFEST} is damaged: no object", f"delete {folder}, then {hint}")
     present = set(_files(folder))
     if missing := sorted(set(listed) - present):
-        raise UserError(f"{folder / missing[0]} is missing", f"delete {folder}, then {mend}; {MANIFEST} lists it")
+        raise UserError(f"{folder / missing[0]} is missing", f"delete {folder}, then {hint}; {MANIFEST} lists it")
     if unknown := sorted(present - set(listed)):
-        raise UserError(f"{folder / unknown[0]} is in no manifest", f"delete {folder}, then {mend}")
+        raise UserError(f"{folder / unknown[0]} is in no manifest", f"delete {folder}, then {hint}")
     return listed
 
 
-def check(folder: Path, name: str, mend: str) -> Path:
+def check(folder: Path, name: str, hint: str) -> Path:
     """The path of one file of a published folder, once its bytes were found to be those that were written.
 
     The JSON files of the folder are looked at with it: they are small, and say what the others mean.
     """
-    listed = manifest(folder, mend)
+    listed = manifest(folder, hint)
     for one in (name, *(other for other in listed if other.endswith(".json"))):
         if one not in listed:
-            raise UserError(f"{folder / one} is in no manifest", f"delete {folder}, then {mend}")
+            raise UserError(f"{folder / one} is in no manifest", f"delete {folder}, then {hint}")
         if sha256(folder / one) != listed[one]:
             raise UserError(
-                f"{folder / one} is not what was written (sha256 differs from {MANIFEST})", f"delete {folder}, then {mend}"
+                f"{folder / one} is not what was written (sha256 differs from {MANIFEST})", f"delete {folder}, then {hint}"
             )
     return folder / name
 

@@ -198,8 +198,8 @@ def _months(wall: Nanoseconds) -> Nanoseconds:
 def _day_of_month(wall: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
     """Day of the month, from 1, and the number of days of that month."""
     months = wall.view("datetime64[ns]").astype("datetime64[M]")
-    first, following = ((months + ahead).astype("datetime64[D]").astype(np.int64) for ahead in (0, 1))
-    return wall // DAY - first + 1, following - first
+    first, live_status = ((months + ahead).astype("datetime64[D]").astype(np.int64) for ahead in (0, 1))
+    return wall // DAY - first + 1, live_status - first
 
 
 def explain(time: Nanoseconds, wall: Nanoseconds, cells: pd.Series[str], name: str) -> UserError:

@@ -61,7 +61,7 @@ class ConvNet(nn.Module):
         dense: hidden layers of the head; see `Dense`.
         activation: relu, gelu, silu, tanh or elu.
         global_pool: none, or what is left of each feature over all positions: its max or its average (Lin et al. 2013).
-        mirror: the answer is the mean of those to the image and to its mirror image; not in training.
+        tta_hflip: the answer is the mean of those to the image and to its mirror image; not in training.
         init: `torch`, or `glorot`: uniform weights (Glorot and Bengio 2010, eq. 16) and zero biases, as Keras does.
 
     Raises:
@@ -77,15 +77,15 @@ class ConvNet(nn.Module):
         dense: list[Dense],
         activation: str = "relu",
         global_pool: Literal["none", "max", "average"] = "none",
-        mirror: bool = False,
+        tta_hflip: bool = False,
         init: Literal["torch", "glorot"] = "torch",
     ) -> None:
         super().__init__()
         if len(input_shape) not in {2, 3}:
             raise ValueError(f"reads images [H, W, C] or sequences [T, C], not inputs of shape {list(input_shape)}")
-        if mirror and len(input_shape) != 3:
-            raise ValueError("mirror: only images have a mirror image")
-        self.mirror = mirror
+        if tta_hflip and len(input_shape) != 3:
+            raise ValueError("tta_hflip: only images have a mirror image")
+        self.tta_hflip = tta_hflip
         plan = _Plan(channels=input_shape[-1], space=list(input_shape[:-1]), activation=activation)
         for number, block in enumerate(blocks):
             plan.add_block(block, f"blocks.{number}")
@@ -102,7 +102,7 @@ class ConvNet(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """`[B, *input_shape]` to `[B, outputs]`."""
-        if self.mirror and not self.training:
+        if self.tta_hflip and not self.training:
             return (self._logits(inputs) + self._logits(inputs.flip(2))) / 2
         return self._logits(inputs)
 

@@ -8,29 +8,29 @@ from reprise import config as configs
 from reprise.config import plugin_sources
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 
-MEND = "run `reprise compose`"
+HINT = "run `reprise compose`"
 SOURCES = "plugin_sources"
 """A key beside those of the config: the hash of the source files of its plugins. `train` and `evaluate` depend on it."""
 
 
-def load(name: str, places: Places) -> configs.Config:
+def load(name: str, paths: ProjectPaths) -> configs.Config:
     """The config of an experiment of the pipeline, as it was written.
 
     Raises:
         UserError: when it is not there, or is not what was written.
 
     """
-    file = places.config(name)
-    return configs.load(store.check(file.parent, file.name, MEND) if file.is_file() else file, beside=(SOURCES,))
+    file = paths.config(name)
+    return configs.load(store.check(file.parent, file.name, HINT) if file.is_file() else file, beside=(SOURCES,))
 
 
-def run(places: Places, console: Console) -> None:
+def run(paths: ProjectPaths, console: Console) -> None:
     """Write data/config/<experiment>.yaml for all of conf/pipeline.yaml, or none of them."""
-    wanted = configs.pipeline(places.root)
+    wanted = configs.pipeline(paths.root)
     listed, published = wanted.experiments | wanted.long, [*wanted.datasets, *wanted.long_datasets]
-    made = {name: configs.compose(places.root, [f"experiment={name}", *wanted.overrides]) for name in listed}
+    made = {name: configs.compose(paths.root, [f"experiment={name}", *wanted.overrides]) for name in listed}
     for name, config in made.items():
         if config.name != name:
             raise UserError(f"conf/experiment/{name}.yaml: name={config.name}", "an experiment is called as its file is")
@@ -38,7 +38,7 @@ def run(places: Places, console: Console) -> None:
         if config.data.name != listed[name] or config.data.name not in known:
             raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", f"say so beside it and in {key}")
     sources = {name: _plugin_sources(name, config, wanted) for name, config in made.items()}
-    with store.publish(places.config("").parent) as draft:
+    with store.publish(paths.config("").parent) as draft:
         for name, config in made.items():
             text = f"{configs.render(config)}{SOURCES}: {json.dumps(sources[name])}\n"
             (draft / f"{name}.yaml").write_text(text, "utf-8")

@@ -24,10 +24,10 @@ from reprise.config.schema import PublishedData, RawFile
 from reprise.data import picture_files, store
 from reprise.data.sources import Fetcher
 from reprise.errors import UserError
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 
 
-def run(data: DataConfig, places: Places, console: Console) -> Path:
+def run(data: DataConfig, paths: ProjectPaths, console: Console) -> Path:
     """Bring data/raw/<data set>/ up to date; files that are there and right are left alone.
 
     Of an image folder, which `preprocess` reads where it is, data/raw/<data set>/listing.json gets the sha256 of every picture:
@@ -37,7 +37,7 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
         UserError: when no source has a file; nothing is left under a final name.
 
     """
-    folder = places.raw(data.name)
+    folder = paths.raw(data.name)
     if isinstance(data, FolderData):
         return _list_pictures(data, folder, console)
     if _lacking(data, folder):

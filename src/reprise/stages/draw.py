@@ -11,36 +11,36 @@ from torch import Tensor, nn
 
 from reprise.config import Config
 from reprise.data import store
-from reprise.data.examples import Windows, open_windows
-from reprise.learning.tasks import Task
+from reprise.data.datasets import Windows, open_windows
 from reprise.stages import report
 from reprise.stages.kept_predictions import Classified, Forecasts, NaiveForecasts, forecasts_to_keep
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.train import build_parts
 from reprise.stages.trained import Trained, history_file, load_trained, read_as_trained, read_published, weights_file, windows_of
+from reprise.tracking import event_log
 from reprise.tracking import run as tracking
-from reprise.tracking import spool
+from reprise.training.tasks import Task
 
 
-def pipeline(config: Config, places: Places, console: Console) -> Path:
+def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
     """Make data/results/<experiment>/figures/ of the first seed, and log the figures of every seed in its run."""
-    config, models = read_as_trained(places, config), places.models(config.name)
-    predictions = places.predictions(config.name)
+    config, models = read_as_trained(paths, config), paths.models(config.name)
+    predictions = paths.predictions(config.name)
     hint = f"run `dvc repro evaluate@{config.name}`"
-    folder = places.figures(config.name)
+    folder = paths.figures(config.name)
     with store.publish(folder) as draft:
-        trained = read_published(places, config.name)
+        trained = read_published(paths, config.name)
         for one in trained:
-            windows = open_windows(windows_of(config, one, places).folder, places.processed(config.data.name))
+            windows = open_windows(windows_of(config, one, paths).folder, paths.processed(config.data.name))
             network, task = build_parts(config, windows)
             load_trained(network, weights_file(models, one.seed), one.name)
             kept = torch.from_numpy(np.array(store.open_array(store.check(predictions, f"seed{one.seed}.npy", hint))))
             metrics = store.read_json(predictions / f"seed{one.seed}.json")
             shown = evaluated(config, one, history_file(models, one.seed), network, task, windows, metrics, kept)
-            run = tracking.reopen(config.tracking, places.store, one.run_id) if one.run_id else None
+            run = tracking.reopen(config.tracking, paths.store, one.run_id) if one.run_id else None
             write(shown, run, draft if one is trained[0] else None)
             if run:
-                run.settle()
+                run.flush()
     console.print(f"draw  {config.name}: {sum(1 for _ in folder.iterdir()) - 1} figures and tables", highlight=False)
     return folder
 
@@ -61,7 +61,7 @@ def evaluated(
     return report.Evaluated(
         name=f"{config.name} seed {trained.seed}",
         best_epoch=trained.best_epoch,
-        history=spool.read_history(history),
+        history=event_log.read_history(history),
         network=network.cpu(),
         task=task,
         windows=windows,

@@ -15,16 +15,12 @@ from torch import Tensor
 from reprise import terminal
 from reprise.config import Config, check, surroundings, tracking_config
 from reprise.data import store
-from reprise.data.examples import Examples, Windows, open_windows
-from reprise.data.loader import EvalLoader, place
+from reprise.data.datasets import Dataset, Windows, open_windows
+from reprise.data.loader import EvalLoader, move_to_device
+from reprise.distributed import is_first, launched
 from reprise.errors import UserError
-from reprise.learning.checkpoint import WEIGHTS
-from reprise.learning.learner import Keep, Learner
-from reprise.learning.tasks import Task, facts
-from reprise.learning.trainer import disband, make_trainer, relaunch
-from reprise.ranks import is_first, launched
 from reprise.stages.kept_predictions import Classified, NaiveForecasts, forecasts_to_keep
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.train import build_parts
 from reprise.stages.trained import (
     TRAINING,
@@ -37,8 +33,12 @@ from reprise.stages.trained import (
     weights_file,
     windows_of,
 )
-from reprise.tracking import groups, lineage, spool
+from reprise.tracking import event_log, groups, lineage
 from reprise.tracking import run as tracking
+from reprise.training.checkpoint import WEIGHTS
+from reprise.training.learner import Keep, Learner
+from reprise.training.tasks import Task, facts
+from reprise.training.trainer import disband, make_trainer, relaunch
 
 Metrics = dict[str, float]
 BASELINE_ROWS = 4096
@@ -83,25 +83,25 @@ class Evaluation:
             console.print(f"{name} is undefined: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
-def pipeline(config: Config, places: Places, console: Console) -> Path:
+def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
     """Evaluate what the pipeline trained for an experiment, on one device, and write data/results/<experiment>/.
 
     metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, sha256 of the weights.
     curves.csv: the metrics of every epoch. predictions/: what `draw` needs of the test split. Of `config`, name and tracking are
     used; the rest is as it was trained.
     """
-    models, trained = places.models(config.name), read_published(places, config.name)
-    config = read_as_trained(places, config)
-    folder, results = places.results(config.name), []
-    with store.publish(places.predictions(config.name)) as draft:
+    models, trained = paths.models(config.name), read_published(paths, config.name)
+    config = read_as_trained(paths, config)
+    folder, results = paths.results(config.name), []
+    with store.publish(paths.predictions(config.name)) as draft:
         for one in trained:
-            result = evaluate_one(config, one, weights_file(models, one.seed), places, console)
+            result = evaluate_one(config, one, weights_file(models, one.seed), paths, console)
             store.write_array(draft / f"seed{one.seed}.npy", result.kept.cpu().numpy())
             store.write_json(draft / f"seed{one.seed}.json", result.evaluation.test)
             results.append(result.evaluation)
             if result.run:
-                _log(result.run, config, result.task, result.evaluation, places)
-    curves = {one.seed: spool.read_history(history_file(models, one.seed)) for one in trained}
+                _log(result.run, config, result.task, result.evaluation, paths)
+    curves = {one.seed: event_log.read_history(history_file(models, one.seed)) for one in trained}
     store.write_atomically(folder / "curves.csv", _curves(curves).encode())
     entries = store.read_json(models / TRAINING)
     hashes = {f"seed{entry['outcome']['seed']}": entry["sha256"] for entry in entries}
@@ -110,7 +110,7 @@ def pipeline(config: Config, places: Places, console: Console) -> Path:
     return folder
 
 
-def _curves(histories: Mapping[int, Mapping[str, spool.Points]]) -> str:
+def _curves(histories: Mapping[int, Mapping[str, event_log.Points]]) -> str:
     """Return a table as CSV: a row a seed and epoch, a column a metric."""
     names = sorted({name for history in histories.values() for name in history})
     lines = [",".join(["seed", "epoch", *names])]
@@ -121,27 +121,27 @@ def _curves(histories: Mapping[int, Mapping[str, spool.Points]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def recorded(places: Places, wanted: str, overrides: Sequence[str]) -> tuple[str, Config]:
+def recorded(paths: ProjectPaths, wanted: str, overrides: Sequence[str]) -> tuple[str, Config]:
     """A run's id and the config it was trained with; of the overrides, those of trainer and tracking are taken over."""
-    run_id = tracking.find(places.store, wanted)
-    config = store.read_json(places.home(run_id) / "config.json")
+    run_id = tracking.find(paths.store, wanted)
+    config = store.read_json(paths.run_dir(run_id) / "config.json")
     if others := [item for item in overrides if item.split("=")[0].split(".")[0] not in {"trainer", "tracking"}]:
         raise UserError(f"{others[0]}: a run is evaluated as it was trained", "only trainer and tracking may be set")
-    trainer, tracked = config["trainer"], tracking_config(places.root).model_dump()
+    trainer, tracked = config["trainer"], tracking_config(paths.root).model_dump()
     if overrides:
-        now = surroundings(places.root, [f"experiment={config['name']}", *overrides])
+        now = surroundings(paths.root, [f"experiment={config['name']}", *overrides])
         trainer, tracked = now.trainer.model_dump(), now.tracking.model_dump()
     return run_id, check({**config, "trainer": trainer, "tracking": tracked}, "the run's config")
 
 
-def by_hand(config: Config, run_id: str, places: Places, console: Console, as_json: bool = False) -> None:
-    """Evaluate one run from its home; its metrics go to the console and into its MLflow run."""
+def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, as_json: bool = False) -> None:
+    """Evaluate one run from its run directory; its metrics go to the console and into its MLflow run."""
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer, config.checkpoint)
-    home = places.home(run_id)
-    trained = read_trained(home)
+    run_dir = paths.run_dir(run_id)
+    trained = read_trained(run_dir)
     quiet = Console(quiet=True) if as_json else console
-    result = evaluate_one(config, trained, home / WEIGHTS, places, quiet)
+    result = evaluate_one(config, trained, run_dir / WEIGHTS, paths, quiet)
     disband()
     if not is_first():
         return
@@ -149,8 +149,8 @@ def by_hand(config: Config, run_id: str, places: Places, console: Console, as_js
         from reprise.stages import draw  # late: matplotlib takes a second, and the pipeline draws in a stage of its own
 
         parts = result.network, result.task, result.windows, result.evaluation.test, result.kept
-        draw.write(draw.evaluated(config, trained, home / spool.FILE, *parts), result.run, None)
-        _log(result.run, config, result.task, result.evaluation, places)
+        draw.write(draw.evaluated(config, trained, run_dir / event_log.FILE, *parts), result.run, None)
+        _log(result.run, config, result.task, result.evaluation, paths)
     if as_json:
         console.print_json(data=result.evaluation.described(), ensure_ascii=not terminal.shows_unicode())
     else:
@@ -170,19 +170,19 @@ class Result:
     """To log it in; of the first process, where the run is known."""
 
 
-def evaluate_one(config: Config, trained: Trained, weights: Path, places: Places, console: Console) -> Result:
+def evaluate_one(config: Config, trained: Trained, weights: Path, paths: ProjectPaths, console: Console) -> Result:
     """Compute the metrics of val and test, in float32, and of the baselines.
 
     The config is that of the run; only its trainer (devices) and tracking may be another. The evaluation is counted before the
     test split is read; nothing is logged.
     """
-    windows = open_windows(windows_of(config, trained, places).folder, places.processed(config.data.name))
-    lineage.warn_of_edited_plugins(config.plugins, spool.Spool(places.home(trained.run_id)).tags, trained.name)
+    windows = open_windows(windows_of(config, trained, paths).folder, paths.processed(config.data.name))
+    lineage.warn_of_edited_plugins(config.plugins, event_log.EventLog(paths.run_dir(trained.run_id)).tags, trained.name)
     network, task = build_parts(config, windows)
     load_trained(network, weights, trained.name)
     trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)
     first = trainer.is_global_zero
-    run = tracking.reopen(config.tracking, places.store, trained.run_id) if first and trained.run_id else None
+    run = tracking.reopen(config.tracking, paths.store, trained.run_id) if first and trained.run_id else None
     val, _ = _predict(config, trainer, network, task, windows.val(), None)
     if run:
         tracking.count_opening(run)
@@ -200,26 +200,26 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, places: Places
     return Result(Evaluation(val, metrics, baselines, task.units, task.undefined), kept, network, task, windows, run)
 
 
-def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, places: Places) -> None:
+def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, paths: ProjectPaths) -> None:
     """Log the metrics of an evaluation in its run, and tell the run above it."""
     run.log_once(evaluation.points)
     tracking.conclude(run, config, facts(task))
-    run.settle()
-    groups.heard(config.tracking, places.store, run.id)
+    run.flush()
+    groups.heard(config.tracking, paths.store, run.id)
 
 
 def _predict(
-    config: Config, trainer: pl.Trainer, network: torch.nn.Module, task: Task, split: Examples, keep: Keep | None
+    config: Config, trainer: pl.Trainer, network: torch.nn.Module, task: Task, split: Dataset, keep: Keep | None
 ) -> tuple[Metrics, Tensor]:
     """Metrics of a split, and what is kept of its predictions."""
     device = trainer.strategy.root_device
-    learner = Learner(network, task, _never, _never, config.seed, _never, keep)
-    placed, size = place(split, device, config.trainer.resident), config.trainer.eval_batch_size
+    learner = Learner(network, task, _forbidden, _forbidden, config.seed, _forbidden, keep)
+    placed, size = move_to_device(split, device, config.trainer.preload_to_device), config.trainer.eval_batch_size
     trainer.validate(learner, EvalLoader(placed, size, device, trainer.global_rank, trainer.world_size), verbose=False)
     return learner.validated, learner.kept[0] if learner.kept else torch.empty(0)
 
 
-def _of_baseline(naive: NaiveForecasts, name: str, task: Task, test: Examples) -> Metrics:
+def _of_baseline(naive: NaiveForecasts, name: str, task: Task, test: Dataset) -> Metrics:
     """Metrics of a naive forecast of the test split."""
     metrics = task.new_metrics()
     for rows in torch.split(torch.arange(len(test)), BASELINE_ROWS):
@@ -254,5 +254,5 @@ def _summary(config: Config, trained: list[Trained], results: list[Evaluation]) 
     }
 
 
-def _never(*_: Any, **__: Any) -> Any:
+def _forbidden(*_: Any, **__: Any) -> Any:
     raise AssertionError("evaluation optimises and records nothing")

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from reprise import insight
+from reprise import interpretability
 from reprise.data import store
-from reprise.data.examples import Windows, standardize
+from reprise.data.datasets import Windows, standardize
 from reprise.figures import network
 from reprise.figures.style import GREEN, ORANGE, save
 from reprise.figures.text import labels
@@ -23,7 +23,7 @@ Pixels = npt.NDArray[np.uint8]
 
 def layer_table(folder: Path, model: nn.Module, input_shape: Sequence[int]) -> None:
     """layers.txt to read and layers.json to compute with."""
-    rows = insight.layers(model, input_shape)
+    rows = interpretability.layers(model, input_shape)
     table = Table("layer", "kind", box=None, pad_edge=False, header_style="")
     for title in ("output", "parameters", "multiply-adds", "kernel", "stride", "padding", "dilation", "receptive field"):
         table.add_column(title, justify="right")
@@ -41,14 +41,14 @@ def layer_table(folder: Path, model: nn.Module, input_shape: Sequence[int]) -> N
 
 def filters(folder: Path, name: str, model: nn.Module) -> None:
     """The filters of the first convolution; nothing where there is none."""
-    if (weights := insight.first_filters(model)) is not None:
+    if (weights := interpretability.first_filters(model)) is not None:
         save(network.filters(weights, f"{name}: filters of the first convolution"), folder / "filters.png")
 
 
 def feature_maps(folder: Path, name: str, model: nn.Module, windows: Windows, images: Pixels, titles: Sequence[str]) -> None:
     """What each convolution makes of images `[B, H, W, C]`: one figure a convolution, one row an image."""
     inputs, _ = _normalised(windows, images)
-    for layer, maps in insight.feature_maps(model, inputs).items():
+    for layer, maps in interpretability.feature_maps(model, inputs).items():
         title = f"{name}: {layer}, its {min(network.SHOWN, maps.shape[-1])} most active of {maps.shape[-1]} features"
         save(network.feature_maps(images, titles, maps, title), folder / f"feature_maps_{layer}.png")
 
@@ -69,7 +69,7 @@ def attribution(
     others = [second if true in {None, first} else true for true, first, second in zip(truth, firsts, seconds, strict=True)]
     parts: list[list[tuple[str, npt.NDArray[np.float32]]]] = [[] for _ in truth]
     for classes in (firsts, others):
-        found = insight.attribution(model, inputs, torch.tensor(classes), black)
+        found = interpretability.attribution(model, inputs, torch.tensor(classes), black)
         for row, (kind, part) in enumerate(zip(classes, found, strict=True)):
             parts[row].append((f"{names[kind]}\nprobability {100 * probabilities[row, kind]:.1f} %", part))
     headings = [_heading(names, true, first) for true, first in zip(truth, firsts, strict=True)]

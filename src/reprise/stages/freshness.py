@@ -15,7 +15,7 @@ from reprise.config.schema import PublishedData
 from reprise.data import picture_files, store
 from reprise.errors import UserError, warn
 from reprise.stages import download, preprocess
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Stale:
     """Whether the settings differ, rather than the files."""
 
 
-def arrays(data: DataConfig, places: Places, console: Console, remake: bool = True) -> Path:
+def arrays(data: DataConfig, paths: ProjectPaths, console: Console, remake: bool = True) -> Path:
     """Return data/processed/<data set>/ as it should be: made if it is not there, made again if its sources have changed.
 
     Settings of the command line that differ from those that the arrays were made with are refused, since other runs of the same
@@ -39,20 +39,20 @@ def arrays(data: DataConfig, places: Places, console: Console, remake: bool = Tr
         UserError: naming the command that makes them again.
 
     """
-    folder = places.processed(data.name)
+    folder = paths.processed(data.name)
     if not folder.is_dir():
-        make(data, places, console)
+        make(data, paths, console)
         return folder
-    command = remake_command(data, places.root)
+    command = remake_command(data, paths.root)
     found = stale(data, folder, command)
     if found:
-        remake = remake and "DVC_STAGE" not in os.environ and not (found.by_settings and not _is_of_conf(data, places))
+        remake = remake and "DVC_STAGE" not in os.environ and not (found.by_settings and not _is_of_conf(data, paths))
         if not remake:
-            demand(data, places)
+            demand(data, paths)
         console.print(f"preprocess  {data.name}: {folder} {found.why}: it is made again", highlight=False, soft_wrap=True)
-        make(data, places, console)
+        make(data, paths, console)
     elif isinstance(data, PublishedData):
-        _warn_of_changed_files(data, places)
+        _warn_of_changed_files(data, paths)
     return folder
 
 
@@ -74,11 +74,11 @@ def stale(data: DataConfig, folder: Path, remake: str) -> Stale | None:
     return None
 
 
-def demand(data: DataConfig, places: Places) -> None:
+def demand(data: DataConfig, paths: ProjectPaths) -> None:
     """Refuse arrays that are not, or no longer, those of a data set, naming the command that makes them again."""
-    command = remake_command(data, places.root)
-    if found := stale(data, places.processed(data.name), command):
-        raise UserError(f"{places.processed(data.name)} {found.why}", f"take another data.name, or run `{command}`")
+    command = remake_command(data, paths.root)
+    if found := stale(data, paths.processed(data.name), command):
+        raise UserError(f"{paths.processed(data.name)} {found.why}", f"take another data.name, or run `{command}`")
 
 
 def remake_command(data: DataConfig, root: Path) -> str:
@@ -96,20 +96,20 @@ def remake_command(data: DataConfig, root: Path) -> str:
     return shlex.join(["reprise", "preprocess", f"data={base}", *words])
 
 
-def make(data: DataConfig, places: Places, console: Console) -> None:
+def make(data: DataConfig, paths: ProjectPaths, console: Console) -> None:
     """Make the arrays of a data set by hand: published files that are not there, or not as described, are fetched first."""
     if isinstance(data, PublishedData):
-        download.run(data, places, console)
-    preprocess.run(data, places, console)
+        download.run(data, paths, console)
+    preprocess.run(data, paths, console)
 
 
 def _base(data: DataConfig, root: Path) -> str:
     return data.name if data.name in choices(root, "data") or not isinstance(data, FolderData) else "image_folder"
 
 
-def _is_of_conf(data: DataConfig, places: Places) -> bool:
+def _is_of_conf(data: DataConfig, paths: ProjectPaths) -> bool:
     """Whether a data set is as its file in conf/data/ says, without overrides of the command line."""
-    return " data." not in remake_command(data, places.root) and data.name in choices(places.root, "data")
+    return " data." not in remake_command(data, paths.root) and data.name in choices(paths.root, "data")
 
 
 def _value(value: Any) -> str:
@@ -127,10 +127,10 @@ def _edited(listed: list[picture_files.Listed], folder: Path) -> bool:
     return any(known.get((one.part, one.name), store.sha256(one.file)) != store.sha256(one.file) for one in newer)
 
 
-def _warn_of_changed_files(data: PublishedData, places: Places) -> None:
+def _warn_of_changed_files(data: PublishedData, paths: ProjectPaths) -> None:
     """Say which raw files, here or in a source on this machine, were written to since and are not what conf/data/ describes."""
-    made = _made(places.processed(data.name))
-    folders = [places.raw(data.name), *(Path(one).expanduser() for one in data.sources if ":" not in one)]
+    made = _made(paths.processed(data.name))
+    folders = [paths.raw(data.name), *(Path(one).expanduser() for one in data.sources if ":" not in one)]
     for file in data.files:
         for path in (folder / name for folder in folders for name in {file.name, file.fetch}):
             if not path.is_file() or path.suffix == ".gz" or path.stat().st_mtime <= made:

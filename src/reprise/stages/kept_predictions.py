@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from reprise.data.examples import Windows
+from reprise.data.datasets import Windows
 
 FORECAST_NUMBERS = 2**24
 """The most numbers of forecasts that are kept (64 MiB): of more windows, every second, third, … is drawn."""

@@ -8,10 +8,10 @@ from reprise.config import pipeline, plugin_sources
 from reprise.config.targets import check_plugins
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 
 
-def run(name: str, places: Places, console: Console) -> None:
+def run(name: str, paths: ProjectPaths, console: Console) -> None:
     """Write data/plugins/<name>.json: the sha256 of each source file of a plugin that conf/pipeline.yaml lists.
 
     Raises:
@@ -19,12 +19,12 @@ def run(name: str, places: Places, console: Console) -> None:
             outside the listed folder: DVC would not notice a change.
 
     """
-    listed = pipeline(places.root).plugins
+    listed = pipeline(paths.root).plugins
     if name not in listed:
         raise UserError(f"conf/pipeline.yaml lists no plugin {name}", f"add it: plugins: {{{name}: {name}}}")
     check_plugins([name])
     sources = [source for source in plugin_sources.sources([name]) if source.is_local]
-    folders = [(places.root / place).resolve() for place in listed.values()]
+    folders = [(paths.root / place).resolve() for place in listed.values()]
     for source in sources:
         if not any(source.file.resolve().is_relative_to(folder) for folder in folders):
             raise UserError(
@@ -32,5 +32,5 @@ def run(name: str, places: Places, console: Console) -> None:
                 "list the path of its package or module under plugins",
             )
     hashes = {source.name: store.sha256(source.file) for source in sources}
-    store.write_atomically(places.plugin(name), (json.dumps(hashes, indent=2) + "\n").encode())
+    store.write_atomically(paths.plugin(name), (json.dumps(hashes, indent=2) + "\n").encode())
     console.print(f"plugins  {name}: {len(hashes)} files", highlight=False, soft_wrap=True)

@@ -12,12 +12,12 @@ from reprise.config.schema import RawFile
 from reprise.data import formats, store
 from reprise.errors import UserError
 from reprise.stages import preprocess_folder
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def run(data: DataConfig, places: Places, console: Console) -> Path:
+def run(data: DataConfig, paths: ProjectPaths, console: Console) -> Path:
     """Make data/processed/<data set>/.
 
     images: `<part>/images.npy` uint8 [sample, height, width, channel] and `<part>/labels.npy` int64 [sample], where part is
@@ -32,13 +32,13 @@ def run(data: DataConfig, places: Places, console: Console) -> Path:
         arrays, beside = found.arrays, {"files": found.files, "left_out": found.left_out}
         described |= found.meta
     else:
-        contents = _read(data, places.raw(data.name))
+        contents = _read(data, paths.raw(data.name))
         if isinstance(data, ImageData):
             arrays = _images(data, contents)
         else:
             arrays, about = _series(data, contents, console)
             described |= about
-    folder = places.processed(data.name)
+    folder = paths.processed(data.name)
     with store.publish(folder) as draft:
         for name, array in arrays.items():
             store.write_array(draft / f"{name}.npy", array)
@@ -57,12 +57,12 @@ def meta(data: DataConfig) -> dict[str, Any]:
 
 
 def _read(data: ImageData | SeriesData, raw: Path) -> dict[str, bytes]:
-    mend = f"run `reprise download data={data.name}`"
+    hint = f"run `reprise download data={data.name}`"
     for file in data.files:
         if not (raw / file.name).is_file():
-            raise UserError(f"no {raw / file.name}", mend)
+            raise UserError(f"no {raw / file.name}", hint)
         if store.sha256(raw / file.name) != file.sha256:
-            raise UserError(f"{raw / file.name} is not as published (sha256 differs)", mend)
+            raise UserError(f"{raw / file.name} is not as published (sha256 differs)", hint)
     return {file.name: (raw / file.name).read_bytes() for file in data.files}
 
 

@@ -15,7 +15,7 @@ from reprise.data import picture_files, pictures
 from reprise.data.picture_files import Listed, Listing
 from reprise.data.pictures import Decoding, Facts, Picture
 from reprise.errors import UserError
-from reprise.stages.bar import watched
+from reprise.stages.progress_bar import watched
 
 NAMED = 5
 """So many files are named where many have the same fault; left_out.json names all."""

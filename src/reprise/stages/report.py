@@ -14,15 +14,15 @@ from matplotlib import pyplot as plt
 from torch import Tensor, nn
 
 from reprise.data import store
-from reprise.data.examples import Examples, Images, Windows
+from reprise.data.datasets import Dataset, Images, Windows
 from reprise.errors import warn
 from reprise.figures import classification, forecasting, training
 from reprise.figures.style import save
 from reprise.figures.text import literal
-from reprise.learning.metrics import CALIBRATION_BINS
-from reprise.learning.tasks import Task
 from reprise.stages import class_scores, explanation
 from reprise.stages.kept_predictions import Classified, Forecasts
+from reprise.training.metrics import CALIBRATION_BINS
+from reprise.training.tasks import Task
 
 SHOWN = 24
 """Pictures in a grid, and rows of feature maps."""
@@ -132,8 +132,8 @@ def _forecasts(folder: Path, run: Evaluated) -> None:
     """For each target channel: forecasts and truth, residuals, and the error at each step of the horizon."""
     meta, kept = run.windows.meta, run.predictions
     assert isinstance(kept, Forecasts)
-    truth, predicted = (run.task.answer(values.double()).numpy() for values in (kept.targets, kept.predictions))
-    naive = {name.replace("_", " "): run.task.answer(values).numpy() for name, values in run.baselines.items()}
+    truth, predicted = (run.task.postprocess(values.double()).numpy() for values in (kept.targets, kept.predictions))
+    naive = {name.replace("_", " "): run.task.postprocess(values).numpy() for name, values in run.baselines.items()}
     every = run.windows.chosen("test") + meta["lookback"]
     time = run.windows.time().view("datetime64[ns]")[every[kept.rows.numpy()][:, None] + np.arange(meta["horizon"])]
     counted = forecasting.number_of(len(truth)) + (f" of {len(every):,}" if len(truth) < len(every) else "")
@@ -166,5 +166,5 @@ def _spread_out(count: int) -> Tensor:
     return torch.linspace(0, count - 1, min(SHOWN, count)).round().long()
 
 
-def _raw(split: Examples, rows: Tensor) -> npt.NDArray[np.uint8]:
+def _raw(split: Dataset, rows: Tensor) -> npt.NDArray[np.uint8]:
     return split.raw(rows).cpu().numpy()

@@ -12,19 +12,19 @@ import yaml
 from rich.console import Console
 from voluptuous import Invalid
 
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.tracking.repository import GitMissingError, git
 
 
-def run(places: Places, arguments: Sequence[str], console: Console) -> NoReturn:
+def run(paths: ProjectPaths, arguments: Sequence[str], console: Console) -> NoReturn:
     """Mend DVC's own files, then become `dvc repro ARGUMENTS`."""
-    for file in mend(places.root):
-        console.print(f"repro  {file.relative_to(places.root)}: half written by a DVC that was killed; mended", highlight=False)
+    for file in hint(paths.root):
+        console.print(f"repro  {file.relative_to(paths.root)}: half written by a DVC that was killed; mended", highlight=False)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *arguments])
 
 
-def mend(root: Path) -> list[Path]:
+def hint(root: Path) -> list[Path]:
     """Put right what a kill left half written of DVC's own files; it is returned.
 
     A dvc.lock goes back to what is committed of it: the outputs of stages that are missing in it then come from DVC's cache of

@@ -13,24 +13,16 @@ import torch
 from filelock import FileLock
 from rich.console import Console
 
-from reprise import orphans
+from reprise import parent_watchdog
 from reprise.config import Config, build
 from reprise.data import store
 from reprise.data.augment import Augment
-from reprise.data.examples import Windows, lock_test_split, open_windows
-from reprise.data.loader import EvalLoader, TrainLoader, place
+from reprise.data.datasets import Windows, lock_test_split, open_windows
+from reprise.data.loader import EvalLoader, TrainLoader, move_to_device
+from reprise.distributed import is_first, launched
 from reprise.errors import Pruned
-from reprise.learning.checkpoint import WEIGHTS, BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
-from reprise.learning.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
-from reprise.learning.learner import SPEED, Learner, Record
-from reprise.learning.memory import forget_peak, peak_bytes
-from reprise.learning.predictor import Predictor, description
-from reprise.learning.progress import EpochProgress
-from reprise.learning.tasks import Task, facts
-from reprise.learning.trainer import disband, make_trainer, relaunch, threads
-from reprise.ranks import is_first, launched
 from reprise.stages import freshness, window
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import (
     FINGERPRINTS,
     TRAINING,
@@ -42,13 +34,21 @@ from reprise.stages.trained import (
     this_machine,
     weights_file,
 )
-from reprise.tracking import certificates, groups, leftovers, lineage, spool, unfinished
+from reprise.tracking import certificates, event_log, groups, lineage, recovery, resume
 from reprise.tracking import run as tracking
 from reprise.tracking.address import address
-from reprise.tracking.notes import BEST
+from reprise.tracking.descriptions import BEST
+from reprise.training.checkpoint import WEIGHTS, BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
+from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
+from reprise.training.learner import SPEED, Learner, MetricCallback
+from reprise.training.memory import forget_peak, peak_bytes
+from reprise.training.predictor import Predictor, description
+from reprise.training.progress import EpochProgress
+from reprise.training.tasks import Task, facts
+from reprise.training.trainer import disband, make_trainer, relaunch, threads
 
 CHECKPOINTS = "checkpoints"
-"""Of a run, in its home."""
+"""Of a run, in its run directory."""
 NONDETERMINISTIC = "nondeterministic"
 """Tag: operations without deterministic implementation that a training used."""
 PATIENCE, PIPELINE_PATIENCE = 2.0, 30.0
@@ -57,12 +57,12 @@ PATIENCE, PIPELINE_PATIENCE = 2.0, 30.0
 
 def run(
     config: Config,
-    places: Places,
+    paths: ProjectPaths,
     console: Console,
     command: str,
     publish: bool = False,
     also: Mapping[str, str] | None = None,
-    watch: Record | None = None,
+    watch: MetricCallback | None = None,
 ) -> list[Trained]:
     """Train every seed; with `publish`, write weights, training.json and history to data/models/<experiment>/ (the pipeline).
 
@@ -70,12 +70,12 @@ def run(
     further tags; `watch` is told each epoch's metrics, and may give the training up by raising `Pruned`. A run of several devices
     on this machine starts its own processes.
     """
-    address(config.tracking, places.store)  # a malformed one is refused before anything is fetched or computed
-    with FileLock(store.made(places.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
+    address(config.tracking, paths.store)  # a malformed one is refused before anything is fetched or computed
+    with FileLock(store.made(paths.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
         remake = watch is None and not publish  # a sweep keeps to the data that it began with; DVC has checked the pipeline's
-        windows = prepare(config, places, console, remake, in_pipeline=publish)
+        windows = prepare(config, paths, console, remake, in_pipeline=publish)
     lock_test_split()
-    _try_out(config, windows)
+    _preflight(config, windows)
     lineage.demand_noted(tuple(config.plugins))
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer, config.checkpoint)
@@ -86,25 +86,25 @@ def run(
         **(also or {}),
     }
     if publish:  # in a stage of DVC's, which has just checked its inputs
-        known = lineage.dvc_hashes(places.root)
-        folders = (places.processed(config.data.name), places.windows(config.name))
-        tags |= {f"dvc.{path}": known[path] for folder in folders if (path := str(folder.relative_to(places.root))) in known}
+        known = lineage.dvc_hashes(paths.root)
+        folders = (paths.processed(config.data.name), paths.windows(config.name))
+        tags |= {f"dvc.{path}": known[path] for folder in folders if (path := str(folder.relative_to(paths.root))) in known}
     with contextlib.ExitStack() as stack:
         training = None
         if is_first():
             key, patience = scope(config, windows, publish), PIPELINE_PATIENCE if publish else PATIENCE
-            training = stack.enter_context(unfinished.hold(places.store, key, patience))
-            _tidy_up(training, config, places, console)
+            training = stack.enter_context(resume.hold(paths.store, key, patience))
+            _recover_stale_runs(training, config, paths, console)
         try:
-            trained = _train_seeds(config, windows, places, console, tags, training, watch)
+            trained = _train_seeds(config, windows, paths, console, tags, training, watch)
         except Pruned:
             if training:
-                _forget(training, places)
+                _forget(training, paths)
             raise
         if training:
             if publish:
-                _publish(config, trained, places)
-            _forget(training, places)
+                _publish(config, trained, paths)
+            _forget(training, paths)
     disband()
     return trained
 
@@ -112,28 +112,28 @@ def run(
 def _train_seeds(
     config: Config,
     windows: Windows,
-    places: Places,
+    paths: ProjectPaths,
     console: Console,
     tags: dict[str, Any],
-    training: unfinished.Training | None,
-    watch: Record | None,
+    training: resume.Training | None,
+    watch: MetricCallback | None,
 ) -> list[Trained]:
     """One run a seed; where there are several, they stand under a parent with their mean."""
     with contextlib.ExitStack() as stack:
         if training and len(config.every_seed) > 1:
-            tags = stack.enter_context(groups.of_seeds(config, places.store, training, tags))
+            tags = stack.enter_context(groups.of_seeds(config, paths.store, training, tags))
         return [
-            train_one(config.model_copy(update={"seed": seed, "seeds": 1}), windows, places, console, tags, training, watch)
+            train_one(config.model_copy(update={"seed": seed, "seeds": 1}), windows, paths, console, tags, training, watch)
             for seed in config.every_seed
         ]
 
 
-def _forget(training: unfinished.Training, places: Places) -> None:
+def _forget(training: resume.Training, paths: ProjectPaths) -> None:
     """There is nothing to go on with."""
-    homes = [places.home(noted["run_id"]) for noted in training.runs.values() if "run_id" in noted]
+    run_dirs = [paths.run_dir(noted["run_id"]) for noted in training.runs.values() if "run_id" in noted]
     training.forget()
-    for home in homes:
-        shutil.rmtree(home / CHECKPOINTS, ignore_errors=True)
+    for run_dir in run_dirs:
+        shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
 
 
 def scope(config: Config, windows: Windows, *also: Any) -> str:
@@ -141,43 +141,43 @@ def scope(config: Config, windows: Windows, *also: Any) -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = [lineage.processor(), gpu, threads(config.trainer), lineage.versions()]
     inputs = [store.digest(windows.arrays), store.digest(windows.folder)]
-    return unfinished.key_of(tracking.recorded(config), inputs, lineage.learning_code(tuple(config.plugins)), machine, *also)
+    return resume.key_of(tracking.recorded(config), inputs, lineage.learning_code(tuple(config.plugins)), machine, *also)
 
 
 def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) -> list[Fingerprint]:
     """Every weight after each of the first steps of a training that leaves nothing behind."""
     network, task = build_parts(config, windows)
     fingerprints = Fingerprints(steps, stop=True)
-    changes = {"resident": not streamed, "patience": None}
+    changes = {"preload_to_device": not streamed, "patience": None}
     trainer = make_trainer(config.trainer.model_copy(update=changes), task, [fingerprints])
-    resident = config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
-    trainer.fit(_learner(config, network, task, _nowhere), *_loaders(resident, windows, trainer))
+    preload_to_device = config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
+    trainer.fit(_learner(config, network, task, _discard_metrics), *_loaders(preload_to_device, windows, trainer))
     return fingerprints.taken
 
 
-def _tidy_up(training: unfinished.Training, config: Config, places: Places, console: Console) -> None:
+def _recover_stale_runs(training: resume.Training, config: Config, paths: ProjectPaths, console: Console) -> None:
     """What earlier starts have left: this training to go on with, runs whose process died, words that wait for the store."""
     given_up = []
-    if config.fresh:
-        given_up = leftovers.close_all(places.store, [noted["run_id"] for noted in training.runs.values() if "run_id" in noted])
+    if not config.resume:
+        given_up = recovery.close_all(paths.store, [noted["run_id"] for noted in training.runs.values() if "run_id" in noted])
         training.forget()
     ours = {noted["run_id"] for noted in training.runs.values() if "run_id" in noted}
-    for name in [*given_up, *leftovers.close_dead(places.store, config.tracking, ours)]:
+    for name in [*given_up, *recovery.close_stale_runs(paths.store, config.tracking, ours)]:
         console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
-    for name in leftovers.deliver_waiting(places.store, config.tracking)[0]:
+    for name in recovery.deliver_waiting(paths.store, config.tracking)[0]:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
 
 
-def prepare(config: Config, places: Places, console: Console, remake: bool = True, in_pipeline: bool = False) -> Windows:
+def prepare(config: Config, paths: ProjectPaths, console: Console, remake: bool = True, in_pipeline: bool = False) -> Windows:
     """Return the windows for this config: the pipeline's where they fit, else ones made for it.
 
     Data that is not there is fetched. With `remake`, arrays whose sources have changed are made again, else they are refused.
     With `in_pipeline`, DVC has just made or checked the pipeline's windows.
     """
-    arrays = freshness.arrays(config.data, places, console, remake)
-    folder = places.windows(config.name) if in_pipeline else window.folder_for(config, places)
+    arrays = freshness.arrays(config.data, paths, console, remake)
+    folder = paths.windows(config.name) if in_pipeline else window.folder_for(config, paths)
     if not window.are_for(folder, config, arrays):
-        window.run(config, places, console, folder)
+        window.run(config, paths, console, folder)
     return open_windows(folder, arrays)
 
 
@@ -190,35 +190,35 @@ def build_parts(config: Config, windows: Windows) -> tuple[torch.nn.Module, Task
     return network, task
 
 
-def _try_out(config: Config, windows: Windows) -> None:
+def _preflight(config: Config, windows: Windows) -> None:
     """Build everything once: what is wrong with the config is said before a run is opened."""
     network, task = build_parts(config, windows)
-    learner = _learner(config, network, task, _nowhere)
+    learner = _learner(config, network, task, _discard_metrics)
     learner.make_scheduler(learner.make_optimizer(network.parameters()), 100)
 
 
 def train_one(
     config: Config,
     windows: Windows,
-    places: Places,
+    paths: ProjectPaths,
     console: Console,
     tags: dict[str, Any],
-    training: unfinished.Training | None,
-    watch: Record | None = None,
+    training: resume.Training | None,
+    watch: MetricCallback | None = None,
 ) -> Trained:
     """One training, one MLflow run; it goes on where an earlier start of `training` was interrupted.
 
-    Its run directory then holds best.safetensors, spool.jsonl, config.json, run.json and trained.json. Ranks other than the first
-    have no `training`.
+    Its run directory then holds best.safetensors, events.jsonl, config.json, run.json and trained.json. Ranks other than the
+    first have no `training`.
     """
     network, task = build_parts(config, windows)
     trainer = make_trainer(config.trainer, task)
     loaders = _loaders(config, windows, trainer)
     with contextlib.ExitStack() as stack:
-        run = stack.enter_context(_open_run(config, windows, places, trainer, tags, training)) if training else None
-        home = places.home(trainer.strategy.broadcast(run.id if run else ""))
-        best = BestWeights(home / WEIGHTS, task.monitor, task.mode)
-        saver = Checkpoints(home / CHECKPOINTS, config.checkpoint, run.spool.sync if run else _nothing, best.file)
+        run = stack.enter_context(_open_run(config, windows, paths, trainer, tags, training)) if training else None
+        run_dir = paths.run_dir(trainer.strategy.broadcast(run.id if run else ""))
+        best = BestWeights(run_dir / WEIGHTS, task.monitor, task.mode)
+        saver = Checkpoints(run_dir / CHECKPOINTS, config.checkpoint, run.event_log.sync if run else _no_op, best.file)
         fingerprints = Fingerprints(FIRST_STEPS, stop=False)
         trainer.callbacks += [best, saver, *([fingerprints] if trainer.world_size == 1 else [])]  # type: ignore[attr-defined]
         if config.trainer.progress and run:
@@ -226,28 +226,28 @@ def train_one(
         found = trainer.strategy.broadcast(newest_checkpoint(saver.folder) if run else None)
         if run and found:
             console.print(f"train  {run.name}: goes on after step {int(found.stem):,}", highlight=False, soft_wrap=True)
-        learner = _learner(config, network, task, _both(run.log, watch or _nowhere) if run else _nowhere)
+        learner = _learner(config, network, task, _both(run.log, watch or _discard_metrics) if run else _discard_metrics)
         forget_peak(trainer.strategy.root_device)
-        orphans.allow(config.checkpoint.patience)
+        parent_watchdog.allow(config.checkpoint.patience)
         with saver.deferring_signals():
             trainer.fit(learner, *loaders, ckpt_path=found, weights_only=True)
         trained = Trained(
-            run_id=home.name,
+            run_id=run_dir.name,
             name=run.name if run else "",
             seed=config.seed,
             best_epoch=best.epoch,
             epochs=trainer.current_epoch,
             parameters=sum(weight.numel() for weight in network.parameters()),
             train_seconds=round(saver.seconds, 3),
-            windows=str(windows.folder.relative_to(places.root)),
+            windows=str(windows.folder.relative_to(paths.root)),
             splits=windows.digest,
         )
         if run:
             run.tag({"peak_memory": peak_bytes(trainer.strategy.root_device)})  # before an export, which takes more
-            store.write_json(run.home / FINGERPRINTS, fingerprints.taken)
+            store.write_json(run.run_dir / FINGERPRINTS, fingerprints.taken)
             if trainer.nondeterministic:
                 run.tag({NONDETERMINISTIC: ", ".join(sorted(trainer.nondeterministic))})
-            _close_books(run, trained, config, windows, task)
+            _finalize_run(run, trained, config, windows, task)
             done = f"best epoch {trained.best_epoch} of {trained.epochs}, {trained.train_seconds:.1f} s"
             console.print(f"train  {trained.name}: {done}", highlight=False, soft_wrap=True)
         return trained
@@ -255,7 +255,7 @@ def train_one(
 
 def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
     device, share = trainer.strategy.root_device, (trainer.global_rank, trainer.world_size)
-    train, val = (place(split, device, config.trainer.resident) for split in windows.learning())
+    train, val = (move_to_device(split, device, config.trainer.preload_to_device) for split in windows.learning())
     augment = None if config.augment.does_nothing else Augment(config.augment, config.seed)
     return (
         TrainLoader(train, config.trainer.batch_size, config.seed, device, *share, augment),
@@ -266,10 +266,10 @@ def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[Tra
 def _open_run(
     config: Config,
     windows: Windows,
-    places: Places,
+    paths: ProjectPaths,
     trainer: pl.Trainer,
     tags: dict[str, Any],
-    training: unfinished.Training,
+    training: resume.Training,
 ) -> contextlib.AbstractContextManager[tracking.Run]:
     device = trainer.strategy.root_device
     facts = {
@@ -285,11 +285,11 @@ def _open_run(
     if device.type == "cuda":
         facts["tf32"] = torch.backends.cudnn.allow_tf32
     inputs = {"processed": windows.arrays, "windows": windows.folder}
-    tags = tags | certificates.tags(places.store, scope(config, windows))
-    return tracking.started(config, places.store, training, tags | facts, inputs, places.root)
+    tags = tags | certificates.tags(paths.store, scope(config, windows))
+    return tracking.started(config, paths.store, training, tags | facts, inputs, paths.root)
 
 
-def _learner(config: Config, network: torch.nn.Module, task: Task, record: Record) -> Learner:
+def _learner(config: Config, network: torch.nn.Module, task: Task, record: MetricCallback) -> Learner:
     def optimizer(weights: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         return build(config.optimizer, "optimizer", config.plugins, weights)  # type: ignore[no-any-return]
 
@@ -299,11 +299,11 @@ def _learner(config: Config, network: torch.nn.Module, task: Task, record: Recor
     return Learner(network, task, optimizer, scheduler, config.seed, record)
 
 
-def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: Windows, task: Task) -> None:
+def _finalize_run(run: tracking.Run, trained: Trained, config: Config, windows: Windows, task: Task) -> None:
     """What is known once training is over: facts, and the model that answers by itself."""
-    weights = load_weights(run.home / WEIGHTS)
+    weights = load_weights(run.run_dir / WEIGHTS)
     came = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
-    run.tag({**came, "sha256.weights": store.sha256(run.home / WEIGHTS)})
+    run.tag({**came, "sha256.weights": store.sha256(run.run_dir / WEIGHTS)})
     run.keep(WEIGHTS)
     tracking.conclude(run, config, facts(task))
     if config.tracking.log_model:
@@ -316,37 +316,37 @@ def _close_books(run: tracking.Run, trained: Trained, config: Config, windows: W
         with torch.inference_mode():
             answer = predictor(example)
         run.model(predictor, example.numpy(), answer.numpy(), description(windows.meta))
-    store.write_atomically(run.home / "trained.json", json.dumps(asdict(trained), indent=2).encode())
+    store.write_atomically(run.run_dir / "trained.json", json.dumps(asdict(trained), indent=2).encode())
 
 
-def _publish(config: Config, trained: list[Trained], places: Places) -> None:
+def _publish(config: Config, trained: list[Trained], paths: ProjectPaths) -> None:
     """Write data/models/<experiment>/: only what is the same bytes in every training of this config on this kind of machine."""
-    with store.publish(places.models(config.name)) as draft:
+    with store.publish(paths.models(config.name)) as draft:
         entries, machine = [], this_machine(config.trainer)
         for one in trained:
-            run_dir = places.home(one.run_id)
+            run_dir = paths.run_dir(one.run_id)
             weights = weights_file(draft, one.seed)
             save_weights(weights, load_weights(run_dir / WEIGHTS))
-            history_file(draft, one.seed).write_text(_repeatable(run_dir / spool.FILE))
+            history_file(draft, one.seed).write_text(_repeatable(run_dir / event_log.FILE))
             entries.append(describe(one, weights, machine))
             shutil.copy(run_dir / FINGERPRINTS, fingerprints_file(draft, one.seed))
         store.write_json(draft / "config.json", tracking.recorded(config))
         store.write_json(draft / TRAINING, entries)
-    record_runs(places, config.name, trained)
+    record_runs(paths, config.name, trained)
 
 
 def _repeatable(file: Path) -> str:
     """Return the metrics of an event log as JSON lines, without those that differ from run to run or are stored twice."""
     points = [
         {"key": key, "value": value, "step": step}
-        for key, history in spool.read_history(file).items()
+        for key, history in event_log.read_history(file).items()
         if key not in SPEED and not key.startswith(BEST)
         for step, value in history
     ]
     return "".join(json.dumps(point) + "\n" for point in points)
 
 
-def _both(first: Record, second: Record) -> Record:
+def _both(first: MetricCallback, second: MetricCallback) -> MetricCallback:
     def record(metrics: dict[str, float], step: int) -> None:
         first(metrics, step)
         second(metrics, step)
@@ -354,9 +354,9 @@ def _both(first: Record, second: Record) -> Record:
     return record
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     """Ranks but the first have nothing to bring to disk."""
 
 
-def _nowhere(metrics: dict[str, float], step: int) -> None:
+def _discard_metrics(metrics: dict[str, float], step: int) -> None:
     """Ranks but the first write nothing."""

@@ -15,12 +15,12 @@ import torch
 
 from reprise.config import Config, TrainerConfig, check
 from reprise.data import store
-from reprise.data.examples import REMAKE_WINDOWS, Windows
+from reprise.data.datasets import REMAKE_WINDOWS, Windows
 from reprise.errors import UserError
-from reprise.learning.checkpoint import load_weights
-from reprise.learning.trainer import threads
-from reprise.stages.places import Places
-from reprise.tracking import groups, lineage, spool
+from reprise.stages.project_paths import ProjectPaths
+from reprise.tracking import event_log, groups, lineage
+from reprise.training.checkpoint import load_weights
+from reprise.training.trainer import threads
 
 TRAINING = "training.json"
 FINGERPRINTS = "first_steps.json"
@@ -62,7 +62,7 @@ def read_trained(run_dir: Path) -> Trained:
     return Trained(**store.read_json(run_dir / "trained.json"))
 
 
-def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
+def windows_of(config: Config, trained: Trained, paths: ProjectPaths) -> Windows:
     """Return the windows that a run was trained on; its arrays may be gone.
 
     Raises:
@@ -70,14 +70,14 @@ def windows_of(config: Config, trained: Trained, places: Places) -> Windows:
             be measured on samples that it may have been trained on.
 
     """
-    folder = places.root / trained.windows
+    folder = paths.root / trained.windows
     store.manifest(folder, REMAKE_WINDOWS)
     meta = store.read_json(store.check(folder, "windows.json", REMAKE_WINDOWS))
-    windows = Windows(folder, places.processed(config.data.name), meta)
+    windows = Windows(folder, paths.processed(config.data.name), meta)
     if trained.splits:
         is_same = trained.splits == windows.digest
     else:  # of an older version, which recorded the hash of the folder alone
-        recorded = spool.Spool(places.home(trained.run_id)).tags.get("sha256.windows")
+        recorded = event_log.EventLog(paths.run_dir(trained.run_id)).tags.get("sha256.windows")
         is_same = recorded is None or recorded == store.digest(folder)
     if not is_same or meta["made_by"]["settings"] != config.window.model_dump():
         raise UserError(
@@ -104,11 +104,11 @@ def load_trained(network: torch.nn.Module, weights: Path, name: str) -> None:
         ) from None
 
 
-def read_as_trained(places: Places, config: Config) -> Config:
+def read_as_trained(paths: ProjectPaths, config: Config) -> Config:
     """Return the config that the published weights of an experiment were trained with, on one device; tracking as in `config`."""
-    recorded = store.read_json(places.models(config.name) / "config.json")
+    recorded = store.read_json(paths.models(config.name) / "config.json")
     recorded["trainer"] |= {"strategy": "single", "devices": 1, "num_nodes": 1}
-    return check({**recorded, "tracking": config.tracking.model_dump()}, str(places.models(config.name) / "config.json"))
+    return check({**recorded, "tracking": config.tracking.model_dump()}, str(paths.models(config.name) / "config.json"))
 
 
 def weights_file(models: Path, seed: int) -> Path:
@@ -138,31 +138,31 @@ def describe(one: Trained, weights: Path, machine: str) -> dict[str, Any]:
     return {"outcome": repeatable, "sha256": store.sha256(weights), "machine": machine}
 
 
-def record_runs(places: Places, experiment: str, trained: Sequence[Trained]) -> None:
+def record_runs(paths: ProjectPaths, experiment: str, trained: Sequence[Trained]) -> None:
     """Record which runs trained the published weights, by the sha256 of the weights."""
-    content = {store.sha256(weights_file(places.models(experiment), one.seed)): asdict(one) for one in trained}
-    store.write_atomically(places.pipeline_runs(experiment), json.dumps(content, indent=2).encode())
+    content = {store.sha256(weights_file(paths.models(experiment), one.seed)): asdict(one) for one in trained}
+    store.write_atomically(paths.pipeline_runs(experiment), json.dumps(content, indent=2).encode())
 
 
-def known_runs(places: Places, experiment: str, hashes: Iterable[str]) -> list[Trained]:
+def known_runs(paths: ProjectPaths, experiment: str, hashes: Iterable[str]) -> list[Trained]:
     """Return the runs of this project that trained the weights with these hashes."""
-    runs = _recorded_runs(places, experiment)
+    runs = _recorded_runs(paths, experiment)
     return [runs[one] for one in hashes if one in runs]
 
 
-def _recorded_runs(places: Places, experiment: str) -> dict[str, Trained]:
-    file = places.pipeline_runs(experiment)
+def _recorded_runs(paths: ProjectPaths, experiment: str) -> dict[str, Trained]:
+    file = paths.pipeline_runs(experiment)
     return {sha256: Trained(**run) for sha256, run in store.read_json(file).items()} if file.is_file() else {}
 
 
-def read_published(places: Places, experiment: str) -> list[Trained]:
+def read_published(paths: ProjectPaths, experiment: str) -> list[Trained]:
     """Return the outcome of every seed of data/models/<experiment>/, with the run that made it where it is known here.
 
     In a fresh clone after `dvc pull` no run is known: run_id is empty and train_seconds NaN.
     """
-    models = places.models(experiment)
+    models = paths.models(experiment)
     store.verify(models, f"run `dvc repro train@{experiment}`")
-    runs = _recorded_runs(places, experiment)
+    runs = _recorded_runs(paths, experiment)
     entries = store.read_json(models / TRAINING)
     return [runs.get(entry["sha256"]) or _without_run(entry["outcome"], experiment) for entry in entries]
 

@@ -13,19 +13,19 @@ import reprise
 from reprise.config import Config, ImageWindow, SeriesWindow
 from reprise.data import audit, rounding, splits, store
 from reprise.errors import UserError
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.tracking import lineage
 
 
-def run(config: Config, places: Places, console: Console, folder: Path | None = None) -> Path:
+def run(config: Config, paths: ProjectPaths, console: Console, folder: Path | None = None) -> Path:
     """Make data/windows/<experiment>/, or `folder`: one index array a split, windows.json, audit.json.
 
     Raises:
         UserError: when the audit finds that something leaks; nothing is left under the final name.
 
     """
-    folder = folder or places.windows(config.name)
-    arrays = places.processed(config.data.name)
+    folder = folder or paths.windows(config.name)
+    arrays = paths.processed(config.data.name)
     store.verify(arrays, f"run `reprise preprocess data={config.data.name}`")
     with store.publish(folder) as draft:
         meta, wanted = store.read_json(arrays / "meta.json"), config.window
@@ -75,9 +75,9 @@ def made_by(config: Config) -> dict[str, Any]:
     return {"settings": config.window.model_dump()}
 
 
-def is_by_this_code(places: Places, experiment: str) -> bool:
+def is_by_this_code(paths: ProjectPaths, experiment: str) -> bool:
     """Return whether DVC's lock says that the pipeline's windows of an experiment were made by the code of today."""
-    locked = lineage.dvc_dependencies(places.root, f"window@{experiment}")
+    locked = lineage.dvc_dependencies(paths.root, f"window@{experiment}")
     package = Path(reprise.__file__).parent
     return all(
         locked.get(f"src/reprise/{Path(file).relative_to(package)}") == hashlib.md5(Path(file).read_bytes()).hexdigest()  # noqa: S324
@@ -85,14 +85,14 @@ def is_by_this_code(places: Places, experiment: str) -> bool:
     )
 
 
-def folder_for(config: Config, places: Places) -> Path:
+def folder_for(config: Config, paths: ProjectPaths) -> Path:
     """Return the folder of the windows of a run by hand: the pipeline's where they fit, else one named by what decides them."""
-    arrays = places.processed(config.data.name)
-    if are_for(places.windows(config.name), config, arrays) and is_by_this_code(places, config.name):
-        return places.windows(config.name)
+    arrays = paths.processed(config.data.name)
+    if are_for(paths.windows(config.name), config, arrays) and is_by_this_code(paths, config.name):
+        return paths.windows(config.name)
     decides = [made_by(config), [store.sha256(Path(file)) for file in CODE], store.digest(arrays)]
     name = lineage.text_hash(json.dumps(decides, sort_keys=True))[:12]
-    return places.store / "windows" / f"{config.data.name}-{name}"
+    return paths.store / "windows" / f"{config.data.name}-{name}"
 
 
 CODE = (__file__, rounding.__file__, splits.__file__)

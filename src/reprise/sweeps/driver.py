@@ -13,16 +13,16 @@ from rich.console import Console
 from reprise.config.sweep import Resumed, Sweep
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
-from reprise.stages.places import Places
-from reprise.sweeps import launchers, rehearsal, tuned
+from reprise.stages.project_paths import ProjectPaths
+from reprise.sweeps import launchers, preflight, tuned
 from reprise.sweeps import study as studies
-from reprise.sweeps.launchers import Asked, Launcher, Worker
+from reprise.sweeps.launchers import Launcher, LaunchRequest, Worker
 from reprise.sweeps.study import ERROR, Study
 from reprise.sweeps.view import View, note, valued
 from reprise.tracking import groups, lineage
 from reprise.tracking import run as tracking
-from reprise.tracking.delivery import NOTE
-from reprise.tracking.notes import GROUP
+from reprise.tracking.descriptions import GROUP
+from reprise.tracking.mlflow_sync import NOTE
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at the study."""
@@ -30,20 +30,20 @@ DEATHS = 20
 """Workers that may die without a word before the sweep gives up."""
 
 
-def run(sweep: Sweep, asked: Asked, places: Places, console: Console) -> Study:
+def run(sweep: Sweep, asked: LaunchRequest, paths: ProjectPaths, console: Console) -> Study:
     """Begin a sweep, or go on with it, and see it to its end.
 
     Raises:
         UserError: when it cannot be searched, too many trials failed, or the workers die of something that is no trial's.
 
     """
-    if not studies.exists(sweep.name, places.store, asked.storage):
-        rehearsal.run(sweep, places, console)
-    study = studies.begin(sweep, places.root, places.store, asked.storage)
-    return go_on(study, asked, places, console)
+    if not studies.exists(sweep.name, paths.store, asked.storage):
+        preflight.run(sweep, paths, console)
+    study = studies.begin(sweep, paths.root, paths.store, asked.storage)
+    return go_on(study, asked, paths, console)
 
 
-def resume(resumed: Resumed, asked: Asked, places: Places, console: Console) -> Study:
+def resume(resumed: Resumed, asked: LaunchRequest, paths: ProjectPaths, console: Console) -> Study:
     """Print the state of a sweep, and go on with it: also with more trials, or more that may fail.
 
     Raises:
@@ -51,33 +51,33 @@ def resume(resumed: Resumed, asked: Asked, places: Places, console: Console) -> 
 
     """
     name = resumed.name
-    study = studies.load(name, places.store, asked.storage)
+    study = studies.load(name, paths.store, asked.storage)
     resumed.demand_same(study.sweep)
     if resumed.changes:
         study = studies.extend(study, resumed.changes)
     counts = Counter(trial.state.name.lower() for trial in study.look().trials)
     console.print(f"sweep  {name}: {', '.join(f'{count} {state}' for state, count in counts.items())}", highlight=False)
-    return go_on(study, asked, places, console)
+    return go_on(study, asked, paths, console)
 
 
-def go_on(study: Study, asked: Asked, places: Places, console: Console) -> Study:
+def go_on(study: Study, asked: LaunchRequest, paths: ProjectPaths, console: Console) -> Study:
     """Work on what is left of a sweep, then draw what came of it, and write the best config down."""
     sweep = study.sweep
     config = sweep.config(study.folder, {})
-    lineage.note_code(places.root, config.plugins)  # warns here; workers write to their logs
-    study.demand_same_arrays(places.processed(config.data.name))
+    lineage.note_code(paths.root, config.plugins)  # warns here; workers write to their logs
+    study.demand_same_arrays(paths.processed(config.data.name))
     launcher = launchers.make(asked, study.folder, config.checkpoint.patience)
     workers = asked.workers or launcher.room()
     source = f"reprise sweep sweep={sweep.name} resume"
     tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source, NOTE: note(study)}
-    parent = groups.parent(config.tracking, places.store, study.token, f"sweep-{sweep.name}", sweep.model_dump(), tags)
+    parent = groups.parent(config.tracking, paths.store, study.token, f"sweep-{sweep.name}", sweep.model_dump(), tags)
     with tracking.ending(parent):
         parent.text(yaml.safe_dump(sweep.model_dump(), sort_keys=False), "sweep.yaml")
         try:
-            _work(study, _Starter(launcher, workers, places.root, study, parent.id), console)
+            _work(study, _Starter(launcher, workers, paths.root, study, parent.id), console)
         finally:
             launcher.close()
-        _close_books(study, parent, places, console)
+        _finalize_run(study, parent, paths, console)
         if len(failed := study.look().failures) > sweep.max_failures:
             raise UserError(
                 f"{len(failed)} trials of sweep {sweep.name} failed, the last: {failed[-1].user_attrs.get(ERROR)}",
@@ -135,7 +135,7 @@ def _work(study: Study, starter: _Starter, console: Console) -> None:
             worker.kill()
 
 
-def _close_books(study: Study, parent: tracking.Run, places: Places, console: Console) -> None:
+def _finalize_run(study: Study, parent: tracking.Run, paths: ProjectPaths, console: Console) -> None:
     """What the dashboard shows of the sweep; then the best config, as an experiment."""
     name, goals, best = study.sweep.name, [goal.metric for goal in study.sweep.objectives], study.best()
     importances = figures.importances(study.optuna, goals)
@@ -154,9 +154,9 @@ def _close_books(study: Study, parent: tracking.Run, places: Places, console: Co
     if len(best) == 1:
         parent.log_once({f"best/{goal}": value for goal, value in zip(goals, best[0].values, strict=True)})
     console.print(f"sweep  {name}: best {shown}", highlight=False, soft_wrap=True)
-    file = tuned.write(study, best[0], places.root)
+    file = tuned.write(study, best[0], paths.root)
     console.print(
-        f"sweep  {file.relative_to(places.root)} holds {'the first of them' if len(best) > 1 else 'it'}; test is opened by "
+        f"sweep  {file.relative_to(paths.root)} holds {'the first of them' if len(best) > 1 else 'it'}; test is opened by "
         f"`reprise train experiment={file.stem}`, then `reprise evaluate`",
         highlight=False,
         soft_wrap=True,

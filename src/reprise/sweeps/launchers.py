@@ -20,7 +20,7 @@ HANDED_ON = ("REPRISE_", "MLFLOW_", "OMP_", "GOMP_", "PYTHON", "AWS_", "AZURE_",
 
 
 @dataclass(frozen=True)
-class Asked:
+class LaunchRequest:
     """On what a sweep is computed: not what it searches."""
 
     workers: int | None = None
@@ -30,7 +30,7 @@ class Asked:
     """Of the launcher, in its library's own words."""
 
 
-def asked(words: Sequence[str]) -> tuple[Asked, list[str]]:
+def asked(words: Sequence[str]) -> tuple[LaunchRequest, list[str]]:
     """What `workers=`, `storage=`, `launcher=` and `launcher.KEY=` say, and the other words.
 
     Raises:
@@ -54,7 +54,7 @@ def asked(words: Sequence[str]) -> tuple[Asked, list[str]]:
     if own.get("launcher", "local") not in LAUNCHERS:
         raise UserError(f"launcher={own['launcher']}: there is none", nearest(own["launcher"], list(LAUNCHERS)))
     storage = own.pop("storage", os.environ.get(STORAGE))
-    return Asked(workers and int(workers), storage, **own, settings=settings), rest
+    return LaunchRequest(workers and int(workers), storage, **own, settings=settings), rest
 
 
 class Worker(Protocol):
@@ -268,7 +268,7 @@ class SlurmWorker:
 LAUNCHERS: dict[str, type[Local] | type[Ray] | type[Slurm]] = {"local": Local, "ray": Ray, "slurm": Slurm}
 
 
-def make(wanted: Asked, folder: Path, patience: float) -> Launcher:
+def make(wanted: LaunchRequest, folder: Path, patience: float) -> Launcher:
     """Return the launcher of a sweep. It keeps its files under `folder`, and waits `patience` seconds for a stopped worker."""
     if wanted.storage:
         os.environ[STORAGE] = wanted.storage

@@ -28,7 +28,7 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 SPEC, CONF, TOKEN, ARRAYS = "sweep", "conf", "token", "sha256.processed/"
 """Attributes of a study; the last one begins the attributes with the hash of each data set's arrays."""
-PLACE, HEARD, STARTS, THREADS, GIVEN_UP, ERROR = "place", "heard", "starts", "threads", "given up", "error"
+PLACE, LAST_HEARTBEAT, STARTS, THREADS, GIVEN_UP, ERROR = "place", "heard", "starts", "threads", "given up", "error"
 """Attributes of a trial; of the study, the place where it was begun."""
 BEGAN = "began"
 """Attribute of a trial: when it was first taken, in seconds since 1970 UTC, as `HEARD` is. Optuna's own `datetime_start` is the
@@ -47,7 +47,7 @@ OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
-class Standing:
+class StudySnapshot:
     """How a sweep stands at one moment: to read all trials is what looking costs."""
 
     trials: list[FrozenTrial]
@@ -88,11 +88,11 @@ class Study:
         """By which the run of the whole sweep is found."""
         return str(self.optuna.user_attrs[TOKEN])
 
-    def look(self) -> Standing:
+    def look(self) -> StudySnapshot:
         """How it stands now."""
-        return Standing(self.optuna.get_trials(deepcopy=False), self.sweep.max_failures)
+        return StudySnapshot(self.optuna.get_trials(deepcopy=False), self.sweep.max_failures)
 
-    def has_free(self, standing: Standing) -> bool:
+    def has_free(self, standing: StudySnapshot) -> bool:
         """Whether a worker here would find a trial to take."""
         return any(trial.state == TrialState.WAITING or self._is_orphan(trial) for trial in standing.left)
 
@@ -120,16 +120,16 @@ class Study:
         lock = self._lock(trial.number)
         taken_here = trial.user_attrs.get(PLACE) == self.place if PLACE in trial.user_attrs else Path(lock.lock_file).is_file()
         if not taken_here:
-            if HEARD not in trial.user_attrs:  # its process may have died before the first heartbeat: count from now on
+            if LAST_HEARTBEAT not in trial.user_attrs:  # its process may have died before the first heartbeat: count from now on
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                    self._opened(trial).set_user_attr(HEARD, time.time())
+                    self._opened(trial).set_user_attr(LAST_HEARTBEAT, time.time())
                 return False
-            return bool(time.time() - trial.user_attrs[HEARD] > LOST)
+            return bool(time.time() - trial.user_attrs[LAST_HEARTBEAT] > LOST)
         with suppress(Timeout), lock.acquire(timeout=0):
             return self.look().trials[trial.number].state == TrialState.RUNNING  # it may have ended since it was looked at
         return False
 
-    def _orphan(self, standing: Standing) -> tuple[Trial, FileLock] | None:
+    def _orphan(self, standing: StudySnapshot) -> tuple[Trial, FileLock] | None:
         for frozen in filter(self._is_orphan, standing.left):
             trial, lock = self._opened(frozen), self._lock(frozen.number)
             starts = frozen.user_attrs.get(STARTS, 1) + 1
@@ -141,7 +141,7 @@ class Study:
             fail(self, trial, f"{TRIES} processes died of it")
         return None
 
-    def _waiting(self, standing: Standing) -> tuple[Trial, FileLock] | None:
+    def _waiting(self, standing: StudySnapshot) -> tuple[Trial, FileLock] | None:
         """As `optuna.Study.ask` does, which would make one trial more when another machine is faster at the last."""
         for frozen in standing.of(TrialState.WAITING):
             lock = self._lock(frozen.number)
@@ -158,7 +158,7 @@ class Study:
 
     def _note_taken(self, trial: Trial) -> None:
         """Write the first heartbeat, before other machines can look for one, and where the trial is trained."""
-        trial.set_user_attr(HEARD, time.time())
+        trial.set_user_attr(LAST_HEARTBEAT, time.time())
         trial.set_user_attr(PLACE, self.place)
 
     def _opened(self, trial: FrozenTrial) -> Trial:
@@ -234,7 +234,7 @@ def _signs_of_life(trial: Trial) -> Iterator[None]:
     def beat() -> None:
         while not over.wait(BEAT):
             with suppress(optuna.exceptions.OptunaError):  # it has ended, or the database is away for a while
-                trial.set_user_attr(HEARD, time.time())
+                trial.set_user_attr(LAST_HEARTBEAT, time.time())
 
     threading.Thread(target=beat, name="signs of life", daemon=True).start()
     try:

@@ -11,22 +11,22 @@ from rich.console import Console
 from reprise.config import Config
 from reprise.config.space import as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
-from reprise.learning.learner import Record
 from reprise.stages import train
-from reprise.stages.places import Places
+from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import Trained, read_trained
 from reprise.sweeps import study as studies
 from reprise.sweeps.study import GIVEN_UP, STARTS, THREADS, Study
-from reprise.tracking import leftovers, lineage, spool, unfinished
+from reprise.tracking import event_log, lineage, recovery, resume
 from reprise.tracking import run as tracking
-from reprise.tracking.delivery import PARENT
+from reprise.tracking.mlflow_sync import PARENT
+from reprise.training.learner import MetricCallback
 
 
-def work(name: str, places: Places, storage: str | None, parent: str) -> None:
+def work(name: str, paths: ProjectPaths, storage: str | None, parent: str) -> None:
     """Train trials until none is left, or too many have failed."""
     threads = torch.get_num_threads()  # this worker's share
-    study = studies.load(name, places.store, storage)
-    lineage.note_code(places.root, study.sweep.config(study.folder, {}).plugins)
+    study = studies.load(name, paths.store, storage)
+    lineage.note_code(paths.root, study.sweep.config(study.folder, {}).plugins)
     while True:
         with study.take() as trial:
             if trial is None:
@@ -34,7 +34,7 @@ def work(name: str, places: Places, storage: str | None, parent: str) -> None:
             if THREADS not in trial.user_attrs:
                 trial.set_user_attr(THREADS, threads)
             try:
-                _Trial(study, trial, places, {PARENT: parent, "sweep": name, "trial": str(trial.number)}).run()
+                _Trial(study, trial, paths, {PARENT: parent, "sweep": name, "trial": str(trial.number)}).run()
             except UpdateFinishedTrialError:  # this machine was silent for so long that another has taken over
                 continue
 
@@ -42,8 +42,8 @@ def work(name: str, places: Places, storage: str | None, parent: str) -> None:
 class _Trial:
     """One trial, from its values to how good it was."""
 
-    def __init__(self, study: Study, trial: Trial, places: Places, tags: Mapping[str, str]) -> None:
-        self.study, self.sweep, self.trial, self.places, self.tags = study, study.sweep, trial, places, tags
+    def __init__(self, study: Study, trial: Trial, paths: ProjectPaths, tags: Mapping[str, str]) -> None:
+        self.study, self.sweep, self.trial, self.paths, self.tags = study, study.sweep, trial, paths, tags
         self.goal = study.sweep.objectives[0].metric
         self.by_epoch = len(study.sweep.objectives) == 1 and study.sweep.pruner.kind != "wilcoxon"
         self.scores: list[float] = []
@@ -54,7 +54,7 @@ class _Trial:
         try:
             chosen = self.study.choose(self.trial)
             config = self._with_threads(self.sweep.config(self.study.folder, chosen))
-            with unfinished.owned_by(f"{self.study.token} {self.trial.number}"):
+            with resume.owned_by(f"{self.study.token} {self.trial.number}"):
                 self._judge(list(self._train(config, ", ".join(as_overrides(chosen)))))
         except Pruned as given_up:
             self._say_given_up(str(given_up))
@@ -79,8 +79,8 @@ class _Trial:
         """A training a seed, but for those that an earlier start has ended."""
         if reason := self.trial.user_attrs.get(GIVEN_UP):
             raise Pruned(reason)
-        homes = leftovers.ended(self.places.store, self._began, self.tags) if STARTS in self.trial.user_attrs else ()
-        ended = {trained.seed: trained for trained in map(read_trained, homes)}
+        run_dirs = recovery.ended(self.paths.store, self._began, self.tags) if STARTS in self.trial.user_attrs else ()
+        ended = {trained.seed: trained for trained in map(read_trained, run_dirs)}
         epochs = config.trainer.max_epochs
 
         def watch(metrics: dict[str, float], step: int) -> None:
@@ -101,11 +101,11 @@ class _Trial:
                 if turn + 1 < self.sweep.seeds:
                     self._prune(f"after {turn + 1} of {self.sweep.seeds} seeds")
 
-    def _train_one(self, config: Config, settings: str, watch: Record) -> Trained:
+    def _train_one(self, config: Config, settings: str, watch: MetricCallback) -> Trained:
         tags = {**self.tags, "settings": settings}
         command = f"reprise sweep sweep={self.sweep.name}"
-        self.study.demand_same_arrays(self.places.processed(config.data.name))
-        (trained,) = train.run(config, self.places, Console(quiet=True), command, also=tags, watch=watch)
+        self.study.demand_same_arrays(self.paths.processed(config.data.name))
+        (trained,) = train.run(config, self.paths, Console(quiet=True), command, also=tags, watch=watch)
         return trained
 
     def _prune(self, when: str) -> None:
@@ -115,10 +115,10 @@ class _Trial:
 
     def _say_given_up(self, when: str) -> None:
         """Every run of the trial says so: seeds that were trained before too, and one whose process died of a kill meanwhile."""
-        for home, said in leftovers.made(self.places.store, self._began, self.tags):
+        for run_dir, said in recovery.made(self.paths.store, self._began, self.tags):
             if "pruned" not in said.tags:
                 store = self.sweep.config(self.study.folder, {}).tracking
-                tracking.at_home(store, self.places.store, home.name).give_up(when)
+                tracking.open_run_dir(store, self.paths.store, run_dir.name).give_up(when)
 
     def _judge(self, done: list[Trained]) -> None:
         values = [fmean(self._measured(one, goal.metric) for one in done) for goal in self.sweep.objectives]
@@ -133,7 +133,7 @@ class _Trial:
         """What a training came to: its val metric at its best epoch, its parameters or its seconds."""
         if metric in {"parameters", "train_seconds"}:
             return float(getattr(trained, metric))
-        history = spool.read_history(self.places.home(trained.run_id) / spool.FILE)
+        history = event_log.read_history(self.paths.run_dir(trained.run_id) / event_log.FILE)
         if metric not in history:
             raise UserError(
                 f"a training says no {metric}", f"it says {', '.join(key for key in history if key.startswith('val/'))}"

@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.table import Table
 
 from reprise.config.space import Choice, FloatRange, IntRange, as_overrides, written
-from reprise.sweeps.study import ERROR, GIVEN_UP, OVER, Standing, Study
-from reprise.tracking.notes import of_group
+from reprise.sweeps.study import ERROR, GIVEN_UP, OVER, Study, StudySnapshot
+from reprise.tracking.descriptions import of_group
 
 
 def valued(study: Study, trial: FrozenTrial) -> str:
@@ -70,7 +70,7 @@ class View:
         if self.live:
             self.live.stop()
 
-    def update(self, standing: Standing) -> None:
+    def update(self, standing: StudySnapshot) -> None:
         """Show what is new."""
         if self.live:
             self.live.update(self._table(standing), refresh=True)
@@ -87,7 +87,7 @@ class View:
         }.get(trial.state, lambda: f"failed: {trial.user_attrs.get(ERROR)}")()
         return f"{len(self.ended)}/{self.study.sweep.n_trials}  trial {trial.number}: {came}  ({_settings(trial)})"
 
-    def _table(self, standing: Standing) -> Table:
+    def _table(self, standing: StudySnapshot) -> Table:
         over = standing.of(*OVER)
         counts = Counter(trial.state for trial in over)
         best = self.study.best()

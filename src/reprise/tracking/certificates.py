@@ -6,8 +6,8 @@ from pathlib import Path
 
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
+from reprise.tracking.event_log import EventLog
 from reprise.tracking.run import reopen
-from reprise.tracking.spool import Spool
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ def issue(folder: Path, scope: str, certificate: Certificate, tracking: Tracking
     """Keep a certificate, and tag the runs of its scope that are here already; how many."""
     store.write_atomically(_file(folder, scope), json.dumps(asdict(certificate), indent=2).encode())
     count = 0
-    for home in sorted((folder / "runs").glob("*")):
-        said = [entry["tags"].get("scope") for entry in Spool(home).entries if "tags" in entry]
+    for run_dir in sorted((folder / "runs").glob("*")):
+        said = [entry["tags"].get("scope") for entry in EventLog(run_dir).entries if "tags" in entry]
         if scope in said:
-            run = reopen(tracking, folder, home.name)
+            run = reopen(tracking, folder, run_dir.name)
             run.tag(certificate.as_tags)
-            run.settle()
+            run.flush()
             count += 1
     return count
 

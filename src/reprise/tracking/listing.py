@@ -13,7 +13,7 @@ from pathlib import Path
 from reprise.config.schema import TrackingConfig
 from reprise.errors import UserError
 from reprise.tracking.address import address, database
-from reprise.tracking.spool import Points
+from reprise.tracking.event_log import Points
 from reprise.tracking.statuses import corrected
 
 CONNECTIONS = 8
@@ -28,7 +28,7 @@ HISTORY = """
 """
 INFINITE = 1.7e308
 """MLflow writes infinity as the largest number there is. What is no number is not below this either."""
-FILTER_MEND = 'for example: params.`optimizer.lr` = "0.001" and tags.device = "cpu" and metrics.`val/loss` < 0.5'
+FILTER_HINT = 'for example: params.`optimizer.lr` = "0.001" and tags.device = "cpu" and metrics.`val/loss` < 0.5'
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _matching(uri: str, folder: Path, expression: str) -> set[str]:
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            raise UserError(f"--filter {expression}: {str(error).splitlines()[0]}", FILTER_MEND) from None
+            raise UserError(f"--filter {expression}: {str(error).splitlines()[0]}", FILTER_HINT) from None
 
 
 def _opened(file: Path) -> sqlite3.Connection:

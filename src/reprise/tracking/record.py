@@ -1,4 +1,4 @@
-"""What is known of a run, from its home or, where it was trained elsewhere, from the store. Only read here."""
+"""What is known of a run, from its run directory or, where it was trained elsewhere, from the store. Only read here."""
 
 import re
 from collections.abc import Mapping
@@ -14,8 +14,8 @@ from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError, without_login
 from reprise.tracking import backend, lineage
-from reprise.tracking.run import find, is_at_home
-from reprise.tracking.spool import Points, Spool, read_history
+from reprise.tracking.event_log import EventLog, Points, read_history
+from reprise.tracking.run import find, has_run_dir
 from reprise.tracking.statuses import corrected
 
 EVERY_RUN = 50_000
@@ -25,7 +25,7 @@ PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*"
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """One run: what it was made from, and what came of it."""
 
     id: str
@@ -91,15 +91,15 @@ class Record:
         return self.files / name
 
 
-def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Path) -> Record:
-    """The run whose id begins with `wanted`, or whose name it is; files of one that is not at home are brought into `scratch`.
+def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Path) -> RunRecord:
+    """Return the run whose id begins with `wanted`, or whose name it is; files of a remote run are copied to `scratch`.
 
     Raises:
-        UserError: when neither a home nor the store has it.
+        UserError: when neither a run directory nor the store has it.
 
     """
-    if is_at_home(folder, wanted) and ((home := folder / "runs" / find(folder, wanted)) / "lineage").is_dir():
-        return of_home(home)
+    if has_run_dir(folder, wanted) and ((run_dir := folder / "runs" / find(folder, wanted)) / "lineage").is_dir():
+        return from_run_dir(run_dir)
     uri = backend.address(tracking, folder)
     with backend.answering(uri):
         client = backend.connect(uri, folder)
@@ -109,13 +109,20 @@ def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Pa
             key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
             for key in run.data.metrics
         }
-    return Record(run.info.run_id, run.info.run_name, run.info.status, run.data.tags, metrics, scratch)
+    return RunRecord(run.info.run_id, run.info.run_name, run.info.status, run.data.tags, metrics, scratch)
 
 
-def of_home(home: Path) -> Record:
-    """The run whose home this is."""
-    spool = Spool(home)
-    return Record(home.name, store.read_json(home / "run.json")["name"], spool.status, spool.tags, read_history(spool.file), home)
+def from_run_dir(run_dir: Path) -> RunRecord:
+    """The run whose run directory this is."""
+    event_log = EventLog(run_dir)
+    return RunRecord(
+        run_dir.name,
+        store.read_json(run_dir / "run.json")["name"],
+        event_log.status,
+        event_log.tags,
+        read_history(event_log.file),
+        run_dir,
+    )
 
 
 def find_in_store(client: MlflowClient, wanted: str, uri: str) -> Run:

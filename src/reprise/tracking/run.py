@@ -1,4 +1,4 @@
-"""A run: one training in MLflow, and its home on disk. What it says goes to the home; `delivery` brings it to the store."""
+"""A run: one training in MLflow and its run directory. It writes to the event log there; `mlflow_sync` copies that to MLflow."""
 
 import json
 import shutil
@@ -18,12 +18,12 @@ from reprise.config.naming import special
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
-from reprise.tracking import backend, lineage, logged_model, notes
+from reprise.tracking import backend, descriptions, lineage, logged_model
 from reprise.tracking.address import checked
-from reprise.tracking.delivery import NOTE, Delivery, create
-from reprise.tracking.notes import BEST
-from reprise.tracking.spool import Spool, outbox
-from reprise.tracking.unfinished import Training
+from reprise.tracking.descriptions import BEST
+from reprise.tracking.event_log import EventLog, outbox
+from reprise.tracking.mlflow_sync import NOTE, MlflowSync, create
+from reprise.tracking.resume import Training
 
 if TYPE_CHECKING:  # two seconds, and only whoever logs a model has it imported anyway
     from torch import nn
@@ -42,50 +42,50 @@ class Run:
 
     id: str
     name: str
-    home: Path
-    spool: Spool
-    delivery: Delivery
+    run_dir: Path
+    event_log: EventLog
+    mlflow_sync: MlflowSync
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log the metrics of a step: an epoch, counted from 1. Never ends a training.
 
         A resumed training repeats some epochs. Where its bits do not repeat, the later value counts: it belongs to the weights.
         """
-        self.spool.metrics(metrics, step, again=True)
+        self.event_log.metrics(metrics, step, again=True)
 
     def log_once(self, metrics: Mapping[str, float]) -> None:
         """Metrics that have one value a run (`test/…`): what the run already says is not said again."""
-        self.spool.metrics(metrics, step=0, again=True)
+        self.event_log.metrics(metrics, step=0, again=True)
 
     def artifacts(self, folder: Path, place: str) -> None:
-        """Every file of a folder, kept in the home and shown under `place`."""
-        shutil.copytree(folder, self.home / place, dirs_exist_ok=True)
+        """Every file of a folder, kept in the run directory and shown under `place`."""
+        shutil.copytree(folder, self.run_dir / place, dirs_exist_ok=True)
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-        self.spool.append(*({"file": f"{place}/{file}"} for file in files))
+        self.event_log.append(*({"file": f"{place}/{file}"} for file in files))
 
     def text(self, content: str, file: str) -> None:
         """A text as an artifact."""
-        place = self.home / file
+        place = self.run_dir / file
         place.parent.mkdir(exist_ok=True)
         place.write_text(content, "utf-8")
         self.keep(file)
 
     def keep(self, file: str) -> None:
-        """A file of the home as an artifact."""
-        self.spool.append({"file": file})
+        """A file of the run directory as an artifact."""
+        self.event_log.append({"file": file})
 
     def tag(self, tags: Mapping[str, Any]) -> None:
         """Facts about the run."""
-        self.spool.append({"tags": {key: str(value) for key, value in tags.items()}})
+        self.event_log.append({"tags": {key: str(value) for key, value in tags.items()}})
 
     def resume(self) -> None:
         """Set the status to RUNNING, and remove what an earlier process wrote of its end."""
-        removed = [{"remove_tags": ["error"]}] if "error" in self.spool.tags else []
-        self.spool.append(*removed, {"status": "RUNNING"})
+        removed = [{"remove_tags": ["error"]}] if "error" in self.event_log.tags else []
+        self.event_log.append(*removed, {"status": "RUNNING"})
 
     def describe(self) -> None:
         """Say in words what the run is, what it came to so far, and how it is repeated."""
-        self.tag({NOTE: notes.of_run(self.name, self.spool.tags, self.spool.figures)})
+        self.tag({NOTE: descriptions.of_run(self.name, self.event_log.tags, self.event_log.figures)})
 
     def model(
         self,
@@ -98,8 +98,8 @@ class Run:
 
         Nothing in it is pickled. The batch size is free. `metadata` says what goes in and comes out; it is kept in the model.
         """
-        logged_model.save(network, self.home / "model", example, answer, metadata)
-        self.spool.append({"model": "model"})
+        logged_model.save(network, self.run_dir / "model", example, answer, metadata)
+        self.event_log.append({"model": "model"})
 
     def end(self, status: str, tags: Mapping[str, str], seconds: float | None = None) -> None:
         """Say how the run ended, and deliver all that waits, within so many seconds if they are told.
@@ -109,24 +109,24 @@ class Run:
         try:
             if tags:
                 self.tag(tags)
-            self.spool.append({"status": status, "timestamp": now()})
+            self.event_log.append({"status": status, "timestamp": now()})
         except OSError as error:  # a full disk, as like as not: it must not hide why the run ends
             warn(f"run {self.name}: its end could not be written down: {error}")
-        self.settle(seconds)
+        self.flush(seconds)
 
     def give_up(self, when: str) -> None:
         """It ends, or had ended, as one that a sweep has given up."""
         self.tag({"pruned": when})
         self.describe()
-        if self.spool.status == "FINISHED":
-            self.settle()
+        if self.event_log.status == "FINISHED":
+            self.flush()
         else:
             self.end("KILLED", {})
 
-    def settle(self, seconds: float | None = None) -> None:
+    def flush(self, seconds: float | None = None) -> None:
         """Deliver all that waits."""
-        if failure := self.delivery.finish(seconds):
-            waits = f"{len(self.spool.waiting)} entries of run {self.name} wait in {self.spool.file}"
+        if failure := self.mlflow_sync.finish(seconds):
+            waits = f"{len(self.event_log.waiting)} entries of run {self.name} wait in {self.event_log.file}"
             warn(f"{waits}: {failure}; `reprise sync` delivers them")
 
 
@@ -134,7 +134,7 @@ class Run:
 def started(
     config: Config, folder: Path, training: Training, tags: Mapping[str, Any], inputs: Mapping[str, Path], root: Path
 ) -> Iterator[Run]:
-    """The run of a training: a new one with its home under `folder`/runs, or the one that was opened before and did not end.
+    """Open the run of a training: a new one with a run directory under `folder`/runs, or the unfinished one to resume.
 
     It ends as the block does: FINISHED, KILLED by a signal or because it was given up, or FAILED with the reason. Written at
     once: the resolved config (as params and as an artifact), commit and patch, package versions, machine, and the hashes of
@@ -153,9 +153,9 @@ def started(
         _introduce(run, config, {**tags, **git, **_facts(config, inputs)}, inputs, patch)
         training.opened(config.seed, run.id)
     else:
-        run = at_home(config.tracking, folder, known)
+        run = open_run_dir(config.tracking, folder, known)
         run.resume()
-    run.delivery.start()
+    run.mlflow_sync.start()
     with ending(run):
         yield run
 
@@ -178,7 +178,7 @@ def ending(run: Run) -> Iterator[None]:
 
 def count_opening(run: Run) -> None:
     """Count one evaluation on the test split, before the split is read: nothing that fails later leaves it uncounted."""
-    run.tag({"test_opened": int(run.spool.tags.get("test_opened", 0)) + 1})
+    run.tag({"test_opened": int(run.event_log.tags.get("test_opened", 0)) + 1})
 
 
 def conclude(run: Run, config: Config, facts: Mapping[str, str]) -> None:
@@ -187,13 +187,13 @@ def conclude(run: Run, config: Config, facts: Mapping[str, str]) -> None:
     `facts` are tags of the task: the metric that val judges by (`monitor`), which end of it is better (`mode`), units, undefined
     metrics. The page of the data set is told too.
     """
-    best = int(run.spool.tags["best_epoch"])
-    at_best = {key: value for (key, step), value in run.spool.points.items() if step == best and key.startswith("val/")}
+    best = int(run.event_log.tags["best_epoch"])
+    at_best = {key: value for (key, step), value in run.event_log.points.items() if step == best and key.startswith("val/")}
     run.log_once({f"{BEST}{key}": value for key, value in at_best.items()})
     run.tag({"model": model(config), **facts})
     run.describe()
     about = config.data.model_dump(include={"title", "homepage", "citation", "licence"})
-    run.spool.append({"dataset": {**about, "monitor": f"{BEST}{facts['monitor']}", "mode": facts["mode"]}})
+    run.event_log.append({"dataset": {**about, "monitor": f"{BEST}{facts['monitor']}", "mode": facts["mode"]}})
 
 
 def model(config: Config) -> str:
@@ -202,7 +202,7 @@ def model(config: Config) -> str:
 
 
 def open_new(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
-    """A new run, in the store if that can be reached, and an empty home."""
+    """A new run, in the store if that can be reached, and an empty run directory."""
     uri = backend.address(tracking, folder)
     about = {
         "name": name,
@@ -218,25 +218,25 @@ def open_new(tracking: TrackingConfig, folder: Path, token: str, name: str, cont
     except (MlflowException, UserError) as error:
         warn(f"{str(error).splitlines()[0]}; the training goes on, `reprise sync` delivers its run later")
     run_id = mlflow_id if mlflow_id and not offline_home.is_dir() else token
-    home = folder / "runs" / run_id
-    home.mkdir(parents=True, exist_ok=True)
+    run_dir = folder / "runs" / run_id
+    run_dir.mkdir(parents=True, exist_ok=True)
     if mlflow_id:
-        store.write_atomically(home / "mlflow_id", mlflow_id.encode())
-    store.write_json(home / "config.json", content)
-    store.write_atomically(home / "run.json", json.dumps({"run_id": run_id, **about}, indent=2).encode())
-    return at_home(tracking, folder, run_id)
+        store.write_atomically(run_dir / "mlflow_id", mlflow_id.encode())
+    store.write_json(run_dir / "config.json", content)
+    store.write_atomically(run_dir / "run.json", json.dumps({"run_id": run_id, **about}, indent=2).encode())
+    return open_run_dir(tracking, folder, run_id)
 
 
-def at_home(tracking: TrackingConfig | None, folder: Path, run_id: str) -> Run:
-    """A run as its home says, to be delivered to the store it was begun in."""
-    home = folder / "runs" / run_id
-    about = store.read_json(home / "run.json")
+def open_run_dir(tracking: TrackingConfig | None, folder: Path, run_id: str) -> Run:
+    """A run as its run directory says, to be delivered to the store it was begun in."""
+    run_dir = folder / "runs" / run_id
+    about = store.read_json(run_dir / "run.json")
     waiting = outbox(folder, run_id)
     waiting.parent.mkdir(exist_ok=True)
     waiting.touch()
-    spool = Spool(home)
+    event_log = EventLog(run_dir)
     uri = _address(about.get("store", ELSEWHERE), tracking, folder)
-    return Run(run_id, about["name"], home, spool, Delivery(home, spool, uri, folder))
+    return Run(run_id, about["name"], run_dir, event_log, MlflowSync(run_dir, event_log, uri, folder))
 
 
 def _address(begun_in: str | None, tracking: TrackingConfig | None, folder: Path) -> str:
@@ -260,11 +260,11 @@ def _introduce(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mappin
         if len(value) > PARAM_LENGTH:
             raise UserError(f"{key} has {len(value)} characters", f"MLflow keeps at most {PARAM_LENGTH}")
     run.tag({**tags, "sha256.patch": lineage.text_hash(patch), "sha256.packages": lineage.text_hash(lineage.packages())})
-    run.spool.append({"params": params}, {"inputs": [_input(name, place, config) for name, place in inputs.items()]})
+    run.event_log.append({"params": params}, {"inputs": [_input(name, place, config) for name, place in inputs.items()]})
     run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
     run.text(lineage.packages(), "lineage/packages.txt")
     if patch:
-        (run.home / "lineage" / "uncommitted.patch").write_bytes(patch)
+        (run.run_dir / "lineage" / "uncommitted.patch").write_bytes(patch)
         run.keep("lineage/uncommitted.patch")
     run.describe()
 
@@ -285,51 +285,51 @@ def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def reopen(tracking: TrackingConfig, folder: Path, run_id: str) -> Run:
-    """A run that was started before, open for writing; its status stays. Its home is made if it was trained elsewhere.
+    """A run that was started before, open for writing; its status stays. Its run directory is made if it was trained elsewhere.
 
     Raises:
         UserError: when neither this machine nor the store knows it.
 
     """
-    home = folder / "runs" / run_id
-    if not (home / "mlflow_id").is_file() and not (home / "spool.jsonl").is_file():
+    run_dir = folder / "runs" / run_id
+    if not (run_dir / "mlflow_id").is_file() and not (run_dir / "events.jsonl").is_file():
         uri = backend.address(tracking, folder)
         client = backend.connect(uri, folder)
         try:
             found = client.get_run(run_id)
         except MlflowException:
             raise UserError(f"the tracking store {uri} has no run {run_id}", "train again, or set tracking.uri") from None
-        home.mkdir(parents=True, exist_ok=True)
-        if not (home / "run.json").is_file():
-            store.write_json(home / "run.json", {"run_id": run_id, "name": found.info.run_name})
-        store.write_atomically(home / "mlflow_id", run_id.encode())
-        Spool(home).append({"status": found.info.status, "timestamp": found.info.end_time})
-        Spool(home).delivered = 1
-    return at_home(tracking, folder, run_id)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if not (run_dir / "run.json").is_file():
+            store.write_json(run_dir / "run.json", {"run_id": run_id, "name": found.info.run_name})
+        store.write_atomically(run_dir / "mlflow_id", run_id.encode())
+        EventLog(run_dir).append({"status": found.info.status, "timestamp": found.info.end_time})
+        EventLog(run_dir).delivered = 1
+    return open_run_dir(tracking, folder, run_id)
 
 
 def find(folder: Path, wanted: str) -> str:
-    """The id of the run whose id (ours or MLflow's) begins with `wanted`, or whose name it is; from the homes of runs.
+    """The id of the run whose id (ours or MLflow's) begins with `wanted`, or whose name it is; from the run directories.
 
     Raises:
         UserError: when there is none, or more than one.
 
     """
-    homes = _called(folder, wanted)
-    if len(homes) == 1:
-        return homes[0].name
-    others = homes or [file.parent for file in sorted((folder / "runs").glob("*/run.json"))]
-    names = ", ".join(store.read_json(home / "run.json")["name"] for home in others[-5:])
-    raise UserError(f"{len(homes)} runs are called {wanted}", f"there are {names}" if names else "no run was made yet")
+    run_dirs = _called(folder, wanted)
+    if len(run_dirs) == 1:
+        return run_dirs[0].name
+    others = run_dirs or [file.parent for file in sorted((folder / "runs").glob("*/run.json"))]
+    names = ", ".join(store.read_json(run_dir / "run.json")["name"] for run_dir in others[-5:])
+    raise UserError(f"{len(run_dirs)} runs are called {wanted}", f"there are {names}" if names else "no run was made yet")
 
 
-def is_at_home(folder: Path, wanted: str) -> bool:
+def has_run_dir(folder: Path, wanted: str) -> bool:
     """Whether a run of this id or name was made here."""
     return bool(_called(folder, wanted))
 
 
 def _called(folder: Path, wanted: str) -> list[Path]:
-    """The homes of the runs of this id or name."""
+    """The run directories of the runs of this id or name."""
     found = []
     for file in sorted((folder / "runs").glob("*/run.json")):
         ids = file.parent.name, _mlflow_id(file.parent)
@@ -338,15 +338,15 @@ def _called(folder: Path, wanted: str) -> list[Path]:
     return found
 
 
-def _mlflow_id(home: Path) -> str:
-    """Of the run of this home, "" while the store has not heard of it."""
-    file = home / "mlflow_id"
+def _mlflow_id(run_dir: Path) -> str:
+    """Of the run of this run directory, "" while the store has not heard of it."""
+    file = run_dir / "mlflow_id"
     return file.read_text() if file.is_file() else ""
 
 
 def recorded(config: Config) -> dict[str, Any]:
     """The config as it is written down: what decides the run. Where it is written (an address can hold a password) does not."""
-    return config.model_dump(by_alias=True, exclude={"tracking", "published", "checkpoint", "fresh"})
+    return config.model_dump(by_alias=True, exclude={"tracking", "published", "checkpoint", "resume"})
 
 
 def _param(value: Any) -> str:

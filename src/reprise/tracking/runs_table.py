@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from reprise.tracking.notes import BEST, GROUP, without_scaled
+from reprise.tracking.descriptions import BEST, GROUP, without_scaled
 
 KEY = "reprise"
 """The name of the view. It stays the same, so its address does while runs are added."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from reprise.config.schema import TrackingConfig
 from reprise.tracking import backend, listing, runs_table
 from reprise.tracking.address import address
-from reprise.tracking.delivery import PAGE
+from reprise.tracking.mlflow_sync import PAGE
 
 
 def write(folder: Path, tracking: TrackingConfig | None) -> dict[str, str]:

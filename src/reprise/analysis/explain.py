@@ -1,0 +1,38 @@
+"""explain: what a trained network sees in a picture of one's own."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from reprise.analysis.trained import TrainedRun
+from reprise.data import pictures
+from reprise.errors import UserError
+from reprise.interpretability import demand_images
+from reprise.stages import explanation
+from reprise.training.predictor import Predictor
+
+
+def run(opened: TrainedRun, image: Path, out: Path, console: Console) -> None:
+    """Filters, feature maps of every convolution, and attribution for the two likeliest classes, as figures in `out`.
+
+    Raises:
+        UserError: when the file is no picture, or the run's network reads none.
+
+    """
+    name, model, windows = opened.trained.name, opened.network, opened.windows
+    demand_images(windows.input_shape, name)
+    try:
+        raw = pictures.decode(image.read_bytes(), opened.decoding).pixels[None]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
+    with torch.no_grad():
+        probabilities = Predictor(model, opened.task, windows.meta["statistics"])(torch.from_numpy(raw)).double()
+    out.mkdir(parents=True, exist_ok=True)
+    explanation.layer_table(out, model, windows.input_shape)
+    explanation.filters(out, name, model)
+    explanation.feature_maps(out, name, model, windows, raw, [image.stem])
+    explanation.attribution(out, name, model, windows, raw, probabilities, [None])
+    chance, kind = probabilities[0].max(-1)
+    said = f"predicted {windows.meta['classes'][int(kind)]}, {100 * float(chance):.1f} %; figures in {out}"
+    console.print(f"explain  {image.name}: {said}", highlight=False, soft_wrap=True)

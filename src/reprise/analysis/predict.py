@@ -1,0 +1,187 @@
+"""predict: the classes of pictures, by a trained network; and, where the true ones are known, which it gets right."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+
+from reprise.analysis import known_pictures
+from reprise.analysis.trained import TrainedRun
+from reprise.data import picture_files, pictures
+from reprise.data.picture_files import Listed
+from reprise.data.pictures import Picture
+from reprise.errors import UserError
+from reprise.figures import classification
+from reprise.figures.style import save
+from reprise.interpretability import demand_images
+from reprise.stages.progress_bar import watched
+from reprise.training.predictor import Predictor
+
+SHOWN = 24
+"""Rows printed, and pictures in the figure."""
+TABLE, FIGURE = "predictions.csv", "predictions.png"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions for pictures: probabilities `float64 [N, K]`.
+
+    A picture's true class is its label in a CSV table, or the nearest folder above it that is named as a class ("": unknown).
+    """
+
+    classes: list[str]
+    read: list[Picture]
+    probabilities: npt.NDArray[np.float64]
+    splits: list[str]
+    """Of the run's training: train, val, test or new; "" where it cannot be told."""
+
+    @property
+    def truth(self) -> list[str]:
+        """The true class of each picture, or "" where it is not known."""
+        return [one.listed.label for one in self.read]
+
+    @property
+    def predicted(self) -> list[str]:
+        """The likeliest class of each picture."""
+        return [self.classes[best] for best in self.probabilities.argmax(1)]
+
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Whether each picture of a known class is predicted right; False for the others."""
+        return np.array([true == predicted for true, predicted in zip(self.truth, self.predicted, strict=True)], bool)
+
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Whether the true class of each picture is known, and one of the run's."""
+        return np.array([true in set(self.classes) for true in self.truth], bool)
+
+    def by_interest(self) -> list[int]:
+        """Rows with mistakes first, the surest of them before all; then the others, the least sure first."""
+        wrong, sure = self.known() & ~self.right(), self.probabilities.max(1)
+        return [int(row) for row in np.lexsort((np.where(wrong, -sure, sure), ~wrong))]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """File, true class, predicted class and its probability, the runner-up, the split, and the probability of each class."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        return [
+            {
+                "file": str(one.listed.file),
+                "true": one.listed.label or None,
+                "class": self.classes[first],
+                "confidence": float(row[first]),
+                "second": self.classes[second],
+                "second_confidence": float(row[second]),
+                "split": split or None,
+                "probabilities": dict(zip(self.classes, row.tolist(), strict=True)),
+            }
+            for one, row, split, (first, second) in zip(
+                self.read, self.probabilities, self.splits, order[:, :2].tolist(), strict=True
+            )
+        ]
+
+
+def run(opened: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
+    """Predict the class of a picture, or of all pictures in a folder or CSV table; predictions.csv and .png go to `out`.
+
+    Raises:
+        UserError: when there is no picture that can be read; single ones are named and left out.
+
+    """
+    demand_images(opened.windows.input_shape, opened.trained.name)
+    listed = _listed(path, out, opened.windows.meta["classes"], console)
+    reading = pictures.read_all(listed, opened.decoding)
+    read = list(watched(reading, len(listed), "reading", console))
+    for one in read:
+        if one.problem:
+            _say(console, f"left out: {one.listed.name}: {one.problem}")
+    sound = [one for one in read if not one.problem]
+    if not sound:
+        raise UserError(f"{path}: no picture that can be read: {read[0].listed.name}: {read[0].problem}")
+    answers = Answers(opened.windows.meta["classes"], sound, _answer(opened, sound, console), _splits(opened, sound, console))
+    _write(answers, opened.trained.name, out)
+    return answers
+
+
+def _listed(path: Path, out: Path, classes: Sequence[str], console: Console) -> list[Listed]:
+    """The pictures with what is known of their classes; what else lies below the folder is named."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_file() and path.suffix.lower() == ".csv":
+        table = picture_files.listing(path).pictures
+        return [replace(one, name=str(one.file)) for one in table]
+    files, left_out = picture_files.pictures_in(path)
+    ours = {(out / name).resolve() for name in (TABLE, FIGURE)}  # of the last time, when `out` lies in the folder
+    by_reason: dict[str, list[picture_files.LeftOut]] = {}
+    for one in left_out:
+        if (path / one.name).resolve() not in ours:
+            by_reason.setdefault(one.why, []).append(one)
+    for why, ones in sorted(by_reason.items()):
+        some = ", ".join(one.name for one in ones[:5]) + (", …" if len(ones) > 5 else "")
+        _say(console, f"left out, {why} ({sum(one.files for one in ones):,}): {some}")
+    files = [file for file in files if file.resolve() not in ours]
+    if not files:
+        raise UserError(f"{path}: no picture in it")
+    return [Listed(file, str(file), _class_of(file, path, classes)) for file in files]
+
+
+def _class_of(file: Path, path: Path, classes: Sequence[str]) -> str:
+    """The name of the nearest folder above a file, up to `path` itself, that is named as a class; "" where none is."""
+    top = path.absolute() if path.is_dir() else path.absolute().parent
+    for folder in file.absolute().parents:
+        for name in (folder.name, folder.resolve().name):
+            if name in classes:
+                return name
+        if folder == top:
+            break
+    return ""
+
+
+def _splits(opened: TrainedRun, read: Sequence[Picture], console: Console) -> list[str]:
+    try:
+        return known_pictures.splits_of(opened.windows, read)
+    except UserError as error:
+        _say(console, f"cannot tell which of these pictures the run was trained on: {error}")
+        return [""] * len(read)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(f"predict  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _answer(opened: TrainedRun, read: Sequence[Picture], console: Console) -> npt.NDArray[np.float64]:
+    """Probabilities of each class, `float64 [N, K]`, by the arithmetic of `evaluate`."""
+    predictor = Predictor(opened.network, opened.task, opened.windows.meta["statistics"])
+    size = opened.config.trainer.eval_batch_size
+    batches = [read[begin : begin + size] for begin in range(0, len(read), size)]
+    with torch.inference_mode():
+        answers = [
+            predictor(torch.from_numpy(pictures.stacked(batch))).double().numpy()
+            for batch in watched(batches, len(batches), "answering", console)
+        ]
+    return np.concatenate(answers)
+
+
+def _write(answers: Answers, name: str, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / TABLE).open("w", newline="", encoding="utf-8") as stream:
+        fixed = ["file", "true", "class", "confidence", "second", "second_confidence", "split"]
+        writer = csv.writer(stream)
+        writer.writerow(fixed + [f"p_{kind}" for kind in answers.classes])
+        for row in answers.rows():
+            writer.writerow([row[key] for key in fixed] + list(row["probabilities"].values()))
+    order = answers.by_interest()[:SHOWN]
+    read = [answers.read[row] for row in order]
+    title = f"{name}: {len(order)} of {len(answers.read):,} pictures" if len(answers.read) > SHOWN else name
+    figure = classification.answers(
+        pictures.stacked(read),
+        answers.probabilities[order],
+        answers.classes,
+        [one.listed.file.name for one in read],
+        title,
+        [one.listed.label for one in read],
+    )
+    save(figure, out / FIGURE)

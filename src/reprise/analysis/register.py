@@ -1,0 +1,150 @@
+"""Who holds an alias of a data set's registered model: the better, or a smaller one that is shown not to be inferior."""
+
+import re
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from reprise.analysis import compare, significance
+from reprise.analysis.compare import ComparisonQuery, Group, PairwiseTest, Table
+from reprise.config import tracking_config
+from reprise.errors import UserError
+from reprise.stages.project_paths import ProjectPaths
+from reprise.tracking import descriptions, listing, registry
+from reprise.tracking.listing import Row
+
+FORCE = "--force REASON registers it all the same"
+MARGIN = 0.05
+"""How much larger an error may be for a smaller model to take the place: the share of the holder's. See `margin_of`."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a run may take an alias from its holder."""
+
+    passes: bool
+    words: str
+    """With the figures."""
+    hint: str = FORCE
+
+
+def run(paths: ProjectPaths, wanted: str, alias: str, force: str | None, console: Console, margin: float | None = None) -> str:
+    """Register a run's model under its data set's name and give it the alias, if it is fit to take it; return its address.
+
+    Raises:
+        UserError: when it is not (with the figures, and nothing is changed), has no model, or cannot be judged.
+
+    """
+    if not re.fullmatch(r"(?!v\d+$|latest$)[A-Za-z][\w-]*", alias):
+        raise UserError(f"--alias {alias}: no name that MLflow takes", "letters, digits and _, beginning with a letter")
+    tracking = tracking_config(paths.root)
+    rows = listing.read(paths.store, tracking, [], None)
+    row = _called(wanted, rows)
+    name = row.tags["data"]
+    held = registry.holder(paths.store, tracking, name, alias)
+    if held and held.run_id == row.id:
+        console.print(f"register  {row.name} is the {alias} of {name} already: version {held.version}", highlight=False)
+        return f"models:/{name}@{alias}"
+    old = next((other for other in rows if held and other.id == held.run_id), None)
+    if held and old is None and not force:
+        raise UserError(f"the run of the present {alias}, version {held.version} of {name}, is gone", FORCE)
+    try:
+        verdict = judge(paths, row, old, alias, rows, margin) if old else Verdict(True, f"the first {alias} of {name}")
+    except UserError as error:
+        if not force:
+            raise
+        verdict = Verdict(False, str(error))
+    if not verdict.passes and not force:
+        raise UserError(f"{row.name}: {verdict.words}", verdict.hint)
+    tags = {f"judged.{alias}": verdict.words, f"forced.{alias}": force or "no"}
+    note = f"Run {row.name}. {verdict.words}\n\n```\nreprise reproduce {row.name}\n```"
+    version = registry.register(paths.store, tracking, row.id, name, alias, tags, note)
+    forced = f", forced: {force}" if force else ""
+    console.print(f"register  {row.name}: {verdict.words}{forced}", highlight=False, soft_wrap=True)
+    console.print(f"register  models:/{name}@{alias} is version {version}", highlight=False, soft_wrap=True)
+    return f"models:/{name}@{alias}"
+
+
+def judge(paths: ProjectPaths, row: Row, old: Row, alias: str, rows: list[Row], margin: float | None = None) -> Verdict:
+    """Compare a run with the holder of an alias, two of all `rows`, by the val metric over all seeds of their configs.
+
+    Raises:
+        UserError: when one of them is in no comparison: it did not end, say.
+
+    """
+    comparison = compare.compare(paths, ComparisonQuery())
+    standings = [compare.stands_in(comparison, one, rows) for one in (row, old)]
+    for one, standing in zip((row, old), standings, strict=True):
+        if standing is None:
+            why = next((left.why for left in comparison.left_out if left.id == one.id), "no training")
+            raise UserError(f"{one.name} cannot be judged: {why}", "name another run")
+    ((table, new_group), (other_table, old_group)) = (standing for standing in standings if standing)
+    if table is not other_table:
+        return Verdict(False, f"it was measured on {table.data}, the {alias} {old.name} on {other_table.data}: no telling")
+    sizes = int(row.tags.get("parameters", 0)), int(old.tags.get("parameters", 0))
+    accepted = margin_of(table, old_group, margin)
+    return _verdict(table, new_group, old_group, f"the {alias} {old.name}", sizes, accepted)
+
+
+def margin_of(table: Table, old: Group, asked: float | None) -> float:
+    """Return the loss that is still accepted: as asked, else `MARGIN` of the holder's error.
+
+    The error of an accuracy, or of another score between 0 and 1, is what it lacks of 1; that of all other metrics is their size.
+    """
+    if asked is not None:
+        return asked
+    error = 1 - old.mean if table.higher_is_better and 0 <= old.mean <= 1 else abs(old.mean)
+    return MARGIN * error
+
+
+def _verdict(table: Table, new: Group, old: Group, holder: str, sizes: tuple[int, int], margin: float) -> Verdict:
+    """Compare a group with that of the holder: better; or smaller, and not inferior by more than the margin."""
+    beside = compare.test_of(new, old, table.higher_is_better)
+    word = beside.verdict if beside else "not to be told"
+    joint = "than" if word in {"better", "worse"} else "from"
+    ours, theirs = (f"{_figures(group)}, {count:,} parameters" for group, count in zip((new, old), sizes, strict=True))
+    words = f"{table.metric} {ours}, is {word}{_p(beside)} {joint} that of {holder}, {theirs}"
+    if word == "better":
+        return Verdict(True, words)
+    if word == "worse":
+        return Verdict(False, words)
+    if beside is None:
+        lacking = " and ".join(f"of {name}" for name, group in (("it", new), ("the holder", old)) if len(group.runs) < 2)
+        return Verdict(False, f"{words}: a single seed {lacking}", f"train more seeds of both: seeds=5; {FORCE}")
+    if sizes[0] >= sizes[1]:
+        more = f"{beside.more_seeds} seeds more would tell; " if beside.more_seeds else ""
+        return Verdict(False, words, f"it is not smaller; {more}{FORCE}")
+    a, b, is_paired = compare.samples(new, old)
+    loss, test = significance.largest_loss(a, b, is_paired, table.higher_is_better)
+    if loss <= margin:
+        return Verdict(True, f"{words}; it loses at most {max(0.0, loss):.2g}, the margin is {margin:.2g}")
+    enough = test and significance.seeds_to_pass(test, a, b, margin, table.higher_is_better)
+    more = f"some {enough} seeds of each would show whether it loses less; " if enough else ""
+    lost = f"{words}; it may lose {loss:.2g}, more than the margin of {margin:.2g}"
+    return Verdict(False, lost, f"{more}--margin sets another; {FORCE}")
+
+
+def _figures(group: Group) -> str:
+    seeds = len(group.runs)
+    spread = "" if group.std is None else f" ± {group.std:.4f}"
+    return f"{group.mean:.4f}{spread} ({seeds} seed{'s' if seeds > 1 else ''})"
+
+
+def _p(beside: PairwiseTest | None) -> str:
+    return f" (p {beside.p_holm:.2g})" if beside and beside.p_holm is not None else ""
+
+
+def _called(wanted: str, rows: list[Row]) -> Row:
+    """The run of the store of this name, or whose id begins so."""
+    named = [row for row in rows if wanted == row.name or any(known.startswith(wanted) for known in _ids(row))]
+    if len(named) != 1:
+        raise UserError(
+            f"{len(named)} runs of the store are called {wanted}", "`reprise runs` lists them; `reprise sync` delivers"
+        )
+    if descriptions.GROUP in named[0].tags or "data" not in named[0].tags:
+        raise UserError(f"{named[0].name} is no training", "name one of the runs under it")
+    return named[0]
+
+
+def _ids(row: Row) -> tuple[str, str]:
+    return row.id, row.tags.get("reprise.token", row.id)

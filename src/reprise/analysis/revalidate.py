@@ -1,0 +1,188 @@
+"""revalidate: show that changed code gives the same outputs, stage by stage, so that DVC need not run it again.
+
+`compose`, `preprocess`, `window` and `evaluate` are run again beside the project, and every file is compared. `train` is not run
+again: its first steps are, and the weights after each of them are compared with those recorded when the stage ran. `download` has
+nothing to compute: the sha256 of each raw file stands in conf/data/. A stage that passes is committed by `dvc commit`. `draw` is
+left to `dvc repro`: figures are drawn again.
+"""
+
+import contextlib
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from reprise.config import compose_dataset
+from reprise.data import store
+from reprise.errors import UserError
+from reprise.stages import compose, trained
+from reprise.stages.project_paths import ProjectPaths
+from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, first_difference
+
+ORDER = ("compose", "download", "list_folder", "preprocess", "preprocess_folder", "window", "train", "evaluate")
+FOLDERS = ("config", "raw", "processed", "windows", "models")
+"""Below data/: what stages read."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage whose code changed, as DVC knows it."""
+
+    address: str
+    """As DVC names it: `train@digits_cnn`, or `long/dvc.yaml:train@mnist_best`."""
+    command: Sequence[str]
+    outputs: Sequence[str]
+    changed: Sequence[str]
+    """The dependencies that changed, all of them code."""
+
+    @property
+    def kind(self) -> str:
+        """Which of the stages it is."""
+        return self.address.rpartition(":")[2].partition("@")[0]
+
+    @property
+    def item(self) -> str:
+        """The data set or experiment."""
+        return self.address.partition("@")[2]
+
+
+def run(paths: ProjectPaths, only: Sequence[str], console: Console) -> bool:
+    """Check every stage whose code changed and nothing else, or those in `only`; commit those that pass. Whether all passed.
+
+    Raises:
+        UserError: when a stage in `only` is not one of them.
+
+    """
+    stages = changed_stages(paths.root)
+    if unknown := sorted(set(only) - {stage.address for stage in stages}):
+        raise UserError(f"{unknown[0]}: no stage whose code alone changed", "`dvc status` lists what changed")
+    passed = True
+    for stage in stages:
+        if only and stage.address not in only:
+            continue
+        difference = check(paths, stage)
+        if not difference:
+            _dvc(paths.root, "commit", "--force", "--quiet", stage.address)
+        passed &= not difference
+        message = f"differs: {difference}" if difference else f"same outputs with the changed {', '.join(stage.changed)}"
+        console.print(f"revalidate  {stage.address}: {message}", markup=False, highlight=False, soft_wrap=True)
+    if not stages:
+        console.print("revalidate  no stage whose code alone changed", highlight=False)
+    return passed
+
+
+def changed_stages(root: Path) -> list[Stage]:
+    """Return the stages but `draw` of which only dependencies under src/ changed, in the order in which DVC runs them."""
+    status: dict[str, list[Any]] = json.loads(_dvc(root, "status", "--json"))
+    stages = [
+        _stage(root, address, list(changes[0]["changed deps"]))
+        for address, changes in status.items()
+        if len(changes) == 1
+        and isinstance(changes[0], dict)
+        and list(changes[0]) == ["changed deps"]
+        and all(path.startswith("src/") and how == "modified" for path, how in changes[0]["changed deps"].items())
+    ]
+    stages = [stage for stage in stages if stage.kind != "draw"]
+    return sorted(stages, key=lambda stage: ORDER.index(stage.kind) if stage.kind in ORDER else len(ORDER))
+
+
+def _stage(root: Path, address: str, changed: Sequence[str]) -> Stage:
+    file, _, name = address.rpartition(":")
+    lock = root / (file or "dvc.yaml").replace("dvc.yaml", "dvc.lock")
+    locked = yaml.safe_load(lock.read_text("utf-8"))["stages"][name]
+    return Stage(address, shlex.split(locked["cmd"])[1:], [out["path"] for out in locked["outs"]], changed)
+
+
+def check(paths: ProjectPaths, stage: Stage) -> str:
+    """Return the first difference between the outputs of a stage and those that the code of today gives, "" where none is."""
+    if stage.kind == "download":
+        return _check_raw(paths, stage.item)
+    if stage.kind == "train":
+        return _check_first_steps(paths, stage.item)
+    with _beside(paths, stage.outputs) as copy:
+        done = subprocess.run([sys.executable, "-m", "reprise", *stage.command], cwd=copy, capture_output=True, text=True)
+        if done.returncode:
+            return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return next(filter(None, (_first_file(paths.root / out, copy / out) for out in stage.outputs)), "")
+
+
+@contextlib.contextmanager
+def _beside(paths: ProjectPaths, outputs: Sequence[str]) -> Iterator[Path]:
+    """A project that links to this one, without the outputs of a stage and without its runs; gone after the block."""
+    with tempfile.TemporaryDirectory(dir=store.made(paths.store), prefix="revalidate-") as folder:
+        copy = Path(folder)
+        for name in ("conf", "src", "long", "dvc.yaml", "dvc.lock"):
+            if (paths.root / name).exists():
+                (copy / name).symlink_to(paths.root / name)
+        hidden = {paths.root / out for out in outputs}
+        for kind in FOLDERS:
+            source = paths.root / "data" / kind
+            if source not in hidden and source.is_dir():
+                store.made(copy / "data" / kind)
+                for child in source.iterdir():
+                    if child not in hidden:
+                        (copy / "data" / kind / child.name).symlink_to(child)
+        yield copy
+
+
+def _first_file(old: Path, new: Path) -> str:
+    """The first file that differs, by its path in the output."""
+    then, now = (
+        {str(file.relative_to(out.parent)): store.sha256(file) for file in _files_of(out) if file.name != ".gitignore"}
+        for out in (old, new)
+    )
+    return next((name for name in sorted({*then, *now}) if then.get(name) != now.get(name)), "")
+
+
+def _files_of(out: Path) -> list[Path]:
+    return [out] if out.is_file() else [file for file in out.rglob("*") if file.is_file()]
+
+
+def _check_raw(paths: ProjectPaths, dataset: str) -> str:
+    data = compose_dataset(paths.root, dataset, [])
+    expected = {file.sha256 for file in getattr(data, "files", [])}
+    present = {store.sha256(file) for file in paths.raw(dataset).iterdir()}
+    return f"a file of data/raw/{dataset} is missing or changed" if expected - present else ""
+
+
+def _check_first_steps(paths: ProjectPaths, experiment: str) -> str:
+    """Train the first steps of every seed in a fresh process each, and compare."""
+    models = paths.models(experiment)
+    machine = trained.this_machine(compose.load(experiment, paths).trainer)
+    for entry in store.read_json(models / trained.TRAINING):
+        seed = entry["outcome"]["seed"]
+        if entry["machine"] != machine:
+            return f"cannot be compared: seed {seed} was trained on {entry['machine']}, this is {machine}"
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            taken = fresh.submit(_first_steps, paths, experiment, seed).result()
+        recorded: list[Fingerprint] = store.read_json(trained.fingerprints_file(models, seed))
+        if difference := first_difference(recorded, taken[: len(recorded)]):
+            return f"seed {seed}: {difference}"
+    return ""
+
+
+def _first_steps(paths: ProjectPaths, experiment: str, seed: int) -> list[Fingerprint]:
+    """In the fresh process."""
+    from reprise.data.datasets import open_windows
+    from reprise.stages.train import first_steps
+
+    config = compose.load(experiment, paths).model_copy(update={"seed": seed, "seeds": 1})
+    windows = open_windows(paths.windows(experiment), paths.processed(config.data.name))
+    return first_steps(config, windows, FIRST_STEPS, streamed=False)
+
+
+def _dvc(root: Path, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=root, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"dvc {arguments[0]}: {(done.stderr.strip().splitlines() or [''])[-1]}")
+    return done.stdout

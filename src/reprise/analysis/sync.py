@@ -1,0 +1,40 @@
+"""Bringing the tracking store up to date with the run directories."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from reprise.config import TrackingConfig, tracking_config
+from reprise.errors import UserError
+from reprise.stages.project_paths import ProjectPaths
+from reprise.tracking import recovery
+
+
+def run(paths: ProjectPaths, overrides: Sequence[str], console: Console) -> None:
+    """Deliver what waits of every run that is not being trained; runs whose process died are closed first.
+
+    Raises:
+        UserError: when something still waits.
+
+    """
+    tracked = address(paths, overrides)
+    for name in recovery.close_stale_runs(paths.store, tracked, set()):
+        console.print(f"sync  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
+    delivered, failures = recovery.deliver_waiting(paths.store, tracked)
+    for name in delivered:
+        console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
+    if failures:
+        raise UserError(f"{len(failures)} runs still wait: {failures[0]}", "start the server, then `reprise sync` again")
+    if not delivered:
+        console.print("sync  nothing waits")
+
+
+def address(paths: ProjectPaths, overrides: Sequence[str]) -> TrackingConfig:
+    """Where runs are written down: as conf/ says, or `tracking.uri=ADDRESS`."""
+    config = tracking_config(paths.root)
+    for item in overrides:
+        key, _, value = item.partition("=")
+        if key != "tracking.uri":
+            raise UserError(f"{key}: no such key here", "only tracking.uri may be set")
+        config = config.model_copy(update={"uri": value})
+    return config

@@ -1,0 +1,58 @@
+"""A trained run: its config, network and weights, from its run directory. The arrays it was trained on are not needed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from reprise.config import Config, FolderData, check
+from reprise.data.datasets import Windows
+from reprise.data.pictures import Decoding
+from reprise.stages import preprocess_folder
+from reprise.stages.project_paths import ProjectPaths
+from reprise.stages.train import build_parts
+from reprise.stages.trained import Trained, load_trained, read_trained, windows_of
+from reprise.tracking import lineage, record
+from reprise.tracking import run as tracking
+from reprise.training.checkpoint import WEIGHTS
+from reprise.training.tasks import Task
+from reprise.training.trainer import threads
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a run left behind, ready to answer."""
+
+    config: Config
+    trained: Trained
+    run_dir: Path
+    windows: Windows
+    network: nn.Module
+    task: Task
+
+    @property
+    def decoding(self) -> Decoding:
+        """How a picture file is decoded: as those it was trained on; published data sets state nothing but the shape."""
+        shape, data = self.windows.input_shape, self.config.data
+        return preprocess_folder.decoding(data, shape) if isinstance(data, FolderData) else Decoding(tuple(shape), "pad")
+
+
+def open_run(paths: ProjectPaths, wanted: str) -> TrainedRun:
+    """The run whose id begins with `wanted`, or whose name it is.
+
+    Raises:
+        UserError: when there is no such run, its training did not end, or its config or weights were changed since.
+
+    """
+    run_id = tracking.find(paths.store, wanted)
+    run_dir = paths.run_dir(run_id)
+    trained = read_trained(run_dir)
+    tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is written down
+    config = check({**record.from_run_dir(run_dir).config, **tracked}, "the run's config")
+    windows = windows_of(config, trained, paths)
+    lineage.warn_of_edited_plugins(config.plugins, record.from_run_dir(run_dir).tags, trained.name)
+    torch.set_num_threads(threads(config.trainer))
+    network, task = build_parts(config, windows)
+    load_trained(network, run_dir / WEIGHTS, trained.name)
+    return TrainedRun(config, trained, run_dir, windows, network.eval(), task)

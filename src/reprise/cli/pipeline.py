@@ -1,0 +1,292 @@
+"""The stages, by hand and as DVC calls them; and `dvc repro` itself."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from reprise import config as configs
+from reprise import parent_watchdog, terminal
+from reprise.cli.common import console, optional_run_argument, overrides_argument, project, suggest, write
+from reprise.completion import Override
+from reprise.errors import UserError
+from reprise.stages.project_paths import ProjectPaths
+
+DASHBOARD = "reprise dashboard", "shows all runs in the browser"
+pipeline_option = click.option(
+    "--pipeline", metavar="NAME", help="Do what dvc.yaml asks for: read data/config/NAME.yaml, write under data/."
+)
+
+
+@click.command()
+@overrides_argument
+def compose(overrides: tuple[str, ...]) -> None:
+    """Print the resolved config of an experiment. Without arguments, write those of the pipeline.
+
+    \b
+    reprise compose experiment=temperature_lstm optimizer.lr=0.003     prints
+    reprise compose                                                     writes data/config/<experiment>.yaml
+    """
+    from reprise.stages import compose as stage
+
+    paths = project()
+    if overrides:
+        write(configs.render(configs.compose(paths.root, overrides), escape=not terminal.shows_unicode()), end=False)
+    else:
+        stage.run(paths, console)
+    train = f"reprise train {_without_address(overrides)}" if overrides else "dvc repro"
+    suggest((train, "trains it" if overrides else "makes all that is out of date"))
+
+
+@click.command()
+@click.argument("name")
+def plugins(name: str) -> None:
+    """Hash the source files of a plugin that conf/pipeline.yaml lists.
+
+    DVC calls it when they changed. The hashes go to data/plugins/NAME.json; experiments that use the plugin are trained again.
+    """
+    from reprise.stages import plugins as stage
+
+    stage.run(name, project(), console)
+
+
+@click.command()
+@overrides_argument
+def download(overrides: tuple[str, ...]) -> None:
+    """Fetch the files of a data set, sha256 checked. Name it by data=NAME or by an experiment.
+
+    Tried in order: REPRISE_MIRROR (a folder or URL holding <data set>/<file>), then the sources in conf/data/NAME.yaml.
+    A download that broke off goes on where it stopped.
+    """
+    from reprise.stages import download
+
+    paths = project()
+    download.run(_data(paths, overrides), paths, console)
+    suggest((f"reprise preprocess {_without_address(overrides)}", "turns the files into arrays"))
+
+
+@click.command()
+@overrides_argument
+def preprocess(overrides: tuple[str, ...]) -> None:
+    """Turn files into arrays. They go to data/processed/<data set>/; name it by data=NAME or by an experiment.
+
+    By hand, files that are not there, or are older than conf/data/NAME.yaml, are fetched first.
+    """
+    from reprise.stages import freshness, preprocess
+
+    paths = project()
+    made = preprocess.run if "DVC_STAGE" in os.environ else freshness.make  # DVC has run download
+    data = _data(paths, overrides)
+    made(data, paths, console)
+    names_experiment = any(item.startswith("experiment=") for item in overrides)
+    words = _without_address(overrides) if names_experiment else f"experiment=NAME {_without_address(overrides)}"
+    suggest((f"reprise train {words}", "trains on them"))
+
+
+@click.command()
+@pipeline_option
+@overrides_argument
+def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
+    """Split into train, val and test, and audit that nothing leaks. Statistics are fitted on train alone.
+
+    By hand, windows for other settings than the pipeline's go under mlruns/windows/.
+    """
+    paths = project()
+    config = _config(paths, pipeline, overrides)
+    from reprise.stages import freshness, window
+
+    if not pipeline:
+        freshness.arrays(config.data, paths, console)
+    window.run(config, paths, console, None if pipeline else window.folder_for(config, paths))
+    suggest((f"reprise train {_without_address(overrides)}", "trains on these windows"))
+
+
+@click.command()
+@pipeline_option
+@click.option("--recorded", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
+@click.option("--reproduces", hidden=True)
+@click.option(
+    "--multirun", "-m", is_flag=True, help="Train every combination of a=1,2, range(…) and choice(…), one after the other."
+)
+@overrides_argument
+def train(
+    pipeline: str | None, recorded: Path | None, reproduces: str | None, multirun: bool, overrides: tuple[str, ...]
+) -> None:
+    """Train an experiment, one MLflow run a seed. Kept is the best epoch by the validation metric.
+
+    \b
+    reprise train experiment=digits_cnn                                   seconds, no network needed
+    reprise train experiment=fashion_mnist_cnn optimizer.lr=0.003         any key can be set
+    reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000      a quick try
+    reprise train experiment=temperature_lstm seed=7 seeds=3              seeds 7, 8 and 9 (or seeds=[7,9]), a run each
+    reprise train experiment=digits_cnn model=cnn optimizer=sgd scheduler=one_cycle      whole groups
+    reprise train experiment=digits_cnn trainer=ddp_cpu trainer.devices=2                two processes
+    reprise train --multirun experiment=digits_cnn optimizer.lr=0.001,0.003              one after the other
+
+    \b
+    Often set:  trainer.max_epochs, trainer.batch_size, trainer.precision (auto, float32, bf16, fp16),
+                trainer.patience (early stopping), trainer.gradient_clip, optimizer.lr, scheduler=cosine, seed
+    Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp|fsdp_cpu, trainer.devices, trainer.num_nodes
+
+    Missing data is fetched. The run directory is mlruns/runs/<run id>/; the dashboard shows the run. Several seeds, and the jobs
+    of a --multirun, have one parent run there, with their mean and standard deviation, or the best of them.
+    """
+    if reproduces:
+        parent_watchdog.end_with_parent()
+    paths = project()
+    if multirun:
+        _multirun(paths, overrides)
+        return
+    config = configs.load_recorded(recorded, paths.root) if recorded else _config(paths, pipeline, overrides)
+    from reprise.stages import train
+    from reprise.tracking import lineage
+
+    lineage.note_code(paths.root, config.plugins)
+    command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
+    if reproduces:
+        command = f"reprise reproduce {reproduces}"
+    tags = {"reproduces": reproduces} if reproduces else {}
+    trained = train.run(config, paths, console, command, publish=pipeline is not None, also=tags)
+    if not reproduces:
+        _suggest_after_training(config, [one.name for one in trained])
+
+
+@click.command()
+@pipeline_option
+@optional_run_argument
+@click.argument("overrides", nargs=-1, type=Override(), metavar="[key=value ...]")
+@click.option("--json", "as_json", is_flag=True, help="Print all metrics of a RUN as JSON, and nothing else.")
+def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Measure a trained RUN on the test split. Metrics and figures go into the same MLflow run.
+
+    RUN is a run's id, the beginning of it, its name, or a registered model (models:/NAME@ALIAS). Keys of trainer and
+    tracking may be set (trainer=ddp_cpu).
+    With experiment=NAME in place of RUN: the runs that the pipeline trained.
+    """
+    paths = project()
+    if pipeline or (run and "=" in run):
+        name = pipeline or configs.compose(paths.root, [str(run)]).name
+        if overrides or (pipeline and run):
+            raise UserError("the pipeline's runs are evaluated as the pipeline says", "name a RUN to set keys of trainer")
+        from reprise.stages import compose, evaluate
+
+        config = compose.load(name, paths)
+        evaluate.pipeline(config, paths, console)
+        if run:
+            from reprise.stages import draw
+
+            draw.pipeline(config, paths, console)
+    elif run:
+        from reprise.stages import evaluate
+        from reprise.tracking import groups
+
+        run_id, config = evaluate.recorded(paths, run, overrides)
+        groups.demand_no_trial(paths.run_dir(run_id))
+        evaluate.by_hand(config, run_id, paths, console, as_json)
+        if not as_json:
+            suggest((f"reprise compare {config.name}", "ranks it among other settings"), DASHBOARD)
+    else:
+        raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
+
+
+@click.command()
+@click.option("--pipeline", metavar="EXPERIMENT", required=True, help="An experiment of conf/pipeline.yaml that was evaluated.")
+def draw(pipeline: str) -> None:
+    """Draw the figures and tables of an evaluated experiment again.
+
+    They are drawn from its weights and kept predictions, and go to data/results/EXPERIMENT/figures/ and into its runs on the
+    dashboard. `reprise evaluate RUN` draws those of a run.
+    """
+    paths = project()
+    from reprise.stages import compose
+    from reprise.stages import draw as stage
+
+    stage.pipeline(compose.load(pipeline, paths), paths, console)
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT OF dvc repro ...]")
+def repro(arguments: tuple[str, ...]) -> None:
+    """Run `dvc repro`, also after one that was killed.
+
+    DVC writes dvc.lock in place, so a kill can leave half of one, which it then refuses to read. This puts it right first; what
+    was computed is not computed again.
+    """
+    from reprise.stages import repro
+
+    repro.run(project(), arguments, console)
+
+
+@click.command()
+@click.argument("stages", nargs=-1, metavar="[STAGE ...]")
+def revalidate(stages: tuple[str, ...]) -> None:
+    """Check that changed code keeps the outputs of a stage.
+
+    DVC then need not run the stage again.
+
+    \b
+    reprise revalidate                        every stage of which only files under src/ changed
+    reprise revalidate train@digits_cnn       one of them, named as `dvc status` names it
+
+    Arrays, windows and metrics are computed again and compared file by file. Of a training, the weights after each of the first
+    steps are compared with those recorded when it ran. A stage that passes is committed with `dvc commit`; for one that does not,
+    the first difference is named and the exit code is 3: run `dvc repro`.
+    """
+    from reprise.analysis import revalidate
+
+    if not revalidate.run(project(), stages, console):
+        raise click.exceptions.Exit(3)
+
+
+def _config(paths: ProjectPaths, pipeline: str | None, overrides: Sequence[str]) -> configs.Config:
+    if pipeline is None:
+        return configs.compose(paths.root, overrides)
+    if overrides:
+        raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or leave --pipeline away")
+    from reprise.stages import compose
+
+    return compose.load(pipeline, paths)
+
+
+def _multirun(paths: ProjectPaths, overrides: Sequence[str]) -> None:
+    every = configs.expand(overrides)
+    shared = set.intersection(*map(set, every))
+    composed = [configs.compose(paths.root, job) for job in every]  # all of them before the first is trained
+    from reprise.analysis import multirun
+    from reprise.tracking import lineage
+
+    for config in composed:
+        lineage.note_code(paths.root, config.plugins)
+    jobs = [
+        multirun.Job(
+            config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])
+        )
+        for config, job in zip(composed, every, strict=True)
+    ]
+    multirun.run(jobs, paths, console, f"reprise train --multirun {_without_address(overrides)}")
+    suggest((f"reprise compare {composed[0].name}", "ranks the jobs"), DASHBOARD)
+
+
+def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> None:
+    steps = [(f"reprise evaluate {names[0]}", "measures it on the test split")]
+    if config.data.kind == "images":
+        steps.append((f"reprise predict {names[0]} PICTURES", "classifies a picture or a folder of them"))
+    if len(names) > 1:
+        steps.append((f"reprise compare {config.name}", "mean and spread over seeds, beside other settings"))
+    suggest(*steps, DASHBOARD)
+
+
+def _without_address(overrides: Sequence[str]) -> str:
+    """Overrides as they were typed, but for where runs are written down: an address can hold a password."""
+    return shlex.join(item for item in overrides if not item.lstrip("+~").startswith("tracking"))
+
+
+def _data(paths: ProjectPaths, overrides: Sequence[str]) -> configs.DataConfig:
+    if not overrides:
+        raise UserError("no data set named", f"add data=NAME, one of {', '.join(configs.choices(paths.root, 'data'))}")
+    first, *keys = sorted(overrides, key=lambda item: not item.startswith("data="))
+    if first.startswith("data=") and all(item.startswith("data.") for item in keys):
+        return configs.compose_dataset(paths.root, first.removeprefix("data="), keys)
+    return configs.compose(paths.root, overrides).data

@@ -1,0 +1,215 @@
+"""Lightning's Trainer as reprise wants it, and the processes of a distributed run."""
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.strategies import DDPStrategy
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from reprise import cpus, distributed
+from reprise.config import CheckpointConfig, TrainerConfig
+from reprise.errors import Stopped, UserError
+from reprise.training import determinism, precision
+from reprise.training.checkpoint import AtomicIO
+from reprise.training.sharding import FullySharded, SameBuffers, backend
+from reprise.training.tasks import Task
+
+
+def relaunch(config: TrainerConfig, checkpoint: CheckpointConfig) -> NoReturn:
+    """Run this very command once per device of this node, as torchrun does, and end as the process that fails.
+
+    A run over several nodes is started by the user, with torchrun or srun on each.
+
+    Raises:
+        UserError: what one of the processes had to say, or by which signal it was killed.
+        Stopped: by a signal, which was passed on to them.
+
+    """
+    if config.num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={config.num_nodes}: each node starts its own processes",
+            f"on each, run `torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} … -m reprise …`",
+        )
+    _check_devices(config)
+    logging.disable()  # torch's pages on a process that failed: what it has to say is said below
+    os.environ["OMP_NUM_THREADS"] = str(threads(config))
+    with tempfile.TemporaryDirectory() as reports:
+        launch = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=config.devices,
+            max_restarts=0,
+            monitor_interval=0.1,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            run_id=distributed.new_group(),
+            logs_specs=DefaultLogsSpecs(reports),
+            shutdown_timeout=math.ceil(checkpoint.patience),
+        )
+        try:
+            elastic_launch(launch, sys.executable)("-m", "reprise", *sys.argv[1:])
+        except ChildFailedError as error:
+            _end_as(error)
+        except SignalException as signalled:
+            raise Stopped(signalled.sigval) from None
+    raise SystemExit(0)
+
+
+def _end_as(error: ChildFailedError) -> NoReturn:
+    """End as the process that failed of itself.
+
+    When one was killed or has left, the others lose their connection; and the agent stops those that are left by SIGTERM.
+    """
+    first = min(
+        error.failures.values(),
+        key=lambda one: (one.exitcode == -signal.SIGTERM, one.exitcode > 0, one.exitcode != 2, one.exitcode),
+    )
+    if first.exitcode == 2:
+        raise UserError(first.message) from None
+    if first.exitcode > 0:
+        raise SystemExit(first.exitcode)
+    killer = signal.Signals(-first.exitcode).name
+    raise UserError(f"process {first.local_rank} was killed by {killer}", "is there memory enough?") from None
+
+
+def disband() -> None:
+    """Wait for the other ranks and leave the group: a rank that ends while others still talk to it takes them down."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def threads(config: TrainerConfig) -> int:
+    """CPU threads of each process: as configured, or its share of the CPUs that may be used. They decide bits."""
+    return config.threads or cpus.per_process(config.devices)
+
+
+class Unprofiled(PassThroughProfiler):
+    """Lightning's silent profiler still opens a generator some thirty times a step."""
+
+    NOTHING = contextlib.nullcontext()
+
+    def profile(self, action_name: str) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
+        """Nothing."""
+        return self.NOTHING
+
+
+class Trainer(pl.Trainer):
+    """Lightning's, but for signals, which `Checkpoints` handles: it saves a checkpoint first."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.nondeterministic: set[str] = set()
+        """Operations without deterministic implementation that ran so far."""
+
+    def fit(self, *arguments: Any, **settings: Any) -> None:
+        """Train.
+
+        Raises:
+            UserError: where an operation has no deterministic implementation and only those are allowed.
+
+        """
+        with determinism.watched(self.nondeterministic):
+            super().fit(*arguments, **settings)
+
+    def validate(self, *arguments: Any, **settings: Any) -> Any:
+        """Validate; raises as `fit` does."""
+        with determinism.watched(self.nondeterministic):
+            return super().validate(*arguments, **settings)
+
+    @property
+    def received_sigterm(self) -> bool:
+        """Never: Lightning would leave a validation, by `SystemExit(None)`, and the epoch before it would be lost."""
+        return False
+
+
+def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callback] = ()) -> Trainer:
+    """A Trainer that writes nothing by itself, with its process group joined and its device chosen.
+
+    Raises:
+        UserError: when the devices asked for are not there.
+
+    """
+    quiet_lightning()
+    torch.set_num_threads(threads(config))
+    _check_devices(config)
+    accelerator = _accelerator(config)
+    kind = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    number_format = precision.resolve(config.precision, kind, task.tolerates_bf16)
+    precision.set_tf32(number_format == "tf32")
+    own: list[pl.Callback] = []
+    if config.patience is not None:
+        own.append(EarlyStopping(f"val/{task.monitor}", mode=task.mode, patience=config.patience))
+    if config.strategy == "fsdp":
+        own.append(SameBuffers())
+    trainer = Trainer(
+        accelerator=accelerator,
+        devices=config.devices,
+        num_nodes=config.num_nodes,
+        strategy=_strategy(config, kind),
+        precision=precision.LIGHTNING[number_format],
+        max_epochs=config.max_epochs,
+        gradient_clip_val=config.gradient_clip,
+        deterministic=config.deterministic,
+        callbacks=[*callbacks, *own],
+        plugins=[AtomicIO()],
+        profiler=Unprofiled(),
+        enable_progress_bar=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10**9,
+        inference_mode=config.strategy != "fsdp",  # weights gathered in inference mode cannot be trained afterwards
+    )
+    # Of no use to operations whose bits repeat, and it fills every new tensor once more.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    trainer.strategy.setup_environment()
+    return trainer
+
+
+def _strategy(config: TrainerConfig, kind: torch.device) -> str | DDPStrategy | FullySharded:
+    if config.strategy == "ddp":
+        return DDPStrategy(process_group_backend=backend(kind))
+    if config.strategy == "fsdp":
+        return FullySharded(config.world_size, backend(kind))
+    return "auto"
+
+
+def _accelerator(config: TrainerConfig) -> str:
+    return config.accelerator if config.accelerator != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
+
+
+def _check_devices(config: TrainerConfig) -> None:
+    present = torch.cuda.device_count()
+    if _accelerator(config) == "gpu" and config.devices > present:
+        raise UserError(
+            f"trainer.devices={config.devices}: this machine has {present} GPUs", "take trainer=cpu or trainer=ddp_cpu"
+        )
+
+
+def quiet_lightning() -> None:
+    """No tips, and no advice that does not fit: our loaders need no workers, our metrics are gathered before they are logged."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
+    warnings.filterwarnings(
+        "ignore", message=r".*FSDP(LSTM|GRU|RNN)\) returned a view tensor.*"
+    )  # nothing is added to it in place
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's own use of PyTorch

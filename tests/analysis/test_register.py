@@ -1,0 +1,84 @@
+"""Who may take an alias, judged by figures alone; tests/tracking/test_registry.py does it with models."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reprise.analysis import register
+from reprise.analysis.compare import Group, Table, ranked
+from reprise.config import tracking_config
+from reprise.stages.project_paths import ProjectPaths
+from reprise.tracking import listing
+from tests.analysis.trainings import rows, write
+
+LUCK = np.random.default_rng(0).normal(0, 0.004, (2, 30))[:, :5]
+GAP = 0.05
+
+
+@pytest.mark.parametrize(
+    ("gap", "seeds", "parameters", "passes", "said"),
+    [
+        (0, 5, 20_000, True, "it loses at most 0.0033, the margin is 0.005"),
+        (-0.003, 5, 20_000, False, "it may lose 0.00"),
+        (0, 5, 38_282, False, "is not distinguishable"),
+        (0, 5, 50_000, False, "is not distinguishable"),
+        (GAP, 5, 50_000, True, "is better (p "),
+        (-GAP, 5, 20_000, False, "is worse (p "),
+        (GAP, 1, 20_000, False, "a single seed of it and of the holder"),
+        (GAP, 1, 50_000, False, "is not to be told"),
+        (-GAP, 1, 20_000, False, "is not to be told"),
+    ],
+)
+def test_the_better_and_the_smaller_of_equals_pass(
+    project: Path, gap: float, seeds: int, parameters: int, passes: bool, said: str
+) -> None:
+    ours, theirs = (
+        [
+            write(project / "mlruns", seed, [0.8, mean + luck[seed]], config={"optimizer.lr": lr}, tags={"parameters": str(size)})
+            for seed in range(seeds)
+        ]
+        for lr, mean, luck, size in (("0.01", 0.9 + gap, LUCK[0], parameters), ("0.001", 0.9, LUCK[1], 38_282))
+    )
+    known = {row.id: row for row in listing.read(project / "mlruns", tracking_config(project), [], None)}
+    verdict = register.judge(ProjectPaths(project), known[ours[0]], known[theirs[0]], "champion", list(known.values()))
+    assert verdict.passes == passes, verdict.words
+    assert said in verdict.words
+    assert f"{parameters:,} parameters" in verdict.words
+
+
+def test_a_run_on_other_data_of_the_same_name_takes_no_alias(project: Path) -> None:
+    """The config is the same, so nothing but the hash tells the two apart."""
+    theirs = [write(project / "mlruns", seed, [0.8, 0.9 + LUCK[0][seed]]) for seed in range(5)]
+    added = {"sha256.processed": "f" * 64, "sha256.val": "f" * 64}
+    ours = [write(project / "mlruns", seed, [0.8, 0.99 + LUCK[1][seed]], tags=added) for seed in range(5)]
+    known = {row.id: row for row in listing.read(project / "mlruns", tracking_config(project), [], None)}
+    verdict = register.judge(ProjectPaths(project), known[ours[0]], known[theirs[0]], "champion", list(known.values()))
+    assert not verdict.passes
+    assert verdict.words.startswith("it was measured on digits (samples ffffffff), the champion")
+
+
+def groups(ours: list[float], theirs: list[float], higher: bool = True) -> tuple[Table, Group, Group]:
+    made = [
+        ranked("digits", "val/accuracy", rows(figures, **{"optimizer.lr": lr})).groups[0]
+        for lr, figures in (("1", ours), ("2", theirs))
+    ]
+    return Table("digits", "val/accuracy", higher, made, []), made[0], made[1]
+
+
+def test_a_loss_that_luck_could_hide_is_no_equality() -> None:
+    """0.941 +- 0.001 once lost the alias to seeds of 0.88 and 0.945, which no test tells apart from it."""
+    table, new, old = groups([0.88, 0.945], [0.940, 0.941, 0.942, 0.941, 0.941])
+    verdict = register._verdict(table, new, old, "the champion", (20_000, 38_282), register.margin_of(table, old, None))
+    assert not verdict.passes
+    assert "is not distinguishable" in verdict.words
+    assert "more than the margin of 0.0029" in verdict.words
+    assert register._verdict(table, new, old, "the champion", (20_000, 38_282), 0.5).passes  # as asked by --margin
+
+
+def test_the_margin_is_a_share_of_the_holders_error() -> None:
+    table, _, old = groups([0.9, 0.9], [0.94, 0.96])
+    assert register.margin_of(table, old, None) == pytest.approx(0.05 * 0.05)
+    assert register.margin_of(table, old, 0.01) == 0.01
+    table, _, old = groups([0.9, 0.9], [1.9, 2.1], higher=False)
+    assert register.margin_of(table, old, None) == pytest.approx(0.05 * 2)

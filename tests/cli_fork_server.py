@@ -1,0 +1,161 @@
+"""Real `reprise` processes that start in no time: one process imports everything once, each command is a fork of it."""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SCRIPT = """
+import gc, json, os, re, resource, signal, sys
+import hydra, matplotlib.pyplot, mlflow, torch, torchmetrics
+import mlflow.store.tracking.sqlalchemy_store
+import reprise.sweeps.driver, reprise.stages.evaluate, reprise.stages.window, reprise.stages.preprocess
+from reprise.__main__ import main
+torch.set_num_threads(1)
+gc.freeze()
+
+def fail(code, path):
+    "From now on, files whose path ends so cannot be opened for writing: the interpreter tells of each before it is."
+    def look(event, arguments):
+        if event == "open" and isinstance(arguments[0], str) and arguments[2] & (os.O_WRONLY | os.O_RDWR) and path.search(arguments[0]):
+            raise OSError(code, os.strerror(code), arguments[0])
+    sys.addaudithook(look)
+
+def become(asked):
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.chdir(asked["folder"])
+    os.environ.clear()
+    os.environ.update(asked["environment"])
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.argv = ["reprise", *asked["arguments"]]
+    if "FAULT" in os.environ:
+        code, _, path = os.environ["FAULT"].partition(" ")
+        fail(int(code), re.compile(path))
+    if "LARGEST_FILE" in os.environ:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["LARGEST_FILE"]),) * 2)
+    try:
+        main(asked["arguments"])
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # to take an interpreter down that holds all these modules takes longer than most commands
+
+print("ready", flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        become(json.loads(line))
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+def outside() -> dict[str, str]:
+    """The environment of a user's shell: this Python's programs first on PATH, nothing of the outer project's settings."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "REPRISE_", "PYTHON"))}
+    return inherited | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}", "COLUMNS": "200"}
+
+
+class Child:
+    """A command that runs."""
+
+    def __init__(self, fork_server: "CliForkServer", pid: int, out: Path, err: Path) -> None:
+        self.fork_server, self.pid, self.out, self.err = fork_server, pid, out, err
+        self.code: int | None = None
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it was faster
+            os.kill(self.pid, number)
+
+    def wait(self) -> int:
+        if self.code is None:
+            self.code = int(self.fork_server.read())
+        return self.code
+
+    def over(self) -> bool:
+        """Whether it ended: a child that `wait` has not fetched yet is a zombie, or gone."""
+        stat = Path(f"/proc/{self.pid}/stat")
+        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    @property
+    def said(self) -> str:
+        return self.out.read_text() + self.err.read_text()
+
+
+_idle: list[subprocess.Popen[str]] = []
+"""Processes that have imported everything, and work for no project now."""
+
+
+def _begun() -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], env=outside(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@atexit.register
+def _end() -> None:
+    for begun in _idle:
+        with begun as process:  # closes its pipes, and waits
+            assert process.stdin
+            process.stdin.close()
+
+
+class CliForkServer:
+    """Commands in a project, one at a time."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder, self.environment = folder, environment
+        self.process = _idle.pop() if _idle else _begun()
+        self.notes = tempfile.TemporaryDirectory()
+        self.last: Child | None = None
+
+    def read(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def start(self, *arguments: str, folder: Path | None = None, **environment: str) -> Child:
+        assert self.process.stdin
+        self._end_last()  # of a test that failed meanwhile: the others go on
+        out, err = (Path(self.notes.name) / name for name in ("out", "err"))
+        asked = {
+            "folder": str(folder or self.folder),
+            "arguments": arguments,
+            "environment": outside() | self.environment | environment,
+            "out": str(out),
+            "err": str(err),
+        }
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        self.last = Child(self, int(self.read()), out, err)
+        return self.last
+
+    def run(self, *arguments: str, **environment: str) -> Child:
+        """A command that must succeed."""
+        child = self.start(*arguments, **environment)
+        code = child.wait()
+        assert code == 0, child.said
+        return child
+
+    def end(self) -> None:
+        self._end_last()
+        _idle.append(self.process)
+        self.notes.cleanup()
+
+    def _end_last(self) -> None:
+        if self.last and self.last.code is None:
+            self.last.kill()
+            self.last.wait()

@@ -1,0 +1,49 @@
+"""Tab completion of overrides: groups, their choices, keys of the config that was chosen."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reprise.completion import rejoined
+from reprise.config import choices, compose
+from reprise.config.completion import complete_override
+
+
+def test_the_beginning_of_a_group_is_completed(root: Path) -> None:
+    assert complete_override(root, [], "exp") == ["experiment="]
+    assert "optimizer=" in complete_override(root, [], "opti")
+
+
+@pytest.mark.parametrize("group", ["experiment", "model", "trainer"])
+def test_after_the_equals_sign_come_the_choices(root: Path, group: str) -> None:
+    assert complete_override(root, [], f"{group}=") == [f"{group}={choice}" for choice in choices(root, group)]
+    assert complete_override(root, [], "experiment=dig") == ["experiment=digits_cnn"]
+    assert complete_override(root, [], "optimizer.lr=") == []
+
+
+def test_keys_are_those_of_the_experiment_already_named(root: Path) -> None:
+    assert complete_override(root, ["experiment=temperature_lstm"], "model.h") == ["model.hidden="]
+    assert complete_override(root, ["experiment=digits_cnn"], "model.h") == []
+    assert complete_override(root, ["experiment=digits_cnn", "optimizer=sgd"], "optimizer.mom") == ["optimizer.momentum="]
+    assert complete_override(root, [], "trainer.max") == ["trainer.max_epochs="]  # of some experiment, while none is named
+
+
+def test_every_completed_key_can_be_set(root: Path) -> None:
+    keys = complete_override(root, ["experiment=digits_cnn"], "trainer.")
+    values = compose(root, ["experiment=digits_cnn"]).trainer.model_dump()
+    assert keys == [f"trainer.{key}=" for key in values]
+    setting = [f"{key}{'null' if values[key[8:-1]] is None else values[key[8:-1]]}" for key in keys]
+    assert compose(root, ["experiment=digits_cnn", *setting]).trainer.model_dump() == values
+
+
+def test_a_mistake_in_the_words_before_leaves_the_groups(root: Path) -> None:
+    assert complete_override(root, ["experiment=nothing"], "trai") == ["trainer="]
+
+
+@given(st.lists(st.from_regex(r"[a-z.]+(=[a-z0-9]+)", fullmatch=True)))
+def test_words_that_bash_split_are_whole_again(words: list[str]) -> None:
+    split = [part for word in words for part in (word.partition("="))]
+    assert rejoined(split) == words
+    assert rejoined(words) == words  # as zsh and fish leave them

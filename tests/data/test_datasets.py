@@ -1,0 +1,223 @@
+"""A row of a split becomes the window, the target and the scale that one works out by hand."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reprise.data import datasets, store
+from reprise.data.datasets import Dataset, Images, SeriesWindows, Windows, calendar, open_windows, standardize
+from reprise.errors import UserError
+
+DAY = 86_400 * 10**9
+MEAN, STD = [10.0, 100.0], [2.0, 10.0]
+
+
+def published(folder: Path, **arrays: Any) -> Path:
+    with store.publish(folder) as draft:
+        for name, array in arrays.items():
+            store.write_array(draft / f"{name.replace('__', '/')}.npy", array)
+    return folder
+
+
+def windows_folder(folder: Path, arrays: Path, meta: dict[str, Any], **parts: list[int]) -> Path:
+    with store.publish(folder) as draft:
+        for split, chosen in parts.items():
+            store.write_array(draft / f"{split}.npy", np.array(chosen, np.int64))
+        store.write_json(draft / "windows.json", meta | {"arrays": store.digest(arrays)})
+    return folder
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Windows:
+    """Twelve days of three channels; day `t` holds `t`, `10 t` and `100 t`."""
+    values = np.outer(np.arange(12), [1, 10, 100]).astype(np.float32)
+    arrays = published(tmp_path / "series", values=values, time=DAY * np.arange(12))
+    meta = {
+        "kind": "series",
+        "input_shape": [2, 4],
+        "lookback": 2,
+        "horizon": 3,
+        "borders": {"train": 6, "val": 11, "test": 12},
+        "input_columns": [2, 0],
+        "calendar": ["year"],
+        "target_positions": [1],
+        "target_columns": [0],
+        "statistics": {"mean": [100.0, 1.0, 0.0, 0.0], "std": [50.0, 2.0, 1.0, 1.0]},
+    }
+    return open_windows(windows_folder(tmp_path / "series_windows", arrays, meta, train=[0, 1], val=[6], test=[]), arrays)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Windows:
+    """Five training and two test images of 1 x 2 pixels and two channels, all pixels of image `i` being `10 i` and `40 i`."""
+    pixels = np.stack([np.full((1, 2, 2), [10 * number, 40 * number], np.uint8) for number in range(6)])
+    arrays = published(
+        tmp_path / "images",
+        train__images=pixels[:5],
+        train__labels=np.arange(5) + 10,
+        test__images=pixels[4:],
+        test__labels=np.arange(2) + 20,
+    )
+    meta = {
+        "kind": "images",
+        "input_shape": [1, 2, 2],
+        "parts": {"train": "train", "val": "train", "test": "test"},
+        "statistics": {"mean": MEAN, "std": STD},
+    }
+    return open_windows(
+        windows_folder(tmp_path / "images_windows", arrays, meta, train=[0, 3, 4], val=[1, 2], test=[0, 1]), arrays
+    )
+
+
+# --- series
+
+
+def test_a_window_is_the_steps_read_and_the_target_is_what_follows(series: Windows) -> None:
+    train, _ = series.learning()
+    batch = train.gather(torch.tensor([1, 0]))
+    assert batch.inputs.shape == (2, 2, 4)
+    expected = [[[(100 * day - 100) / 50, (day - 1) / 2] for day in days] for days in ([1, 2], [0, 1])]
+    torch.testing.assert_close(batch.inputs[:, :, :2], torch.tensor(expected))
+    targets = [[[(day - 1) / 2] for day in days] for days in ([3, 4, 5], [2, 3, 4])]
+    torch.testing.assert_close(batch.targets, torch.tensor(targets))
+    assert batch.loss_weight == 1.0
+
+
+def test_the_calendar_of_a_window_is_that_of_its_days(series: Windows) -> None:
+    batch = series.val().gather(torch.tensor([0]))
+    phase = [2 * math.pi * day / 365.2425 for day in (6, 7)]
+    expected = torch.tensor([[math.sin(angle), math.cos(angle)] for angle in phase])
+    torch.testing.assert_close(batch.inputs[0, :, 2:], expected)
+
+
+def test_raw_inputs_are_in_their_own_units(series: Windows) -> None:
+    raw = series.learning()[0].raw(torch.tensor([1]))
+    assert raw[0, :, :2].tolist() == [[100.0, 1.0], [200.0, 2.0]]
+
+
+def test_a_split_holds_no_row_after_its_own_border(series: Windows) -> None:
+    train, val = series.learning()
+    assert isinstance(train, SeriesWindows)
+    assert isinstance(val, SeriesWindows)
+    assert (len(train.series), len(val.series)) == (6, 11)
+    assert (len(train.unscaled), len(val.unscaled)) == (6, 11)
+
+
+def test_history_and_windows_are_for_baselines_in_their_own_units(series: Windows) -> None:
+    assert series.history().tolist() == [[day] for day in range(12)]
+    assert series.chosen("train").tolist() == [0, 1]
+
+
+def test_moving_a_split_changes_where_it_is_and_nothing_else(series: Windows, images: Windows) -> None:
+    for windows in (series, images):
+        train = windows.learning()[0]
+        moved = train.to(torch.device("meta"))
+        assert (train.device.type, moved.device.type) == ("cpu", "meta")
+        assert (len(moved), moved.nbytes) == (len(train), train.nbytes)
+        assert moved.gather(torch.tensor([0], device="meta")).inputs.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "share"),
+    [
+        ("1970-01-01", 0.0),
+        ("1970-04-02T07:27:18", 0.25),
+        ("1970-07-02T14:54:36", 0.5),
+        ("2169-12-31T12:00:00", 0.0),  # 200 mean years are 73,048.5 days; nanoseconds end in 2262
+        ("1969-10-01T16:32:42", 0.75),
+    ],
+)
+def test_the_calendar_feature_is_sine_and_cosine_of_the_part_of_the_year(stamp: str, share: float) -> None:
+    time = np.array([stamp], "datetime64[ns]").astype(np.int64)
+    features = calendar(time, ["year"])
+    assert features.dtype == np.float32
+    expected = [[math.sin(2 * math.pi * share), math.cos(2 * math.pi * share)]]
+    np.testing.assert_allclose(features, expected, atol=1e-6)
+
+
+def test_without_calendar_features_there_is_no_column() -> None:
+    assert calendar(np.arange(3), []).shape == (3, 0)
+
+
+# --- images
+
+
+def test_images_and_labels_are_those_of_the_rows_asked_for(images: Windows) -> None:
+    train, val = images.learning()
+    batch = train.gather(torch.tensor([2, 0]))
+    assert batch.targets.tolist() == [14, 10]
+    assert (batch.inputs.dtype, batch.inputs.shape) == (torch.float32, (2, 1, 2, 2))
+    assert batch.inputs[0].tolist() == [[[(40 - 10) / 2, (160 - 100) / 10]] * 2]
+    assert train.raw(torch.tensor([1]))[0].tolist() == [[[30, 120]] * 2]
+    assert (len(train), len(val)) == (3, 2)
+    assert val.gather(torch.tensor([1])).targets.tolist() == [12]
+
+
+def test_the_test_split_reads_the_published_test_part(images: Windows) -> None:
+    assert images.test().gather(torch.tensor([0, 1])).targets.tolist() == [20, 21]
+    assert images.test().raw(torch.tensor([0, 1]))[:, 0, 0, 0].tolist() == [40, 50]
+
+
+def test_a_process_that_trains_cannot_open_the_test_split(images: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "_test_split_locked", False)
+    images.test()
+    datasets.lock_test_split()
+    with pytest.raises(UserError, match="only `reprise evaluate` opens it"):
+        images.test()
+    images.learning()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_standardizing_is_the_same_arithmetic_for_every_type_and_keeps_its_argument(dtype: torch.dtype) -> None:
+    values = torch.arange(200).reshape(50, 2, 2).to(dtype)
+    kept = values.clone()
+    found = standardize(values, torch.tensor(MEAN), torch.tensor([3.0, 7.0]))
+    assert torch.equal(found, (values.to(torch.float32) - torch.tensor(MEAN)) / torch.tensor([3.0, 7.0]))
+    assert torch.equal(values, kept)
+
+
+def test_gathering_changes_nothing_that_is_kept(series: Windows, images: Windows) -> None:
+    for windows in (series, images):
+        split: Dataset = windows.learning()[0]
+        kept = split.gather(torch.arange(len(split)))
+        first = [tensor.clone() for tensor in kept[:2]]
+        kept.inputs.zero_()
+        again = split.gather(torch.arange(len(split)))
+        assert all(torch.equal(one, other) for one, other in zip(first, again[:2], strict=True))
+
+
+# --- opening
+
+
+def test_opened_windows_know_their_shape(series: Windows, images: Windows) -> None:
+    assert (series.input_shape, images.input_shape) == ([2, 4], [1, 2, 2])
+
+
+@pytest.mark.parametrize("what", ["arrays", "windows"])
+def test_a_damaged_folder_is_refused_with_the_command_that_makes_it(series: Windows, what: str) -> None:
+    folder = getattr(series, "folder" if what == "windows" else what)
+    file = next(folder.glob("*.npy"))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    command = "window" if what == "windows" else "preprocess"
+    with pytest.raises(UserError, match=rf"{file} is not what was written.*`reprise {command}"):
+        _ = series.learning(), series.test()
+
+
+def test_windows_made_from_other_arrays_are_refused(series: Windows) -> None:
+    published(series.arrays, values=np.zeros((12, 3), np.float32), time=DAY * np.arange(12))
+    with pytest.raises(UserError, match="was made from other arrays"):
+        open_windows(series.folder, series.arrays)
+
+
+def test_a_split_knows_the_bytes_of_its_arrays(images: Windows) -> None:
+    train = images.learning()[0]
+    assert isinstance(train, Images)
+    assert train.nbytes == 5 * 4 + 5 * 8
+    assert replace(train, labels=train.labels[:1]).nbytes == 5 * 4 + 8

@@ -1,0 +1,134 @@
+"""The event log with several writers, and its delivery: no entry is lost, and a run that goes on has no end."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reprise.config.schema import TrackingConfig
+from reprise.data import store
+from reprise.errors import UserError
+from reprise.tracking import backend, recovery, resume
+from reprise.tracking.event_log import EventLog
+from reprise.tracking.mlflow_sync import MlflowSync
+from reprise.tracking.run import Run, ending, open_new, open_run_dir
+
+TRACKING = TrackingConfig(uri=None, experiment="digits", log_model=False)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    return store.made(tmp_path / "mlruns" / "runs" / "a")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder mlruns/ of a project with an empty store."""
+    folder = tmp_path_factory.mktemp("event log") / "mlruns"
+    backend.connect(backend.local_address(folder), folder)
+    return folder
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = Path(shutil.copytree(made, tmp_path / "mlruns"))
+    return open_new(TRACKING, folder, "token", "mine", {})
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.booleans()), max_size=12))
+def test_no_entry_of_several_writers_is_lost_or_torn(
+    tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[int, int, bool]]
+) -> None:
+    run_dir = store.made(tmp_path_factory.mktemp("writers") / "runs" / "a")
+    writers, written = [EventLog(run_dir) for _ in range(3)], []
+    for turn, (writer, count, killed) in enumerate(turns):
+        new = [{"tags": {f"{turn}": str(number)}} for number in range(count)]
+        writers[writer].append(*new)
+        written += new
+        if killed:
+            with writers[writer].file.open("ab") as stream:
+                stream.write(b'{"tags": {"to')
+            writers[writer] = EventLog(run_dir)
+    for event_log in (*writers, EventLog(run_dir)):
+        event_log.refresh()
+        assert event_log.entries == written
+        assert event_log.waiting == written
+
+
+def test_entries_that_come_while_others_are_delivered_wait_in_the_outbox(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_dir.parent.parent
+    event_log, other = EventLog(run_dir), EventLog(run_dir)
+    event_log.append({"tags": {"a": "1"}}, {"status": "FINISHED", "timestamp": 0})
+    mlflow_sync, sent = MlflowSync(run_dir, event_log, "http://127.0.0.1:9", folder), []
+
+    def send(_: str) -> None:
+        sent.extend(event_log.waiting)
+        event_log.delivered += len(event_log.waiting)
+        if len(sent) == 2:
+            other.append({"tags": {"test_opened": "1"}})
+
+    monkeypatch.setattr(mlflow_sync, "_run_id", str)
+    monkeypatch.setattr(mlflow_sync, "_deliver", send)
+    assert mlflow_sync.now() is None
+    assert (folder / "outbox" / "a").is_file()
+    assert [entry.get("tags") for entry in event_log.waiting] == [{"test_opened": "1"}]
+    assert mlflow_sync.now() is None
+    assert not (folder / "outbox" / "a").exists()
+    assert EventLog(run_dir).waiting == []
+    other.append({"tags": {"late": "1"}})  # of a process that has had the log open all the while
+    assert (folder / "outbox" / "a").is_file()
+
+
+def test_only_one_process_delivers_a_run_at_a_time(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    event_log = EventLog(run_dir)
+    event_log.append({"status": "FINISHED", "timestamp": 0})
+    mlflow_sync = MlflowSync(run_dir, event_log, "http://127.0.0.1:9", run_dir.parent.parent)
+    monkeypatch.setattr("reprise.tracking.mlflow_sync.ANOTHER_DELIVERS", 0)
+    with FileLock(run_dir / "delivery.lock"):
+        assert mlflow_sync.now() == "another process has been delivering it for long"
+    assert len(event_log.waiting) == 1
+
+
+def test_a_run_that_resumed_and_finished_has_no_error(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "mlruns"
+    with pytest.raises(UserError), ending(run):
+        raise UserError("the disk is full")
+    client = backend.connect(backend.local_address(folder), folder)
+    failed = client.get_run(run.id)
+    assert (failed.info.status, failed.data.tags["error"]) == ("FAILED", "the disk is full")
+    again = open_run_dir(TRACKING, folder, run.id)
+    again.resume()
+    again.flush()
+    assert client.get_run(run.id).info.status == "RUNNING"
+    again = open_run_dir(TRACKING, folder, run.id)
+    with ending(again):
+        again.event_log.delivered = 0  # killed before anything was marked as sent: all of it is sent again
+    finished = client.get_run(run.id)
+    assert finished.info.status == "FINISHED"
+    assert "error" not in finished.data.tags
+    assert "error" not in EventLog(run.run_dir).tags
+
+
+def test_a_stale_run_is_locked_while_it_is_closed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mlruns"
+    with resume.hold(folder, "key", 0) as training:
+        training.opened(0, run.id)
+    close, locked = recovery._close, []
+
+    def watched(run_dir: Path) -> str | None:
+        with pytest.raises(UserError, match="going on in another process"), resume.hold(folder, "key", 0):
+            pass
+        locked.append(run_dir.name)
+        return close(run_dir)
+
+    monkeypatch.setattr(recovery, "_close", watched)
+    assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]
+    assert locked == [run.id]
+    assert EventLog(run.run_dir).status == "FAILED"
+    with resume.hold(folder, "key", 0) as training:
+        assert training.run_id(0) == run.id

@@ -1,0 +1,100 @@
+"""One of two ranks that train small networks by DDP and by FSDP2, and write down what they hold: see test_sharding.py."""
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, distributed, nn
+
+from reprise.config import CheckpointConfig
+from reprise.data.loader import EvalLoader, TrainLoader
+from reprise.models.convnet import Block, ConvNet, Dense
+from reprise.models.recurrent import Recurrent
+from reprise.training import schedules
+from reprise.training.checkpoint import BestWeights, Checkpoints, load_weights
+from reprise.training.learner import SPEED, Learner
+from reprise.training.sharding import blocks, local_parameters
+from reprise.training.tasks import Classification, Forecasting, Task
+from reprise.training.trainer import disband, make_trainer
+from tests.training.conftest import CLASSES, CPU, SERIES, images, trainer_config, windows
+
+STEPS = 5
+"""Of an epoch: 70 samples in batches of 16."""
+
+
+def parts(kind: str) -> tuple[nn.Module, Task, Any, Any]:
+    """Network, task, train and val. The convolutions lie channels last, as `train` lays them."""
+    torch.manual_seed(0)
+    if kind == "series":
+        return Recurrent([5, 2], 2, hidden=6), Forecasting(SERIES), windows(70, 1), windows(45, 2)
+    network = ConvNet([6, 6, 1], 3, [Block(16, padding="same", batch_norm=True)] * 3, [Dense(16, 0.0)], global_pool="average")
+    return network.to(memory_format=torch.channels_last), Classification(CLASSES), images(70, 1), images(45, 2)  # type: ignore[call-overload]
+
+
+class Gathered(pl.Callback):
+    """The most parameters that are whole on this rank while one block computes."""
+
+    def __init__(self) -> None:
+        self.most = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        for block in blocks(pl_module.network):  # type: ignore[arg-type]
+            block.register_forward_pre_hook(lambda *_: self.look(pl_module.network))  # type: ignore[arg-type]
+
+    def look(self, network: nn.Module) -> None:
+        whole = [weight.numel() for weight in network.parameters() if not isinstance(weight, distributed.tensor.DTensor)]
+        self.most = max(self.most, sum(whole))
+
+
+def train(kind: str, strategy: str, folder: Path, resume: int | None = None, steps: int = STEPS) -> dict[str, Any]:
+    """Two epochs with a checkpoint after every so many steps, from the beginning or from one of them."""
+    network, task, train_split, val_split = parts(kind)
+    devices = 1 if strategy == "single" else 2
+    config = trainer_config(strategy=strategy, devices=devices, gradient_clip=1.0)
+    gathered = Gathered()
+    trainer = make_trainer(config, task, [gathered])
+    best = BestWeights(folder / "best.safetensors", task.monitor, task.mode)
+    saver = Checkpoints(folder / "checkpoints", CheckpointConfig(steps=steps, minutes=None), lambda: None, best.file)
+    trainer.callbacks += [best, saver]  # type: ignore[attr-defined]
+    rows: list[dict[str, float]] = []
+
+    def record(metrics: dict[str, float], step: int) -> None:
+        rows.append({key: value for key, value in metrics.items() if key not in SPEED})
+
+    learner = Learner(network, task, partial(torch.optim.Adam, lr=0.01), schedules.cosine, 0, record)
+    share = trainer.global_rank, trainer.world_size
+    loaders = (
+        TrainLoader(train_split, config.batch_size, 0, CPU, *share),
+        EvalLoader(val_split, config.eval_batch_size, CPU, *share),
+    )
+    from_where = None if resume is None else folder / "checkpoints" / f"{resume:010}.pt"
+    trainer.fit(learner, *loaders, ckpt_path=from_where, weights_only=True)
+    trainer.strategy.barrier()
+    states = trainer.optimizers[0].state.values()
+    moments = [state["exp_avg"] for state in states]
+    return {
+        "rows": rows,
+        "best": load_weights(folder / "best.safetensors"),
+        "parameters": sum(weight.numel() for weight in network.parameters()),
+        "local": local_parameters(network),
+        "moments": sum((m.to_local() if isinstance(m, distributed.tensor.DTensor) else m).numel() for m in moments),
+        "gathered": gathered.most,
+        "end": {key: value for key, value in trainer.strategy.lightning_module_state_dict().items() if isinstance(value, Tensor)},
+    }
+
+
+def main(folder: Path) -> None:
+    found: dict[str, Any] = {}
+    for kind in ("images", "series"):
+        for strategy in ("ddp", "fsdp"):
+            found[f"{kind} {strategy}"] = train(kind, strategy, folder / kind / strategy, steps=4)
+        found[f"{kind} resumed"] = train(kind, "fsdp", folder / kind / "fsdp", resume=8, steps=1000)
+    torch.save(found, folder / f"rank{distributed.get_rank()}.pt")
+    disband()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,93 @@
+"""Operations without a deterministic implementation: `put_` has none, on no device."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from reprise.data.loader import EvalLoader, TrainLoader
+from reprise.errors import Notice, UserError
+from reprise.training import determinism, schedules
+from reprise.training.learner import Learner
+from reprise.training.tasks import Classification
+from reprise.training.trainer import Trainer, make_trainer
+from tests.training.conftest import CLASSES, CPU, images, trainer_config
+
+
+class Putting(nn.Module):
+    """A user's network that writes by index, forward or backward."""
+
+    def __init__(self, backward: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(36, 3)
+        self.backward = backward
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        answer: Tensor = self.linear(inputs.flatten(1))
+        if self.backward:
+            if answer.requires_grad:
+                answer.register_hook(put)
+            return answer
+        return answer + put(torch.zeros(3))
+
+
+def put(values: Tensor) -> Tensor:
+    return values.clone().put_(torch.tensor([0]), torch.zeros(1))
+
+
+@pytest.fixture(autouse=True)
+def _the_algorithms_allowed_before_are_allowed_again() -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    yield
+    torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def train(deterministic: bool | str, backward: bool = False) -> Trainer:
+    config = trainer_config(deterministic=deterministic, max_epochs=1)
+    network, task = Putting(backward), Classification(CLASSES)
+    trainer = make_trainer(config, task)
+    learner = Learner(network, task, lambda weights: torch.optim.SGD(weights, 0.1), schedules.constant, 0, lambda *_: None)
+    loaders = TrainLoader(images(70, 1), config.batch_size, 0, CPU), EvalLoader(images(45, 2), config.eval_batch_size, CPU)
+    trainer.fit(learner, *loaders)
+    return trainer
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_the_operation_is_named_in_one_line_with_how_to_go_on(backward: bool) -> None:
+    with pytest.raises(UserError) as refused:
+        train(True, backward)
+    assert str(refused.value) == (
+        "trainer.deterministic=true: put_ has no deterministic implementation here; "
+        "use another operation, or set trainer.deterministic=warn; bits may then differ from run to run"
+    )
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_warn_says_it_once_goes_on_and_records_the_operation(backward: bool, recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.warns(Notice) as said:
+        trainer = train("warn", backward)
+    assert [str(one.message) for one in said] == [
+        "put_ has no deterministic implementation here; two trainings may differ in their bits"
+    ]
+    assert trainer.nondeterministic == {"put_"}
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def test_false_says_nothing() -> None:
+    assert train(False).nondeterministic == set()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("does not have a deterministic mood")])
+def test_other_errors_stay_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error), match=str(error)), determinism.watched(set()):
+        raise error
+
+
+def test_evaluation_is_watched_too(tmp_path: Path) -> None:
+    task = Classification(CLASSES)
+    never: Callable[..., None] = lambda *_: None  # noqa: E731
+    learner = Learner(Putting(False), task, never, never, 0, never)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="put_ has no deterministic implementation"):
+        make_trainer(trainer_config(), task).validate(learner, EvalLoader(images(9, 2), 7, CPU), verbose=False)
