@@ -31,7 +31,7 @@ def edit(project: Path, file: str, old: str, new: str) -> None:
 
 
 def test_a_comment_in_training_code_costs_no_training(project: Path) -> None:
-    edit(project, "learning/randomness.py", "import ", "# A comment.\nimport ")
+    edit(project, "training/randomness.py", "import ", "# A comment.\nimport ")
     stale = ran(run_in(project, "dvc", "repro", "--dry").stdout)
     assert "train@digits_cnn" in stale
     done = revalidate(project)

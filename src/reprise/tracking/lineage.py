@@ -20,7 +20,7 @@ from reprise.tracking.repository import NoRepository
 
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The one in C where PyYAML was built with it: a lock of a thousand lines takes the other a second."""
-LEARNING = ("data", "learning", "models", "stages/train.py")
+LEARNING = ("data", "training", "models", "stages/train.py")
 """Of the package, what decides the weights of a training."""
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
 
