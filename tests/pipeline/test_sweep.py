@@ -183,7 +183,10 @@ def test_the_test_split_stays_shut(project: Path, undisturbed: list[Any]) -> Non
     _, child, *_ = runs(project, "undisturbed")
     done = run_in(project, "reprise", "evaluate", child.info.run_name)
     assert done.returncode == 2
-    assert "is a trial of sweep undisturbed, for which the test split stays shut; train the best as an experiment" in done.stderr
+    assert (
+        "is a trial of sweep undisturbed: trials are not evaluated on the test split; train the best as an experiment"
+        in done.stderr
+    )
 
 
 def test_trials_fail_alone_with_their_reason_and_too_many_end_the_sweep(project: Path) -> None:

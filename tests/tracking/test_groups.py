@@ -48,7 +48,7 @@ def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has
     assert parent.data.metrics["best_std/val/accuracy"] == pytest.approx(stdev(values), abs=1e-12)
     assert parent.info.status == "FINISHED"
     assert f"{fmean(values):.4f} ± {stdev(values):.4f}" in parent.data.tags[NOTE]
-    assert f"{parent.data.tags['mlflow.source.name']}    # makes them all" in parent.data.tags[NOTE]
+    assert f"{parent.data.tags['mlflow.source.name']}    # repeats all of them" in parent.data.tags[NOTE]
     for run in children:
         history = {
             point.step: point.value for point in client(fork_server.folder).get_metric_history(run.info.run_id, "val/accuracy")
@@ -67,7 +67,7 @@ def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has
 
     refused = fork_server.start("evaluate", parent.info.run_name)
     assert refused.wait() == 2
-    assert "stands for 3 runs; name one of them: digits_cnn-seed0-" in refused.said
+    assert "is the parent of 3 runs; name one of them: digits_cnn-seed0-" in refused.said
     assert "seeds-" not in fork_server.run("runs", "--json").said
 
 
@@ -79,7 +79,7 @@ def test_a_data_set_names_its_best_run_and_the_command(fork_server: CliForkServe
     )
     (experiment,) = (one for one in client(fork_server.folder).search_experiments() if one.name == "digits")
     first = experiment.tags[NOTE].splitlines()[0]
-    assert first.startswith(f"The best run so far: `reprise reproduce {best.info.run_name}` makes val accuracy 0.")
+    assert first.startswith(f"The best run so far: `reprise reproduce {best.info.run_name}` repeats it: val accuracy 0.")
     assert "Optical recognition of handwritten digits" in experiment.tags[NOTE]
     assert "CC BY 4.0" in experiment.tags[NOTE]
     assert "seeds-" not in experiment.tags[NOTE]  # a mean is no run

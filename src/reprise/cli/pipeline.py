@@ -143,7 +143,7 @@ def train(
     from reprise.stages import train
     from reprise.tracking import lineage
 
-    lineage.note_code(paths.root, config.plugins)
+    lineage.record_code(paths.root, config.plugins)
     command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
     if reproduces:
         command = f"reprise reproduce {reproduces}"
@@ -258,7 +258,7 @@ def _multirun(paths: ProjectPaths, overrides: Sequence[str]) -> None:
     from reprise.tracking import lineage
 
     for config in composed:
-        lineage.note_code(paths.root, config.plugins)
+        lineage.record_code(paths.root, config.plugins)
     jobs = [
         multirun.Job(
             config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])

@@ -205,7 +205,7 @@ def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, 
     run.log_once(evaluation.points)
     tracking.conclude(run, config, facts(task))
     run.flush()
-    groups.heard(config.tracking, paths.store, run.id)
+    groups.update_parents(config.tracking, paths.store, run.id)
 
 
 def _predict(

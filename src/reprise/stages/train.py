@@ -76,7 +76,7 @@ def run(
         windows = prepare(config, paths, console, remake, in_pipeline=publish)
     lock_test_split()
     _preflight(config, windows)
-    lineage.demand_noted(tuple(config.plugins))
+    lineage.check_plugins_unchanged(tuple(config.plugins))
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer, config.checkpoint)
     tags = {

@@ -64,7 +64,7 @@ def go_on(study: Study, asked: LaunchRequest, paths: ProjectPaths, console: Cons
     """Work on what is left of a sweep, then draw what came of it, and write the best config down."""
     sweep = study.sweep
     config = sweep.config(study.folder, {})
-    lineage.note_code(paths.root, config.plugins)  # warns here; workers write to their logs
+    lineage.record_code(paths.root, config.plugins)  # warns here; workers write to their logs
     study.demand_same_arrays(paths.processed(config.data.name))
     launcher = launchers.make(asked, study.folder, config.checkpoint.patience)
     workers = asked.workers or launcher.room()

@@ -26,7 +26,7 @@ def work(name: str, paths: ProjectPaths, storage: str | None, parent: str) -> No
     """Train trials until none is left, or too many have failed."""
     threads = torch.get_num_threads()  # this worker's share
     study = studies.load(name, paths.store, storage)
-    lineage.note_code(paths.root, study.sweep.config(study.folder, {}).plugins)
+    lineage.record_code(paths.root, study.sweep.config(study.folder, {}).plugins)
     while True:
         with study.take() as trial:
             if trial is None:

@@ -1,1 +1,1 @@
-"""Runs written down in MLflow: the only place that imports it."""
+"""Runs in MLflow and on disk. Only this package imports MLflow."""

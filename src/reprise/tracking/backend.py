@@ -20,7 +20,7 @@ from reprise.tracking.address import database_address
 from reprise.tracking.address import local_address as local_address
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # its seven block for minutes
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # MLflow's default of seven blocks for minutes
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # it can hold a password
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -32,9 +32,9 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 
 
 def connect(uri: str, folder: Path) -> MlflowClient:
-    """A client of the store, which is made if it is a database that is not there yet.
+    """Return a client of the store. Create the database file if it does not exist.
 
-    Two processes that open a fresh database at once break its migrations, hence the lock.
+    A lock guards the creation: two processes that open a new database at the same time break its migrations.
 
     Raises:
         UserError: when the store cannot be reached.
@@ -59,12 +59,12 @@ def connect(uri: str, folder: Path) -> MlflowClient:
 
 
 def _make_database(database: Path, folder: Path) -> None:
-    """An empty store, whole or not at all: what is left of one whose making was cut short cannot be opened again."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # late: a server needs none
+    """Create an empty store atomically: MLflow cannot open a database whose creation was interrupted."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # late: not needed for a server
 
     draft = database.with_name(f".{database.name}")
-    for left in database.parent.glob(f"{draft.name}*"):
-        left.unlink()
+    for file in database.parent.glob(f"{draft.name}*"):  # of an interrupted creation
+        file.unlink()
     SqlAlchemyStore(database_address(draft), (folder / "artifacts").resolve().as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
     with contextlib.closing(sqlite3.connect(draft)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
@@ -73,7 +73,7 @@ def _make_database(database: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def answering(uri: str) -> Iterator[None]:
-    """What goes wrong with the store, as the user's error: a dead server, a full disk."""
+    """Raise errors of the store, such as an unreachable server or a full disk, as `UserError`."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error) as error:
@@ -82,19 +82,19 @@ def answering(uri: str) -> Iterator[None]:
 
 
 def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) -> str:
-    """The id of an MLflow experiment, made if needed; a local one keeps its artifacts under `folder`/artifacts."""
+    """Return the id of an MLflow experiment; create it if needed. A local one keeps its artifacts under `folder`/artifacts."""
     with FileLock(folder / "experiments.lock"):
-        found = client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
-        place = (folder / "artifacts").resolve().as_uri() if local else None
-        return str(client.create_experiment(name, artifact_location=place))
+        existing = client.get_experiment_by_name(name)
+        if existing is not None:
+            return str(existing.experiment_id)
+        location = (folder / "artifacts").resolve().as_uri() if local else None
+        return str(client.create_experiment(name, artifact_location=location))
 
 
 def dashboard(uri: str, port: int) -> NoReturn:
-    """Become MLflow's own server on 127.0.0.1 over the store; does not return.
+    """Replace this process by MLflow's server for the store, on 127.0.0.1. Does not return.
 
-    It serves one person, and jobs for language models have nothing to do: five processes instead of fifteen.
+    Two workers suffice for one user, and MLflow's jobs for language models are disabled: five processes instead of fifteen.
     """
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     command = f"-m mlflow ui --host 127.0.0.1 --port {port} --workers 2 --backend-store-uri".split()

@@ -1,4 +1,4 @@
-"""Certificates of determinism: by the scope of a training, under mlruns/certificates/, and as tags of its runs."""
+"""Determinism certificates, one per training scope, stored in mlruns/certificates/ and as tags of the runs."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,34 +12,34 @@ from reprise.tracking.run import reopen
 
 @dataclass(frozen=True)
 class Certificate:
-    """Whether the first steps came out twice the same."""
+    """Whether two repetitions of the first steps gave identical results."""
 
     words: str
     difference: str
-    """The first step and tensor that differ, "" where none does."""
+    """The first step and tensor that differ, "" if none does."""
     holds_for: str
-    """Processor, threads, precision and versions with which it was found."""
+    """Processor, threads, precision and versions of the check."""
 
     @property
     def as_tags(self) -> dict[str, str]:
-        """As a run says it."""
+        """The tags of a run."""
         return {"certificate": self.difference or self.words, "certificate.scope": self.holds_for}
 
 
 def tags(folder: Path, scope: str) -> dict[str, str]:
-    """What a run of this scope says of its determinism."""
+    """Return the determinism tags of runs of this scope."""
     file = _file(folder, scope)
-    found = Certificate(**store.read_json(file)).as_tags if file.is_file() else {}
-    return {"scope": scope, **found}
+    certificate = Certificate(**store.read_json(file)).as_tags if file.is_file() else {}
+    return {"scope": scope, **certificate}
 
 
 def issue(folder: Path, scope: str, certificate: Certificate, tracking: TrackingConfig) -> int:
-    """Keep a certificate, and tag the runs of its scope that are here already; how many."""
+    """Store a certificate and tag the existing local runs of its scope. Return their number."""
     store.write_atomically(_file(folder, scope), json.dumps(asdict(certificate), indent=2).encode())
     count = 0
     for run_dir in sorted((folder / "runs").glob("*")):
-        said = [entry["tags"].get("scope") for entry in EventLog(run_dir).entries if "tags" in entry]
-        if scope in said:
+        scopes = [entry["tags"].get("scope") for entry in EventLog(run_dir).entries if "tags" in entry]
+        if scope in scopes:
             run = reopen(tracking, folder, run_dir.name)
             run.tag(certificate.as_tags)
             run.flush()

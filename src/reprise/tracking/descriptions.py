@@ -1,4 +1,4 @@
-"""What the dashboard says in words: Markdown for a run, for the parent of several, for a data set. Pure."""
+"""Descriptions for the dashboard, in Markdown: of a run, of a parent of several runs, of a data set. Pure functions."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 GROUP = "group"
-"""The tag of a run that is no training but stands for several: seeds, multirun, sweep or comparison."""
+"""The tag of a parent run, which is not a training but groups several: seeds, multirun, sweep or comparison."""
 BEST = "best/"
-"""Before the name of a metric: its value at the epoch whose weights are kept."""
+"""Prefix of a metric's name: its value at the epoch whose weights are kept."""
 SHOWN = 5
-"""Runs that a data set names."""
+"""Number of runs in the description of a data set."""
 LONGEST = 8000
 """The most characters that MLflow keeps of a description."""
 SCALED = "_scaled"
-"""Of metrics in standard deviations of the training split: a table leaves them out where it has the same in units."""
+"""Suffix of metrics in standard deviations of the training split. Tables omit them if they hold the same metric in units."""
 Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run, as others speak of it."""
+    """A run in a list or table."""
 
     id: str
     name: str
@@ -30,30 +30,30 @@ class Line:
 
 
 def spread_of(name: str) -> str:
-    """The name of the standard deviation of a metric: `test/accuracy` has `test_std/accuracy`."""
+    """Return the name of a metric's standard deviation: `test_std/accuracy` for `test/accuracy`."""
     return name.replace("/", "_std/", 1)
 
 
 def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:
-    """What a training came to, how to repeat it, what it was made from. MLflow shows the first lines until one asks for more."""
-    came = headline(tags.get("monitor", ""), figures)
+    """Describe a training: results, commands that repeat it, origin. The lead comes first, as MLflow folds long descriptions."""
+    result = headline(tags.get("monitor", ""), figures)
     settings = f" with `{tags['settings']}`" if "settings" in tags else ""
     given_up = f" Given up {tags['pruned']}: other trials promise more." if "pruned" in tags else ""
-    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}{f': {came}' if came else ''}.{given_up}"
+    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}{f': {result}' if result else ''}.{given_up}"
     commands = [(tags["mlflow.source.name"], "began it")]
     if not given_up:
         commands.insert(0, (f"reprise reproduce {name}", "runs it again, bit for bit"))
     if "trial" not in tags and not any(key.startswith("test/") for key in figures):
-        commands.append((f"reprise evaluate {name}", "opens the test split for it"))
+        commands.append((f"reprise evaluate {name}", "evaluates it on the test split"))
     epoch = f"Weights are those of epoch {tags['best_epoch']}, the best on val. " if "best_epoch" in tags else ""
     size = (
         f"{int(tags['parameters']):,} parameters, {float(tags['train_seconds']):.0f} s" if "parameters" in tags else tags["data"]
     )
     patch = " and `lineage/uncommitted.patch`" if tags.get("git.dirty") == "true" else ""
-    opened = int(tags.get("test_opened", 0))
-    test = f"The test split was opened {'once' if opened == 1 else f'{opened} times'} for it. " if opened else ""
-    made = f"{epoch}{test}{tags['model']}, {size} on {tags['device']}. Made from commit `{tags['git.commit'][:12]}`{patch}."
-    return _page(lead, _commands(commands), _splits(figures, tags), made)
+    evaluations = int(tags.get("test_opened", 0))
+    test = f"Evaluated on the test split {'once' if evaluations == 1 else f'{evaluations} times'}. " if evaluations else ""
+    origin = f"{epoch}{test}{tags['model']}, {size} on {tags['device']}. Made from commit `{tags['git.commit'][:12]}`{patch}."
+    return _page(lead, _commands(commands), _splits(figures, tags), origin)
 
 
 def of_group(
@@ -63,7 +63,7 @@ def of_group(
     means: Figures | None = None,
     about: str = "",
 ) -> str:
-    """Runs beside each other, and, of the seeds of one config, their mean and standard deviation. One may itself be a parent."""
+    """Describe a group of runs in a table, with `means` and standard deviations if they are seeds of one config."""
     names = _shown({name for _, figures in runs for name in figures})
     titles = ["", *map(_title, names)]
     rows = [[_one_cell(label), *(_mean(figures, name) for name in names)] for label, figures in runs]
@@ -73,24 +73,25 @@ def of_group(
         more = f"… and {len(rows) - shown} more." if shown < len(rows) else ""
         return _page(lead, _commands(commands), _table(titles, rows[:shown] + last), more, about)
 
-    return next(said for shown in range(len(rows), -1, -1) if len(said := page(shown)) <= LONGEST or not shown)
+    return next(text for shown in range(len(rows), -1, -1) if len(text := page(shown)) <= LONGEST or not shown)
 
 
 def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line], page: str) -> str:
-    """The best run so far, a few more, what the data are and whose. MLflow shows the first line until one asks.
+    """Describe a data set: the best runs so far, source, citation and licence. `page` is the address of the list of all runs.
 
-    `page` lists them all.
+    The best run comes first, as MLflow folds long descriptions.
     """
     monitor, source = dataset["monitor"], dataset["homepage"]
     test = monitor.replace(f"{BEST}val/", "test/")
     lead = ""
     if best:
-        came = headline(monitor.removeprefix(BEST), best[0].figures)
-        lead = f"The best run so far: `reprise reproduce {best[0].name}` makes {came} again."
-    run_dir = f"[{re.sub(r'^https?://', '', source)}]({source})" if source else ""
+        result = headline(monitor.removeprefix(BEST), best[0].figures)
+        lead = f"The best run so far: `reprise reproduce {best[0].name}` repeats it: {result}."
+    homepage = f"[{re.sub(r'^https?://', '', source)}]({source})" if source else ""
     facts = ", ".join(
         filter(
-            None, [dataset["title"], run_dir, dataset["citation"], f"licence: {dataset['licence']}" if dataset["licence"] else ""]
+            None,
+            [dataset["title"], homepage, dataset["citation"], f"licence: {dataset['licence']}" if dataset["licence"] else ""],
         )
     )
     rows = [
@@ -99,21 +100,21 @@ def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line], page: str) -> s
     ]
     table = _table(["run", "val", "test", "began by"], rows) if rows else ""
     how = (
-        "One run is one training of one seed; several seeds stand under a parent with their mean. Metrics are by epoch; "
-        f"`{BEST}…` is the epoch whose weights are kept, chosen on val, and `test/…` is opened once, by `reprise evaluate`. "
-        "Each run says in its description what it came to, and the command that repeats it; figures are among its artifacts."
+        "A run is one training with one seed; a parent run groups several seeds and holds their mean. Metrics are per epoch; "
+        f"`{BEST}…` is the epoch whose weights are kept, chosen on val; `test/…` comes from `reprise evaluate`. "
+        "The description of a run holds its results and the command that repeats it; figures are among its artifacts."
     )
     return _page(lead, table, f"[All runs, the best first]({page})", facts, how)
 
 
 def headline(monitor: str, figures: Figures) -> str:
-    """What val judges by, on val and on test."""
+    """Return the monitored metric on val, and on test if known."""
     names = f"{BEST}{monitor}", monitor.replace("val/", "test/")
     return ", ".join(f"{_title(name)} {_mean(figures, name)}" for name in names if name in figures)
 
 
 def _splits(figures: Figures, tags: Mapping[str, str]) -> str:
-    """A row for val at the best epoch, for test and for each baseline; a column a metric. Below, why some are undefined."""
+    """Return a table of metrics for val (best epoch), test and each baseline, and the reasons why some are undefined."""
     parts: dict[str, dict[str, float]] = {}
     for name, value in figures.items():
         part, _, metric = name.removeprefix(BEST).partition("/")
@@ -132,24 +133,24 @@ def _splits(figures: Figures, tags: Mapping[str, str]) -> str:
 
 
 def _shown(names: set[str]) -> list[str]:
-    """Of many figures, those that tell runs apart: val first."""
+    """Return the metrics to compare runs by, val first: no baselines, no standard deviations."""
     kept = without_scaled([name for name in names if not re.search(r"^baseline_|_std/", name)])
     return sorted(kept, key=lambda name: (not name.startswith(BEST), name))
 
 
 def without_scaled(names: Iterable[str]) -> list[str]:
-    """Metrics but those that are there in units too. Of several targets, only scaled errors are pooled."""
+    """Drop scaled metrics that exist in units too. Errors pooled over several targets exist only scaled, so they stay."""
     known = list(names)
     return [name for name in known if not name.endswith(SCALED) or name.removesuffix(SCALED) not in known]
 
 
 def _cell(text: str) -> str:
-    """A name or unit of the user's in a cell of a Markdown table."""
+    """Escape a user's name or unit for a cell of a Markdown table."""
     return re.sub(r"([|`$<\\\[\]])", r"\\\1", " ".join(text.split()))
 
 
 def _one_cell(label: str) -> str:
-    """A label in Markdown, on one line, in which no character ends the cell."""
+    """Put a Markdown label on one line and escape `|`, which would end the cell."""
     return " ".join(label.split()).replace("|", r"\|")
 
 
@@ -171,8 +172,8 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _commands(commands: Sequence[tuple[str, str]]) -> str:
-    """Commands to copy, each with what it does."""
-    return "```\n" + "".join(f"{command}    # {does}\n" for command, does in commands) + "```"
+    """Return a code block of commands, each with a comment."""
+    return "```\n" + "".join(f"{command}    # {comment}\n" for command, comment in commands) + "```"
 
 
 def _page(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""The event log of a run: one JSON line an entry, appended, in order. Nothing is sent from here."""
+"""The event log of a run: an append-only JSON Lines file. `mlflow_sync` sends it to MLflow."""
 
 import json
 import os
@@ -14,21 +14,21 @@ from reprise.data import store
 from reprise.errors import UserError
 
 Entry = dict[str, Any]
-"""One thing said: a metric's point {key, value, timestamp, step}, or {tags}, {remove_tags}, {params}, {inputs}, {file}, {model}
-or {status}."""
+"""One line: a metric's point {key, value, timestamp, step}, or {tags}, {remove_tags}, {params}, {inputs}, {file}, {model},
+{dataset} or {status}."""
 
 Points = list[tuple[int, float]]
-"""Of a metric: (step, value)."""
+"""The (step, value) pairs of a metric."""
 
-FILE, MARK, LOCK = "events.jsonl", "events.synced", "event log.lock"
+FILE, MARK, LOCK = "events.jsonl", "events.synced", "events.lock"
 
 
 class EventLog:
-    """The event log in a run's folder. `events.jsonl` holds all entries, `events.synced` how many of them the store has.
+    """The event log in a run directory. `events.jsonl` holds all entries, `events.synced` the number that the store has.
 
-    Several processes may write to one log (`evaluate`, `sync`, `certify`): each reads what the others have appended before it
-    writes, under a lock. A kill may tear the last line; it counts as not written, and the next writer cuts it off. `outbox` is a
-    file that exists while the store lacks an entry, or may lack one soon.
+    Several processes may write to one log (`evaluate`, `sync`, `certify`). Each takes a lock and reads the entries of the others
+    before it appends. A kill may leave an incomplete last line; readers ignore it, and the next writer truncates it. The file
+    `outbox` exists while the store lacks an entry, or may lack one soon.
     """
 
     def __init__(self, run_dir: Path) -> None:
@@ -37,12 +37,12 @@ class EventLog:
         self.entries: list[Entry] = []
         self.points: dict[tuple[str, int], float] = {}
         self._size = 0  # bytes of the file that `entries` holds
-        self._one_at_a_time = threading.RLock()
+        self._thread_lock = threading.RLock()
         self.refresh()
 
     def refresh(self) -> None:
-        """Read what other processes have appended."""
-        with self._one_at_a_time:
+        """Read the entries that other processes have appended."""
+        with self._thread_lock:
             if self.file.is_file():
                 with self.file.open("rb") as stream:
                     self._read_more(stream)
@@ -63,19 +63,19 @@ class EventLog:
         if not entries:
             return
         content = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
-        with self._one_at_a_time, FileLock(self.lock):
+        with self._thread_lock, FileLock(self.lock):
             self.outbox.parent.mkdir(exist_ok=True)
             self.outbox.touch()
             with self.file.open("ab+") as stream:
                 self._read_more(stream)
-                if stream.tell() > self._size:  # a torn line
+                if stream.tell() > self._size:  # an incomplete line
                     stream.truncate(self._size)
                 stream.write(content)
             self._take(list(entries), len(content))
 
-    def is_settled(self) -> bool:
-        """Whether the store has all entries. If the run has ended too, it leaves the outbox; no entry can come in between."""
-        with self._one_at_a_time, FileLock(self.lock):
+    def is_synced(self) -> bool:
+        """Return whether the store has all entries. If the run has ended too, remove its outbox file under the same lock."""
+        with self._thread_lock, FileLock(self.lock):
             if self.waiting:
                 return False
             if self.status != "RUNNING":
@@ -85,8 +85,8 @@ class EventLog:
     def metrics(self, metrics: Mapping[str, float], step: int, again: bool = False) -> None:
         """Append one point of each metric.
 
-        A point that the log holds already is left as it is: a resumed training passes some steps twice. With `again`, a value
-        that differs from the last one replaces it.
+        A point that the log already holds stays as it is: a resumed training repeats some steps. With `again`, a different value
+        replaces it.
         """
         new = {key: value for key, value in metrics.items() if self._is_new(key, step, value, again)}
         now = int(time.time() * 1000)
@@ -97,13 +97,13 @@ class EventLog:
         return known is None or (again and known != value)
 
     def sync(self) -> None:
-        """Bring to disk what the operating system still holds."""
+        """Flush the file from the operating system's cache to disk."""
         with self.file.open("a") as stream:
             os.fsync(stream.fileno())
 
     @property
     def delivered(self) -> int:
-        """How many entries the store has."""
+        """Number of entries that the store has."""
         return int(self.mark.read_text()) if self.mark.is_file() else 0
 
     @delivered.setter
@@ -112,7 +112,7 @@ class EventLog:
 
     @property
     def waiting(self) -> list[Entry]:
-        """What the store does not have."""
+        """Entries that the store does not have yet."""
         self.refresh()
         return self.entries[self.delivered :]
 
@@ -123,26 +123,26 @@ class EventLog:
 
     @property
     def tags(self) -> dict[str, str]:
-        """Every tag, with its last value."""
-        found: dict[str, str] = {}
+        """All tags, each with its last value."""
+        tags: dict[str, str] = {}
         for entry in self.entries:
-            found |= entry.get("tags", {})
+            tags |= entry.get("tags", {})
             for key in entry.get("remove_tags", ()):
-                found.pop(key, None)
-        return found
+                tags.pop(key, None)
+        return tags
 
     @property
     def figures(self) -> dict[str, float]:
-        """Metrics that have one value a run: at the best epoch (`best/val/…`), on test, of baselines."""
+        """Metrics with one value per run: at the best epoch (`best/val/…`), on test, of baselines."""
         return {key: value for (key, step), value in self.points.items() if step == 0}
 
 
 def outbox(folder: Path, run_id: str) -> Path:
-    """A file that exists while the store lacks an entry of a run, under `folder` (mlruns/)."""
+    """Return the file under `folder` (mlruns/) that exists while the store lacks an entry of a run."""
     return folder / "outbox" / run_id
 
 
-def _whole_lines(file: Path) -> Iterator[Entry]:
+def _complete_lines(file: Path) -> Iterator[Entry]:
     content = file.read_bytes() if file.is_file() else b""
     yield from _parsed(file, content[: content.rfind(b"\n") + 1].splitlines(), 0)
 
@@ -156,9 +156,9 @@ def _parsed(file: Path, lines: Sequence[bytes], before: int) -> Iterator[Entry]:
 
 
 def read_history(file: Path) -> dict[str, Points]:
-    """Every metric's points in a event log, in the order they came; of a step that was logged twice, the later value."""
+    """Return the points of every metric in an event log, in order; for a step that was logged twice, the later value."""
     points: dict[str, dict[int, float]] = {}
-    for entry in _whole_lines(file):
+    for entry in _complete_lines(file):
         if "key" in entry:
             points.setdefault(entry["key"], {})[entry["step"]] = entry["value"]
     return {key: list(history.items()) for key, history in points.items()}

@@ -1,4 +1,4 @@
-"""Parents: the run that others stand under, those of several seeds, of a `--multirun`, of a sweep; and what they come to."""
+"""Parent runs, which group the runs of several seeds, of a `--multirun` or of a sweep, and summarise them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,15 +18,15 @@ from reprise.tracking.resume import Training
 from reprise.tracking.run import Run, ending, model, open_new, open_run_dir, recorded
 
 CHILDREN = "children.json"
-"""In a parent's run directory: the ids of the runs under it."""
+"""File in a parent's run directory with the ids of its children."""
 
 
 def parent(
     tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any], tags: Mapping[str, Any]
 ) -> Run:
-    """The run that others stand under: made at the first call with this token, found at the next. It is in the store at once.
+    """Return the parent run with this token; create it at the first call. It reaches the store at once.
 
-    `content` is kept as its config.json. The tag `group` sets it apart from trainings.
+    `content` becomes its config.json. The tag `group` marks it as a parent.
     """
     known = [file.parent for file in (folder / "runs").glob("*/run.json") if store.read_json(file).get("token") == token]
     run = open_run_dir(tracking, folder, known[0].name) if known else open_new(tracking, folder, token, name, content)
@@ -38,14 +38,14 @@ def parent(
 
 @contextmanager
 def of_seeds(config: Config, folder: Path, training: Training, tags: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The tags for the runs of several seeds, under a parent that ends with their mean and standard deviation.
+    """Yield the tags for the runs of several seeds. Afterwards log their mean and standard deviation in the parent run.
 
-    It goes on with the parent of an earlier start of `training`.
+    If an earlier start of `training` created a parent run, resume it.
     """
     seeds, token = config.every_seed, training.token(resume.PARENT)
     about = {GROUP: "seeds", "experiment": config.name, "data": config.data.name, "model": model(config), "seeds": seeds}
-    words = [] if "trial" in tags or tags.get("origin") == "pipeline" else special(folder.parent, config)
-    name = "-".join([config.name, *words, f"{len(seeds)}seeds", token[:4]])
+    parts = [] if "trial" in tags or tags.get("origin") == "pipeline" else special(folder.parent, config)
+    name = "-".join([config.name, *parts, f"{len(seeds)}seeds", token[:4]])
     run = parent(config.tracking, folder, token, name, recorded(config), {**tags, **about})
     training.opened(resume.PARENT, run.id)
     with ending(run):
@@ -54,47 +54,52 @@ def of_seeds(config: Config, folder: Path, training: Training, tags: Mapping[str
 
 
 def gather(run: Run, children: Sequence[str]) -> None:
-    """Let a parent say what the runs under it came to."""
+    """Record the children of a parent run and summarise their results."""
     store.write_json(run.run_dir / CHILDREN, list(children))
-    _tell(run)
+    _summarise(run)
 
 
-def heard(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
-    """A run has something new to say (it was evaluated): so have those above it."""
-    above = EventLog(folder / "runs" / run_id).tags.get(PARENT, "")
-    if (folder / "runs" / above / CHILDREN).is_file():
-        run = open_run_dir(tracking, folder, above)
-        _tell(run)
+def update_parents(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
+    """Update the summaries of all parents of a run whose results changed (it was evaluated)."""
+    parent_id = EventLog(folder / "runs" / run_id).tags.get(PARENT, "")
+    if (folder / "runs" / parent_id / CHILDREN).is_file():
+        run = open_run_dir(tracking, folder, parent_id)
+        _summarise(run)
         run.flush()
-        heard(tracking, folder, above)
+        update_parents(tracking, folder, parent_id)
 
 
 def demand_training(run_dir: Path) -> None:
-    """Refuse the run directory of a parent, naming the runs under it."""
+    """Raise `UserError` if the run directory belongs to a parent run; its message names the children."""
     if (run_dir / CHILDREN).is_file():
         names = [_line(run_dir.parent / child).name for child in store.read_json(run_dir / CHILDREN)]
-        raise UserError(f"{_line(run_dir).name} stands for {len(names)} runs", f"name one of them: {', '.join(names)}")
+        raise UserError(f"{_line(run_dir).name} is the parent of {len(names)} runs", f"name one of them: {', '.join(names)}")
 
 
 def demand_no_trial(run_dir: Path) -> None:
-    """Refuse the run directory of a trial: of a sweep, the test split is opened for the best alone, trained as an experiment."""
+    """Raise `UserError` if the run directory belongs to a trial.
+
+    Only the best trial of a sweep is evaluated on the test split, after it was trained as an experiment.
+    """
     tags = EventLog(run_dir).tags
     if "trial" in tags:
         hint = f"train the best as an experiment, `reprise train experiment={tags['sweep']}_tuned`, and evaluate that"
-        raise UserError(f"{_line(run_dir).name} is a trial of sweep {tags['sweep']}, for which the test split stays shut", hint)
+        raise UserError(
+            f"{_line(run_dir).name} is a trial of sweep {tags['sweep']}: trials are not evaluated on the test split", hint
+        )
 
 
-def _tell(run: Run) -> None:
-    """What all seeds come to, or the best of all jobs; and a table."""
+def _summarise(run: Run) -> None:
+    """Write the parent's description with a table of its children: the mean over seeds, or the best job."""
     children = [_line(run.run_dir.parent / child) for child in store.read_json(run.run_dir / CHILDREN)]
     tags = run.event_log.tags
     lead = f"**{tags['experiment']}** on {tags['data']}: {len(children)}"
-    commands = [(tags["mlflow.source.name"], "makes them all")]
+    commands = [(tags["mlflow.source.name"], "repeats all of them")]
     if tags[GROUP] == "seeds":
         run.tag({key: children[0].tags[key] for key in ("monitor", "mode")})
         means = _means([child.figures for child in children])
         run.log_once(means)
-        commands.append((f"reprise reproduce {children[0].name}", "makes one again, bit for bit"))
+        commands.append((f"reprise reproduce {children[0].name}", "repeats one, bit for bit"))
         rows = [(child.name, child.figures) for child in children]
         lead += f" seeds: {descriptions.headline(children[0].tags['monitor'], means)}."
         run.tag({NOTE: descriptions.of_group(lead, rows, commands, means)})
@@ -102,23 +107,23 @@ def _tell(run: Run) -> None:
         lead += " jobs."
         if best := _best(children):
             lead += f" The best by {best.tags['monitor']} is `{best.tags['settings']}`."
-            commands.append((best.tags["mlflow.source.name"], "makes the best"))
+            commands.append((best.tags["mlflow.source.name"], "repeats the best"))
         rows = [(f"`{child.tags['settings']}` {child.name}", child.figures) for child in children]
         run.tag({NOTE: descriptions.of_group(lead, rows, commands)})
 
 
 def _means(figures: Sequence[descriptions.Figures]) -> dict[str, float]:
-    """Of what every seed says."""
+    """Return mean and standard deviation of the metrics that all seeds have."""
     means: dict[str, float] = {}
     for name in figures[0]:
-        if all(name in one for one in figures):
-            values = [one[name] for one in figures]
+        if all(name in seed for seed in figures):
+            values = [seed[name] for seed in figures]
             means |= {name: fmean(values), descriptions.spread_of(name): stdev(values)}
     return means
 
 
 def _best(jobs: Sequence[descriptions.Line]) -> descriptions.Line | None:
-    """The best job, where all are judged alike."""
+    """Return the best job, or None if jobs monitor different metrics."""
     monitor, mode = (jobs[0].tags[key] for key in ("monitor", "mode"))
     if any(job.tags["monitor"] != monitor for job in jobs):
         return None

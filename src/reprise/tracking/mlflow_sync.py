@@ -80,7 +80,7 @@ class MlflowSync:
                 with FileLock(self.run_dir / "delivery.lock", timeout=ANOTHER_DELIVERS):
                     if self.event_log.waiting:
                         self._deliver(self._run_id())
-                    self.event_log.is_settled()  # if not, entries came meanwhile: they wait in the outbox
+                    self.event_log.is_synced()  # if not, entries came meanwhile: they wait in the outbox
                 self.failure = None
             except Timeout:
                 self.failure = "another process has been delivering it for long"
