@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from reprise.analysis.watch import drawn, line, remaining
-from reprise.tracking.live_status import LiveStatus, going_on
+from reprise.tracking.live_status import LiveStatus, running_names
 from tests.cli_fork_server import Child, CliForkServer
 from tests.faults.conftest import CNN, runs
 from tests.pipeline.conftest import make_project
@@ -53,7 +53,7 @@ def test_a_run_that_is_over_is_told_epoch_by_epoch_and_ends_as_it_did(fork_serve
 def watched(fork_server: CliForkServer, other: CliForkServer, seed: int) -> tuple[Child, Child]:
     """A training that goes on, and one who watches it and has seen an epoch."""
     training = fork_server.start(*LONG, f"seed={seed}")
-    while not going_on(fork_server.folder / "mlruns"):
+    while not running_names(fork_server.folder / "mlruns"):
         assert not training.over(), training.said
         time.sleep(0.01)
     watching = other.start("watch")

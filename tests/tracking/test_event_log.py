@@ -88,7 +88,7 @@ def test_only_one_process_delivers_a_run_at_a_time(run_dir: Path, monkeypatch: p
     event_log = EventLog(run_dir)
     event_log.append({"status": "FINISHED", "timestamp": 0})
     mlflow_sync = MlflowSync(run_dir, event_log, "http://127.0.0.1:9", run_dir.parent.parent)
-    monkeypatch.setattr("reprise.tracking.mlflow_sync.ANOTHER_DELIVERS", 0)
+    monkeypatch.setattr("reprise.tracking.mlflow_sync.LOCK_TIMEOUT", 0)
     with FileLock(run_dir / "delivery.lock"):
         assert mlflow_sync.now() == "another process has been delivering it for long"
     assert len(event_log.waiting) == 1

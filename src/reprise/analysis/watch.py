@@ -15,7 +15,7 @@ from rich.text import Text
 from reprise.config import TrackingConfig
 from reprise.errors import UserError
 from reprise.stages.project_paths import ProjectPaths
-from reprise.tracking.live_status import LiveStatus, StatusReader, follow, going_on
+from reprise.tracking.live_status import LiveStatus, StatusReader, follow, running_names
 
 LOOK_EVERY = 1.0
 """Seconds."""
@@ -36,7 +36,7 @@ def run(paths: ProjectPaths, wanted: str | None, tracking: TrackingConfig, conso
 
     """
     if wanted is None:
-        names = going_on(paths.store)
+        names = running_names(paths.store)
         if not names:
             raise UserError("no training goes on here", "name a RUN, or begin one: `reprise train experiment=NAME`")
         wanted = names[0]

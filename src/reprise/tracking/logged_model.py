@@ -1,4 +1,4 @@
-"""Write the model that MLflow shows and loads."""
+"""Export a model that MLflow can show and load."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from reprise.tracking import lineage
 
-if TYPE_CHECKING:  # PyTorch takes two seconds, and only whoever logs a model has it imported anyway
+if TYPE_CHECKING:  # PyTorch takes two seconds to import; callers that log a model have imported it already
     from torch import nn
 
 LOADER = Path(__file__).with_name("reprise_pyfunc.py")
@@ -22,37 +22,41 @@ def save(
     network: "nn.Module",
     folder: Path,
     example: npt.NDArray[np.generic],
-    answer: npt.NDArray[np.generic],
+    prediction: npt.NDArray[np.generic],
     metadata: Mapping[str, Any],
 ) -> None:
     """Export a network into a new MLflow model at `folder`, with an example of its input `[B, …]`.
 
-    The model's signature names its outputs alone: the copied loader checks inputs, in one line, and takes whole numbers of any
-    width for pixels, as a scoring server parses them from JSON. What goes in stands in the metadata.
+    The signature describes only the outputs, because the copied loader checks the inputs: with one-line errors, and with integers
+    of any width for pixels, as a scoring server parses JSON. The metadata describe the inputs.
     """
     import mlflow  # late: its PyTorch part takes seconds to import
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    taken, given = (Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))]) for array in (example, answer))
-    shutil.rmtree(folder, ignore_errors=True)  # half of one, if a kill came while it was written
+    inputs, outputs = (Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))]) for array in (example, prediction))
+    shutil.rmtree(folder, ignore_errors=True)  # an incomplete model, if a process was killed while it wrote one
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # an LSTM's flat weights: views
+        warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # LSTM weights are views of a flat buffer
         mlflow.pytorch.save_model(
             network,
             folder,
-            signature=ModelSignature(taken, given),
+            signature=ModelSignature(inputs, outputs),
             input_example=example,
             serialization_format="pt2",
             pip_requirements=[f"torch=={lineage.versions()['version.torch'].split('+')[0]}", "numpy"],
         )
-    described = {"dtype": str(example.dtype), "shape": list(example.shape[1:])}
-    (folder / "data" / "input.json").write_text(json.dumps(described), "utf-8")
+    input_spec = {"dtype": str(example.dtype), "shape": list(example.shape[1:])}
+    (folder / "data" / "input.json").write_text(json.dumps(input_spec), "utf-8")
     (folder / "code").mkdir()
     shutil.copyfile(LOADER, folder / "code" / LOADER.name)
     model = Model.load(folder)
-    model.signature = ModelSignature(outputs=given)
-    model.metadata = {**metadata, "input": described, "output": {"dtype": str(answer.dtype), "shape": list(answer.shape[1:])}}
+    model.signature = ModelSignature(outputs=outputs)
+    model.metadata = {
+        **metadata,
+        "input": input_spec,
+        "output": {"dtype": str(prediction.dtype), "shape": list(prediction.shape[1:])},
+    }
     env = {"conda_env": "conda.yaml", "python_env": "python_env.yaml"}
     mlflow.pyfunc.add_to_model(model, LOADER.stem, data="data", code="code", **env)
     model.save(folder / "MLmodel")

@@ -1,4 +1,4 @@
-"""From a run's event log to MLflow: in order, in batches, each entry once, whenever the store can be reached."""
+"""Sync a run's event log to MLflow: in order, in batches, each entry once, whenever the store is reachable."""
 
 import json
 import threading
@@ -20,22 +20,22 @@ from reprise.tracking.address import database
 from reprise.tracking.descriptions import BEST
 from reprise.tracking.event_log import Entry, EventLog
 
-METRICS_A_CALL, PARAMS_A_CALL = 1000, 100
-"""The most MLflow takes."""
-PATIENCE = 2.0
-"""Seconds between deliveries, at the least."""
-SHARE = 0.01
-"""Of a core, what deliveries may take: where they are dear, the next waits longer."""
-LONGEST_PATIENCE = 60.0
-"""Seconds between attempts when the store has failed several times."""
-ANOTHER_DELIVERS = 60.0
-"""Seconds to wait for another process that delivers the same run."""
-VIEWED = 50
-"""The best runs of a data set that decide the columns of its table; `reprise dashboard` looks at all."""
-RUN_TOKEN_TAG = "reprise.token"  # noqa: S105 -- no password
-"""The tag by which a run is found again whose making was interrupted."""
+METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
+"""MLflow's limits per request."""
+MIN_PAUSE = 2.0
+"""Minimum seconds between two deliveries."""
+CPU_SHARE = 0.01
+"""Share of one core that deliveries may use: after a slow delivery the next one waits longer."""
+MAX_PAUSE = 60.0
+"""Maximum seconds between attempts while the store fails."""
+LOCK_TIMEOUT = 60.0
+"""Seconds to wait while another process delivers the same run."""
+TABLE_RUNS = 50
+"""Number of best runs of a data set that determine the columns of its table; `reprise dashboard` uses all runs."""
+RUN_TOKEN_TAG = "reprise.token"  # noqa: S105 -- not a password
+"""The tag that identifies a run whose creation was interrupted."""
 PARENT = "mlflow.parentRunId"
-"""The tag by which MLflow shows one run under another. Homes know the parent by our id, the store by its own."""
+"""The tag with which MLflow nests runs. Run directories hold the parent's local id, the store MLflow's id."""
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment."""
 PAGE = "reprise.page"
@@ -43,10 +43,10 @@ PAGE = "reprise.page"
 
 
 class MlflowSync:
-    """Brings the store up to date with one run's run directory: in a thread of its own while the run lives, and at its end.
+    """Syncs one run directory to the store: in a background thread during the run, and once at its end.
 
-    An entry that is sent twice, for a kill came before it was marked as sent, counts once: MLflow keeps one of equal points,
-    params and tags, and a file takes its own place.
+    A kill between sending an entry and marking it as sent makes it sent twice. This does no harm: MLflow keeps one of equal
+    points, params and tags, and a file replaces itself.
     """
 
     def __init__(self, run_dir: Path, event_log: EventLog, uri: str, folder: Path) -> None:
@@ -54,18 +54,18 @@ class MlflowSync:
         self.failure: str | None = None
         """Why the last attempt failed."""
         self._client: MlflowClient | None = None
-        self._one_at_a_time = threading.Lock()
+        self._thread_lock = threading.Lock()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep_on, name="delivery", daemon=True)
+        self._thread = threading.Thread(target=self._deliver_periodically, name="delivery", daemon=True)
 
     def start(self) -> None:
-        """From now on, deliver now and then."""
+        """Start the background thread that delivers periodically."""
         self._thread.start()
 
     def finish(self, seconds: float | None = None) -> str | None:
-        """Deliver the rest, within so many seconds if they are told; None, or why that failed: what is left waits.
+        """Deliver the rest, within `seconds` if given. Return None, or the reason why entries still wait.
 
-        A store that is dead refuses at once, but one that hangs holds a call for a minute, which a stopped training has not.
+        The limit exists because a store that hangs blocks a request for a minute, longer than a stopped training may take.
         """
         self._over.set()
         last = threading.Thread(target=self.now, name="last delivery", daemon=True)
@@ -74,13 +74,13 @@ class MlflowSync:
         return f"the store did not answer within {seconds:.0f} s" if last.is_alive() else self.failure
 
     def now(self) -> str | None:
-        """Deliver what waits; None, or why that failed."""
-        with self._one_at_a_time:
+        """Deliver the waiting entries. Return None, or the reason of the failure."""
+        with self._thread_lock:
             try:
-                with FileLock(self.run_dir / "delivery.lock", timeout=ANOTHER_DELIVERS):
+                with FileLock(self.run_dir / "delivery.lock", timeout=LOCK_TIMEOUT):
                     if self.event_log.waiting:
                         self._deliver(self._run_id())
-                    self.event_log.is_synced()  # if not, entries came meanwhile: they wait in the outbox
+                    self.event_log.is_synced()  # removes the outbox file, unless new entries arrived meanwhile
                 self.failure = None
             except Timeout:
                 self.failure = "another process has been delivering it for long"
@@ -89,15 +89,15 @@ class MlflowSync:
                 self.failure = without_login(str(error).split("\n")[0])[:200]
         return self.failure
 
-    def _keep_on(self) -> None:
-        pause = PATIENCE
+    def _deliver_periodically(self) -> None:
+        pause = MIN_PAUSE
         while not self._over.wait(pause):
             began = time.thread_time()
             failure = self.now()
-            pause = max(PATIENCE, (time.thread_time() - began) / SHARE) if failure is None else min(2 * pause, LONGEST_PATIENCE)
+            pause = max(MIN_PAUSE, (time.thread_time() - began) / CPU_SHARE) if failure is None else min(2 * pause, MAX_PAUSE)
 
     def _run_id(self) -> str:
-        """MLflow's id of this run."""
+        """Return MLflow's id of this run."""
         if self._client is None:
             self._client = backend.connect(self.uri, self.folder)
         return mlflow_id(self._client, self.run_dir, self.folder, self.uri)
@@ -117,7 +117,7 @@ class MlflowSync:
                 points = [Metric(entry["key"], entry["value"], entry["timestamp"], entry["step"]) for entry in entries]
                 client.log_batch(run_id, metrics=points, synchronous=True)
             case "tags":
-                tags = [RunTag(key, self._abroad(key, value)) for key, value in first["tags"].items()]
+                tags = [RunTag(key, self._store_value(key, value)) for key, value in first["tags"].items()]
                 client.log_batch(run_id, tags=tags, synchronous=True)
             case "remove_tags":
                 _remove_tags(client, run_id, first["remove_tags"])
@@ -126,7 +126,7 @@ class MlflowSync:
             case "params":
                 _send_params(client, run_id, [Param(key, value) for key, value in first["params"].items()])
             case "inputs":
-                client.log_inputs(run_id, [_dataset(given) for given in first["inputs"]])
+                client.log_inputs(run_id, [_dataset(entry) for entry in first["inputs"]])
             case "file":
                 file = Path(first["file"])
                 client.log_artifact(run_id, str(self.run_dir / file), "" if file.parent == Path() else str(file.parent))
@@ -135,50 +135,50 @@ class MlflowSync:
             case "status":
                 _send_status(client, run_id, first)
 
-    def _abroad(self, key: str, value: str) -> str:
-        """What a tag says in the store: of a parent, MLflow's id in place of ours."""
-        above = self.folder / "runs" / value
-        if key != PARENT or not (above / "run.json").is_file():
+    def _store_value(self, key: str, value: str) -> str:
+        """Return the value of a tag in the store: MLflow's id in place of the local one for a parent, else the same."""
+        parent_dir = self.folder / "runs" / value
+        if key != PARENT or not (parent_dir / "run.json").is_file():
             return value
         assert self._client is not None
-        return mlflow_id(self._client, above, self.folder, self.uri)
+        return mlflow_id(self._client, parent_dir, self.folder, self.uri)
 
     def _send_model(self, client: MlflowClient, run_id: str, folder: Path) -> None:
-        """An exported model as MLflow's own `log_model` leaves it, once."""
+        """Log an exported model once, as MLflow's own `log_model` does."""
         run = client.get_run(run_id)
         if run.outputs and run.outputs.model_outputs:
             return
-        made = client.create_logged_model(run.info.experiment_id, name=folder.name, source_run_id=run_id)
-        client.log_model_artifacts(made.model_id, str(folder))
-        client.finalize_logged_model(made.model_id, "READY")
-        client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
+        model = client.create_logged_model(run.info.experiment_id, name=folder.name, source_run_id=run_id)
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, "READY")
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
 
 
 def mlflow_id(client: MlflowClient, run_dir: Path, folder: Path, uri: str) -> str:
-    """MLflow's id of the run of a run directory, which is made there if the store could not be reached before."""
-    known = run_dir / "mlflow_id"
-    if not known.is_file():
-        with FileLock(folder / "births.lock"):  # a parent's birth is its own delivery's and its children's
-            if not known.is_file():
+    """Return MLflow's id of a run directory. Create the run in MLflow if the store was not reachable before."""
+    file = run_dir / "mlflow_id"
+    if not file.is_file():
+        with FileLock(folder / "births.lock"):  # both the parent's and its children's delivery may create the parent
+            if not file.is_file():
                 about = store.read_json(run_dir / "run.json")
-                store.write_atomically(known, create(client, about, folder, uri).encode())
-    return known.read_text()
+                store.write_atomically(file, create(client, about, folder, uri).encode())
+    return file.read_text()
 
 
 def create(client: MlflowClient, about: dict[str, Any], folder: Path, uri: str) -> str:
-    """Return the id of a run in MLflow; create it unless an interrupted start has. `about` is the content of run.json."""
+    """Return the id of a run in MLflow; create it unless an interrupted start already did. `about` is the content of run.json."""
     experiment = backend.experiment_id(client, about["experiment"], folder, local=database(uri) is not None)
-    for found in client.search_runs([experiment], f"tags.`{RUN_TOKEN_TAG}` = '{about['token']}'"):
-        return str(found.info.run_id)
-    made = client.create_run(experiment, about["started"], {RUN_TOKEN_TAG: about["token"]}, about["name"])
-    return str(made.info.run_id)
+    for run in client.search_runs([experiment], f"tags.`{RUN_TOKEN_TAG}` = '{about['token']}'"):
+        return str(run.info.run_id)
+    run = client.create_run(experiment, about["started"], {RUN_TOKEN_TAG: about["token"]}, about["name"])
+    return str(run.info.run_id)
 
 
 def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
     """Write the description of a data set, which names the best runs so far, and the columns of its table of runs."""
     monitor, order = dataset["monitor"], "DESC" if dataset["mode"] == "max" else "ASC"
-    wanted, by = f"metrics.`{monitor}` > -1e300", [f"metrics.`{monitor}` {order}"]
-    runs = client.search_runs([experiment], wanted, max_results=VIEWED, order_by=by)
+    condition, order_by = f"metrics.`{monitor}` > -1e300", [f"metrics.`{monitor}` {order}"]
+    runs = client.search_runs([experiment], condition, max_results=TABLE_RUNS, order_by=order_by)
     best = [
         descriptions.Line(run.info.run_id, run.info.run_name, run.data.tags, run.data.metrics)
         for run in runs
@@ -192,17 +192,17 @@ def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
 
 
 def _batches(entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
-    """Entries in order: points by the thousand, all else one by one."""
+    """Yield entries in order: points by the thousand, all others one by one."""
     for kind, same in groupby(entries, key=lambda entry: next(iter(entry))):
         alike = list(same)
-        size = METRICS_A_CALL if kind == "key" else 1
+        size = METRICS_PER_CALL if kind == "key" else 1
         for begin in range(0, len(alike), size):
             yield kind, alike[begin : begin + size]
 
 
 def _send_params(client: MlflowClient, run_id: str, params: list[Param]) -> None:
-    for begin in range(0, len(params), PARAMS_A_CALL):
-        client.log_batch(run_id, params=params[begin : begin + PARAMS_A_CALL], synchronous=True)
+    for begin in range(0, len(params), PARAMS_PER_CALL):
+        client.log_batch(run_id, params=params[begin : begin + PARAMS_PER_CALL], synchronous=True)
 
 
 def _remove_tags(client: MlflowClient, run_id: str, keys: list[str]) -> None:
@@ -210,17 +210,17 @@ def _remove_tags(client: MlflowClient, run_id: str, keys: list[str]) -> None:
         try:
             client.delete_tag(run_id, key)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # a kill came before it was marked as sent
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # already removed: a kill came before it was marked as sent
                 raise
 
 
-def _send_status(client: MlflowClient, run_id: str, said: Entry) -> None:
-    if said["status"] == "RUNNING":
+def _send_status(client: MlflowClient, run_id: str, entry: Entry) -> None:
+    if entry["status"] == "RUNNING":
         client.update_run(run_id, status="RUNNING")
     else:
-        client.set_terminated(run_id, said["status"], said["timestamp"])
+        client.set_terminated(run_id, entry["status"], entry["timestamp"])
 
 
-def _dataset(given: Entry) -> DatasetInput:
-    dataset = Dataset(given["name"], given["digest"], "reprise", json.dumps(given["source"]))
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", given["context"])])
+def _dataset(entry: Entry) -> DatasetInput:
+    dataset = Dataset(entry["name"], entry["digest"], "reprise", json.dumps(entry["source"]))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])

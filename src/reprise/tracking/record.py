@@ -1,4 +1,4 @@
-"""What is known of a run, from its run directory or, where it was trained elsewhere, from the store. Only read here."""
+"""Read the record of a run: from its run directory, or from the store if it was trained elsewhere."""
 
 import re
 from collections.abc import Mapping
@@ -19,38 +19,38 @@ from reprise.tracking.run import find, has_run_dir
 from reprise.tracking.statuses import corrected
 
 EVERY_RUN = 50_000
-"""The most runs that are listed."""
+"""Maximum number of runs in a list."""
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 """A line of packages.txt."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run: what it was made from, and what came of it."""
+    """A run: its lineage and its results."""
 
     id: str
     name: str
     status: str
     tags: Mapping[str, str]
     metrics: Mapping[str, Points]
-    """Every metric's points (step, value)."""
+    """The (step, value) points of every metric."""
     files: Path
-    """Where its files lie: lineage/config.json, lineage/packages.txt, lineage/uncommitted.patch, best.safetensors."""
+    """The folder of its files: lineage/config.json, lineage/packages.txt, lineage/uncommitted.patch, best.safetensors."""
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved config it was trained with."""
+        """The resolved config of the training."""
         file = self._file("lineage/config.json")
-        found: dict[str, Any] = store.read_json(file)
-        self._demand_recorded("sha256.config", lineage.config_hash(found), file)
-        return found
+        config: dict[str, Any] = store.read_json(file)
+        self._demand_recorded("sha256.config", lineage.config_hash(config), file)
+        return config
 
     @property
     def packages(self) -> dict[str, str]:
-        """The version of every package. `reproduce --env` gives them to pip, so nothing else may stand there."""
+        """The version of every package. `reproduce --env` passes them to pip, so the file must hold nothing else."""
         file = self._file("lineage/packages.txt")
         content = file.read_bytes()
-        if "sha256.packages" in self.tags:  # older runs do not say it
+        if "sha256.packages" in self.tags:  # missing in older runs
             self._demand_recorded("sha256.packages", lineage.text_hash(content), file)
         lines = content.decode("utf-8", "replace").splitlines()
         if others := [line for line in lines if not PACKAGE.fullmatch(line)]:
@@ -59,30 +59,30 @@ class RunRecord:
 
     @property
     def patch(self) -> bytes:
-        """What was not committed of the code, b"" where all was."""
+        """The patch of uncommitted code, b"" if all was committed."""
         file = self.files / "lineage" / "uncommitted.patch"
-        found = file.read_bytes() if file.is_file() else b""
-        self._demand_recorded("sha256.patch", lineage.text_hash(found), file)
-        return found
+        patch = file.read_bytes() if file.is_file() else b""
+        self._demand_recorded("sha256.patch", lineage.text_hash(patch), file)
+        return patch
 
     @property
     def weights(self) -> Path:
-        """Of the best epoch."""
+        """The file with the weights of the best epoch."""
         return self._file("best.safetensors")
 
     def tag(self, name: str) -> str:
-        """One fact.
+        """Return a tag.
 
         Raises:
-            UserError: when the run does not say it.
+            UserError: if the run does not have it.
 
         """
         if name not in self.tags:
             raise UserError(f"run {self.name} does not say its {name}", "it was not trained to its end, or by an older reprise")
         return self.tags[name]
 
-    def _demand_recorded(self, tag: str, found: str, file: Path) -> None:
-        if found != self.tag(tag):
+    def _demand_recorded(self, tag: str, actual: str, file: Path) -> None:
+        if actual != self.tag(tag):
             raise UserError(f"{file} is not what was recorded (sha256 differs)", f"run {self.name} cannot be run again")
 
     def _file(self, name: str) -> Path:
@@ -91,19 +91,19 @@ class RunRecord:
         return self.files / name
 
 
-def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Path) -> RunRecord:
-    """Return the run whose id begins with `wanted`, or whose name it is; files of a remote run are copied to `scratch`.
+def read(folder: Path, requested: str, tracking: TrackingConfig | None, scratch: Path) -> RunRecord:
+    """Return the run with this name or prefix of an id. Files of a remote run are copied to `scratch`.
 
     Raises:
-        UserError: when neither a run directory nor the store has it.
+        UserError: if neither the run directories nor the store have it.
 
     """
-    if has_run_dir(folder, wanted) and ((run_dir := folder / "runs" / find(folder, wanted)) / "lineage").is_dir():
+    if has_run_dir(folder, requested) and ((run_dir := folder / "runs" / find(folder, requested)) / "lineage").is_dir():
         return from_run_dir(run_dir)
     uri = backend.address(tracking, folder)
     with backend.answering(uri):
         client = backend.connect(uri, folder)
-        run = find_in_store(client, wanted, uri)
+        run = find_in_store(client, requested, uri)
         client.download_artifacts(run.info.run_id, "", str(scratch))
         metrics = {
             key: [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, key)]
@@ -113,7 +113,7 @@ def read(folder: Path, wanted: str, tracking: TrackingConfig | None, scratch: Pa
 
 
 def from_run_dir(run_dir: Path) -> RunRecord:
-    """The run whose run directory this is."""
+    """Return the run of a run directory."""
     event_log = EventLog(run_dir)
     return RunRecord(
         run_dir.name,
@@ -125,31 +125,31 @@ def from_run_dir(run_dir: Path) -> RunRecord:
     )
 
 
-def find_in_store(client: MlflowClient, wanted: str, uri: str) -> Run:
-    """The run of the store whose id begins with `wanted`, or whose name it is.
+def find_in_store(client: MlflowClient, requested: str, uri: str) -> Run:
+    """Return the run of the store with this name or prefix of an id.
 
     Raises:
-        UserError: when there is none, or more than one.
+        UserError: if there is none, or more than one.
 
     """
     try:
-        return client.get_run(wanted)
+        return client.get_run(requested)
     except MlflowException:
-        named = [run for run in every(client) if run.info.run_name == wanted or run.info.run_id.startswith(wanted)]
-    if len(named) != 1:
-        raise UserError(f"{len(named)} runs in {without_login(uri)} are called {wanted}", "`reprise runs` lists them")
-    return named[0]
+        matches = [run for run in every(client) if run.info.run_name == requested or run.info.run_id.startswith(requested)]
+    if len(matches) != 1:
+        raise UserError(f"{len(matches)} runs in {without_login(uri)} are called {requested}", "`reprise runs` lists them")
+    return matches[0]
 
 
 def every(client: MlflowClient, expression: str = "") -> list[Run]:
-    """All runs of a store, or those that an expression of MLflow's is true of, the newest first."""
+    """Return all runs of a store, or those that match an MLflow search expression, newest first."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return list(client.search_runs(experiments, expression, max_results=EVERY_RUN, order_by=["attributes.start_time DESC"]))
 
 
 @dataclass(frozen=True)
 class Line:
-    """One run of a list."""
+    """A run in a list."""
 
     id: str
     name: str
@@ -159,7 +159,7 @@ class Line:
 
 
 def listed(folder: Path, tracking: TrackingConfig | None) -> list[Line]:
-    """Every run of the store, the newest first."""
+    """Return every run of the store, newest first."""
     uri = backend.address(tracking, folder)
     with backend.answering(uri):
         runs = every(backend.connect(uri, folder))
