@@ -1,4 +1,4 @@
-"""`reprise` on a command line; the only place where an exception becomes an exit code."""
+"""Entry point of the `reprise` command; the only place that converts exceptions to exit codes."""
 
 import contextlib
 import errno
@@ -14,62 +14,63 @@ import click
 
 from reprise import config, distributed, parent_watchdog, terminal
 from reprise.cli import cli
-from reprise.cli.common import say
+from reprise.cli.common import print_message
 from reprise.config.plugins import make_importable
 from reprise.errors import Notice, Stopped, UserError
 
-SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG, errno.ENOTDIR}
-"""Errors of the operating system that are the user's to mend: no room, no permission, a broken disk, a file for a folder."""
+USER_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG, errno.ENOTDIR}
+"""Operating system errors that the user can fix: full disk, missing permission, I/O error, a file in place of a folder."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line; the only place where an exception becomes an exit code."""
+    """Run a command line and exit with its exit code."""
     terminal.protect()
     warnings.showwarning = _warn  # type: ignore[assignment]
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     if "DVC_STAGE" in os.environ or distributed.has_parent():
         parent_watchdog.end_with_parent()
-    with contextlib.suppress(UserError, OSError):  # outside a project: said by the commands that need one
+    with contextlib.suppress(UserError, OSError):  # outside a project: commands that need one report it
         make_importable(config.project_root())
     try:
         outcome = cli.main(args=None if arguments is None else list(arguments), prog_name="reprise", standalone_mode=False)
-        code = outcome if isinstance(outcome, int) else 0  # of `Exit`, which click turns into what it returns
-    except click.exceptions.Exit as asked:
-        code = asked.exit_code
+        code = outcome if isinstance(outcome, int) else 0  # click returns the exit code of `Exit`
+    except click.exceptions.Exit as exit_request:
+        code = exit_request.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
-        say(str(UserError(error.format_message().rstrip("."), f"see `{context.command_path if context else 'reprise'} --help`")))
+        command = context.command_path if context else "reprise"
+        print_message(str(UserError(error.format_message().rstrip("."), f"see `{command} --help`")))
         code = 2
     except UserError as error:
         if os.environ.get("REPRISE_DEBUG") == "1":
             raise
-        say(str(error))
+        print_message(str(error))
         code = 2
     except Stopped as stopped:
-        say(str(stopped))
+        print_message(str(stopped))
         code = stopped.exit_code
     except OSError as error:
-        if error.errno not in SURROUNDINGS or os.environ.get("REPRISE_DEBUG") == "1":
+        if error.errno not in USER_ERRNOS or os.environ.get("REPRISE_DEBUG") == "1":
             raise
-        say(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+        print_message(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
         code = 2
     sys.exit(code)
 
 
 def _warn(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
-    """What the user should know is one line; a warning of a library stays as it is."""
+    """Print a `Notice` as one line, and warnings of libraries in Python's format."""
     if issubclass(category, Notice):
-        say(str(message))
+        print_message(str(message))
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
 
 
 def _stop(signum: int, _: FrameType | None) -> NoReturn:
-    signal.signal(signum, signal.SIG_IGN)  # once is enough: what follows is the closing of books
+    signal.signal(signum, signal.SIG_IGN)  # a second signal must not interrupt the cleanup
     raise Stopped(signum)
 
 

@@ -16,19 +16,19 @@ class Override(click.ParamType[str]):
     name = "key=value"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Keys and choices that begin as typed."""
+        """Return the keys and choices that start with the typed text."""
         *words, last = [*rejoined(ctx.params.get(str(param.name)) or ()), ""]
-        if words and (words[-1].endswith("=") or "=" not in words[-1]):  # bash wants what follows the "=" alone
+        if words and (words[-1].endswith("=") or "=" not in words[-1]):  # bash expects only the part after "="
             last = words.pop().removesuffix("=") + "="
         try:
-            found = complete_override(project_root(), words, last + incomplete)
+            candidates = complete_override(project_root(), words, last + incomplete)
         except UserError:  # outside a project
             return []
-        return [CompletionItem(word.removeprefix(last)) for word in found]
+        return [CompletionItem(word.removeprefix(last)) for word in candidates]
 
 
 def rejoined(words: Iterable[str]) -> list[str]:
-    """`key`, `=`, `value` as the one word that they were before bash split it."""
+    """Return the words with `key`, `=`, `value` joined again; bash splits words at `=`."""
     whole: list[str] = []
     for word in words:
         if whole and (word == "=" or whole[-1].endswith("=")):
@@ -40,7 +40,7 @@ def rejoined(words: Iterable[str]) -> list[str]:
 
 @add_completion_class
 class Bash(BashComplete):
-    """Click's, without a space after `key=`."""
+    """Click's bash completion without a space after `key=`."""
 
     source_template = BashComplete.source_template.replace(
         "COMPREPLY+=($value)", "COMPREPLY+=($value)\n            [[ $value == *= ]] && compopt -o nospace"

@@ -1,4 +1,4 @@
-"""Number of CPUs this process may use: its affinity, the CPU quota of its cgroups, and what SLURM allots to its task."""
+"""Number of CPUs this process may use, from its affinity, the CPU quota of its cgroups, and SLURM_CPUS_PER_TASK."""
 
 import math
 import os
@@ -65,9 +65,9 @@ def _quotas(system: Path) -> Iterator[float]:
 
 
 def _cgroups(system: Path) -> Iterator[tuple[_Mount, PurePosixPath]]:
-    """Yield the cgroups of this process that can limit CPU time, each with the mount at which it is found.
+    """Yield the cgroups of this process that can limit CPU time, each with its mount.
 
-    /proc/self/cgroup has a line each, `hierarchy:controllers:path`; v2 is hierarchy 0 and names no controllers (cgroups(7)).
+    Lines of /proc/self/cgroup are `hierarchy:controllers:path`; v2 is hierarchy 0 and names no controllers (cgroups(7)).
     """
     mounts = {mount.version: mount for mount in _mounts(system)}
     for line in _lines(system / "proc/self/cgroup"):
@@ -81,24 +81,24 @@ def _cgroups(system: Path) -> Iterator[tuple[_Mount, PurePosixPath]]:
 def _mounts(system: Path) -> Iterator[_Mount]:
     """Yield the mounted cgroup hierarchies that hold the files of the cpu controller.
 
-    Fields of /proc/self/mountinfo: 4 root, 5 mount point, after a lone hyphen the type, the source and the options (proc(5)).
+    Fields of /proc/self/mountinfo: 4 root, 5 mount point; after a single hyphen type, source and options (proc(5)).
     """
     for line in _lines(system / "proc/self/mountinfo"):
         fields, _, rest = line.partition(" - ")
-        where, what = fields.split(" "), rest.split(" ")
-        if len(where) < 5 or len(what) < 3:
+        location, filesystem = fields.split(" "), rest.split(" ")
+        if len(location) < 5 or len(filesystem) < 3:
             continue
-        mount = PurePosixPath(where[3]), system / where[4].lstrip("/")
-        if what[0] == "cgroup2":
+        mount = PurePosixPath(location[3]), system / location[4].lstrip("/")
+        if filesystem[0] == "cgroup2":
             yield _Mount(*mount, version=2)
-        elif what[0] == "cgroup" and "cpu" in what[2].split(","):
+        elif filesystem[0] == "cgroup" and "cpu" in filesystem[2].split(","):
             yield _Mount(*mount, version=1)
 
 
 def _with_ancestors(mount: _Mount, group: PurePosixPath) -> Iterator[Path]:
-    """Yield the folder of a cgroup and those of the cgroups above it, as far as they are mounted.
+    """Yield the folders of a cgroup and its mounted ancestors.
 
-    In a container without a cgroup namespace, the path is that of the host, of which only the container's own part is mounted.
+    In a container without a cgroup namespace, the path is that of the host, but only the container's part is mounted.
     """
     below = group.relative_to(mount.root) if group.is_relative_to(mount.root) else PurePosixPath()
     if ".." not in below.parts:  # outside of the namespace's root
@@ -108,7 +108,7 @@ def _with_ancestors(mount: _Mount, group: PurePosixPath) -> Iterator[Path]:
 
 
 def _quota_v2(folder: Path) -> float | None:
-    """Of cpu.max: `max 100000`, or the microseconds of CPU time per period and the period: `150000 100000`."""
+    """Return the CPUs that cpu.max allows: `max 100000` (unlimited), or quota and period in microseconds, `150000 100000`."""
     match " ".join(_lines(folder / "cpu.max")).split():
         case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
             return int(quota) / int(period)
@@ -116,7 +116,7 @@ def _quota_v2(folder: Path) -> float | None:
 
 
 def _quota_v1(folder: Path) -> float | None:
-    """Of cpu.cfs_quota_us (-1: unlimited) and cpu.cfs_period_us."""
+    """Return the CPUs that cpu.cfs_quota_us (-1: unlimited) and cpu.cfs_period_us allow."""
     match (_lines(folder / "cpu.cfs_quota_us"), _lines(folder / "cpu.cfs_period_us")):
         case [[quota], [period]] if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
             return int(quota) / int(period)
@@ -124,7 +124,7 @@ def _quota_v1(folder: Path) -> float | None:
 
 
 def _lines(file: Path) -> list[str]:
-    """The lines of a file, none where it is missing or may not be read."""
+    """Return the lines of a file, or no lines if it is missing or not readable."""
     try:
         return file.read_text("utf-8", "replace").splitlines()
     except OSError:

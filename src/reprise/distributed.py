@@ -1,4 +1,4 @@
-"""Which of several processes of one run this is, from what torchrun or SLURM said."""
+"""The role of this process among the processes of a run, from the variables that torchrun or SLURM set."""
 
 import json
 import os
@@ -6,31 +6,31 @@ import time
 import uuid
 from pathlib import Path
 
-OURS = "reprise-"
-"""How the id of a group of processes begins that `reprise` itself started."""
+GROUP_PREFIX = "reprise-"
+"""Prefix of the id of a process group that `reprise` itself started."""
 
 
 def launched() -> bool:
-    """Whether this process is one of several that torchrun or SLURM started."""
+    """Return whether torchrun or SLURM started this process as one of several."""
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes: to the console, to MLflow, to the outputs."""
+    """Return whether this is rank 0, the only process that writes to the console, MLflow and the outputs."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def new_group() -> str:
-    """An id for a group of processes that this one starts."""
-    return f"{OURS}{uuid.uuid4().hex}"
+    """Return an id for a process group that this process starts."""
+    return f"{GROUP_PREFIX}{uuid.uuid4().hex}"
 
 
 def has_parent() -> bool:
-    """Whether another `reprise` started this one: it then says what went wrong, once for all of them."""
-    return os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(OURS)
+    """Return whether another `reprise` process started this one. The parent then reports errors, once for all ranks."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "").startswith(GROUP_PREFIX)
 
 
 def tell_parent(message: str) -> None:
-    """Leave what went wrong where the parent's elastic agent looks for it."""
+    """Write an error message to the file that the parent's elastic agent reads."""
     report = {"message": message, "timestamp": int(time.time())}
     Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(report))

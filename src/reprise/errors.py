@@ -1,4 +1,4 @@
-"""What ends a command early: a user's error in one line, or a signal; and what is only said."""
+"""Exceptions that end a command early (user errors, signals, pruning), and one-line notices."""
 
 import re
 import signal
@@ -6,7 +6,7 @@ import warnings
 
 
 class UserError(Exception):
-    """Something the user or the surroundings must mend; shown as one line, without passwords, exit code 2."""
+    """An error that the user can fix. Shown as one line, without passwords; exit code 2."""
 
     def __init__(self, what: str, hint: str = "") -> None:
         line = " ".join(what.split())
@@ -14,27 +14,27 @@ class UserError(Exception):
 
 
 class Stopped(BaseException):
-    """A signal asked the process to stop; exit code 128 + its number. Not an `Exception`: nothing may swallow it."""
+    """A signal stopped the process; exit code 128 + its number. Not an `Exception`, so that no handler catches it by accident."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
 
 
-class Pruned(Exception):  # noqa: N818 -- no error: a training that promises too little is given up
-    """A sweep has seen enough of a training."""
+class Pruned(Exception):  # noqa: N818 -- not an error
+    """The sweep's pruner stopped a training early."""
 
 
 def without_login(text: str) -> str:
-    """A text as it may be printed or kept: without the user names, passwords and tokens in its addresses."""
+    """Return the text without user names, passwords and tokens in its addresses."""
     text = re.sub(r"//\S*@", "//", text)
     return re.sub(r"(?i)([?&;](?:user|\w*(?:pass|pwd|secret|token|key)\w*)=)[^&;\s]*", r"\1", text)
 
 
 class Notice(UserWarning):
-    """Something the user should know, though the command goes on; shown as one line."""
+    """A warning to the user, shown as one line; the command continues."""
 
 
 def warn(text: str) -> None:
-    """Tell the user, without passwords."""
+    """Issue a `Notice`, without passwords."""
     warnings.warn(without_login(" ".join(text.split())), Notice, stacklevel=3)

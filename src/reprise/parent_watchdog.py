@@ -1,4 +1,4 @@
-"""A process that does not outlive the one that started it."""
+"""Stop this process when its parent process dies."""
 
 import os
 import signal
@@ -7,26 +7,26 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-LOOK_EVERY = 0.5
-"""Seconds between two looks at who the parent is."""
+POLL_SECONDS = 0.5
+"""Seconds between two checks of the parent process id."""
 GRACE = 28.0
-"""Seconds to end in, unless `allow` says otherwise: a process that waits for a dead rank reacts to no signal."""
+"""Seconds between SIGTERM and SIGKILL, unless `allow` changes them. A process that waits for a dead rank ignores SIGTERM."""
 _grace = GRACE
 
 
 def allow(seconds: float) -> None:
-    """Set the seconds in which this process has to end once its parent has died."""
+    """Set the seconds in which this process has to exit after its parent died."""
     global _grace
     _grace = seconds
 
 
 def end_with_parent() -> None:
-    """From now on, stop (as by SIGTERM) when the parent dies: a stage of DVC's, a rank, a worker: nobody waits for them."""
-    parent, adopted = os.getppid(), _adopted()
+    """From now on, send SIGTERM to this process when its parent dies. For DVC stages, ranks and sweep workers."""
+    parent, orphaned = os.getppid(), _is_orphan()
 
     def watch() -> None:
-        while os.getppid() == parent and not adopted:
-            time.sleep(LOOK_EVERY)
+        while os.getppid() == parent and not orphaned:
+            time.sleep(POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_grace)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -34,9 +34,9 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def _adopted() -> bool:
-    """Whether the parent died before it could be asked for: init starts no stage, but as DVC or `reprise` in a container."""
-    started = ""
-    with suppress(OSError):  # no Linux
-        started = Path("/proc/1/cmdline").read_text("utf-8", "replace")
-    return os.getppid() == 1 and not {"dvc", "reprise"} & {Path(word).name for word in started.split("\0")}
+def _is_orphan() -> bool:
+    """Return whether the parent died before this check: the parent is init, and init is not DVC or `reprise` (container)."""
+    init_command = ""
+    with suppress(OSError):  # not on Linux
+        init_command = Path("/proc/1/cmdline").read_text("utf-8", "replace")
+    return os.getppid() == 1 and not {"dvc", "reprise"} & {Path(word).name for word in init_command.split("\0")}

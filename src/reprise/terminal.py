@@ -1,4 +1,4 @@
-"""Output streams that never fail on a character which their encoding lacks: such a character is replaced."""
+"""Make stdout and stderr replace characters that their encoding lacks, instead of raising UnicodeEncodeError."""
 
 import codecs
 import contextlib
@@ -8,8 +8,8 @@ import unicodedata
 from typing import Any
 
 HANDLER = "reprise.replace"
-"""The name of the error handler, as `str.encode(errors=…)` takes it."""
-SPELLED = {
+"""Name of the error handler for `str.encode(errors=…)`."""
+ASCII_SPELLINGS = {
     "–": "-", "—": "-", "−": "-", "…": "...", "→": "->", "←": "<-", "×": "x", "·": ".", "•": "*", "±": "+-", "≤": "<=",
     "≥": ">=", "“": '"', "”": '"', "„": '"', "’": "'", "‘": "'", "✓": "+", "†": "+", "°": "deg", "µ": "u", "μ": "u",
     "─": "-", "━": "-", "│": "|", "┃": "|", "├": "+", "└": "+", "┌": "+", "┐": "+", "┘": "+", "┤": "+", "┬": "+",
@@ -19,11 +19,11 @@ SPELLED = {
 
 
 def protect() -> None:
-    """Make stdout and stderr replace what their encoding lacks. A terminal of UTF-8 is left with every character."""
+    """Make stdout and stderr replace characters that their encoding lacks. UTF-8 terminals are not affected."""
     codecs.register_error(HANDLER, _replace)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            with contextlib.suppress(OSError, ValueError):  # a stream that is closed already
+            with contextlib.suppress(OSError, ValueError):  # the stream is closed
                 stream.reconfigure(errors=HANDLER)
 
 
@@ -36,14 +36,14 @@ def shows_unicode() -> bool:
 
 
 def _replace(error: UnicodeError) -> Any:
-    """Return ASCII in place of what cannot be encoded: a spelling, the letter without its accents, else a question mark."""
+    """Return an ASCII replacement: a spelling, the letter without its accents, or a question mark."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_ascii, error.object[error.start : error.end])), error.end
 
 
 def _ascii(character: str) -> str:
-    if character in SPELLED:
-        return SPELLED[character]
+    if character in ASCII_SPELLINGS:
+        return ASCII_SPELLINGS[character]
     letters = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
     return letters if letters.isprintable() and letters else "?"

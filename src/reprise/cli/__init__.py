@@ -1,6 +1,6 @@
-"""The subcommands of `reprise`: one short function each, which hands on to stages/ and runs/.
+"""The subcommands of `reprise`: one short function each, which calls stages/, analysis/ or sweeps/.
 
-Imports stand inside the functions, after what can be complained of without them: PyTorch, Lightning and MLflow take seconds.
+PyTorch, Lightning and MLflow take seconds to import. The functions import them late, so that usage errors appear at once.
 """
 
 import click
@@ -11,36 +11,35 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class InOrder(click.Group):
-    """Lists its subcommands in the order in which they are used."""
+    """A group that lists its subcommands in the order in which they were added."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """As they were added."""
+        """Return the names in the order in which they were added."""
         return list(self.commands)
 
 
 @click.group(cls=InOrder, context_settings=SETTINGS)
 def cli() -> None:
-    """Train image and sequence models so that every number can be run again and comes out the same.
+    """Train image and sequence models whose results can be reproduced exactly.
 
     \b
     The pipeline:   compose -> download -> preprocess -> window -> train -> evaluate -> draw
-                    `dvc repro` runs it for every experiment in conf/pipeline.yaml, and only what changed; `reprise repro` is
-                    the same, and goes on where one was killed.
+                    `dvc repro` runs the stages that are out of date for every experiment in conf/pipeline.yaml.
+                    `reprise repro` does the same and first repairs dvc.lock if an earlier run was killed.
     By hand:        reprise train experiment=digits_cnn
                     reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000
-                    A run by hand is a run of its own; it overwrites nothing that the pipeline made.
+                    A run started by hand never overwrites outputs of the pipeline.
     Your pictures:  reprise train experiment=image_folder data.path=FOLDER
                     reprise predict RUN FOLDER          reprise explain RUN --image PICTURE
-    See:            reprise watch, reprise results, reprise dashboard, reprise runs, reprise lineage RUN
+    Inspect:        reprise watch, reprise results, reprise dashboard, reprise runs, reprise lineage RUN
     Compare:        reprise compare [EXPERIMENT ...] [--html FILE]          reprise register RUN
-    Run again:      reprise reproduce RUN, reprise certify experiment=NAME
+    Reproduce:      reprise reproduce RUN, reprise certify experiment=NAME
     After a change of code:  reprise revalidate
 
-    Any key of the config can be set as key=value; `reprise compose experiment=NAME` prints them all. Tab completion:
+    Set any config key as key=value; `reprise compose experiment=NAME` prints all keys. Tab completion:
     eval "$(_REPRISE_COMPLETE=bash_source reprise)" (or zsh_source, fish_source).
 
-    Exit codes: 0 done, 2 something to mend (said in one line), 3 run again and found different, 130 and 143 stopped by a signal,
-    1 a defect of reprise.
+    Exit codes: 0 success, 2 user error (one line on stderr), 3 results differ, 130 and 143 stopped by a signal, 1 bug in reprise.
     REPRISE_DEBUG=1 shows tracebacks.
     """
 

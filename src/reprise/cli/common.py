@@ -1,4 +1,4 @@
-"""What all commands share: how they speak, the project they work in, overrides as arguments."""
+"""Helpers shared by all commands: argument types, the project's paths, and output to stdout and stderr."""
 
 import json
 import os
@@ -15,12 +15,12 @@ from reprise.stages.project_paths import ProjectPaths
 
 
 class Run(click.ParamType[str]):
-    """A run: the beginning of its id, its name, or a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`."""
+    """A run, given by a prefix of its id, its name, or a registered model (`models:/NAME@ALIAS` or `models:/NAME/VERSION`)."""
 
     name = "run"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id of a registered model's run, and any other word as it is: commands look for it themselves."""
+        """Return the run id of a registered model. Return any other value unchanged; the command looks it up."""
         if not value.startswith("models:"):
             return value
         from reprise.tracking import registry  # late: MLflow, which takes seconds to import
@@ -30,29 +30,29 @@ class Run(click.ParamType[str]):
 
 
 class UserPath(click.Path):
-    """A path in which `~` is the home folder: a shell does not expand it in `--out=~/predictions`."""
+    """A path in which `~` is expanded; the shell does not expand it in `--out=~/predictions`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path, expanded."""
+        """Return the path with `~` expanded."""
         return super().convert(os.path.expanduser(value), param, ctx)  # noqa: PTH111 -- leaves ~nobody as it is
 
 
 WIDE = 250
-"""Characters of a line of a table that goes to a file or a pipe: nothing is cut there."""
+"""Width of tables written to a file or a pipe, in characters: wide enough that nothing is cut off."""
 console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE, markup=False, emoji=False)
-"""Names of classes, files and runs are printed as they are: `[/]` and `:cat:` in them mean nothing."""
+"""Markup and emoji are off: names of classes, files and runs may contain `[/]` or `:cat:`."""
 run_argument = click.argument("run", type=Run())
 optional_run_argument = click.argument("run", required=False, type=Run())
 overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
 
 
 def project() -> ProjectPaths:
-    """Where the files are of the project that is worked in."""
+    """Return the paths of the current project."""
     return ProjectPaths(configs.project_root())
 
 
-def say(message: str) -> None:
-    """One line on stderr, said once: several processes leave it to the one that started them, or to the first."""
+def print_message(message: str) -> None:
+    """Print one line on stderr. Of several processes, only the parent (or rank 0 if there is none) prints."""
     if distributed.has_parent():
         distributed.tell_parent(message)
     elif distributed.is_first():
@@ -60,7 +60,7 @@ def say(message: str) -> None:
 
 
 def suggest(*steps: tuple[str, str]) -> None:
-    """Print the commands that come next, each with what it does, on stderr: not in the output of a stage of DVC."""
+    """Print suggested next commands and what they do on stderr. Print nothing in a DVC stage."""
     if "DVC_STAGE" in os.environ or not distributed.is_first():
         return
     width = max(len(command) for command, _ in steps)
@@ -69,10 +69,10 @@ def suggest(*steps: tuple[str, str]) -> None:
 
 
 def write(text: str, end: bool = True) -> None:
-    """Print a text to stdout as it is: nothing is wrapped, coloured or cut."""
-    click.echo(text, file=sys.stdout, nl=end)  # named: click would write UTF-8 to a terminal that shows ASCII alone
+    """Print text to stdout unchanged: not wrapped, coloured or cut off."""
+    click.echo(text, file=sys.stdout, nl=end)  # explicit file: click would write UTF-8 to an ASCII terminal
 
 
 def write_json(content: Any) -> None:
-    """Print JSON to stdout, and nothing else. What the terminal cannot show is escaped, so nothing is lost."""
+    """Print JSON to stdout. Characters that the terminal cannot show are escaped."""
     write(json.dumps(content, indent=2, ensure_ascii=not terminal.shows_unicode()))

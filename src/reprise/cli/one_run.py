@@ -1,4 +1,4 @@
-"""What is done with one run: watched, looked at, asked, run again."""
+"""Commands on one run: watch, predict, explain, lineage, register, reproduce, certify."""
 
 import shlex
 import signal
@@ -13,9 +13,9 @@ from reprise.cli.common import (
     console,
     optional_run_argument,
     overrides_argument,
+    print_message,
     project,
     run_argument,
-    say,
     suggest,
     write,
     write_json,
@@ -28,12 +28,12 @@ from reprise.errors import Stopped
 @optional_run_argument
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[tracking.uri=ADDRESS]")
 def watch(run: str | None, overrides: tuple[str, ...]) -> None:
-    """Show how a training goes: curves, rate and remaining time.
+    """Show the progress of a training: curves, rate and remaining time.
 
-    RUN may be trained on another machine: then the tracking store is asked. Without RUN, the newest that goes on here. Not on a
-    terminal it is a line an epoch. Ctrl-C ends the watching, not the training.
+    Without RUN, watch the newest run in progress on this machine. A run on another machine is read from the tracking store.
+    If stdout is not a terminal, print one line per epoch. Ctrl-C ends the watching, not the training.
 
-    Exit codes: 0 the run finished, 2 it failed or was stopped, and why.
+    Exit codes: 0 the run finished, 2 it failed or was stopped (with the reason).
     """
     paths = project()
     from reprise.analysis import sync, watch
@@ -51,15 +51,15 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 @click.command()
 @run_argument
 @click.argument("path", type=UserPath(path_type=Path))
-@click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Folder to write to; else one in the run directory.")
-@click.option("--json", "as_json", is_flag=True, help="Print every answer as JSON; what is left out, on stderr.")
+@click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print all predictions as JSON; skipped files go to stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
-    """Predict the classes of pictures with a RUN.
+    """Predict the classes of pictures with the model of a RUN.
 
-    PATH is a picture, a folder of them, or a CSV table with the columns file and label.
-    Prints mistakes first and a row per class; writes predictions.csv (the true class and every probability) and predictions.png.
-    Pictures may be PNG, JPEG, BMP, WebP, GIF or TIFF, of any size. The true class is known where a folder is named as it.
-    Pictures that the run was trained on are recognised, and their accuracy is stated apart.
+    PATH is a picture, a folder of pictures, or a CSV table with the columns file and label.
+    Print wrong predictions first, then one row per class. Write predictions.csv (true class and all probabilities) and
+    predictions.png. Pictures may be PNG, JPEG, BMP, WebP, GIF or TIFF, of any size. If a folder has the name of a class, that is
+    the true class of its pictures. The accuracy on pictures from the training data is reported separately.
     """
     paths = project()
     from reprise.analysis import predict, predict_view
@@ -67,23 +67,24 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
 
     opened = open_run(paths, run)
     folder = out or opened.run_dir / "predictions" / path.resolve().stem
-    answers = predict.run(opened, path, folder, Console(stderr=True, markup=False, emoji=False) if as_json else console)
+    predictions = predict.run(opened, path, folder, Console(stderr=True, markup=False, emoji=False) if as_json else console)
     if as_json:
-        write_json(answers.rows())
+        write_json(predictions.rows())
     else:
-        predict_view.show(answers, folder, console)
-        picture = answers.rows()[0]["file"]
+        predict_view.show(predictions, folder, console)
+        picture = predictions.rows()[0]["file"]
         suggest((shlex.join(["reprise", "explain", run, "--image", picture]), "draws what the network sees in it"))
 
 
 @click.command()
 @run_argument
 @click.option("--image", required=True, type=UserPath(path_type=Path), help="The picture.")
-@click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Folder to write to; else one in the run directory.")
+@click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
 def explain(run: str, image: Path, out: Path | None) -> None:
-    """Draw what a RUN sees in a picture of your own.
+    """Draw what the network of a RUN computes on a picture.
 
-    Filters, feature maps of every convolution, what speaks for the two likeliest classes (integrated gradients), layer table.
+    Draw the first filters, the feature maps of every convolution, the attribution (integrated gradients) of the two most likely
+    classes, and the layer table.
     """
     paths = project()
     from reprise.analysis import explain
@@ -96,11 +97,11 @@ def explain(run: str, image: Path, out: Path | None) -> None:
 
 @click.command()
 @run_argument
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def lineage(run: str, as_json: bool) -> None:
-    """Show the whole way of a RUN, from raw files to metrics.
+    """Show the lineage of a RUN, from raw files to metrics.
 
-    Raw files with their hashes, arrays, windows, config, code (commit, patch), packages, machine, weights, metrics.
+    Show raw files with their hashes, arrays, windows, config, code (commit, patch), packages, machine, weights and metrics.
     """
     import tempfile
 
@@ -109,8 +110,8 @@ def lineage(run: str, as_json: bool) -> None:
     from reprise.tracking import record
 
     with tempfile.TemporaryDirectory() as scratch:
-        found = record.read(paths.store, run, configs.tracking_config(paths.root), Path(scratch))
-        described = lineage.describe(found)
+        recorded = record.read(paths.store, run, configs.tracking_config(paths.root), Path(scratch))
+        described = lineage.describe(recorded)
     if as_json:
         write_json(described)
     else:
@@ -120,22 +121,22 @@ def lineage(run: str, as_json: bool) -> None:
 
 @click.command()
 @run_argument
-@click.option("--alias", default="champion", show_default=True, help="What it is to be called in the registry.")
+@click.option("--alias", default="champion", show_default=True, help="Registry alias to assign.")
 @click.option(
     "--margin",
     type=click.FloatRange(min=0),
-    help="Loss that is accepted of a smaller model, in units of the metric.",
+    help="Metric loss accepted for a smaller model, in units of the metric.",
 )
-@click.option("--force", metavar="REASON", help="Register it whatever the judgement; the reason is kept.")
+@click.option("--force", metavar="REASON", help="Register it even if it is not better; REASON is recorded.")
 def register(run: str, alias: str, margin: float | None, force: str | None) -> None:
-    """Put the model of a RUN into MLflow's registry, if it is better.
+    """Register the model of a RUN in MLflow if it beats the champion.
 
-    The registered model is called as the data set, and one version of it holds the alias. RUN takes it when its val metric, over
-    all seeds of its config, is better than the holder's; or when it has fewer parameters, and the 95 % interval shows that it
-    loses no more than a margin: 5 % of the holder's error (of 1 - accuracy, or of the MAE), or --margin. Else it is refused
-    with the figures. Of single seeds nothing can be told: train some, seeds=5.
+    The registered model has the name of the data set; one version holds the alias. RUN gets the alias if its val metric, over all
+    seeds of its config, is better than that of the current version. It also gets it with fewer parameters, if the 95 % interval
+    shows a loss of at most a margin: --margin, or 5 % of the current error (1 - accuracy, or the MAE). Otherwise the command
+    refuses and prints the numbers. Single seeds cannot be compared: train several (seeds=5).
 
-    Load it: mlflow.pyfunc.load_model("models:/DATA@champion").
+    To load the model: mlflow.pyfunc.load_model("models:/DATA@champion").
     """
     from reprise.analysis import register
 
@@ -145,21 +146,19 @@ def register(run: str, alias: str, margin: float | None, force: str | None) -> N
 
 @click.command()
 @run_argument
-@click.option(
-    "--tolerance", type=click.FloatRange(min=0), help="Judge metrics by this, absolute or relative, instead of bit for bit."
-)
-@click.option("--env", "environment", is_flag=True, help="Make a virtual environment of the packages the run had (takes long).")
-@click.option("--trust", is_flag=True, help="Run the code of a RUN that was not made in this project; without it, see it first.")
+@click.option("--tolerance", type=click.FloatRange(min=0), help="Compare metrics within this absolute or relative tolerance.")
+@click.option("--env", "environment", is_flag=True, help="Install the packages of the run in a new virtual environment (slow).")
+@click.option("--trust", is_flag=True, help="Run the code of a RUN from another project. Without it, the code is only shown.")
 def reproduce(run: str, tolerance: float | None, environment: bool, trust: bool) -> None:
-    """Run a RUN again, and compare weights and metrics.
+    """Train a RUN again and compare weights and metrics.
 
-    Code: the run's commit and what was not committed of it. Data: hashes are checked; what is missing or another is made afresh
-    by that code. Config: as it was recorded. On the same machine the same bits come out; on another one metrics are judged by a
-    tolerance, which is said.
+    Code: the commit of the run and its uncommitted changes. Data: hashes are checked; missing or different data is made again by
+    that code. Config: as recorded. On the same machine, all bits must be equal. On another machine, metrics are compared within
+    a tolerance, which is printed.
 
-    A RUN from a shared tracking store is somebody else's code. Its patch is shown first, and nothing is run without --trust.
+    A RUN from a shared tracking store contains code by others. Its patch is shown, and nothing runs without --trust.
 
-    Exit codes: 0 the same, 3 different (the first tensor and epoch are named), 2 it cannot be run again, and why.
+    Exit codes: 0 the same, 3 different (with the first tensor and epoch), 2 it cannot be run again (with the reason).
     """
     paths = project()
     from reprise.analysis import reproduce
@@ -172,23 +171,21 @@ def reproduce(run: str, tolerance: float | None, environment: bool, trust: bool)
     elif verdict.within is not None:
         write(f"reproduce  the same within {verdict.within:g}: {verdict.difference}; run {verdict.new}")
     else:
-        say(f"different: {verdict.difference}; run {verdict.new}")
+        print_message(f"different: {verdict.difference}; run {verdict.new}")
         raise click.exceptions.Exit(3)
     suggest((f"reprise register {run}", "registers its model, if it is better than the present one"))
 
 
 @click.command()
-@click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Of training, in each process.")
+@click.option("--steps", default=20, show_default=True, type=click.IntRange(min=1), help="Training steps in each process.")
 @overrides_argument
 def certify(steps: int, overrides: tuple[str, ...]) -> None:
-    """Prove that an experiment trains the same bits twice.
+    """Check that an experiment trains bit-identically twice.
 
-    Its first steps are trained in two fresh processes.
+    Train the first steps in two new processes: one gathers batches in the training thread, the other in a loader thread. Compare
+    every weight after every step. The certificate becomes tags of all present and future runs of these settings on this machine.
 
-    One gathers batches in the thread that trains, the other in a thread of the loader. Every weight is compared after every step.
-    The certificate becomes tags of the runs of these settings, on this machine: those that are, and those to come.
-
-    Exit codes: 0 bit-equal, 3 different (the first step and tensor are named).
+    Exit codes: 0 bit-identical, 3 different (with the first step and tensor).
     """
     paths = project()
     config = configs.compose(paths.root, overrides)
@@ -196,7 +193,7 @@ def certify(steps: int, overrides: tuple[str, ...]) -> None:
 
     certificate = certify.run(config, paths, steps, console)
     if certificate.difference:
-        say(f"different: {certificate.difference}")
+        print_message(f"different: {certificate.difference}")
         raise click.exceptions.Exit(3)
     write(f"certify  {config.name}: {certificate.words}")
     suggest((shlex.join(["reprise", "train", *overrides]), "trains it"))

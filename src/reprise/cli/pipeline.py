@@ -1,4 +1,4 @@
-"""The stages, by hand and as DVC calls them; and `dvc repro` itself."""
+"""The commands that run stages, by hand or from DVC, and `dvc repro` itself."""
 
 import os
 import shlex
@@ -16,14 +16,14 @@ from reprise.stages.project_paths import ProjectPaths
 
 DASHBOARD = "reprise dashboard", "shows all runs in the browser"
 pipeline_option = click.option(
-    "--pipeline", metavar="NAME", help="Do what dvc.yaml asks for: read data/config/NAME.yaml, write under data/."
+    "--pipeline", metavar="NAME", help="Used by dvc.yaml: read data/config/NAME.yaml and write under data/."
 )
 
 
 @click.command()
 @overrides_argument
 def compose(overrides: tuple[str, ...]) -> None:
-    """Print the resolved config of an experiment. Without arguments, write those of the pipeline.
+    """Print the resolved config of an experiment. Without arguments, write the configs of the pipeline.
 
     \b
     reprise compose experiment=temperature_lstm optimizer.lr=0.003     prints
@@ -43,9 +43,10 @@ def compose(overrides: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("name")
 def plugins(name: str) -> None:
-    """Hash the source files of a plugin that conf/pipeline.yaml lists.
+    """Hash the source files of a plugin listed in conf/pipeline.yaml.
 
-    DVC calls it when they changed. The hashes go to data/plugins/NAME.json; experiments that use the plugin are trained again.
+    DVC runs this command when the files change. It writes the hashes to data/plugins/NAME.json; DVC then trains the experiments
+    that use the plugin again.
     """
     from reprise.stages import plugins as stage
 
@@ -55,10 +56,10 @@ def plugins(name: str) -> None:
 @click.command()
 @overrides_argument
 def download(overrides: tuple[str, ...]) -> None:
-    """Fetch the files of a data set, sha256 checked. Name it by data=NAME or by an experiment.
+    """Download the files of a data set and check their sha256. Select it by data=NAME or an experiment.
 
-    Tried in order: REPRISE_MIRROR (a folder or URL holding <data set>/<file>), then the sources in conf/data/NAME.yaml.
-    A download that broke off goes on where it stopped.
+    Sources in order: REPRISE_MIRROR (a folder or URL with <data set>/<file>), then the sources in conf/data/NAME.yaml.
+    Interrupted downloads resume.
     """
     from reprise.stages import download
 
@@ -70,16 +71,16 @@ def download(overrides: tuple[str, ...]) -> None:
 @click.command()
 @overrides_argument
 def preprocess(overrides: tuple[str, ...]) -> None:
-    """Turn files into arrays. They go to data/processed/<data set>/; name it by data=NAME or by an experiment.
+    """Convert raw files to arrays in data/processed/<data set>/. Select it by data=NAME or an experiment.
 
-    By hand, files that are not there, or are older than conf/data/NAME.yaml, are fetched first.
+    By hand, raw files that are missing or older than conf/data/NAME.yaml are downloaded first.
     """
     from reprise.stages import freshness, preprocess
 
     paths = project()
-    made = preprocess.run if "DVC_STAGE" in os.environ else freshness.make  # DVC has run download
+    make = preprocess.run if "DVC_STAGE" in os.environ else freshness.make  # DVC has run download
     data = _data(paths, overrides)
-    made(data, paths, console)
+    make(data, paths, console)
     names_experiment = any(item.startswith("experiment=") for item in overrides)
     words = _without_address(overrides) if names_experiment else f"experiment=NAME {_without_address(overrides)}"
     suggest((f"reprise train {words}", "trains on them"))
@@ -89,9 +90,9 @@ def preprocess(overrides: tuple[str, ...]) -> None:
 @pipeline_option
 @overrides_argument
 def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
-    """Split into train, val and test, and audit that nothing leaks. Statistics are fitted on train alone.
+    """Split into train, val and test, and audit the splits for leaks. Fit the statistics on train only.
 
-    By hand, windows for other settings than the pipeline's go under mlruns/windows/.
+    By hand, windows for settings outside the pipeline are written under mlruns/windows/.
     """
     paths = project()
     config = _config(paths, pipeline, overrides)
@@ -107,31 +108,29 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
 @pipeline_option
 @click.option("--recorded", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
 @click.option("--reproduces", hidden=True)
-@click.option(
-    "--multirun", "-m", is_flag=True, help="Train every combination of a=1,2, range(…) and choice(…), one after the other."
-)
+@click.option("--multirun", "-m", is_flag=True, help="Train every combination of a=1,2, range(…) and choice(…) in sequence.")
 @overrides_argument
 def train(
     pipeline: str | None, recorded: Path | None, reproduces: str | None, multirun: bool, overrides: tuple[str, ...]
 ) -> None:
-    """Train an experiment, one MLflow run a seed. Kept is the best epoch by the validation metric.
+    """Train an experiment: one MLflow run per seed. Keep the epoch with the best validation metric.
 
     \b
     reprise train experiment=digits_cnn                                   seconds, no network needed
     reprise train experiment=fashion_mnist_cnn optimizer.lr=0.003         any key can be set
-    reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000      a quick try
-    reprise train experiment=temperature_lstm seed=7 seeds=3              seeds 7, 8 and 9 (or seeds=[7,9]), a run each
+    reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000      a quick test
+    reprise train experiment=temperature_lstm seed=7 seeds=3              seeds 7, 8 and 9 (or seeds=[7,9]), one run each
     reprise train experiment=digits_cnn model=cnn optimizer=sgd scheduler=one_cycle      whole groups
     reprise train experiment=digits_cnn trainer=ddp_cpu trainer.devices=2                two processes
-    reprise train --multirun experiment=digits_cnn optimizer.lr=0.001,0.003              one after the other
+    reprise train --multirun experiment=digits_cnn optimizer.lr=0.001,0.003              several jobs in sequence
 
     \b
     Often set:  trainer.max_epochs, trainer.batch_size, trainer.precision (auto, float32, bf16, fp16),
                 trainer.patience (early stopping), trainer.gradient_clip, optimizer.lr, scheduler=cosine, seed
     Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp|fsdp_cpu, trainer.devices, trainer.num_nodes
 
-    Missing data is fetched. The run directory is mlruns/runs/<run id>/; the dashboard shows the run. Several seeds, and the jobs
-    of a --multirun, have one parent run there, with their mean and standard deviation, or the best of them.
+    Missing data is downloaded. The run directory is mlruns/runs/<run id>/. Several seeds have a parent run with their mean and
+    standard deviation; jobs of a --multirun have a parent run with the best of them.
     """
     if reproduces:
         parent_watchdog.end_with_parent()
@@ -157,19 +156,18 @@ def train(
 @pipeline_option
 @optional_run_argument
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[key=value ...]")
-@click.option("--json", "as_json", is_flag=True, help="Print all metrics of a RUN as JSON, and nothing else.")
+@click.option("--json", "as_json", is_flag=True, help="Print only the metrics of a RUN, as JSON.")
 def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Measure a trained RUN on the test split. Metrics and figures go into the same MLflow run.
+    """Evaluate a trained RUN on the test split. Log metrics and figures to the same MLflow run.
 
-    RUN is a run's id, the beginning of it, its name, or a registered model (models:/NAME@ALIAS). Keys of trainer and
-    tracking may be set (trainer=ddp_cpu).
-    With experiment=NAME in place of RUN: the runs that the pipeline trained.
+    RUN is a run id or a prefix of it, a run name, or a registered model (models:/NAME@ALIAS). Keys of trainer and tracking
+    can be set (trainer=ddp_cpu). experiment=NAME in place of RUN evaluates the runs that the pipeline trained.
     """
     paths = project()
     if pipeline or (run and "=" in run):
         name = pipeline or configs.compose(paths.root, [str(run)]).name
         if overrides or (pipeline and run):
-            raise UserError("the pipeline's runs are evaluated as the pipeline says", "name a RUN to set keys of trainer")
+            raise UserError("runs of the pipeline are evaluated with its own settings", "name a RUN to set keys of trainer")
         from reprise.stages import compose, evaluate
 
         config = compose.load(name, paths)
@@ -188,7 +186,7 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         if not as_json:
             suggest((f"reprise compare {config.name}", "ranks it among other settings"), DASHBOARD)
     else:
-        raise UserError("no run named", "say `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
+        raise UserError("no run named", "use `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
 
 
 @click.command()
@@ -196,8 +194,8 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
 def draw(pipeline: str) -> None:
     """Draw the figures and tables of an evaluated experiment again.
 
-    They are drawn from its weights and kept predictions, and go to data/results/EXPERIMENT/figures/ and into its runs on the
-    dashboard. `reprise evaluate RUN` draws those of a run.
+    Read the weights and saved predictions, write to data/results/EXPERIMENT/figures/, and log to the runs on the dashboard.
+    `reprise evaluate RUN` draws the figures of a single run.
     """
     paths = project()
     from reprise.stages import compose
@@ -209,10 +207,10 @@ def draw(pipeline: str) -> None:
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT OF dvc repro ...]")
 def repro(arguments: tuple[str, ...]) -> None:
-    """Run `dvc repro`, also after one that was killed.
+    """Run `dvc repro`, after repairing dvc.lock if necessary.
 
-    DVC writes dvc.lock in place, so a kill can leave half of one, which it then refuses to read. This puts it right first; what
-    was computed is not computed again.
+    DVC writes dvc.lock in place, so a kill can leave a truncated file that DVC refuses to read. This command repairs the file
+    first, without computing finished stages again.
     """
     from reprise.stages import repro
 
@@ -222,17 +220,17 @@ def repro(arguments: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("stages", nargs=-1, metavar="[STAGE ...]")
 def revalidate(stages: tuple[str, ...]) -> None:
-    """Check that changed code keeps the outputs of a stage.
+    """Check that changed code does not change the outputs of a stage.
 
-    DVC then need not run the stage again.
+    If the outputs are the same, DVC need not run the stage again.
 
     \b
-    reprise revalidate                        every stage of which only files under src/ changed
-    reprise revalidate train@digits_cnn       one of them, named as `dvc status` names it
+    reprise revalidate                        all stages where only files under src/ changed
+    reprise revalidate train@digits_cnn       one STAGE, named as in `dvc status`
 
-    Arrays, windows and metrics are computed again and compared file by file. Of a training, the weights after each of the first
-    steps are compared with those recorded when it ran. A stage that passes is committed with `dvc commit`; for one that does not,
-    the first difference is named and the exit code is 3: run `dvc repro`.
+    Arrays, windows and metrics are computed again and compared file by file. For a training, the weights after each of the first
+    steps are compared with those recorded by the original training. A stage that passes is committed with `dvc commit`. If a
+    stage differs, the first difference is printed and the exit code is 3: run `dvc repro`.
     """
     from reprise.analysis import revalidate
 
@@ -244,16 +242,16 @@ def _config(paths: ProjectPaths, pipeline: str | None, overrides: Sequence[str])
     if pipeline is None:
         return configs.compose(paths.root, overrides)
     if overrides:
-        raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or leave --pipeline away")
+        raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or omit --pipeline")
     from reprise.stages import compose
 
     return compose.load(pipeline, paths)
 
 
 def _multirun(paths: ProjectPaths, overrides: Sequence[str]) -> None:
-    every = configs.expand(overrides)
-    shared = set.intersection(*map(set, every))
-    composed = [configs.compose(paths.root, job) for job in every]  # all of them before the first is trained
+    combinations = configs.expand(overrides)
+    shared = set.intersection(*map(set, combinations))
+    composed = [configs.compose(paths.root, job) for job in combinations]  # check all before training the first
     from reprise.analysis import multirun
     from reprise.tracking import lineage
 
@@ -263,7 +261,7 @@ def _multirun(paths: ProjectPaths, overrides: Sequence[str]) -> None:
         multirun.Job(
             config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])
         )
-        for config, job in zip(composed, every, strict=True)
+        for config, job in zip(composed, combinations, strict=True)
     ]
     multirun.run(jobs, paths, console, f"reprise train --multirun {_without_address(overrides)}")
     suggest((f"reprise compare {composed[0].name}", "ranks the jobs"), DASHBOARD)
@@ -279,7 +277,7 @@ def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> Non
 
 
 def _without_address(overrides: Sequence[str]) -> str:
-    """Overrides as they were typed, but for where runs are written down: an address can hold a password."""
+    """Return the overrides as typed, without those of `tracking`: an address can contain a password."""
     return shlex.join(item for item in overrides if not item.lstrip("+~").startswith("tracking"))
 
 
