@@ -18,7 +18,7 @@ from reprise.training.checkpoint import BestWeights, Checkpoints, load_weights
 from reprise.training.learner import SPEED, Learner
 from reprise.training.sharding import blocks, local_parameters
 from reprise.training.tasks import Classification, Forecasting, Task
-from reprise.training.trainer import disband, make_trainer
+from reprise.training.trainer import leave_process_group, make_trainer
 from tests.training.conftest import CLASSES, CPU, SERIES, images, trainer_config, windows
 
 STEPS = 5
@@ -93,7 +93,7 @@ def main(folder: Path) -> None:
             found[f"{kind} {strategy}"] = train(kind, strategy, folder / kind / strategy, steps=4)
         found[f"{kind} resumed"] = train(kind, "fsdp", folder / kind / "fsdp", resume=8, steps=1000)
     torch.save(found, folder / f"rank{distributed.get_rank()}.pt")
-    disband()
+    leave_process_group()
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def test_metrics_are_the_same_to_the_bit_however_samples_come_in(make: Make, dat
     cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=5)))
     ranks = [make() for _ in range(data.draw(st.integers(1, 4)))]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "HELD", data.draw(st.integers(1, 200)))
+        patch.setattr(running, "MAX_BUFFERED", data.draw(st.integers(1, 200)))
         for turn, rows in enumerate(torch.tensor_split(order, cuts)):
             rank = ranks[turn % len(ranks)]
             rank.update(predictions[rows], targets[rows])
@@ -143,13 +143,13 @@ def test_many_classes_take_neither_time_nor_memory(deterministic: bool) -> None:
 
 @pytest.mark.parametrize("make", [classification, forecasting])
 def test_what_is_kept_does_not_grow_with_the_samples(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "HELD", 1000)
+    monkeypatch.setattr(running, "MAX_BUFFERED", 1000)
 
     def held(batches: int) -> tuple[int, int]:
         metrics = make()
         for seed in range(batches):
             metrics.update(*samples(make, 50, seed))
-        waiting = sum(predictions.numel() for predictions, _ in metrics._waiting)
+        waiting = sum(predictions.numel() for predictions, _ in metrics._buffer)
         return waiting, sum(tensor.numel() for tensor in metrics.state_dict().values())
 
     few, many = held(3), held(40)
@@ -165,7 +165,7 @@ def test_a_buffer_that_is_full_is_emptied_and_a_batch_larger_than_it_is_taken_in
     pieces: list[int] = []
     add = ClassificationMetrics._add
     monkeypatch.setattr(ClassificationMetrics, "_add", lambda self, p, t: (pieces.append(len(p)), add(self, p, t)))
-    monkeypatch.setattr(running, "HELD", 70)
+    monkeypatch.setattr(running, "MAX_BUFFERED", 70)
     metrics = classification()
     for rows in (4, 4, 4, 25):
         metrics.update(*samples(classification, rows))

@@ -84,7 +84,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 @pytest.fixture(autouse=True)
 def every_checkpoint_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "KEPT", 1000)
+    monkeypatch.setattr(checkpoint, "MAX_CHECKPOINTS", 1000)
 
 
 @pytest.mark.parametrize("kind", ["images", "series"])
@@ -213,7 +213,7 @@ def test_before_the_first_epoch_has_ended_there_are_no_best_weights(tmp_path: Pa
 
 
 def test_checkpoints_that_are_deleted_take_their_best_weights_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoint, "KEPT", 2)
+    monkeypatch.setattr(checkpoint, "MAX_CHECKPOINTS", 2)
     train("images", tmp_path)
     names = sorted(file.name for file in (tmp_path / "checkpoints").iterdir())
     assert names == [f"{step:010}{suffix}" for step in (14, 15) for suffix in (".best", ".pt", ".sha256")]
@@ -244,8 +244,10 @@ def test_ranks_agree_the_more_often_the_slower_their_steps(
     monkeypatch.setattr("torch.distributed.all_reduce", lambda *_, **__: None)
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     saver = Checkpoints(tmp_path, CheckpointConfig(steps=None, minutes=None), lambda: None, tmp_path / "best.safetensors")
-    agree = saver._agree
-    monkeypatch.setattr(saver, "_agree", lambda trainer, *flags: questions.append(trainer.global_step) or agree(trainer, *flags))
+    agree = saver._any_rank
+    monkeypatch.setattr(
+        saver, "_any_rank", lambda trainer, *flags: questions.append(trainer.global_step) or agree(trainer, *flags)
+    )
     for step in range(1, 41):
         now[0] += seconds
         trainer = SimpleNamespace(global_step=step, world_size=2, is_last_batch=False, strategy=SimpleNamespace(root_device=CPU))

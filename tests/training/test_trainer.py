@@ -16,7 +16,7 @@ from reprise.data.datasets import Windows
 from reprise.errors import UserError
 from reprise.stages import train
 from reprise.training.tasks import Classification, Forecasting
-from reprise.training.trainer import _end_as, make_trainer, relaunch, threads
+from reprise.training.trainer import _exit_as, make_trainer, relaunch, threads
 from tests.training.conftest import CLASSES, SERIES, classify, trainer_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,7 +115,7 @@ def test_a_group_ends_as_the_process_that_failed_of_itself(
         rank: ProcessFailure(rank, 100 + rank, code, str(report) if code == SAID else "") for rank, code in enumerate(exit_codes)
     }
     with pytest.raises(kind) as ended:
-        _end_as(ChildFailedError("reprise", failures))
+        _exit_as(ChildFailedError("reprise", failures))
     assert str(ended.value) == outcome
 
 

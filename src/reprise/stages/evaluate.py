@@ -38,7 +38,7 @@ from reprise.tracking import run as tracking
 from reprise.training.checkpoint import WEIGHTS
 from reprise.training.learner import Keep, Learner
 from reprise.training.tasks import Task, facts
-from reprise.training.trainer import disband, make_trainer, relaunch
+from reprise.training.trainer import leave_process_group, make_trainer, relaunch
 
 Metrics = dict[str, float]
 BASELINE_ROWS = 4096
@@ -142,7 +142,7 @@ def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
     trained = read_trained(run_dir)
     quiet = Console(quiet=True) if as_json else console
     result = evaluate_one(config, trained, run_dir / WEIGHTS, paths, quiet)
-    disband()
+    leave_process_group()
     if not is_first():
         return
     if result.run:

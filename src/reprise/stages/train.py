@@ -41,11 +41,11 @@ from reprise.tracking.descriptions import BEST
 from reprise.training.checkpoint import WEIGHTS, BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.training.learner import SPEED, Learner, MetricCallback
-from reprise.training.memory import forget_peak, peak_bytes
+from reprise.training.memory import peak_bytes, reset_peak
 from reprise.training.predictor import Predictor, description
 from reprise.training.progress import EpochProgress
 from reprise.training.tasks import Task, facts
-from reprise.training.trainer import disband, make_trainer, relaunch, threads
+from reprise.training.trainer import leave_process_group, make_trainer, relaunch, threads
 
 CHECKPOINTS = "checkpoints"
 """Of a run, in its run directory."""
@@ -105,7 +105,7 @@ def run(
             if publish:
                 _publish(config, trained, paths)
             _forget(training, paths)
-    disband()
+    leave_process_group()
     return trained
 
 
@@ -227,7 +227,7 @@ def train_one(
         if run and found:
             console.print(f"train  {run.name}: goes on after step {int(found.stem):,}", highlight=False, soft_wrap=True)
         learner = _learner(config, network, task, _both(run.log, watch or _discard_metrics) if run else _discard_metrics)
-        forget_peak(trainer.strategy.root_device)
+        reset_peak(trainer.strategy.root_device)
         parent_watchdog.allow(config.checkpoint.patience)
         with saver.deferring_signals():
             trainer.fit(learner, *loaders, ckpt_path=found, weights_only=True)

@@ -1,1 +1,1 @@
-"""How a network learns: the one LightningModule, tasks, schedules, precision, checkpoints."""
+"""Training: the LightningModule, tasks, metrics, schedules, precision and checkpoints."""

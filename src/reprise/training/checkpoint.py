@@ -1,4 +1,4 @@
-"""Weights (safetensors) and checkpoints on disk: written atomically, plain containers and tensors only, never unpickled."""
+"""Weights (safetensors) and checkpoints: written atomically, plain containers and tensors only, never unpickled."""
 
 import hashlib
 import io
@@ -28,31 +28,31 @@ from reprise.training.learner import Learner
 from reprise.training.memory import clock
 
 WEIGHTS = "best.safetensors"
-"""The weights of the best epoch, in a run directory."""
-KEPT = 2
-"""Checkpoints: should the newest be damaged, there is the one before."""
-SHARE = 0.02
-"""Of a training's time, what checkpoints at the ends of epochs may take: after short epochs some are left out."""
-AGREE_EVERY, AGREE_SECONDS = 16, 1.0
-"""Most steps, and seconds, between two questions to the other ranks, whether to write a checkpoint or to stop."""
-BEST = ".best"
-"""Suffix of the best weights as they were when a checkpoint was written: a link beside it, of its name."""
+"""File in the run directory with the weights of the best epoch."""
+MAX_CHECKPOINTS = 2
+"""Number of checkpoints on disk. If the newest is damaged, training resumes from the one before."""
+MAX_TIME_SHARE = 0.02
+"""Share of the training time that checkpoints at epoch ends may take. After short epochs some are skipped."""
+MAX_AGREEMENT_STEPS, MAX_AGREEMENT_SECONDS = 16, 1.0
+"""Maximum number of steps, and seconds, between two all-reduces of the flags "write a checkpoint" and "stop"."""
+BEST_SUFFIX = ".best"
+"""Suffix of the hard link to the best weights at the time of a checkpoint. Its stem is that of the checkpoint."""
 
 
 def save_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors by name as safetensors, atomically, with their sha256 beside them. Equal tensors give equal bytes.
+    """Write tensors by name as safetensors, atomically, and their sha256 to a file next to it. Equal tensors give equal bytes.
 
-    Each tensor is copied: safetensors refuses tensors that share memory, as tied weights do.
+    Tensors are copied, because safetensors rejects tensors that share memory (tied weights).
     """
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
     _write(file, safetensors.torch.save(copies))
 
 
 def load_weights(file: Path) -> dict[str, Tensor]:
-    """Read what `save_weights` wrote.
+    """Return the tensors that `save_weights` wrote, by name.
 
     Raises:
-        UserError: when the file is missing, is not what was written, or holds anything but tensors by name.
+        UserError: if the file is missing, its sha256 differs, or it is not a valid safetensors file.
 
     """
     content = _read(file, "weights", "train again")
@@ -68,7 +68,7 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _read(file: Path, kind: str, hint: str) -> bytes:
-    """Return a file's bytes, checked against the sha256 beside it."""
+    """Return the bytes of a file after checking them against its `.sha256` file."""
     beside = file.with_suffix(".sha256")
     if not file.is_file() or not beside.is_file():
         raise UserError(f"no {kind} {file}", "train first")
@@ -90,37 +90,37 @@ def _read_checkpoint(file: Path, hint: str) -> dict[str, Any]:
 
 
 class AtomicIO(CheckpointIO):
-    """Checkpoints written as weights are. Lightning's own go through the temporary folder, where a kill truncates the old one."""
+    """Writes checkpoints atomically. Lightning's default copies from a temporary folder: a kill can truncate the old file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint, then delete all but the newest two."""
+        """Write a checkpoint, then delete all but the newest `MAX_CHECKPOINTS`."""
         file = Path(path)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         _write(file, buffer.getvalue())
-        for old in _by_age(file.parent)[KEPT:]:
+        for old in _by_age(file.parent)[MAX_CHECKPOINTS:]:
             self.remove_checkpoint(old)
-        for draft in file.parent.glob(".*"):  # of a process that was killed
+        for draft in file.parent.glob(".*"):  # a killed process did not remove its own
             draft.unlink(missing_ok=True)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
-        """Read a checkpoint, never unpickling anything."""
+        """Return the checkpoint, loaded with `weights_only=True` whatever is requested."""
         return _read_checkpoint(Path(path), "delete it")
 
     def remove_checkpoint(self, path: Any) -> None:
-        """Delete a checkpoint, the hash and the best weights beside it."""
-        for suffix in (".pt", ".sha256", BEST):
+        """Delete a checkpoint with its hash and its link to the best weights."""
+        for suffix in (".pt", ".sha256", BEST_SUFFIX):
             Path(path).with_suffix(suffix).unlink(missing_ok=True)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is sound. Newer ones are deleted: damaged ones (named), and what a kill left half done."""
+    """Return the newest valid checkpoint. Delete newer ones: damaged ones with a warning, incomplete ones silently."""
     for file in _by_age(folder):
-        half_done = not file.with_suffix(".sha256").is_file()
+        incomplete = not file.with_suffix(".sha256").is_file()
         try:
             _read_checkpoint(file, "the one before is taken")
         except UserError as error:
-            if not half_done:
+            if not incomplete:
                 warn(str(error))
             AtomicIO().remove_checkpoint(file)
         else:
@@ -129,113 +129,114 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """Checkpoints, the newest first: they are named by the steps done."""
+    """Return the checkpoints, newest first. File names are the zero-padded global step."""
     return sorted(folder.glob("[0-9]*.pt"), reverse=True)
 
 
 class Checkpoints(pl.Callback):
-    """Saves the whole state of a training into `folder`, at the ends of epochs and every so many steps or minutes.
+    """Saves the full training state to `folder` at epoch ends and every `steps` steps or `minutes` minutes.
 
-    The best weights are part of that state. They lie in `best`, which the training goes on replacing after a checkpoint, so each
-    checkpoint keeps a link to those of its time: a resumed training need not come to the same bits.
+    The state includes the best weights. Training may overwrite the file `best` after a checkpoint, and a resumed training may
+    compute other bits, so each checkpoint keeps a hard link to the best weights at its time.
     """
 
-    def __init__(self, folder: Path, wanted: CheckpointConfig, before: Callable[[], None], best: Path) -> None:
+    def __init__(self, folder: Path, config: CheckpointConfig, before: Callable[[], None], best: Path) -> None:
         self.folder = folder
         self.best = best
-        self.wanted = wanted
+        self.config = config
         self.before = before
-        """Called before each: what belongs to the run so far has to be on disk by then."""
+        """Called before each checkpoint, to write the event log to disk first."""
         self.stop: Stopped | None = None
-        self.earlier = 0.0
-        """Seconds that processes which are no more have trained."""
-        self.began = self.saved = time.perf_counter()
+        self.earlier_seconds = 0.0
+        """Seconds of training in earlier processes of this run."""
+        self.started = self.saved = time.perf_counter()
         self.cost = 0.0
-        self.asked: tuple[int, float] | None = None
-        """At which step and second the ranks last agreed."""
-        self.ask_at = 0
-        """The step after which they do so again."""
+        self.last_agreement: tuple[int, float] | None = None
+        """Step and time of the last all-reduce of the flags."""
+        self.next_agreement = 0
+        """Step from which the next all-reduce is due."""
 
     @property
     def seconds(self) -> float:
-        """Of training, over all processes that took part one after the other."""
-        return self.earlier + time.perf_counter() - self.began
+        """Seconds of training, summed over all processes of this run."""
+        return self.earlier_seconds + time.perf_counter() - self.started
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The clock starts."""
-        self.began = self.saved = time.perf_counter()
+        """Start the clock."""
+        self.started = self.saved = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """A checkpoint if one is due, or asked for by a signal. After the last batch validation comes first."""
+        """Save a checkpoint if one is due or a signal arrived. After the last batch, leave it to `on_train_epoch_end`."""
         if trainer.is_last_batch:
             return
-        steps, minutes = self.wanted.steps, self.wanted.minutes
+        steps, minutes = self.config.steps, self.config.minutes
         due = steps is not None and trainer.global_step % steps == 0
         late = minutes is not None and time.perf_counter() - self.saved > 60 * minutes
         stopping = self.stop is not None
-        if trainer.world_size > 1:  # clocks and signals differ, and all ranks take part in a checkpoint
-            asked = trainer.global_step >= self.ask_at
-            late, stopping = self._agree(trainer, late, stopping) if asked else (False, False)
+        if trainer.world_size > 1:  # clocks and signals differ between ranks, but saving is a collective operation
+            reduce_now = trainer.global_step >= self.next_agreement
+            late, stopping = self._any_rank(trainer, late, stopping) if reduce_now else (False, False)
         if due or late or stopping:
             self.save(trainer)
         if stopping:
             raise self.stop or Stopped(signal.SIGTERM)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A checkpoint, unless the last one was so short a time ago that they would cost more than their share."""
-        wanted = time.perf_counter() - self.saved > self.cost / SHARE or self.wanted.steps is not None
+        """Save a checkpoint, unless checkpoints would then take more than `MAX_TIME_SHARE` of the training time."""
+        due = time.perf_counter() - self.saved > self.cost / MAX_TIME_SHARE or self.config.steps is not None
         stopping = self.stop is not None
         if trainer.world_size > 1:
-            wanted, stopping = self._agree(trainer, wanted, stopping)
-        if wanted or stopping:
+            due, stopping = self._any_rank(trainer, due, stopping)
+        if due or stopping:
             self.save(trainer)
         if stopping:
             raise self.stop or Stopped(signal.SIGTERM)
 
-    def _agree(self, trainer: pl.Trainer, *flags: bool) -> list[bool]:
-        """Whether each flag is set on any rank. The slower the steps, the sooner the next question."""
+    def _any_rank(self, trainer: pl.Trainer, *flags: bool) -> list[bool]:
+        """Return for each flag whether any rank has set it. The slower the steps, the fewer until the next all-reduce."""
         step, now = trainer.global_step, time.perf_counter()
-        seconds = (now - self.asked[1]) / max(1, step - self.asked[0]) if self.asked else AGREE_SECONDS
-        most = torch.tensor([*map(float, flags), seconds], dtype=torch.float32, device=trainer.strategy.root_device)
-        distributed.all_reduce(most, op=distributed.ReduceOp.MAX)
-        *answers, slowest = most.tolist()  # the same on all ranks, and so is the step of the next question
-        self.asked = step, now
-        self.ask_at = step + max(1, min(AGREE_EVERY, int(AGREE_SECONDS / max(slowest, 1e-6))))
-        return [bool(answer) for answer in answers]
+        previous = self.last_agreement
+        seconds = (now - previous[1]) / max(1, step - previous[0]) if previous else MAX_AGREEMENT_SECONDS
+        maxima = torch.tensor([*map(float, flags), seconds], dtype=torch.float32, device=trainer.strategy.root_device)
+        distributed.all_reduce(maxima, op=distributed.ReduceOp.MAX)
+        *reduced, slowest = maxima.tolist()  # equal on all ranks, so they all compute the same next step
+        self.last_agreement = step, now
+        self.next_agreement = step + max(1, min(MAX_AGREEMENT_STEPS, int(MAX_AGREEMENT_SECONDS / max(slowest, 1e-6))))
+        return [bool(flag) for flag in reduced]
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Write a checkpoint now; every rank takes part."""
-        began = clock(trainer.strategy.root_device)
+        """Write a checkpoint now. Must be called on every rank."""
+        started = clock(trainer.strategy.root_device)
         self.before()
         trainer.save_checkpoint(self.folder / f"{trainer.global_step:010}.pt")
         self.saved = time.perf_counter()
-        self.cost = self.saved - began
+        self.cost = self.saved - started
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """What Lightning leaves out: that training was to stop early, how long it took, and the best weights."""
+        """Add what Lightning does not save: `should_stop`, the seconds of training, and the sha256 of the best weights."""
         checkpoint["should_stop"] = trainer.should_stop
         checkpoint["seconds"] = self.seconds
         checkpoint["best_weights"] = self._keep_best(trainer.global_step) if trainer.is_global_zero else None
 
     def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore `should_stop`, the seconds of training and the best weights."""
         trainer.should_stop = checkpoint["should_stop"]
-        self.earlier = checkpoint["seconds"]
+        self.earlier_seconds = checkpoint["seconds"]
         if trainer.is_global_zero and "best_weights" in checkpoint:
             self._restore_best(checkpoint["global_step"], checkpoint["best_weights"])
 
     def _keep_best(self, step: int) -> str | None:
-        """Link the best weights beside the checkpoint of this step; their sha256, None where there are none yet."""
+        """Link the best weights next to the checkpoint of this step. Return their sha256, or None if there are none yet."""
         if not self.best.is_file():
             return None
-        _link(self.best, store.made(self.folder) / f"{step:010}{BEST}")
+        _link(self.best, store.made(self.folder) / f"{step:010}{BEST_SUFFIX}")
         return self.best.with_suffix(".sha256").read_text().split()[0]
 
     def _restore_best(self, step: int, sha256: str | None) -> None:
-        """Bring back the best weights of a checkpoint, where the process that wrote it came to others afterwards.
+        """Restore the best weights of a checkpoint if they were replaced after it was written.
 
         Raises:
-            UserError: when they are damaged.
+            UserError: if they are missing or damaged.
 
         """
         beside = self.best.with_suffix(".sha256")
@@ -243,7 +244,7 @@ class Checkpoints(pl.Callback):
             self.best.unlink(missing_ok=True)
             beside.unlink(missing_ok=True)
         elif not self.best.is_file() or store.sha256(self.best) != sha256:
-            kept = self.folder / f"{step:010}{BEST}"
+            kept = self.folder / f"{step:010}{BEST_SUFFIX}"
             if not kept.is_file() or store.sha256(kept) != sha256:
                 raise UserError(f"{kept}: the best weights of this checkpoint are missing or damaged", "begin anew: resume=false")
             _link(kept, self.best)
@@ -251,22 +252,22 @@ class Checkpoints(pl.Callback):
 
     @contextmanager
     def deferring_signals(self) -> Iterator[None]:
-        """Within the block, SIGTERM and Ctrl-C wait for the end of a step and a checkpoint; a second one does not."""
+        """Defer SIGTERM and SIGINT until the step ends and a checkpoint is saved. A second signal stops at once, as does the end of `grace`."""
 
-        def take(signum: int, _: FrameType | None) -> None:
+        def defer(signum: int, _: FrameType | None) -> None:
             if self.stop is not None:
                 raise self.stop
             self.stop = Stopped(signum)
-            signal.setitimer(signal.ITIMER_REAL, self.wanted.grace)
+            signal.setitimer(signal.ITIMER_REAL, self.config.grace)
 
-        def give_up(signum: int, _: FrameType | None) -> NoReturn:
+        def stop_now(signum: int, _: FrameType | None) -> NoReturn:
             raise self.stop or Stopped(signum)
 
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, take) for number in (signal.SIGTERM, signal.SIGINT)}
-        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, give_up)
+        before = {number: signal.signal(number, defer) for number in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, stop_now)
         try:
             yield
             if self.stop is not None:
@@ -278,7 +279,7 @@ class Checkpoints(pl.Callback):
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, atomically; a copy on file systems without links."""
+    """Make `target` a hard link to `source`, atomically; a copy on file systems without hard links."""
     draft = target.with_name(f".{target.name}")
     draft.unlink(missing_ok=True)
     try:
@@ -289,9 +290,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 class BestWeights(pl.Callback):
-    """Keeps the network's weights of the best epoch by a validation metric, in `file`.
+    """Writes the network's weights to `file` whenever a validation metric is the best so far.
 
-    Of epochs that are equal by the metric, the one of the smaller validation loss is kept; of those, the later one.
+    Ties are broken by the smaller validation loss, then by the later epoch.
     """
 
     def __init__(self, file: Path, monitor: str, mode: str) -> None:
@@ -299,29 +300,29 @@ class BestWeights(pl.Callback):
         self.monitor = f"val/{monitor}"
         self.sign = 1 if mode == "max" else -1
         self.best = (-math.inf, -math.inf)
-        """The metric and the loss of the best epoch, each with the sign by which more is better."""
+        """Metric and loss of the best epoch, with signs such that larger is better."""
         self.epoch = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the weights, unless those of an earlier epoch are better."""
+        """Write the weights if this epoch is the best so far."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
         assert isinstance(pl_module, Learner)
         row = pl_module.row  # Lightning's own `callback_metrics` are rounded to float32
-        found = self.sign * row[self.monitor], -row["val/loss"]
-        if not math.isfinite(found[0]) or found < self.best:
+        score = self.sign * row[self.monitor], -row["val/loss"]
+        if not math.isfinite(score[0]) or score < self.best:
             return
-        self.best, self.epoch = found, trainer.current_epoch + 1
-        state = trainer.strategy.lightning_module_state_dict()  # every rank: sharded weights are gathered here
+        self.best, self.epoch = score, trainer.current_epoch + 1
+        state = trainer.strategy.lightning_module_state_dict()  # on every rank, because it gathers sharded weights
         if trainer.is_global_zero:
             network = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
             save_weights(self.file, network)
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """Return the best score and its epoch."""
         return {"best": list(self.best), "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restore the best score and its epoch."""
         metric, loss = state_dict["best"]
         self.best, self.epoch = (metric, loss), state_dict["epoch"]

@@ -1,4 +1,4 @@
-"""Hashes of a network's tensors after each of the first steps: they name the step and tensor at which two trainings part."""
+"""Hashes of a network's tensors after each of the first steps. They show where two trainings first differ."""
 
 import hashlib
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 FIRST_STEPS = 20
-"""How many steps of a training are recorded."""
+"""Number of steps that are recorded."""
 
 Fingerprint = dict[str, str]
 """The sha256 of every parameter and buffer, by name."""
@@ -23,22 +23,22 @@ def fingerprint(state: dict[str, Tensor]) -> Fingerprint:
 
 
 def first_difference(one: list[Fingerprint], other: list[Fingerprint]) -> str:
-    """Return the first step and tensor that differ, "" where none does."""
-    for step, (here, there) in enumerate(zip(one, other, strict=False)):
-        for name in sorted({*here, *there}):
-            if here.get(name) != there.get(name):
+    """Return the first step and tensor that differ, or "" if none does."""
+    for step, (first, second) in enumerate(zip(one, other, strict=False)):
+        for name in sorted({*first, *second}):
+            if first.get(name) != second.get(name):
                 return f"{f'step {step}' if step else 'initial weights'}: {name}"
     return "" if len(one) == len(other) else f"step {min(len(one), len(other))}: only one of them goes on"
 
 
 class Fingerprints(pl.Callback):
-    """Takes the fingerprint of a network before the first step and after each of the first `steps`.
+    """Records the fingerprint of the network before the first step and after each of the first `steps` steps.
 
-    They are part of checkpoints, so that a resumed training has them all.
+    Fingerprints are saved in checkpoints, so a resumed training has all of them.
 
     Args:
-        steps: how many steps to take fingerprints of.
-        stop: whether the training ends after them.
+        steps: number of steps to record.
+        stop: whether to stop training after these steps.
 
     """
 
@@ -48,21 +48,21 @@ class Fingerprints(pl.Callback):
         self.taken: list[Fingerprint] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Take that of the initial weights."""
+        """Record the initial weights."""
         if not self.taken:
             self.taken.append(fingerprint(pl_module.network.state_dict()))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        """Take one more, while there are not enough."""
+        """Record the step if it is one of the first `steps`."""
         if len(self.taken) <= self.steps:
             self.taken.append(fingerprint(pl_module.network.state_dict()))
         if self.stop:
             trainer.should_stop = len(self.taken) > self.steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the fingerprints taken so far, for a checkpoint."""
+        """Return the fingerprints recorded so far."""
         return {"taken": self.taken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from those of a checkpoint."""
+        """Restore the fingerprints of a checkpoint."""
         self.taken = state_dict["taken"]

@@ -1,4 +1,4 @@
-"""A trained network with everything it needs to answer: raw values in, probabilities or values in units out."""
+"""A trained network with its pre- and post-processing: maps raw values to probabilities or to values in units."""
 
 from typing import Any
 
@@ -10,11 +10,11 @@ from reprise.training.tasks import Task
 
 
 class Predictor(nn.Module):
-    """Normalising, network and task in one module, so that preprocessing travels with the model.
+    """Standardises raw values, applies the network, and post-processes its outputs.
 
-    Images `uint8 [B, H, W, C]` to probabilities `[B, K]`; series `[B, T, C]`, in their units and with calendar features, to
-    forecasts `[B, S, Y]` in units. Makes the same arithmetic as `evaluate`. `dtype` is that of the statistics: float64 for a
-    series that float32 cannot hold.
+    Maps images `uint8 [B, H, W, C]` to probabilities `[B, K]`, and series `[B, T, C]`, in their units and with calendar
+    features, to forecasts `[B, S, Y]` in units. Computes the same arithmetic as `evaluate`. `dtype` is the dtype of the
+    statistics: float64 for series whose values float32 cannot represent.
     """
 
     mean: Tensor
@@ -29,13 +29,13 @@ class Predictor(nn.Module):
         self.eval()
 
     def forward(self, raw: Tensor) -> Tensor:
-        """Raw values to the answer."""
+        """Return predictions for raw values."""
         inputs = standardize(raw, self.mean, self.std)
         return self.task.postprocess(self.task.decode(self.network(inputs), inputs))
 
 
 def description(meta: dict[str, Any]) -> dict[str, Any]:
-    """Return what a user of the predictor must know about its inputs and outputs; `meta` is windows.json."""
+    """Return the description of inputs and outputs for users of the predictor. `meta` is the content of windows.json."""
     if meta["kind"] == "images":
         colours = {1: "grey", 3: "RGB"}.get(meta["input_shape"][-1], f"{meta['input_shape'][-1]} channels")
         return {"kind": "images", "classes": list(meta["classes"]), "pixels": f"{colours}, 0 to 255, channels last"}

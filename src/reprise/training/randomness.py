@@ -8,14 +8,14 @@ import torch
 
 
 def seed(value: int) -> None:
-    """Seed all of them."""
+    """Seed all generators."""
     torch.manual_seed(value)  # CUDA's too
     random.seed(value)
-    np.random.seed(value % 2**32)  # noqa: NPY002 -- the global one, which a plugin may draw from
+    np.random.seed(value % 2**32)  # noqa: NPY002 -- a plugin may use the global generator
 
 
 def state(device: torch.device) -> dict[str, Any]:
-    """Where they stand, as plain containers and tensors."""
+    """Return the state of all generators as plain containers and tensors."""
     version, words, normal = random.getstate()
     _, keys, position, has_normal, cached = np.random.get_state()  # noqa: NPY002
     return {
@@ -26,12 +26,12 @@ def state(device: torch.device) -> dict[str, Any]:
     }
 
 
-def restore(known: dict[str, Any], device: torch.device) -> None:
-    """Go on from where they stood."""
-    torch.set_rng_state(known["torch"])
-    if known["device"] is not None:
-        torch.cuda.set_rng_state(known["device"], device)
-    version, words, normal = known["python"]
+def restore(saved: dict[str, Any], device: torch.device) -> None:
+    """Restore what `state` returned."""
+    torch.set_rng_state(saved["torch"])
+    if saved["device"] is not None:
+        torch.cuda.set_rng_state(saved["device"], device)
+    version, words, normal = saved["python"]
     random.setstate((version, tuple(words), normal))
-    keys, position, has_normal, cached = known["numpy"]
+    keys, position, has_normal, cached = saved["numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_normal, cached))  # noqa: NPY002

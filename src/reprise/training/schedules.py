@@ -1,4 +1,4 @@
-"""Learning-rate schedules: called with the optimizer and the number of steps in all, stepped after every step."""
+"""Learning-rate schedules: functions of the optimizer and the total number of steps. They are stepped after every step."""
 
 import math
 from collections.abc import Callable
@@ -8,35 +8,37 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The learning rate as it is."""
+    """Return a constant learning rate."""
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.0, final: float = 0.0) -> LambdaLR:
-    """A linear warm-up over the share `warmup` of all steps, then half a cosine down to the share `final` of the rate.
+    """Return a linear warm-up over the fraction `warmup` of all steps, then half a cosine down to `final` times the rate.
 
     Source: Loshchilov and Hutter 2017, eq. 5, without restarts.
     """
-    return _warm(optimizer, total_steps, warmup, final, lambda progress: (1 + math.cos(math.pi * progress)) / 2)
+    return _warmup_then(optimizer, total_steps, warmup, final, lambda progress: (1 + math.cos(math.pi * progress)) / 2)
 
 
 def linear(optimizer: Optimizer, total_steps: int, warmup: float = 0.0, final: float = 0.0) -> LambdaLR:
-    """A linear warm-up over the share `warmup` of all steps, then a straight line down to the share `final` of the rate."""
-    return _warm(optimizer, total_steps, warmup, final, lambda progress: 1 - progress)
+    """Return a linear warm-up over the fraction `warmup` of all steps, then a linear decay to `final` times the rate."""
+    return _warmup_then(optimizer, total_steps, warmup, final, lambda progress: 1 - progress)
 
 
-def _warm(optimizer: Optimizer, total_steps: int, warmup: float, final: float, fall: Callable[[float], float]) -> LambdaLR:
-    """Up to 1, then down to `final` along `fall`, which goes from 1 to 0 while progress goes from 0 to 1."""
+def _warmup_then(
+    optimizer: Optimizer, total_steps: int, warmup: float, final: float, decay: Callable[[float], float]
+) -> LambdaLR:
+    """Return a warm-up to factor 1, then a decay to `final`. `decay` maps progress from 0 to 1 to values from 1 to 0."""
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup={warmup}: must be at least 0 and below 1")
     if not 0 <= final <= 1:
         raise ValueError(f"final={final}: must be between 0 and 1")
-    rising = round(warmup * total_steps)
+    warmup_steps = round(warmup * total_steps)
 
     def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / (rising + 1)
-        progress = min(1.0, (step - rising) / max(1, total_steps - rising))
-        return final + (1 - final) * fall(progress)
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+        return final + (1 - final) * decay(progress)
 
     return LambdaLR(optimizer, factor)

@@ -1,4 +1,4 @@
-"""Lightning's Trainer as reprise wants it, and the processes of a distributed run."""
+"""The configured Lightning Trainer, and the launcher of distributed runs."""
 
 import contextlib
 import logging
@@ -30,13 +30,13 @@ from reprise.training.tasks import Task
 
 
 def relaunch(config: TrainerConfig, checkpoint: CheckpointConfig) -> NoReturn:
-    """Run this very command once per device of this node, as torchrun does, and end as the process that fails.
+    """Run the current command once per device of this node, as torchrun does, and exit as the process that failed first.
 
-    A run over several nodes is started by the user, with torchrun or srun on each.
+    The user starts a multi-node run with torchrun or srun on each node.
 
     Raises:
-        UserError: what one of the processes had to say, or by which signal it was killed.
-        Stopped: by a signal, which was passed on to them.
+        UserError: with the error of the failed process, or the signal that killed it.
+        Stopped: on a signal, which was forwarded to the processes.
 
     """
     if config.num_nodes > 1:
@@ -45,7 +45,7 @@ def relaunch(config: TrainerConfig, checkpoint: CheckpointConfig) -> NoReturn:
             f"on each, run `torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} … -m reprise …`",
         )
     _check_devices(config)
-    logging.disable()  # torch's pages on a process that failed: what it has to say is said below
+    logging.disable()  # suppress torch's long report on a failed process; `_exit_as` reports it
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
     with tempfile.TemporaryDirectory() as reports:
         launch = LaunchConfig(
@@ -63,16 +63,16 @@ def relaunch(config: TrainerConfig, checkpoint: CheckpointConfig) -> NoReturn:
         try:
             elastic_launch(launch, sys.executable)("-m", "reprise", *sys.argv[1:])
         except ChildFailedError as error:
-            _end_as(error)
+            _exit_as(error)
         except SignalException as signalled:
             raise Stopped(signalled.sigval) from None
     raise SystemExit(0)
 
 
-def _end_as(error: ChildFailedError) -> NoReturn:
-    """End as the process that failed of itself.
+def _exit_as(error: ChildFailedError) -> NoReturn:
+    """Exit as the process that caused the failure.
 
-    When one was killed or has left, the others lose their connection; and the agent stops those that are left by SIGTERM.
+    When one process is killed or exits, the others lose their connection, and the agent stops the remaining ones with SIGTERM.
     """
     first = min(
         error.failures.values(),
@@ -86,62 +86,62 @@ def _end_as(error: ChildFailedError) -> NoReturn:
     raise UserError(f"process {first.local_rank} was killed by {killer}", "is there memory enough?") from None
 
 
-def disband() -> None:
-    """Wait for the other ranks and leave the group: a rank that ends while others still talk to it takes them down."""
+def leave_process_group() -> None:
+    """Wait for the other ranks, then destroy the process group. A rank that exits earlier makes the others fail."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
 
 
 def threads(config: TrainerConfig) -> int:
-    """CPU threads of each process: as configured, or its share of the CPUs that may be used. They decide bits."""
+    """Return the CPU threads per process: as configured, or its share of the available CPUs. Results depend on it bitwise."""
     return config.threads or cpus.per_process(config.devices)
 
 
-class Unprofiled(PassThroughProfiler):
-    """Lightning's silent profiler still opens a generator some thirty times a step."""
+class NoOpProfiler(PassThroughProfiler):
+    """A profiler that does nothing. Lightning's pass-through profiler creates a generator about thirty times a step."""
 
-    NOTHING = contextlib.nullcontext()
+    _NULL_CONTEXT = contextlib.nullcontext()
 
     def profile(self, action_name: str) -> contextlib.AbstractContextManager[None]:  # type: ignore[override]
-        """Nothing."""
-        return self.NOTHING
+        """Return a context that does nothing."""
+        return self._NULL_CONTEXT
 
 
 class Trainer(pl.Trainer):
-    """Lightning's, but for signals, which `Checkpoints` handles: it saves a checkpoint first."""
+    """Lightning's Trainer without its signal handling: `Checkpoints` handles signals and saves a checkpoint first."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.nondeterministic: set[str] = set()
-        """Operations without deterministic implementation that ran so far."""
+        """Operations without a deterministic implementation that have run."""
 
     def fit(self, *arguments: Any, **settings: Any) -> None:
         """Train.
 
         Raises:
-            UserError: where an operation has no deterministic implementation and only those are allowed.
+            UserError: if an operation has no deterministic implementation and `trainer.deterministic=true`.
 
         """
-        with determinism.watched(self.nondeterministic):
+        with determinism.record_nondeterministic(self.nondeterministic):
             super().fit(*arguments, **settings)
 
     def validate(self, *arguments: Any, **settings: Any) -> Any:
-        """Validate; raises as `fit` does."""
-        with determinism.watched(self.nondeterministic):
+        """Validate. Raises the same errors as `fit`."""
+        with determinism.record_nondeterministic(self.nondeterministic):
             return super().validate(*arguments, **settings)
 
     @property
     def received_sigterm(self) -> bool:
-        """Never: Lightning would leave a validation, by `SystemExit(None)`, and the epoch before it would be lost."""
+        """False, because Lightning would otherwise leave a validation with `SystemExit(None)` and lose the epoch before it."""
         return False
 
 
 def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callback] = ()) -> Trainer:
-    """A Trainer that writes nothing by itself, with its process group joined and its device chosen.
+    """Return a Trainer with its device set and its process group joined. It writes no logs and no checkpoints itself.
 
     Raises:
-        UserError: when the devices asked for are not there.
+        UserError: if the requested devices are not available.
 
     """
     quiet_lightning()
@@ -167,7 +167,7 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         deterministic=config.deterministic,
         callbacks=[*callbacks, *own],
         plugins=[AtomicIO()],
-        profiler=Unprofiled(),
+        profiler=NoOpProfiler(),
         enable_progress_bar=False,
         logger=False,
         enable_checkpointing=False,
@@ -177,7 +177,7 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         log_every_n_steps=10**9,
         inference_mode=config.strategy != "fsdp",  # weights gathered in inference mode cannot be trained afterwards
     )
-    # Of no use to operations whose bits repeat, and it fills every new tensor once more.
+    # Deterministic operations do not need it, and it fills every new tensor an extra time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     trainer.strategy.setup_environment()
     return trainer
@@ -196,20 +196,19 @@ def _accelerator(config: TrainerConfig) -> str:
 
 
 def _check_devices(config: TrainerConfig) -> None:
-    present = torch.cuda.device_count()
-    if _accelerator(config) == "gpu" and config.devices > present:
+    available = torch.cuda.device_count()
+    if _accelerator(config) == "gpu" and config.devices > available:
         raise UserError(
-            f"trainer.devices={config.devices}: this machine has {present} GPUs", "take trainer=cpu or trainer=ddp_cpu"
+            f"trainer.devices={config.devices}: this machine has {available} GPUs", "take trainer=cpu or trainer=ddp_cpu"
         )
 
 
 def quiet_lightning() -> None:
-    """No tips, and no advice that does not fit: our loaders need no workers, our metrics are gathered before they are logged."""
+    """Suppress tips, and warnings that do not apply: the loaders need no workers, metrics are gathered before logging."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-    warnings.filterwarnings(
-        "ignore", message=r".*FSDP(LSTM|GRU|RNN)\) returned a view tensor.*"
-    )  # nothing is added to it in place
+    # the view is not modified in place
+    warnings.filterwarnings("ignore", message=r".*FSDP(LSTM|GRU|RNN)\) returned a view tensor.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")  # Lightning's own use of PyTorch
