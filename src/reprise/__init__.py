@@ -3,7 +3,7 @@
 import os
 
 SPIN_COUNT = "1000"
-"""Iterations of the waiting loop after which a GNU OpenMP thread sleeps (measured: docs/decisions.md, 2026-11-27).
+"""Iterations of the waiting loop after which a GNU OpenMP thread sleeps (measured: docs/decisions/0015-threads.md).
 
 By default, waiting threads spin for milliseconds and slow down other trainings on the same CPUs. Results do not depend on it.
 libgomp reads the variable when it is loaded, so it is set here, before any module of this package imports torch.
