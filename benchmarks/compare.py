@@ -134,7 +134,7 @@ def luck() -> None:
 def finds_a_difference(figures: np.ndarray) -> bool:
     """`figures` are `[group, seed]`."""
     trained = [row for group, drawn in enumerate(figures) for row in rows(drawn, **{"optimizer.lr": str(group)})]
-    return any(one.verdict != "not distinguishable" for one in ranked("digits", "val/accuracy", trained).beside)
+    return any(one.verdict != "not distinguishable" for one in ranked("digits", "val/accuracy", trained).tests)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def test_two_equal_configs_are_not_distinguishable(project: Path) -> None:
     (table,) = compared(project).tables
     assert [len(group.runs) for group in table.groups] == [5, 5]
     assert table.differing == ["optimizer.lr"]
-    (beside,) = table.beside
+    (beside,) = table.tests
     assert beside.verdict == "not distinguishable"
     assert "not distinguishable" in printed(compared(project))
 
@@ -78,7 +78,7 @@ def test_luck_alone_is_called_a_difference_no_more_often_than_the_level_says() -
         for _ in range(200):
             every = [rows(generator.normal(0.9, 0.01, 5), **{"optimizer.lr": str(group)}) for group in range(groups)]
             found = ranked("digits", "val/accuracy", [row for trained in every for row in trained])
-            wrong += any(one.verdict != "not distinguishable" for one in found.beside)
+            wrong += any(one.verdict != "not distinguishable" for one in found.tests)
         assert wrong / 200 <= 0.05
 
 
@@ -97,7 +97,7 @@ def test_groups_of_unlike_seeds_are_tested_as_independent(project: Path) -> None
     train(project, 0.95, LUCK[0], config=LR[0])
     for seed, luck in enumerate(LUCK[1], 10):
         write(project / "mlruns", seed, [0.9 + luck], config=LR[1])
-    (beside,) = compared(project).tables[0].beside
+    (beside,) = compared(project).tables[0].tests
     assert beside.test is not None
     assert beside.test.kind == "Welch"
     assert beside.test.p == pytest.approx(stats.ttest_ind(0.95 + LUCK[0], 0.9 + LUCK[1], equal_var=False).pvalue, abs=1e-9)
@@ -107,7 +107,7 @@ def test_no_figure_is_thrown_away_where_groups_share_some_seeds_only(project: Pa
     train(project, 0.95, LUCK[0], config=LR[0])
     for seed, luck in zip((0, 1, 10, 11, 12), LUCK[1], strict=True):
         write(project / "mlruns", seed, [0.9 + luck], config=LR[1])
-    (beside,) = compared(project).tables[0].beside
+    (beside,) = compared(project).tables[0].tests
     assert beside.test is not None
     assert beside.test.kind == "Welch"
     assert beside.verdict == "better"
@@ -179,7 +179,7 @@ def test_by_groups_by_the_named_keys_and_pairs_by_all_others(project: Path) -> N
         ({"model.dropout": "0.5"}, 4),
         ({"model.dropout": "0.0"}, 4),
     ]
-    assert table.beside[0].test is None  # in every pair the gap is the same: nothing to judge by
+    assert table.tests[0].test is None  # in every pair the gap is the same: nothing to judge by
     with pytest.raises(UserError, match=r"--by modle: no such key; the nearest is model"):
         compared(project, by=("modle",))
 

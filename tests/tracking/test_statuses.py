@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reprise.analysis.compare import _unfit
+from reprise.analysis.compare import _exclusion_reason
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.tracking import backend, listing, record, recovery, resume
@@ -43,7 +43,7 @@ def shown(folder: Path) -> tuple[str, str, str | None]:
     """The status of the only run, in both lists, and why `compare` leaves it out."""
     (row,), (line,) = listing.read(folder, TRACKING, [], None), record.listed(folder, TRACKING)
     assert row.tags == line.tags
-    return row.status, line.status, _unfit(row)
+    return row.status, line.status, _exclusion_reason(row)
 
 
 def test_a_run_is_going_on_as_long_as_its_lock_is_held(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs grouped by config without seed, and ranked where luck does not explain the ranking."""
+"""Group runs by their config without the seed, rank the groups, and test whether neighbours in the ranking differ."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,27 +21,27 @@ from reprise.tracking.runs_table import DECIDES_NOTHING
 from reprise.tracking.statuses import SILENT
 
 MAIN = ("accuracy", "mae", "mae_scaled", "loss")
-"""The metric of a data set, the first that its runs have."""
+"""Default metrics: the first of these that the runs of a data set have is compared."""
 HIGHER_IS_BETTER = ("accuracy", "f1", "auc", "precision", "recall", "r2")
-"""How the names begin of metrics that are no errors, where the runs do not say of theirs which end is better."""
+"""Prefixes of metrics that are scores rather than errors. Used if the runs record no direction of the metric."""
 MEASURED_ON = (
     *(f"data.{key}" for key in ("name", "path", "broken", "duplicates")),
     *(f"window.{key}" for key in ("val_size", "test_size", "seed", "lookback", "horizon", "targets")),
 )
-"""Keys that decide which samples a figure was measured on: where they differ, figures cannot be compared.
+"""Keys that decide which samples a metric was measured on: where they differ, values cannot be compared.
 
-So does the hash of those samples. The name of a data set does not identify it: images may have been added, rows appended.
+The hash of the samples is compared too, since the name of a data set does not identify it: images or rows may have been added.
 """
 DIGITS = 8
-"""Of a hash, as many characters as tell data of one name apart."""
+"""The number of characters of a hash that are shown to distinguish data sets of the same name."""
 SPEED = "train/samples_per_second"
 Unit = tuple[tuple[tuple[str, str], ...], int]
-"""What makes runs of two groups a pair: the part of the config that is not grouped by (without --by, nothing), and the seed."""
+"""Key by which runs of two groups are paired: the part of the config that is not in --by (empty without it), and the seed."""
 
 
 @dataclass(frozen=True)
 class ComparisonQuery:
-    """What is to be compared."""
+    """What to compare: experiments, filter expression, keys to group by, and metric."""
 
     experiments: tuple[str, ...] = ()
     expression: str | None = None
@@ -51,7 +51,7 @@ class ComparisonQuery:
 
 @dataclass(frozen=True)
 class ExcludedRun:
-    """A run that is not compared, and why."""
+    """A run that is not compared, and the reason."""
 
     id: str
     name: str
@@ -60,79 +60,79 @@ class ExcludedRun:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one config, one a seed."""
+    """The runs of one config, one per seed."""
 
     name: str
     config: dict[str, str]
     runs: dict[Unit, tuple[Row, float]]
-    """Each with its figure."""
+    """Each run with its value of the metric."""
     bounds: tuple[float, float] = (-math.inf, math.inf)
-    """The least and the largest value that the metric can have."""
+    """The smallest and the largest possible value of the metric."""
 
     @property
     def values(self) -> list[float]:
-        """The figures."""
+        """The values of the metric, one per run."""
         return [value for _, value in self.runs.values()]
 
     @cached_property
     def mean(self) -> float:
-        """Over seeds."""
+        """The mean over seeds."""
         return fmean(self.values)
 
     @cached_property
     def std(self) -> float | None:
-        """The sample standard deviation; None of a single seed."""
+        """The sample standard deviation; None for a single seed."""
         return stdev(self.values) if len(self.runs) > 1 else None
 
     @cached_property
     def interval(self) -> tuple[float, float] | None:
-        """Of 95 % confidence, within the bounds of the metric; None of a single seed."""
+        """The 95 % confidence interval of the mean, within the bounds of the metric; None for a single seed."""
         return significance.interval(self.values, *self.bounds) if len(self.runs) > 1 else None
 
     def cost(self, fact: str) -> float | None:
-        """The mean over runs of a tag (`parameters`, `train_seconds`, `peak_memory`) or of `SPEED`."""
-        found = [row.last.get(fact, row.tags.get(fact)) for row, _ in self.runs.values()]
-        numbers = [float(number) for number in found if number is not None]
+        """Return the mean over runs of a tag (`parameters`, `train_seconds`, `peak_memory`) or of `SPEED`."""
+        values = [row.last.get(fact, row.tags.get(fact)) for row, _ in self.runs.values()]
+        numbers = [float(value) for value in values if value is not None]
         return fmean(numbers) if numbers else None
 
     @property
     def versions(self) -> int:
-        """Of the code that decides weights."""
+        """The number of versions of the code that decides the weights."""
         return len({row.tags["sha256.code"] for row, _ in self.runs.values() if "sha256.code" in row.tags})
 
 
 @dataclass(frozen=True)
 class PairwiseTest:
-    """A group beside the next of the ranking; both are numbered from 0."""
+    """The test of a group against the next in the ranking. Groups are numbered from 0."""
 
     first: int
     second: int
     verdict: str
-    """What the first is: better, not distinguishable, or worse (of those seeds alone that both have)."""
+    """What the first group is: better, not distinguishable, or worse (possible since paired tests use only common seeds)."""
     test: Test | None
-    """None where the figures have no spread to judge by."""
+    """None if the values have no spread."""
     p_holm: float | None
-    """The p value, corrected over the table."""
+    """The p value, Holm-corrected over the table."""
     more_seeds: int | None
-    """That would tell them apart; None where they are, or where no reasonable number would."""
+    """The number of additional seeds needed to distinguish them; None if they differ, or if it exceeds `MOST_SEEDS`."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """The groups that were measured on the same samples, the best first."""
+    """The groups that were measured on the same samples, best first."""
 
     data: str
     metric: str
     higher_is_better: bool
     groups: list[Group]
-    beside: list[PairwiseTest]
-    """Neighbours of the ranking; a group of a single seed is passed over."""
+    tests: list[PairwiseTest]
+    """Tests of neighbours in the ranking. Groups of a single seed are skipped."""
     measured_on: tuple[str | None, ...] = ()
     """The values of `MEASURED_ON`, and the hash of the samples."""
 
     @property
     def is_of_test(self) -> bool:
-        """Whether only runs that `evaluate` opened can be in it."""
+        """Whether the metric is of the test split, which only evaluated runs have."""
         return self.metric.startswith("test/")
 
     @cached_property
@@ -144,41 +144,41 @@ class Table:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table for each data set, and the runs that are in none."""
+    """A table per data set, and the runs that are in none."""
 
-    asked: ComparisonQuery
+    query: ComparisonQuery
     tables: list[Table]
     left_out: list[ExcludedRun]
 
 
-def compare(paths: ProjectPaths, asked: ComparisonQuery) -> Comparison:
-    """The runs of the store as they were asked for.
+def compare(paths: ProjectPaths, query: ComparisonQuery) -> Comparison:
+    """Return the comparison of the runs of the tracking store that a query selects.
 
     Raises:
-        UserError: for an experiment, key or expression that there is not, or a store that fails.
+        UserError: for an unknown experiment or key, an invalid expression, or a failing tracking store.
 
     """
-    metric = asked.metric and (asked.metric if "/" in asked.metric else f"val/{asked.metric}").removeprefix(BEST)
-    wanted = [metric] if metric else [f"val/{name}" for name in MAIN]
-    rows = listing.read(paths.store, configs.tracking_config(paths.root), wanted, asked.expression)
-    rows = _of_experiments(rows, asked.experiments)
-    left = [ExcludedRun(row.id, row.name, why) for row in rows if (why := _unfit(row))]
-    rows = [row for row in rows if not _unfit(row)]
-    _demand_known(asked.by, rows)
+    metric = query.metric and (query.metric if "/" in query.metric else f"val/{query.metric}").removeprefix(BEST)
+    candidates = [metric] if metric else [f"val/{name}" for name in MAIN]
+    rows = listing.read(paths.store, configs.tracking_config(paths.root), candidates, query.expression)
+    rows = _of_experiments(rows, query.experiments)
+    excluded = [ExcludedRun(row.id, row.name, why) for row in rows if (why := _exclusion_reason(row))]
+    rows = [row for row in rows if not _exclusion_reason(row)]
+    _check_keys(query.by, rows)
     hashes = sample_hashes(rows, metric)
-    sets = _sorted_by(rows, lambda row: (*_measured_on(row, metric), hashes[row.id]))
+    by_samples = _group_by(rows, lambda row: (*_measured_on(row, metric), hashes[row.id]))
     tables = []
-    for name, (measured_on, members) in zip(_names(list(sets)), sets.items(), strict=True):
-        main = metric or next((key for key in wanted if any(key in row.at_best for row in members)), wanted[0])
-        fit, without = _newest_with(main, members)
-        left += without
-        if fit:
-            tables.append(replace(ranked(name, main, fit, asked.by), measured_on=measured_on))
-    return Comparison(asked, sorted(tables, key=lambda table: table.data), left)
+    for name, (measured_on, members) in zip(_names(list(by_samples)), by_samples.items(), strict=True):
+        main = metric or next((key for key in candidates if any(key in row.at_best for row in members)), candidates[0])
+        newest, others = _newest_with(main, members)
+        excluded += others
+        if newest:
+            tables.append(replace(ranked(name, main, newest, query.by), measured_on=measured_on))
+    return Comparison(query, sorted(tables, key=lambda table: table.data), excluded)
 
 
 def ranked(data: str, metric: str, rows: Iterable[Row], by: Sequence[str] = ()) -> Table:
-    """The table of runs that have the metric and were measured on the same samples."""
+    """Return the table of runs that have the metric and were measured on the same samples."""
     rows = list(rows)
     higher = _higher_is_better(metric, rows)
     groups = _groups(rows, metric, by)
@@ -187,15 +187,15 @@ def ranked(data: str, metric: str, rows: Iterable[Row], by: Sequence[str] = ()) 
 
 
 def _higher_is_better(metric: str, rows: Iterable[Row]) -> bool:
-    """As the runs say of the metric that they are judged by; of others, by its name."""
+    """Return the direction that runs monitoring this metric record; without any, decide by its name."""
     name = metric.partition("/")[2]
-    said = (row.tags.get("mode") for row in rows if row.tags.get("monitor") == f"val/{name}")
-    mode = next(filter(None, said), None)
+    modes = (row.tags.get("mode") for row in rows if row.tags.get("monitor") == f"val/{name}")
+    mode = next(filter(None, modes), None)
     return mode == "max" if mode else name.startswith(HIGHER_IS_BETTER)
 
 
 def figure(row: Row, metric: str) -> float | None:
-    """A run's metric: of training and val at its best epoch, else the only one there is."""
+    """Return a metric of a run: at its best epoch for train and val, else the last value; None if it has none."""
     return (row.at_best if metric.startswith(("train/", "val/")) else row.last).get(metric)
 
 
@@ -207,8 +207,8 @@ def _of_experiments(rows: list[Row], experiments: Sequence[str]) -> list[Row]:
     return [row for row in rows if not experiments or row.tags.get("experiment") in experiments]
 
 
-def _unfit(row: Row) -> str | None:
-    """Why a run is not to be compared."""
+def _exclusion_reason(row: Row) -> str | None:
+    """Return why a run is not compared; None if it is."""
     if "seed" not in row.tags or GROUP in row.tags:
         return "no training"
     if "reproduces" in row.tags:
@@ -219,7 +219,7 @@ def _unfit(row: Row) -> str | None:
     return {"FINISHED": None, "FAILED": "failed", "KILLED": stopped}.get(row.status, "still going")
 
 
-def _demand_known(by: Sequence[str], rows: Iterable[Row]) -> None:
+def _check_keys(by: Sequence[str], rows: Iterable[Row]) -> None:
     keys = sorted({key for row in rows for key in row.params})
     for name in by:
         if keys and not any(_is_under(key, [name]) for key in keys):
@@ -231,60 +231,60 @@ def _is_under(key: str, sections: Sequence[str]) -> bool:
 
 
 def _measured_on(row: Row, metric: str | None) -> tuple[str | None, ...]:
-    """The values of `MEASURED_ON`; a published test set is the same however much of the rest is set aside for val."""
+    """Return the values of `MEASURED_ON`. For a published test set, `window.val_size` does not matter and is None."""
     published = metric and metric.startswith("test/") and row.params.get("window.test_size") == "null"
     return tuple(None if published and key == "window.val_size" else row.params.get(key) for key in MEASURED_ON)
 
 
 def sample_hashes(rows: Iterable[Row], metric: str | None) -> dict[str, str | None]:
-    """Return, by run id, the hash of the samples that a metric was measured on: those of val, or of test.
+    """Return, by run id, the hash of the val or test samples that a metric was measured on.
 
-    A run of an older version recorded the hash of all arrays alone. It counts among those of the same arrays.
+    Runs of an older version recorded only the hash of all arrays. They are matched with runs on the same arrays.
     """
     rows = list(rows)
     tag = "sha256.test" if metric and metric.startswith("test/") else "sha256.val"
 
-    def older(row: Row) -> tuple[str | None, ...]:
+    def by_arrays(row: Row) -> tuple[str | None, ...]:
         return (*_measured_on(row, metric), row.tags.get("sha256.processed"))
 
-    known = {older(row): row.tags[tag] for row in rows if tag in row.tags}
-    return {row.id: row.tags.get(tag) or known.get(older(row)) or row.tags.get("sha256.processed") for row in rows}
+    known = {by_arrays(row): row.tags[tag] for row in rows if tag in row.tags}
+    return {row.id: row.tags.get(tag) or known.get(by_arrays(row)) or row.tags.get("sha256.processed") for row in rows}
 
 
-def _sorted_by(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
-    found: dict[Any, list[Row]] = {}
+def _group_by(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
+    grouped: dict[Any, list[Row]] = {}
     for row in rows:
-        found.setdefault(key(row), []).append(row)
-    return found
+        grouped.setdefault(key(row), []).append(row)
+    return grouped
 
 
 def _names(measured: Sequence[tuple[str | None, ...]]) -> list[str]:
-    """Of data sets: where parts of one are measured on, what tells them apart."""
-    named = []
+    """Return the names of data sets, with the settings that distinguish those of the same name."""
+    names = []
     for values in measured:
         same = [other for other in measured if other[0] == values[0]]
         differing = [place for place in range(1, len(MEASURED_ON)) if len({other[place] for other in same}) > 1]
         more = ", ".join(f"{MEASURED_ON[place]}={values[place] or '–'}" for place in differing)
         if len({other[-1] for other in same if other[:-1] == values[:-1]}) > 1:
             more = ", ".join(filter(None, [more, f"samples {(values[-1] or 'unknown')[:DIGITS]}"]))
-        named.append(f"{values[0]} ({more})" if more else str(values[0]))
-    return named
+        names.append(f"{values[0]} ({more})" if more else str(values[0]))
+    return names
 
 
 def _newest_with(metric: str, rows: Iterable[Row]) -> tuple[list[Row], list[ExcludedRun]]:
-    """Of each config and seed the newest run that has the metric; why the others are left out."""
+    """Return the newest run of each config and seed that has the metric, and the runs that are excluded."""
     kept: dict[Any, Row] = {}
-    left = []
+    excluded = []
     for row in rows:
         if figure(row, metric) is None:
-            left.append(ExcludedRun(row.id, row.name, _missing(metric, row)))
+            excluded.append(ExcludedRun(row.id, row.name, _missing(metric, row)))
         elif kept.setdefault((_config(row), row.tags["seed"]), row) is not row:
-            left.append(ExcludedRun(row.id, row.name, "made again since, with the same settings and seed"))
-    return list(kept.values()), left
+            excluded.append(ExcludedRun(row.id, row.name, "made again since, with the same settings and seed"))
+    return list(kept.values()), excluded
 
 
 def _missing(metric: str, row: Row) -> str:
-    """Why a run does not have a metric."""
+    """Return why a run does not have a metric."""
     if reason := row.tags.get(f"undefined.{metric.partition('/')[2]}"):
         return f"{metric} is undefined: {reason}"
     return "not opened by `evaluate`" if metric.startswith("test/") and not row.tags.get("test_opened") else f"no {metric}"
@@ -295,33 +295,33 @@ def _config(row: Row) -> tuple[tuple[str, str], ...]:
 
 
 def _groups(rows: Iterable[Row], metric: str, by: Sequence[str]) -> list[Group]:
-    found: dict[Any, dict[Unit, tuple[Row, float]]] = {}
+    grouped: dict[Any, dict[Unit, tuple[Row, float]]] = {}
     for row in rows:
         config, value = _config(row), figure(row, metric)
         assert value is not None
         shared = tuple(pair for pair in config if not by or _is_under(pair[0], by))
         rest = tuple(pair for pair in config if by and not _is_under(pair[0], by))
-        found.setdefault(shared, {})[rest, int(row.tags["seed"])] = row, value
+        grouped.setdefault(shared, {})[rest, int(row.tags["seed"])] = row, value
     limits = significance.bounds(metric)
-    return [Group(_name(runs), dict(shared), dict(sorted(runs.items())), limits) for shared, runs in found.items()]
+    return [Group(_name(runs), dict(shared), dict(sorted(runs.items())), limits) for shared, runs in grouped.items()]
 
 
 def _name(runs: Mapping[Unit, tuple[Row, float]]) -> str:
-    """The experiment of a group's runs; where there are several, the first."""
+    """Return the experiment of a group's runs: the first by name, and how many more there are."""
     names = sorted({row.tags.get("experiment", row.name) for row, _ in runs.values()})
     return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _neighbours(groups: Sequence[Group], higher: bool) -> list[PairwiseTest]:
-    """A test of each group with the next, of those that have at least two seeds.
+    """Test each group of at least two seeds against the next such group in the ranking.
 
-    Paired where every run of one has a counterpart in the other, else Welch's: no figure is thrown away.
+    The test is paired if every run of one group has a counterpart in the other, else Welch's, which uses all values.
     """
     pairs = list(pairwise(index for index, group in enumerate(groups) if len(group.runs) > 1))
     samples_of = [samples(groups[first], groups[second]) for first, second in pairs]
     tests = [(significance.paired if is_paired else significance.welch)(a, b) for a, b, is_paired in samples_of]
     corrected = iter(significance.holm([test.p for test in tests if test]))
-    found = []
+    results = []
     for (first, second), (a, b, _), test in zip(pairs, samples_of, tests, strict=True):
         p = next(corrected) if test else None
         verdict, more = "not distinguishable", None
@@ -329,26 +329,26 @@ def _neighbours(groups: Sequence[Group], higher: bool) -> list[PairwiseTest]:
             verdict = "better" if (test.gap > 0) == higher else "worse"
         elif test and (enough := significance.seeds_for(test, a, b, significance.LEVEL / len(pairs))):
             more = max(1, enough - min(len(a), len(b)))
-        found.append(PairwiseTest(first, second, verdict, test, p, more))
-    return found
+        results.append(PairwiseTest(first, second, verdict, test, p, more))
+    return results
 
 
 def samples(one: Group, other: Group) -> tuple[list[float], list[float], bool]:
-    """The figures to be tested, and whether they come in pairs."""
+    """Return the values of both groups to be tested, and whether they are paired."""
     both = [unit for unit in one.runs if unit in other.runs]
     if len(both) == min(len(one.runs), len(other.runs)):
         return [one.runs[unit][1] for unit in both], [other.runs[unit][1] for unit in both], True
     return one.values, other.values, False
 
 
-def stands_in(comparison: Comparison, row: Row, rows: Iterable[Row]) -> tuple[Table, Group] | None:
-    """Return the table and the group of a run, one of all `rows`, also if it was made again since; None: it is not compared."""
-    config, metric = dict(_config(row)), comparison.asked.metric
+def find_group(comparison: Comparison, row: Row, rows: Iterable[Row]) -> tuple[Table, Group] | None:
+    """Return the table and the group of a run, one of all `rows`, even if it was repeated since; None if it is not compared."""
+    config, metric = dict(_config(row)), comparison.query.metric
     measured_on = (*_measured_on(row, metric), sample_hashes(rows, metric)[row.id])
     tables = [table for table in comparison.tables if table.measured_on == measured_on]
     return next(((table, group) for table in tables for group in table.groups if group.config == config), None)
 
 
 def test_of(one: Group, other: Group, higher: bool) -> PairwiseTest | None:
-    """What two groups are beside each other; None where one is of a single seed."""
+    """Return the test of two groups; None if one has a single seed."""
     return next(iter(_neighbours([one, other], higher)), None)

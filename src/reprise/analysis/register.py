@@ -1,4 +1,7 @@
-"""Who holds an alias of a data set's registered model: the better, or a smaller one that is shown not to be inferior."""
+"""Register a model under the name of its data set and move an alias to it.
+
+A model takes the alias from its holder if it is better, or if it is smaller and shown not to be inferior.
+"""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from reprise.tracking.listing import Row
 
 FORCE = "--force REASON registers it all the same"
 MARGIN = 0.05
-"""How much larger an error may be for a smaller model to take the place: the share of the holder's. See `margin_of`."""
+"""How much larger the error of a smaller model may be, as a share of the holder's error. See `margin_of`."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +27,22 @@ class Verdict:
 
     passes: bool
     words: str
-    """With the figures."""
+    """The reason, with the metrics."""
     hint: str = FORCE
 
 
-def run(paths: ProjectPaths, wanted: str, alias: str, force: str | None, console: Console, margin: float | None = None) -> str:
-    """Register a run's model under its data set's name and give it the alias, if it is fit to take it; return its address.
+def run(paths: ProjectPaths, run_name: str, alias: str, force: str | None, console: Console, margin: float | None = None) -> str:
+    """Register the model of a run under the name of its data set, set the alias if `judge` allows it, and return its URI.
 
     Raises:
-        UserError: when it is not (with the figures, and nothing is changed), has no model, or cannot be judged.
+        UserError: when it may not take the alias (nothing is changed), has no model, or cannot be judged.
 
     """
     if not re.fullmatch(r"(?!v\d+$|latest$)[A-Za-z][\w-]*", alias):
         raise UserError(f"--alias {alias}: no name that MLflow takes", "letters, digits and _, beginning with a letter")
     tracking = tracking_config(paths.root)
     rows = listing.read(paths.store, tracking, [], None)
-    row = _called(wanted, rows)
+    row = _find_run(run_name, rows)
     name = row.tags["data"]
     held = registry.holder(paths.store, tracking, name, alias)
     if held and held.run_id == row.id:
@@ -69,16 +72,16 @@ def judge(paths: ProjectPaths, row: Row, old: Row, alias: str, rows: list[Row], 
     """Compare a run with the holder of an alias, two of all `rows`, by the val metric over all seeds of their configs.
 
     Raises:
-        UserError: when one of them is in no comparison: it did not end, say.
+        UserError: when one of them is not compared, for example because it did not finish.
 
     """
     comparison = compare.compare(paths, ComparisonQuery())
-    standings = [compare.stands_in(comparison, one, rows) for one in (row, old)]
-    for one, standing in zip((row, old), standings, strict=True):
-        if standing is None:
-            why = next((left.why for left in comparison.left_out if left.id == one.id), "no training")
+    found = [compare.find_group(comparison, one, rows) for one in (row, old)]
+    for one, group in zip((row, old), found, strict=True):
+        if group is None:
+            why = next((excluded.why for excluded in comparison.left_out if excluded.id == one.id), "no training")
             raise UserError(f"{one.name} cannot be judged: {why}", "name another run")
-    ((table, new_group), (other_table, old_group)) = (standing for standing in standings if standing)
+    ((table, new_group), (other_table, old_group)) = (group for group in found if group)
     if table is not other_table:
         return Verdict(False, f"it was measured on {table.data}, the {alias} {old.name} on {other_table.data}: no telling")
     sizes = int(row.tags.get("parameters", 0)), int(old.tags.get("parameters", 0))
@@ -86,33 +89,33 @@ def judge(paths: ProjectPaths, row: Row, old: Row, alias: str, rows: list[Row], 
     return _verdict(table, new_group, old_group, f"the {alias} {old.name}", sizes, accepted)
 
 
-def margin_of(table: Table, old: Group, asked: float | None) -> float:
-    """Return the loss that is still accepted: as asked, else `MARGIN` of the holder's error.
+def margin_of(table: Table, old: Group, margin: float | None) -> float:
+    """Return the largest loss that is accepted: `margin` if given, else `MARGIN` times the error of the holder.
 
-    The error of an accuracy, or of another score between 0 and 1, is what it lacks of 1; that of all other metrics is their size.
+    The error of an accuracy or another score in [0, 1] is 1 - score; that of any other metric is its absolute value.
     """
-    if asked is not None:
-        return asked
+    if margin is not None:
+        return margin
     error = 1 - old.mean if table.higher_is_better and 0 <= old.mean <= 1 else abs(old.mean)
     return MARGIN * error
 
 
 def _verdict(table: Table, new: Group, old: Group, holder: str, sizes: tuple[int, int], margin: float) -> Verdict:
-    """Compare a group with that of the holder: better; or smaller, and not inferior by more than the margin."""
-    beside = compare.test_of(new, old, table.higher_is_better)
-    word = beside.verdict if beside else "not to be told"
-    joint = "than" if word in {"better", "worse"} else "from"
+    """Accept a group that is better than that of the holder, or smaller and not inferior by more than the margin."""
+    result = compare.test_of(new, old, table.higher_is_better)
+    word = result.verdict if result else "not to be told"
+    preposition = "than" if word in {"better", "worse"} else "from"
     ours, theirs = (f"{_figures(group)}, {count:,} parameters" for group, count in zip((new, old), sizes, strict=True))
-    words = f"{table.metric} {ours}, is {word}{_p(beside)} {joint} that of {holder}, {theirs}"
+    words = f"{table.metric} {ours}, is {word}{_p(result)} {preposition} that of {holder}, {theirs}"
     if word == "better":
         return Verdict(True, words)
     if word == "worse":
         return Verdict(False, words)
-    if beside is None:
-        lacking = " and ".join(f"of {name}" for name, group in (("it", new), ("the holder", old)) if len(group.runs) < 2)
-        return Verdict(False, f"{words}: a single seed {lacking}", f"train more seeds of both: seeds=5; {FORCE}")
+    if result is None:
+        single = " and ".join(f"of {name}" for name, group in (("it", new), ("the holder", old)) if len(group.runs) < 2)
+        return Verdict(False, f"{words}: a single seed {single}", f"train more seeds of both: seeds=5; {FORCE}")
     if sizes[0] >= sizes[1]:
-        more = f"{beside.more_seeds} seeds more would tell; " if beside.more_seeds else ""
+        more = f"{result.more_seeds} seeds more would tell; " if result.more_seeds else ""
         return Verdict(False, words, f"it is not smaller; {more}{FORCE}")
     a, b, is_paired = compare.samples(new, old)
     loss, test = significance.largest_loss(a, b, is_paired, table.higher_is_better)
@@ -120,8 +123,8 @@ def _verdict(table: Table, new: Group, old: Group, holder: str, sizes: tuple[int
         return Verdict(True, f"{words}; it loses at most {max(0.0, loss):.2g}, the margin is {margin:.2g}")
     enough = test and significance.seeds_to_pass(test, a, b, margin, table.higher_is_better)
     more = f"some {enough} seeds of each would show whether it loses less; " if enough else ""
-    lost = f"{words}; it may lose {loss:.2g}, more than the margin of {margin:.2g}"
-    return Verdict(False, lost, f"{more}--margin sets another; {FORCE}")
+    reason = f"{words}; it may lose {loss:.2g}, more than the margin of {margin:.2g}"
+    return Verdict(False, reason, f"{more}--margin sets another; {FORCE}")
 
 
 def _figures(group: Group) -> str:
@@ -130,20 +133,20 @@ def _figures(group: Group) -> str:
     return f"{group.mean:.4f}{spread} ({seeds} seed{'s' if seeds > 1 else ''})"
 
 
-def _p(beside: PairwiseTest | None) -> str:
-    return f" (p {beside.p_holm:.2g})" if beside and beside.p_holm is not None else ""
+def _p(result: PairwiseTest | None) -> str:
+    return f" (p {result.p_holm:.2g})" if result and result.p_holm is not None else ""
 
 
-def _called(wanted: str, rows: list[Row]) -> Row:
-    """The run of the store of this name, or whose id begins so."""
-    named = [row for row in rows if wanted == row.name or any(known.startswith(wanted) for known in _ids(row))]
-    if len(named) != 1:
+def _find_run(name: str, rows: list[Row]) -> Row:
+    """Return the run with this name, or whose id starts with it."""
+    matches = [row for row in rows if name == row.name or any(run_id.startswith(name) for run_id in _ids(row))]
+    if len(matches) != 1:
         raise UserError(
-            f"{len(named)} runs of the store are called {wanted}", "`reprise runs` lists them; `reprise sync` delivers"
+            f"{len(matches)} runs of the store are called {name}", "`reprise runs` lists them; `reprise sync` delivers"
         )
-    if descriptions.GROUP in named[0].tags or "data" not in named[0].tags:
-        raise UserError(f"{named[0].name} is no training", "name one of the runs under it")
-    return named[0]
+    if descriptions.GROUP in matches[0].tags or "data" not in matches[0].tags:
+        raise UserError(f"{matches[0].name} is no training", "name one of the runs under it")
+    return matches[0]
 
 
 def _ids(row: Row) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Running a run again in a working copy of its own, and whether the same weights and metrics come out."""
+"""Reproduce a run in a separate working copy and compare weights and metrics with the original."""
 
 import contextlib
 import json
@@ -30,115 +30,117 @@ from reprise.training.checkpoint import load_weights
 from reprise.training.learner import SPEED
 
 MACHINE = ("processor", "device", "devices", "threads", "precision", "tf32")
-"""Tags of what bits depend on, beside code, config, data and packages."""
+"""Tags of what the bits of the weights depend on, apart from code, config, data and packages."""
 TOLERANCE = 1e-2
-"""By how much metrics may differ, absolute or relative, where the machine is another and nothing else was said."""
+"""Default tolerance of metrics, absolute or relative, if the machine differs."""
 
 PATIENCE = CheckpointConfig(steps=None, minutes=None).patience
-"""Seconds that a training has to end in when we are stopped: recorded configs have no grace of their own, so the usual one."""
+"""Seconds that the child training has to exit after SIGTERM: the default, as recorded configs do not hold it."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a run that was run again."""
+    """The outcome of a reproduction."""
 
     identical: bool
-    """Weights bit for bit, and every metric exactly."""
+    """Whether weights are equal bit for bit, and all metrics exactly."""
     difference: str
-    """The first tensor and epoch that differ, "" where none does."""
+    """The first tensor and epoch that differ; "" if none does."""
     surroundings: str
-    """Why bits may differ: in what the machine differs, operations that are not deterministic."""
+    """Why bits may differ: differences of the machine, nondeterministic operations."""
     within: float | None
-    """The tolerance within which all metrics lie, where one was asked for or the machine differs."""
+    """The tolerance that all metrics satisfy, if one was given or the machine differs; otherwise None."""
     new: str
-    """The run that was made."""
+    """The id of the new run."""
 
     @property
     def passed(self) -> bool:
-        """Whether it is the same, as far as could be asked."""
+        """Whether the run is reproduced, exactly or within the tolerance."""
         return self.identical or self.within is not None
 
 
 def run(
-    paths: ProjectPaths, wanted: str, tolerance: float | None, fresh_environment: bool, trusted: bool, console: Console
+    paths: ProjectPaths, name: str, tolerance: float | None, fresh_environment: bool, trusted: bool, console: Console
 ) -> Verdict:
-    """Run a run again and compare.
+    """Train a run again, compare the two runs, and return the outcome.
 
-    A run that lies in this project's mlruns/ is trusted: whoever could write there could change src/ as well. Of any other run
-    the code is shown, and executed only if it is `trusted`.
+    A run in mlruns/ of this project is trusted, since whoever can write there can change src/ as well. For any other run, the
+    code is shown, and executed only if `trusted`.
 
     Raises:
-        UserError: when it cannot be run again: not trusted, no commit, a patch that does not apply, damaged data, a failing
-            training.
+        UserError: when the run cannot be repeated: it is not trusted, has no commit, its patch does not apply, its data is
+            damaged, or the training fails.
 
     """
     tracked = tracking_config(paths.root)
-    _say_closed(recovery.adopt_reproductions(paths.store, tracked), paths, console)
+    _report_closed(recovery.adopt_reproductions(paths.store, tracked), paths, console)
     with recovery.reproduction(paths.store) as scratch:
-        old = record.read(paths.store, wanted, tracked, store.made(scratch / "record"))
+        old = record.read(paths.store, name, tracked, store.made(scratch / "record"))
         if not trusted and not old.files.is_relative_to(paths.store / "runs"):
             demand_trust(old, fresh_environment, console)
         _recorded_weights(old)  # before anything is trained
         if not fresh_environment:
             installed = dict(line.split("==", 1) for line in lineage.packages().splitlines())
-            _say_packages(old, platform.python_version(), installed, console, "; --env makes those of the run")
+            _report_package_differences(old, platform.python_version(), installed, console, "; --env makes those of the run")
         with working_copy(paths.root, old, scratch) as copy:
             python = make_environment(old, copy.project, console) if fresh_environment else sys.executable
             lend_data(paths, old, copy.project, console)
             try:
                 made = _train(paths, old, copy, python, console)
             finally:
-                _say_closed(recovery.adopt_runs(paths.store, copy.project / "mlruns", tracked), paths, console)
+                _report_closed(recovery.adopt_runs(paths.store, copy.project / "mlruns", tracked), paths, console)
         again = record.from_run_dir(paths.run_dir(made))
         if fresh_environment:
-            _say_packages(old, again.tag("version.python"), again.packages, console)
+            _report_package_differences(old, again.tag("version.python"), again.packages, console)
         verdict = compare(old, again, tolerance)
-    _note(paths, old, verdict)
+    _tag_verified(paths, old, verdict)
     return verdict
 
 
-def _say_closed(names: Sequence[str], paths: ProjectPaths, console: Console) -> None:
-    """Of runs whose process died: the store is told too."""
+def _report_closed(names: Sequence[str], paths: ProjectPaths, console: Console) -> None:
+    """Print the runs whose process died, and sync their event logs."""
     for name in names:
         console.print(f"reproduce  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
     if names:
         recovery.deliver_waiting(paths.store, tracking_config(paths.root))
 
 
-def _say_packages(old: RunRecord, python: str, packages: Mapping[str, str], console: Console, hint: str = "") -> None:
-    """In what interpreter and packages differ from those of the run."""
+def _report_package_differences(
+    old: RunRecord, python: str, packages: Mapping[str, str], console: Console, hint: str = ""
+) -> None:
+    """Print the differences of Python version and packages from those of the run."""
     then, now = {"python": old.tag("version.python"), **old.packages}, {"python": python, **packages}
-    others = [
+    changes = [
         f"{name} {then.get(name, 'absent')} → {now.get(name, 'absent')}"
         for name in {**then, **now}
         if then.get(name) != now.get(name)
     ]
-    if others:
-        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
-        console.print(f"reproduce  packages differ: {', '.join(others[:5])}{more}{hint}", highlight=False, soft_wrap=True)
+    if changes:
+        more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+        console.print(f"reproduce  packages differ: {', '.join(changes[:5])}{more}{hint}", highlight=False, soft_wrap=True)
 
 
 def _train(paths: ProjectPaths, old: RunRecord, copy: WorkingCopy, python: str, console: Console) -> str:
-    """Train with the recorded config in the working copy, and evaluate if that was done; the new run's id."""
+    """Train with the recorded config in the working copy, evaluate if the run was evaluated, and return the id of the new run."""
     (copy.project / "recorded.json").write_text(json.dumps(old.config))
     uri = backend.address(tracking_config(paths.root), paths.store)
     python_path = copy.python_path(os.environ.get("PYTHONPATH", ""))
     environment = os.environ | {"PYTHONPATH": python_path, "PYTHONSAFEPATH": "1", "MLFLOW_TRACKING_URI": uri}
-    if python != sys.executable:  # its packages are not compiled yet: let the first process keep what it compiles
+    if python != sys.executable:  # packages of the new environment have no bytecode yet: let the first process write it
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
     reprise = [python, "-m", "reprise"]
     command = [*reprise, "train", "--recorded", "recorded.json", "--reproduces", old.id]
-    _finish("training", command, copy.project, environment, console.is_terminal)
+    _run_to_end("training", command, copy.project, environment, console.is_terminal)
     (run_dir,) = (copy.project / "mlruns" / "runs").iterdir()
     if any(key.startswith("test/") for key in old.metrics):
-        _finish("evaluating", [*reprise, "evaluate", run_dir.name], copy.project, environment, False)
+        _run_to_end("evaluating", [*reprise, "evaluate", run_dir.name], copy.project, environment, False)
     return run_dir.name
 
 
-def _finish(what: str, command: Sequence[str], copy: Path, environment: Mapping[str, str], shown: bool) -> None:
-    """Run a command of the working copy to its end. A signal to us is passed on, and waited for: there are books to close.
+def _run_to_end(what: str, command: Sequence[str], copy: Path, environment: Mapping[str, str], shown: bool) -> None:
+    """Run a command in the working copy until it exits. If interrupted, terminate it and wait: it must finalize its run.
 
-    The command has a process group of its own, else Ctrl-C would reach it twice, and the second one does not wait.
+    The command gets its own process group. Otherwise Ctrl-C would reach it twice, and the second SIGINT makes it exit at once.
     """
     with subprocess.Popen(
         command,
@@ -150,7 +152,7 @@ def _finish(what: str, command: Sequence[str], copy: Path, environment: Mapping[
         process_group=0,
     ) as child:
         try:
-            _, said = child.communicate()
+            _, stderr = child.communicate()
         except BaseException:
             child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -158,37 +160,39 @@ def _finish(what: str, command: Sequence[str], copy: Path, environment: Mapping[
             child.kill()
             raise
     if child.returncode:
-        raise UserError(f"{what} again failed: {last_line(said) or child.returncode}")
+        raise UserError(f"{what} again failed: {last_line(stderr) or child.returncode}")
 
 
 def compare(old: RunRecord, again: RunRecord, tolerance: float | None) -> Verdict:
-    """Weights bit for bit, metrics exactly; within a tolerance where one was asked for or bits may differ.
+    """Compare weights bit for bit and metrics exactly; also within a tolerance, if one is given or bits may differ.
 
-    They may on another machine, and after a training with operations that are not deterministic.
+    Bits may differ on another machine, and if the training used nondeterministic operations.
     """
     machine = [
         f"{key} {old.tags.get(key)} → {again.tags.get(key)}" for key in MACHINE if old.tags.get(key) != again.tags.get(key)
     ] + _nondeterminism(old)
     differences = [*_inputs(old, again), *_weights(old, again), *_metrics(old, again, 0.0)]
-    asked = TOLERANCE if tolerance is None and machine else tolerance
-    close = asked is not None and not _inputs(old, again) and not _metrics(old, again, asked)
-    return Verdict(not differences, "; ".join(differences), ", ".join(machine), asked if close else None, again.id)
+    if tolerance is None and machine:
+        tolerance = TOLERANCE
+    close = tolerance is not None and not _inputs(old, again) and not _metrics(old, again, tolerance)
+    return Verdict(not differences, "; ".join(differences), ", ".join(machine), tolerance if close else None, again.id)
 
 
 def _nondeterminism(old: RunRecord) -> list[str]:
-    """Why bits may differ on the same machine, if they may."""
+    """Return why bits may differ on the same machine; empty if the training was deterministic."""
     if operations := old.tags.get(NONDETERMINISTIC):
         return [f"not deterministic: {operations}"]
     return ["trainer.deterministic=false"] if old.config["trainer"]["deterministic"] is False else []
 
 
 def _inputs(old: RunRecord, again: RunRecord) -> list[str]:
-    said = {"sha256.processed": "arrays", "sha256.windows": "windows", "sha256.config": "config", "sha256.code": "code"}
-    return [f"the {name} are others" for key, name in said.items() if old.tags.get(key) != again.tags.get(key)]
+    """Return which inputs of the training differ."""
+    names = {"sha256.processed": "arrays", "sha256.windows": "windows", "sha256.config": "config", "sha256.code": "code"}
+    return [f"the {name} are others" for key, name in names.items() if old.tags.get(key) != again.tags.get(key)]
 
 
 def _weights(old: RunRecord, again: RunRecord) -> list[str]:
-    """The first tensor that differs."""
+    """Return the first tensor that differs."""
     then, now = _recorded_weights(old), load_weights(again.weights)
     for name in {**then, **now}:
         if name not in then or name not in now or not torch.equal(then[name], now[name]):
@@ -200,17 +204,17 @@ def _recorded_weights(old: RunRecord) -> dict[str, Tensor]:
     recorded = old.tag("sha256.weights")
     if store.sha256(old.weights) != recorded:
         raise UserError(f"{old.weights} is not what was written (sha256 differs)", "the run's own weights were damaged since")
-    beside = old.weights.with_suffix(".sha256")
-    if not beside.is_file():  # of a run trained elsewhere: the store keeps weights alone
-        beside.write_text(f"{recorded}  {old.weights.name}\n")
+    hash_file = old.weights.with_suffix(".sha256")
+    if not hash_file.is_file():  # the run was trained elsewhere: the tracking store has only the weights
+        hash_file.write_text(f"{recorded}  {old.weights.name}\n")
     return load_weights(old.weights)
 
 
 def _metrics(old: RunRecord, again: RunRecord, tolerance: float) -> list[str]:
-    """The first epoch at which a metric differs by more than a tolerance, absolute or relative."""
+    """Return the first epoch at which a metric differs by more than a tolerance, absolute or relative."""
     first: tuple[int, str] | None = None
     for key in sorted({*old.metrics, *again.metrics} - set(SPEED)):
-        if key.startswith(BEST):  # stands at its epoch too
+        if key.startswith(BEST):  # the same value is also logged at its epoch
             continue
         then, now = dict(old.metrics.get(key, [])), dict(again.metrics.get(key, []))
         for step in sorted({*then, *now}):
@@ -220,11 +224,11 @@ def _metrics(old: RunRecord, again: RunRecord, tolerance: float) -> list[str]:
     return [] if first is None else [f"epoch {first[0]}: {first[1]}"]
 
 
-def _note(paths: ProjectPaths, old: RunRecord, verdict: Verdict) -> None:
-    """Tell the dashboard: the old run was verified, or what is another. The last word counts."""
-    how = f"different: {verdict.difference}"
+def _tag_verified(paths: ProjectPaths, old: RunRecord, verdict: Verdict) -> None:
+    """Tag the old run as verified, or with the difference. A later reproduction overwrites the tag."""
+    outcome = f"different: {verdict.difference}"
     if verdict.passed:
-        how = "bit for bit" if verdict.identical else f"within {verdict.within:g}"
-    opened = tracking.reopen(tracking_config(paths.root), paths.store, old.id)
-    opened.tag({"verified": f"{how}, {time.strftime('%Y-%m-%d')}, {lineage.processor()}", "verified_by": verdict.new})
-    opened.flush()
+        outcome = "bit for bit" if verdict.identical else f"within {verdict.within:g}"
+    reopened = tracking.reopen(tracking_config(paths.root), paths.store, old.id)
+    reopened.tag({"verified": f"{outcome}, {time.strftime('%Y-%m-%d')}, {lineage.processor()}", "verified_by": verdict.new})
+    reopened.flush()

@@ -1,4 +1,4 @@
-"""evaluate: the one stage that opens the test split. Metrics and figures go into the run that was trained."""
+"""evaluate: the only stage that evaluates on the test split. Logs metrics and figures in the run of the training."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -42,38 +42,38 @@ from reprise.training.trainer import leave_process_group, make_trainer, relaunch
 
 Metrics = dict[str, float]
 BASELINE_ROWS = 4096
-"""Windows whose naive forecasts are made at a time."""
+"""Batch size, in windows, of the naive forecasts."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of a run that was evaluated; those in `undefined` are in none of them."""
+    """The metrics of an evaluated run. Metrics in `undefined` appear in none of the others."""
 
     val: Metrics
     test: Metrics
     baselines: Mapping[str, Metrics]
     units: Mapping[str, str]
     undefined: Mapping[str, str]
-    """Metrics without a value, each with the reason."""
+    """The reason why a metric has no value, by metric."""
 
     @property
     def parts(self) -> dict[str, Metrics]:
-        """Of each split, and of each baseline on test."""
+        """The metrics of each split, and of each baseline on test."""
         return {"val": self.val, "test": self.test, **self.baselines}
 
     @property
     def points(self) -> Metrics:
-        """What is logged: `test/…` and `baseline_…/…`."""
+        """The metrics that are logged: `test/…` and `baseline_…/…`."""
         logged = {"test": self.test, **{f"baseline_{name}": metrics for name, metrics in self.baselines.items()}}
         return {f"{part}/{name}": value for part, metrics in logged.items() for name, value in metrics.items()}
 
     def described(self) -> dict[str, Any]:
-        """All of it, as JSON has it."""
+        """Return the evaluation as JSON data. An undefined metric is None."""
         parts = {part: metrics | dict.fromkeys(self.undefined) for part, metrics in self.parts.items()}
         return {**parts, "units": dict(self.units), "undefined": dict(self.undefined)}
 
     def show(self, console: Console) -> None:
-        """Print a row for each metric, and why some are undefined."""
+        """Print a row per metric, and the reason for each undefined metric."""
         table = Table("", "unit", *(part.replace("_", " ") for part in self.parts))
         for name in [*self.test, *(name for name in self.undefined if name not in self.test)]:
             values = ("–" if name in self.undefined else f"{metrics[name]:.4f}" for metrics in self.parts.values())
@@ -84,11 +84,11 @@ class Evaluation:
 
 
 def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
-    """Evaluate what the pipeline trained for an experiment, on one device, and write data/results/<experiment>/.
+    """Evaluate the published weights of an experiment on one device and write data/results/<experiment>/.
 
     metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, sha256 of the weights.
-    curves.csv: the metrics of every epoch. predictions/: what `draw` needs of the test split. Of `config`, name and tracking are
-    used; the rest is as it was trained.
+    curves.csv: the metrics of every epoch. predictions/: the test predictions that `draw` needs. Only name and tracking of
+    `config` are used; all other settings are those of the training.
     """
     models, trained = paths.models(config.name), read_published(paths, config.name)
     config = read_as_trained(paths, config)
@@ -135,7 +135,7 @@ def recorded(paths: ProjectPaths, wanted: str, overrides: Sequence[str]) -> tupl
 
 
 def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, as_json: bool = False) -> None:
-    """Evaluate one run from its run directory; its metrics go to the console and into its MLflow run."""
+    """Evaluate one run from its run directory; print its metrics and log them in its MLflow run."""
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer, config.checkpoint)
     run_dir = paths.run_dir(run_id)
@@ -146,7 +146,7 @@ def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
     if not is_first():
         return
     if result.run:
-        from reprise.stages import draw  # late: matplotlib takes a second, and the pipeline draws in a stage of its own
+        from reprise.stages import draw  # late: matplotlib takes a second to import, and the pipeline draws in another stage
 
         parts = result.network, result.task, result.windows, result.evaluation.test, result.kept
         draw.write(draw.evaluated(config, trained, run_dir / event_log.FILE, *parts), result.run, None)
@@ -159,7 +159,7 @@ def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
 
 @dataclass(frozen=True)
 class Result:
-    """An evaluation, with what it was made with and what is kept of the predictions of the test split."""
+    """An evaluation with its network, task and windows, and the test predictions that are kept."""
 
     evaluation: Evaluation
     kept: Tensor
@@ -167,14 +167,14 @@ class Result:
     task: Task
     windows: Windows
     run: tracking.Run | None
-    """To log it in; of the first process, where the run is known."""
+    """The run to log in; None on other ranks than the first, and for weights whose run is unknown."""
 
 
 def evaluate_one(config: Config, trained: Trained, weights: Path, paths: ProjectPaths, console: Console) -> Result:
-    """Compute the metrics of val and test, in float32, and of the baselines.
+    """Compute the metrics of val, test and the baselines in float32.
 
-    The config is that of the run; only its trainer (devices) and tracking may be another. The evaluation is counted before the
-    test split is read; nothing is logged.
+    `config` is that of the run; only trainer (devices) and tracking may differ. The run's count of test evaluations is increased
+    before the test split is read; metrics are not logged.
     """
     windows = open_windows(windows_of(config, trained, paths).folder, paths.processed(config.data.name))
     lineage.warn_of_edited_plugins(config.plugins, event_log.EventLog(paths.run_dir(trained.run_id)).tags, trained.name)
@@ -191,17 +191,18 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
     _, keep_forecasts = forecasts_to_keep(len(test), task.outputs, config.trainer.eval_batch_size)
     metrics, kept = _predict(config, trainer, network, task, test, keep_forecasts if naive else Classified.keep)
     baselines = {name: _of_baseline(naive, name, task, test) for name in naive.names} if naive else {}
-    if config.trainer.strategy == "fsdp":  # each rank holds a part of the network; figures need the whole
+    if config.trainer.strategy == "fsdp":  # each rank holds a shard of the network; figures need the whole
         network, task = build_parts(config, windows)
         load_trained(network, weights, trained.name)
     if first:
-        came = ", ".join(f"{part} {task.monitor} {found[task.monitor]:.4f}" for part, found in (("val", val), ("test", metrics)))
-        console.print(f"evaluate  {trained.name}: {came}", highlight=False, soft_wrap=True)
+        by_split = {"val": val, "test": metrics}
+        scores = ", ".join(f"{split} {task.monitor} {values[task.monitor]:.4f}" for split, values in by_split.items())
+        console.print(f"evaluate  {trained.name}: {scores}", highlight=False, soft_wrap=True)
     return Result(Evaluation(val, metrics, baselines, task.units, task.undefined), kept, network, task, windows, run)
 
 
 def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, paths: ProjectPaths) -> None:
-    """Log the metrics of an evaluation in its run, and tell the run above it."""
+    """Log the metrics of an evaluation in its run and update the parent run."""
     run.log_once(evaluation.points)
     tracking.conclude(run, config, facts(task))
     run.flush()
@@ -211,16 +212,16 @@ def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, 
 def _predict(
     config: Config, trainer: pl.Trainer, network: torch.nn.Module, task: Task, split: Dataset, keep: Keep | None
 ) -> tuple[Metrics, Tensor]:
-    """Metrics of a split, and what is kept of its predictions."""
+    """Return the metrics of a split and the predictions that `keep` keeps (empty without it)."""
     device = trainer.strategy.root_device
     learner = Learner(network, task, _forbidden, _forbidden, config.seed, _forbidden, keep)
-    placed, size = move_to_device(split, device, config.trainer.preload_to_device), config.trainer.eval_batch_size
-    trainer.validate(learner, EvalLoader(placed, size, device, trainer.global_rank, trainer.world_size), verbose=False)
+    dataset, size = move_to_device(split, device, config.trainer.preload_to_device), config.trainer.eval_batch_size
+    trainer.validate(learner, EvalLoader(dataset, size, device, trainer.global_rank, trainer.world_size), verbose=False)
     return learner.validated, learner.kept[0] if learner.kept else torch.empty(0)
 
 
 def _of_baseline(naive: NaiveForecasts, name: str, task: Task, test: Dataset) -> Metrics:
-    """Metrics of a naive forecast of the test split."""
+    """Return the metrics of a naive forecast of the test split."""
     metrics = task.new_metrics()
     for rows in torch.split(torch.arange(len(test)), BASELINE_ROWS):
         metrics.update(naive.of(name, rows), test.gather(rows).targets)
@@ -228,12 +229,12 @@ def _of_baseline(naive: NaiveForecasts, name: str, task: Task, test: Dataset) ->
 
 
 def _summary(config: Config, trained: list[Trained], results: list[Evaluation]) -> dict[str, Any]:
-    """What metrics.json holds. An undefined metric is null, and so is the standard deviation of a single seed."""
+    """Return the content of metrics.json. Undefined metrics, and standard deviations of a single seed, are None."""
     first = results[0]
 
     def over_seeds(split: str, reduce: Any) -> dict[str, float | None]:
-        found = [getattr(result, split) for result in results]
-        return {name: reduce([one[name] for one in found]) for name in found[0]} | dict.fromkeys(first.undefined)
+        by_seed = [getattr(result, split) for result in results]
+        return {name: reduce([metrics[name] for metrics in by_seed]) for name in by_seed[0]} | dict.fromkeys(first.undefined)
 
     def spread(values: list[float]) -> float | None:
         return statistics.stdev(values) if len(values) > 1 else None
@@ -255,4 +256,4 @@ def _summary(config: Config, trained: list[Trained], results: list[Evaluation]) 
 
 
 def _forbidden(*_: Any, **__: Any) -> Any:
-    raise AssertionError("evaluation optimises and records nothing")
+    raise AssertionError("evaluation has no optimizer, scheduler or metric callback")

@@ -1,4 +1,4 @@
-"""Figures and tables of an evaluated run. Shapes as in learning/tasks.py."""
+"""Figures and tables of an evaluated run. Shapes as in training/tasks.py."""
 
 import contextlib
 import hashlib
@@ -25,14 +25,14 @@ from reprise.training.metrics import CALIBRATION_BINS
 from reprise.training.tasks import Task
 
 SHOWN = 24
-"""Pictures in a grid, and rows of feature maps."""
+"""The number of pictures in a grid, and of rows of feature maps."""
 MOST_CLASSES = 1000
-"""Of which the confusion matrix is drawn: it has a cell for each pair."""
+"""The largest number of classes for which the confusion matrix is drawn; it has a cell per pair."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A run after its evaluation: what its figures are drawn from."""
+    """An evaluated run: everything its figures are drawn from."""
 
     name: str
     best_epoch: int
@@ -41,15 +41,15 @@ class Evaluated:
     task: Task
     windows: Windows
     metrics: Mapping[str, float]
-    """Of the test split."""
+    """Metrics of the test split."""
     predictions: Classified | Forecasts
-    """What is kept of those of the test split."""
+    """The kept predictions of the test split."""
     baselines: Mapping[str, Tensor]
-    """Naive forecasts of the windows that are kept."""
+    """Naive forecasts of the kept windows."""
 
 
 def write(folder: Path, run: Evaluated) -> None:
-    """All figures and tables of a run. One that fails is a warning."""
+    """Write all figures and tables of a run. A failing one is reported as a warning."""
     with _drawing("curves.png"):
         save(training.curves(run.history, run.task.monitor, run.best_epoch, run.name), folder / "curves.png")
     with _drawing("layers.txt"):
@@ -64,7 +64,7 @@ def write(folder: Path, run: Evaluated) -> None:
 
 @contextlib.contextmanager
 def _drawing(file: str) -> Iterator[None]:
-    """Turn whatever fails in the block into a warning: metrics are not lost for want of a figure."""
+    """Turn exceptions in the block into a warning, so that a failing figure does not lose the metrics."""
     try:
         yield
     except Exception as error:
@@ -73,15 +73,15 @@ def _drawing(file: str) -> Iterator[None]:
 
 
 def _classes(folder: Path, run: Evaluated, test: Images) -> None:
-    """Samples, predictions, worst mistakes, confusion matrix, report and reliability."""
-    names, answers = run.windows.meta["classes"], run.predictions
-    assert isinstance(answers, Classified)
-    every = f"{len(answers.target):,} test images"
+    """Draw samples, predictions, worst mistakes, confusion matrix and reliability; write the classification report."""
+    names, classified = run.windows.meta["classes"], run.predictions
+    assert isinstance(classified, Classified)
+    all_images = f"{len(classified.target):,} test images"
 
     def predictions(rows: Tensor, title: str, file: str) -> None:
         with _drawing(file):
-            chosen = rows.numpy()  # a tensor of one row would pick a scalar of an array
-            images, labels, shown = _raw(test, rows), answers.target[chosen], answers.probabilities(chosen, len(names))
+            chosen = rows.numpy()  # indexing an array with a tensor of one row would give a scalar
+            images, labels, shown = _raw(test, rows), classified.target[chosen], classified.probabilities(chosen, len(names))
             save(classification.predictions(images, labels, shown, names, f"{run.name}: {title}"), folder / file)
 
     with _drawing("samples.png"):
@@ -90,19 +90,19 @@ def _classes(folder: Path, run: Evaluated, test: Images) -> None:
         labels = train.gather(rows).targets.numpy()
         save(classification.samples(_raw(train, rows), labels, names, f"{run.name}: training images"), folder / "samples.png")
     rows = _spread_out(len(test))
-    predictions(rows, f"{len(rows)} of {every}", "predictions.png")
-    wrong = np.flatnonzero(~answers.right)
-    surest = torch.from_numpy(wrong[np.argsort(-answers.confidence[wrong], kind="stable")][:SHOWN])
+    predictions(rows, f"{len(rows)} of {all_images}", "predictions.png")
+    wrong = np.flatnonzero(~classified.right)
+    surest = torch.from_numpy(wrong[np.argsort(-classified.confidence[wrong], kind="stable")][:SHOWN])
     if len(surest):
-        predictions(surest, f"the surest of {len(wrong):,} mistakes in {every}", "worst_mistakes.png")
+        predictions(surest, f"the surest of {len(wrong):,} mistakes in {all_images}", "worst_mistakes.png")
     if len(names) <= MOST_CLASSES:
         with _drawing("confusion_matrix.png"):
-            counts = answers.confusion(len(names))
-            save(classification.confusion_matrix(counts, names, f"{run.name}: {every}"), folder / "confusion_matrix.png")
+            counts = classified.confusion(len(names))
+            save(classification.confusion_matrix(counts, names, f"{run.name}: {all_images}"), folder / "confusion_matrix.png")
     with _drawing("reliability.png"):
-        sure, ece = answers.confidence, run.metrics["ece"]
-        save(classification.reliability(sure, answers.right, CALIBRATION_BINS, ece, run.name), folder / "reliability.png")
-    scores = class_scores.Scores.of(answers.target, answers.predicted, len(names))
+        sure, ece = classified.confidence, run.metrics["ece"]
+        save(classification.reliability(sure, classified.right, CALIBRATION_BINS, ece, run.name), folder / "reliability.png")
+    scores = class_scores.Scores.of(classified.target, classified.predicted, len(names))
     (folder / "classification_report.txt").write_text(scores.as_text(names), "utf-8")
     store.write_json(folder / "classification_report.json", scores.described(names))
     with _drawing("classes.png"):
@@ -111,58 +111,59 @@ def _classes(folder: Path, run: Evaluated, test: Images) -> None:
 
 
 def _explained(folder: Path, run: Evaluated, test: Images) -> None:
-    """Filters, feature maps of one test image a class, attribution of a right and of a wrong answer."""
-    names, answers = run.windows.meta["classes"], run.predictions
-    assert isinstance(answers, Classified)
+    """Draw filters, feature maps of one test image per class, and attributions of a correct and a wrong prediction."""
+    names, classified = run.windows.meta["classes"], run.predictions
+    assert isinstance(classified, Classified)
     with _drawing("filters.png"):
         explanation.filters(folder, run.name, run.network)
     with _drawing("feature_maps"):
-        kinds, firsts = np.unique(answers.target, return_index=True)
+        kinds, firsts = np.unique(classified.target, return_index=True)
         titles = [names[kind] for kind in kinds[:SHOWN]]
         images = _raw(test, torch.from_numpy(firsts[:SHOWN]))
         explanation.feature_maps(folder, run.name, run.network, run.windows, images, titles)
     with _drawing("attribution.png"):
-        asked = np.array([rows[0] for rows in (np.flatnonzero(answers.right), np.flatnonzero(~answers.right)) if len(rows)])
-        probabilities = torch.from_numpy(answers.probabilities(asked, len(names)))
-        images, truth = _raw(test, torch.from_numpy(asked)), answers.target[asked].tolist()
+        candidates = np.flatnonzero(classified.right), np.flatnonzero(~classified.right)
+        rows = np.array([indices[0] for indices in candidates if len(indices)])
+        probabilities = torch.from_numpy(classified.probabilities(rows, len(names)))
+        images, truth = _raw(test, torch.from_numpy(rows)), classified.target[rows].tolist()
         explanation.attribution(folder, run.name, run.network, run.windows, images, probabilities, truth)
 
 
 def _forecasts(folder: Path, run: Evaluated) -> None:
-    """For each target channel: forecasts and truth, residuals, and the error at each step of the horizon."""
+    """Draw, per target channel, forecasts with the truth, residuals, and the error at each step of the horizon."""
     meta, kept = run.windows.meta, run.predictions
     assert isinstance(kept, Forecasts)
     truth, predicted = (run.task.postprocess(values.double()).numpy() for values in (kept.targets, kept.predictions))
     naive = {name.replace("_", " "): run.task.postprocess(values).numpy() for name, values in run.baselines.items()}
-    every = run.windows.chosen("test") + meta["lookback"]
-    time = run.windows.time().view("datetime64[ns]")[every[kept.rows.numpy()][:, None] + np.arange(meta["horizon"])]
-    counted = forecasting.number_of(len(truth)) + (f" of {len(every):,}" if len(truth) < len(every) else "")
+    first_steps = run.windows.chosen("test") + meta["lookback"]
+    time = run.windows.time().view("datetime64[ns]")[first_steps[kept.rows.numpy()][:, None] + np.arange(meta["horizon"])]
+    count = forecasting.number_of(len(truth)) + (f" of {len(first_steps):,}" if len(truth) < len(first_steps) else "")
     for number, (channel, unit) in enumerate(zip(meta["targets"], meta["units"], strict=True)):
         suffix = f"_{file_part(channel)}" if len(meta["targets"]) > 1 else ""
         title = f"{run.name}: {literal(channel)}"
-        one = (time, truth[..., number], predicted[..., number])
+        series = (time, truth[..., number], predicted[..., number])
         with _drawing(f"forecast{suffix}.png"):
-            figure = forecasting.forecast(*one, naive["repeat last"][..., number], channel, unit, title)
+            figure = forecasting.forecast(*series, naive["repeat last"][..., number], channel, unit, title)
             save(figure, folder / f"forecast{suffix}.png")
         with _drawing(f"residuals{suffix}.png"):
-            save(forecasting.residuals(*one, unit, title), folder / f"residuals{suffix}.png")
+            save(forecasting.residuals(*series, unit, title), folder / f"residuals{suffix}.png")
         errors = {
             kind: np.abs(values[..., number] - truth[..., number]).mean(axis=0)
             for kind, values in {"forecast": predicted, **naive}.items()
         }
         with _drawing(f"error_by_step{suffix}.png"):
-            figure = forecasting.error_by_step(errors, unit, f"{title}\n{counted}")
+            figure = forecasting.error_by_step(errors, unit, f"{title}\n{count}")
             save(figure, folder / f"error_by_step{suffix}.png")
 
 
 def file_part(channel: str) -> str:
-    """A channel's name as a part of a file name: letters and digits, and a hash where that is not the whole name."""
+    """Return the name of a channel for use in a file name: special characters replaced, and a hash added if it changed."""
     plain = re.sub(r"[^\w.-]+", "_", channel)[:60]
     return plain if plain == channel else f"{plain}_{hashlib.sha256(channel.encode('utf-8', 'replace')).hexdigest()[:6]}"
 
 
 def _spread_out(count: int) -> Tensor:
-    """Rows from all over a split of `count`, the same every time."""
+    """Return evenly spaced row indices of a split of `count` samples."""
     return torch.linspace(0, count - 1, min(SHOWN, count)).round().long()
 
 

@@ -1,4 +1,4 @@
-"""train: one run a seed; the weights of the epoch that is best on val. Opens no test split."""
+"""train: one run per seed; keeps the weights of the best epoch on val. Never opens the test split."""
 
 import contextlib
 import json
@@ -48,11 +48,11 @@ from reprise.training.tasks import Task, facts
 from reprise.training.trainer import leave_process_group, make_trainer, relaunch, threads
 
 CHECKPOINTS = "checkpoints"
-"""Of a run, in its run directory."""
+"""Folder of the checkpoints in a run directory."""
 NONDETERMINISTIC = "nondeterministic"
-"""Tag: operations without deterministic implementation that a training used."""
+"""Tag: the operations of a training that have no deterministic implementation."""
 PATIENCE, PIPELINE_PATIENCE = 2.0, 30.0
-"""Seconds to wait for another process at the same training. One whose `dvc repro` was killed is just about to end."""
+"""Seconds to wait for another process with the same training. A process whose `dvc repro` was killed is about to exit."""
 
 
 def run(
@@ -64,15 +64,16 @@ def run(
     also: Mapping[str, str] | None = None,
     watch: MetricCallback | None = None,
 ) -> list[Trained]:
-    """Train every seed; with `publish`, write weights, training.json and history to data/models/<experiment>/ (the pipeline).
+    """Train every seed and return the outcome of each.
 
-    Without it nothing that the pipeline made is touched. `command` is what the dashboard shows to repeat the run; `also` are
-    further tags; `watch` is told each epoch's metrics, and may give the training up by raising `Pruned`. A run of several devices
-    on this machine starts its own processes.
+    With `publish` (the pipeline), write weights, training.json and history to data/models/<experiment>/; otherwise do not touch
+    the outputs of the pipeline. `command` is shown on the dashboard as the way to repeat the run; `also` are further tags.
+    `watch` receives the metrics of each epoch and may stop the training by raising `Pruned`. A run on several devices of this
+    machine starts its own processes.
     """
-    address(config.tracking, paths.store)  # a malformed one is refused before anything is fetched or computed
-    with FileLock(store.made(paths.store) / "prepare.lock"):  # several ranks, or trials, of one machine prepare once
-        remake = watch is None and not publish  # a sweep keeps to the data that it began with; DVC has checked the pipeline's
+    address(config.tracking, paths.store)  # reject a malformed address before anything is fetched or computed
+    with FileLock(store.made(paths.store) / "prepare.lock"):  # ranks or trials on one machine prepare the data once
+        remake = watch is None and not publish  # a sweep keeps the data it started with; DVC has checked the pipeline's
         windows = prepare(config, paths, console, remake, in_pipeline=publish)
     lock_test_split()
     _preflight(config, windows)
@@ -85,7 +86,7 @@ def run(
         "mlflow.source.type": "LOCAL",
         **(also or {}),
     }
-    if publish:  # in a stage of DVC's, which has just checked its inputs
+    if publish:  # in a DVC stage: DVC has just checked the inputs
         known = lineage.dvc_hashes(paths.root)
         folders = (paths.processed(config.data.name), paths.windows(config.name))
         tags |= {f"dvc.{path}": known[path] for folder in folders if (path := str(folder.relative_to(paths.root))) in known}
@@ -118,7 +119,7 @@ def _train_seeds(
     training: resume.Training | None,
     watch: MetricCallback | None,
 ) -> list[Trained]:
-    """One run a seed; where there are several, they stand under a parent with their mean."""
+    """Train one run per seed. Several runs get a parent run, which logs their mean."""
     with contextlib.ExitStack() as stack:
         if training and len(config.every_seed) > 1:
             tags = stack.enter_context(groups.of_seeds(config, paths.store, training, tags))
@@ -129,15 +130,15 @@ def _train_seeds(
 
 
 def _forget(training: resume.Training, paths: ProjectPaths) -> None:
-    """There is nothing to go on with."""
-    run_dirs = [paths.run_dir(noted["run_id"]) for noted in training.runs.values() if "run_id" in noted]
+    """Delete the resume state of a training and its checkpoints."""
+    run_dirs = [paths.run_dir(entry["run_id"]) for entry in training.runs.values() if "run_id" in entry]
     training.forget()
     for run_dir in run_dirs:
         shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
 
 
 def scope(config: Config, windows: Windows, *also: Any) -> str:
-    """A hash of all that decides the bits of the weights. With whether they are published, it is the key of a training."""
+    """Return a hash of everything that decides the bits of the weights. Together with `publish` it is the key of a training."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = [lineage.processor(), gpu, threads(config.trainer), lineage.versions()]
     inputs = [store.digest(windows.arrays), store.digest(windows.folder)]
@@ -145,34 +146,37 @@ def scope(config: Config, windows: Windows, *also: Any) -> str:
 
 
 def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) -> list[Fingerprint]:
-    """Every weight after each of the first steps of a training that leaves nothing behind."""
+    """Train the first steps and return the fingerprint of the weights after each. Writes no files."""
     network, task = build_parts(config, windows)
     fingerprints = Fingerprints(steps, stop=True)
     changes = {"preload_to_device": not streamed, "patience": None}
     trainer = make_trainer(config.trainer.model_copy(update=changes), task, [fingerprints])
-    preload_to_device = config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
-    trainer.fit(_learner(config, network, task, _discard_metrics), *_loaders(preload_to_device, windows, trainer))
+    changed = config.model_copy(update={"trainer": config.trainer.model_copy(update=changes)})
+    trainer.fit(_learner(config, network, task, _discard_metrics), *_loaders(changed, windows, trainer))
     return fingerprints.taken
 
 
 def _recover_stale_runs(training: resume.Training, config: Config, paths: ProjectPaths, console: Console) -> None:
-    """What earlier starts have left: this training to go on with, runs whose process died, words that wait for the store."""
-    given_up = []
+    """Mark runs of dead processes as FAILED and sync event logs that were not delivered.
+
+    With `resume=false`, interrupted runs of this training are marked as FAILED as well.
+    """
+    abandoned = []
     if not config.resume:
-        given_up = recovery.close_all(paths.store, [noted["run_id"] for noted in training.runs.values() if "run_id" in noted])
+        abandoned = recovery.close_all(paths.store, [entry["run_id"] for entry in training.runs.values() if "run_id" in entry])
         training.forget()
-    ours = {noted["run_id"] for noted in training.runs.values() if "run_id" in noted}
-    for name in [*given_up, *recovery.close_stale_runs(paths.store, config.tracking, ours)]:
+    resumable = {entry["run_id"] for entry in training.runs.values() if "run_id" in entry}
+    for name in [*abandoned, *recovery.close_stale_runs(paths.store, config.tracking, resumable)]:
         console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
     for name in recovery.deliver_waiting(paths.store, config.tracking)[0]:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
 
 
 def prepare(config: Config, paths: ProjectPaths, console: Console, remake: bool = True, in_pipeline: bool = False) -> Windows:
-    """Return the windows for this config: the pipeline's where they fit, else ones made for it.
+    """Return the windows for this config: those of the pipeline if they match, otherwise windows computed for it.
 
-    Data that is not there is fetched. With `remake`, arrays whose sources have changed are made again, else they are refused.
-    With `in_pipeline`, DVC has just made or checked the pipeline's windows.
+    Missing data is fetched. With `remake`, arrays whose sources changed are recomputed; otherwise they raise an error. With
+    `in_pipeline`, DVC has just made or checked the windows of the pipeline.
     """
     arrays = freshness.arrays(config.data, paths, console, remake)
     folder = paths.windows(config.name) if in_pipeline else window.folder_for(config, paths)
@@ -182,7 +186,7 @@ def prepare(config: Config, paths: ProjectPaths, console: Console, remake: bool 
 
 
 def build_parts(config: Config, windows: Windows) -> tuple[torch.nn.Module, Task]:
-    """The network, its weights drawn from the seed, and the task."""
+    """Return the network, initialised from the seed, and the task."""
     task: Task = build(config.task, "task", config.plugins, meta=windows.meta)
     torch.manual_seed(config.seed)
     network: torch.nn.Module = build(config.model, "model", config.plugins, input_shape=windows.input_shape, outputs=task.outputs)
@@ -191,7 +195,7 @@ def build_parts(config: Config, windows: Windows) -> tuple[torch.nn.Module, Task
 
 
 def _preflight(config: Config, windows: Windows) -> None:
-    """Build everything once: what is wrong with the config is said before a run is opened."""
+    """Build network, task, optimizer and scheduler once, so that config errors appear before a run is opened."""
     network, task = build_parts(config, windows)
     learner = _learner(config, network, task, _discard_metrics)
     learner.make_scheduler(learner.make_optimizer(network.parameters()), 100)
@@ -206,10 +210,10 @@ def train_one(
     training: resume.Training | None,
     watch: MetricCallback | None = None,
 ) -> Trained:
-    """One training, one MLflow run; it goes on where an earlier start of `training` was interrupted.
+    """Train one seed in one MLflow run; resume from the newest checkpoint if `training` was interrupted before.
 
-    Its run directory then holds best.safetensors, events.jsonl, config.json, run.json and trained.json. Ranks other than the
-    first have no `training`.
+    The run directory then holds best.safetensors, events.jsonl, config.json, run.json and trained.json. `training` is None on
+    every rank but the first.
     """
     network, task = build_parts(config, windows)
     trainer = make_trainer(config.trainer, task)
@@ -223,14 +227,14 @@ def train_one(
         trainer.callbacks += [best, saver, *([fingerprints] if trainer.world_size == 1 else [])]  # type: ignore[attr-defined]
         if config.trainer.progress and run:
             trainer.callbacks.append(EpochProgress(console, f"{config.name} seed {config.seed}", task.monitor))  # type: ignore[attr-defined]
-        found = trainer.strategy.broadcast(newest_checkpoint(saver.folder) if run else None)
-        if run and found:
-            console.print(f"train  {run.name}: goes on after step {int(found.stem):,}", highlight=False, soft_wrap=True)
+        checkpoint = trainer.strategy.broadcast(newest_checkpoint(saver.folder) if run else None)
+        if run and checkpoint:
+            console.print(f"train  {run.name}: goes on after step {int(checkpoint.stem):,}", highlight=False, soft_wrap=True)
         learner = _learner(config, network, task, _both(run.log, watch or _discard_metrics) if run else _discard_metrics)
         reset_peak(trainer.strategy.root_device)
         parent_watchdog.allow(config.checkpoint.patience)
         with saver.deferring_signals():
-            trainer.fit(learner, *loaders, ckpt_path=found, weights_only=True)
+            trainer.fit(learner, *loaders, ckpt_path=checkpoint, weights_only=True)
         trained = Trained(
             run_id=run_dir.name,
             name=run.name if run else "",
@@ -243,23 +247,23 @@ def train_one(
             splits=windows.digest,
         )
         if run:
-            run.tag({"peak_memory": peak_bytes(trainer.strategy.root_device)})  # before an export, which takes more
+            run.tag({"peak_memory": peak_bytes(trainer.strategy.root_device)})  # before the model export, which uses more
             store.write_json(run.run_dir / FINGERPRINTS, fingerprints.taken)
             if trainer.nondeterministic:
                 run.tag({NONDETERMINISTIC: ", ".join(sorted(trainer.nondeterministic))})
             _finalize_run(run, trained, config, windows, task)
-            done = f"best epoch {trained.best_epoch} of {trained.epochs}, {trained.train_seconds:.1f} s"
-            console.print(f"train  {trained.name}: {done}", highlight=False, soft_wrap=True)
+            summary = f"best epoch {trained.best_epoch} of {trained.epochs}, {trained.train_seconds:.1f} s"
+            console.print(f"train  {trained.name}: {summary}", highlight=False, soft_wrap=True)
         return trained
 
 
 def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
-    device, share = trainer.strategy.root_device, (trainer.global_rank, trainer.world_size)
+    device, rank = trainer.strategy.root_device, (trainer.global_rank, trainer.world_size)
     train, val = (move_to_device(split, device, config.trainer.preload_to_device) for split in windows.learning())
     augment = None if config.augment.does_nothing else Augment(config.augment, config.seed)
     return (
-        TrainLoader(train, config.trainer.batch_size, config.seed, device, *share, augment),
-        EvalLoader(val, config.trainer.eval_batch_size, device, *share),
+        TrainLoader(train, config.trainer.batch_size, config.seed, device, *rank, augment),
+        EvalLoader(val, config.trainer.eval_batch_size, device, *rank),
     )
 
 
@@ -293,17 +297,17 @@ def _learner(config: Config, network: torch.nn.Module, task: Task, record: Metri
     def optimizer(weights: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
         return build(config.optimizer, "optimizer", config.plugins, weights)  # type: ignore[no-any-return]
 
-    def scheduler(made: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
-        return build(config.scheduler, "scheduler", config.plugins, made, total_steps=steps)  # type: ignore[no-any-return]
+    def scheduler(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+        return build(config.scheduler, "scheduler", config.plugins, optimizer, total_steps=steps)  # type: ignore[no-any-return]
 
     return Learner(network, task, optimizer, scheduler, config.seed, record)
 
 
 def _finalize_run(run: tracking.Run, trained: Trained, config: Config, windows: Windows, task: Task) -> None:
-    """What is known once training is over: facts, and the model that answers by itself."""
+    """Log the outcome of a training and, with `tracking.log_model`, the predictor; write trained.json."""
     weights = load_weights(run.run_dir / WEIGHTS)
-    came = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
-    run.tag({**came, "sha256.weights": store.sha256(run.run_dir / WEIGHTS)})
+    outcome = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
+    run.tag({**outcome, "sha256.weights": store.sha256(run.run_dir / WEIGHTS)})
     run.keep(WEIGHTS)
     tracking.conclude(run, config, facts(task))
     if config.tracking.log_model:
@@ -314,13 +318,13 @@ def _finalize_run(run: tracking.Run, trained: Trained, config: Config, windows: 
         predictor = Predictor(network, task, windows.meta["statistics"], windows.dtype)
         example = windows.val().raw(torch.arange(2))
         with torch.inference_mode():
-            answer = predictor(example)
-        run.model(predictor, example.numpy(), answer.numpy(), description(windows.meta))
+            prediction = predictor(example)
+        run.model(predictor, example.numpy(), prediction.numpy(), description(windows.meta))
     store.write_atomically(run.run_dir / "trained.json", json.dumps(asdict(trained), indent=2).encode())
 
 
 def _publish(config: Config, trained: list[Trained], paths: ProjectPaths) -> None:
-    """Write data/models/<experiment>/: only what is the same bytes in every training of this config on this kind of machine."""
+    """Write data/models/<experiment>/: only files that any training of this config on this kind of machine reproduces exactly."""
     with store.publish(paths.models(config.name)) as draft:
         entries, machine = [], this_machine(config.trainer)
         for one in trained:
@@ -336,7 +340,7 @@ def _publish(config: Config, trained: list[Trained], paths: ProjectPaths) -> Non
 
 
 def _repeatable(file: Path) -> str:
-    """Return the metrics of an event log as JSON lines, without those that differ from run to run or are stored twice."""
+    """Return the metrics of an event log as JSON lines, without those that differ between runs or are stored twice."""
     points = [
         {"key": key, "value": value, "step": step}
         for key, history in event_log.read_history(file).items()
@@ -355,8 +359,8 @@ def _both(first: MetricCallback, second: MetricCallback) -> MetricCallback:
 
 
 def _no_op() -> None:
-    """Ranks but the first have nothing to bring to disk."""
+    """Stand in for the sync of the event log on ranks other than the first."""
 
 
 def _discard_metrics(metrics: dict[str, float], step: int) -> None:
-    """Ranks but the first write nothing."""
+    """Stand in for the logger on ranks other than the first."""

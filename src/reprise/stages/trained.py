@@ -1,7 +1,7 @@
-"""What a training leaves: its record in the run directory, and the published weights in data/models/<experiment>/.
+"""The outcome of a training: its record in the run directory, and the published weights in data/models/<experiment>/.
 
-DVC tracks data/models/, so only what is the same bytes in every training of a config on one kind of machine is written there.
-Run ids, names and durations differ from run to run: they are written to mlruns/pipeline/<experiment>.json.
+DVC tracks data/models/, so it holds only files that every training of a config reproduces exactly on one kind of machine. Run
+ids, names and durations differ between runs and are written to mlruns/pipeline/<experiment>.json.
 """
 
 import json
@@ -24,14 +24,14 @@ from reprise.training.trainer import threads
 
 TRAINING = "training.json"
 FINGERPRINTS = "first_steps.json"
-"""Of a run directory: the fingerprints of the weights before training and after each of the first steps."""
+"""File in a run directory: the fingerprints of the weights before training and after each of the first steps."""
 PER_RUN = ("run_id", "name", "train_seconds")
 """Fields of `Trained` that differ when a run is repeated."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of one training, beside its weights."""
+    """The outcome of one training, apart from its weights."""
 
     run_id: str
     """Empty for published weights whose run is not in this project's mlruns/."""
@@ -42,16 +42,16 @@ class Trained:
     parameters: int
     train_seconds: float
     windows: str
-    """Relative to the project's root."""
+    """Folder of the windows, relative to the project root."""
     splits: str = ""
-    """The hash of these windows (`Windows.digest`); "" of a run of an older version."""
+    """The hash of these windows (`Windows.digest`); "" for a run of an older version."""
 
 
 def read_trained(run_dir: Path) -> Trained:
     """Return the outcome of a run from its run directory.
 
     Raises:
-        UserError: when the run did not finish, or is the parent of several.
+        UserError: when the run did not finish, or is the parent of several runs.
 
     """
     groups.demand_training(run_dir)
@@ -63,11 +63,11 @@ def read_trained(run_dir: Path) -> Trained:
 
 
 def windows_of(config: Config, trained: Trained, paths: ProjectPaths) -> Windows:
-    """Return the windows that a run was trained on; its arrays may be gone.
+    """Return the windows that a run was trained on. The arrays need not exist.
 
     Raises:
-        UserError: when they are gone, or others lie in their place, with other splits, statistics or arrays: on those it would
-            be measured on samples that it may have been trained on.
+        UserError: when the windows are missing or were replaced by ones with other splits, statistics or arrays. Evaluating on
+            those could use samples that the run was trained on.
 
     """
     folder = paths.root / trained.windows
@@ -76,7 +76,7 @@ def windows_of(config: Config, trained: Trained, paths: ProjectPaths) -> Windows
     windows = Windows(folder, paths.processed(config.data.name), meta)
     if trained.splits:
         is_same = trained.splits == windows.digest
-    else:  # of an older version, which recorded the hash of the folder alone
+    else:  # a run of an older version, which recorded only the hash of the folder
         recorded = event_log.EventLog(paths.run_dir(trained.run_id)).tags.get("sha256.windows")
         is_same = recorded is None or recorded == store.digest(folder)
     if not is_same or meta["made_by"]["settings"] != config.window.model_dump():
@@ -91,7 +91,7 @@ def load_trained(network: torch.nn.Module, weights: Path, name: str) -> None:
     """Load the weights of a run into the network that its config builds.
 
     Raises:
-        UserError: when they do not fit, because the code of the network is not that of the run any more.
+        UserError: when they do not fit, because the code of the network has changed since the run.
 
     """
     try:
@@ -105,35 +105,35 @@ def load_trained(network: torch.nn.Module, weights: Path, name: str) -> None:
 
 
 def read_as_trained(paths: ProjectPaths, config: Config) -> Config:
-    """Return the config that the published weights of an experiment were trained with, on one device; tracking as in `config`."""
+    """Return the config that trained the published weights of an experiment, set to one device, with the tracking of `config`."""
     recorded = store.read_json(paths.models(config.name) / "config.json")
     recorded["trainer"] |= {"strategy": "single", "devices": 1, "num_nodes": 1}
     return check({**recorded, "tracking": config.tracking.model_dump()}, str(paths.models(config.name) / "config.json"))
 
 
 def weights_file(models: Path, seed: int) -> Path:
-    """Return the path of a seed's published weights."""
+    """Return the path of the published weights of a seed."""
     return models / f"seed{seed}.safetensors"
 
 
 def history_file(models: Path, seed: int) -> Path:
-    """Return the path of a seed's published metrics by epoch."""
+    """Return the path of the published metrics per epoch of a seed."""
     return models / f"seed{seed}.history.jsonl"
 
 
 def fingerprints_file(models: Path, seed: int) -> Path:
-    """Return the path of the fingerprints of a seed's first steps."""
+    """Return the path of the fingerprints of the first steps of a seed."""
     return models / f"seed{seed}.{FINGERPRINTS}"
 
 
 def this_machine(config: TrainerConfig) -> str:
-    """Return the kind of machine that decides the bits of a training."""
+    """Return the kind of machine (GPU or processor, threads), on which the bits of the weights depend."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else lineage.processor()
     return f"{device}, {threads(config)} threads"
 
 
 def describe(one: Trained, weights: Path, machine: str) -> dict[str, Any]:
-    """Return a seed's entry of training.json: what is the same whenever it is trained on machines of this kind."""
+    """Return the entry of a seed in training.json: only what any training on this kind of machine reproduces."""
     repeatable = {key: value for key, value in asdict(one).items() if key not in PER_RUN}
     return {"outcome": repeatable, "sha256": store.sha256(weights), "machine": machine}
 
@@ -147,7 +147,7 @@ def record_runs(paths: ProjectPaths, experiment: str, trained: Sequence[Trained]
 def known_runs(paths: ProjectPaths, experiment: str, hashes: Iterable[str]) -> list[Trained]:
     """Return the runs of this project that trained the weights with these hashes."""
     runs = _recorded_runs(paths, experiment)
-    return [runs[one] for one in hashes if one in runs]
+    return [runs[sha256] for sha256 in hashes if sha256 in runs]
 
 
 def _recorded_runs(paths: ProjectPaths, experiment: str) -> dict[str, Trained]:
@@ -156,9 +156,9 @@ def _recorded_runs(paths: ProjectPaths, experiment: str) -> dict[str, Trained]:
 
 
 def read_published(paths: ProjectPaths, experiment: str) -> list[Trained]:
-    """Return the outcome of every seed of data/models/<experiment>/, with the run that made it where it is known here.
+    """Return the outcome of every seed of data/models/<experiment>/, with its run if mlruns/ of this project has it.
 
-    In a fresh clone after `dvc pull` no run is known: run_id is empty and train_seconds NaN.
+    In a fresh clone after `dvc pull` no run is known: `run_id` is empty and `train_seconds` is NaN.
     """
     models = paths.models(experiment)
     store.verify(models, f"run `dvc repro train@{experiment}`")
