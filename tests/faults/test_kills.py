@@ -125,7 +125,7 @@ def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_
     wait_for_checkpoint(fork_server, child)
     second = other.start(*LONG)
     assert second.wait() == 2
-    assert "this training is going on in another process" in second.said
+    assert "this training is running in another process" in second.said
     other.run(*CNN, "seed=5")
     (alive,) = (run for run_id, run in runs(fork_server.folder).items() if run_id not in before and run.info.status == "RUNNING")
     child.kill()

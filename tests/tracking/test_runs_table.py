@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from reprise.tracking import backend, runs_table, shared_views
-from reprise.tracking.runs_table import Shown, columns, decoded, encoded
+from reprise.tracking.runs_table import TableRow, columns, decoded, encoded
 from tests.analysis.trainings import write
 
 
-def shown(lr: str, metrics: dict[str, float], **more: str) -> Shown:
-    return Shown({"model": "ConvNet"}, {"optimizer.lr": lr, "trainer.max_epochs": "3", **more}, metrics)
+def shown(lr: str, metrics: dict[str, float], **more: str) -> TableRow:
+    return TableRow({"model": "ConvNet"}, {"optimizer.lr": lr, "trainer.max_epochs": "3", **more}, metrics)
 
 
 def test_the_columns_are_the_metrics_of_the_runs_and_the_settings_in_which_they_differ() -> None:
@@ -19,7 +19,7 @@ def test_the_columns_are_the_metrics_of_the_runs_and_the_settings_in_which_they_
     runs = [
         shown("0.1", {"best/val/mae_scaled": 1.0, "val/mae_scaled": 1.0, "baseline_naive/test/mae": 1.0}, seed="0", title="a"),
         shown("0.2", {"best/val/mae_scaled": 1.0, "test/mae_scaled": 1.0, "test/rmse": 1.0, **many}, seed="1"),
-        Shown({"group": "sweep"}, {"n_trials": "20"}, {"test_std/rmse": 1.0}),
+        TableRow({"group": "sweep"}, {"n_trials": "20"}, {"test_std/rmse": 1.0}),
     ]
     found = columns(runs, "val/mae_scaled")
     assert found[:3] == ["metrics.`best/val/mae_scaled`", "metrics.`test/mae_scaled`", "metrics.`test/rmse`"]

@@ -13,7 +13,7 @@ from reprise.tracking import backend, listing, record, recovery, resume
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.resume import Training
 from reprise.tracking.run import Run, open_new
-from reprise.tracking.statuses import SILENT, corrected
+from reprise.tracking.statuses import PROCESS_DIED, corrected
 
 TRACKING = TrackingConfig(uri=None, experiment="digits", log_model=False)
 Opened = Callable[[Training], Run]
@@ -52,10 +52,10 @@ def test_a_run_is_going_on_as_long_as_its_lock_is_held(folder: Path) -> None:
         assert shown(folder) == ("RUNNING", "RUNNING", "still going")  # between its making and its being noted too
         training.opened(0, run.id)
         assert shown(folder) == ("RUNNING", "RUNNING", "still going")
-    assert shown(folder) == ("FAILED", "FAILED", SILENT)
+    assert shown(folder) == ("FAILED", "FAILED", PROCESS_DIED)
     assert backend.connect(backend.local_address(folder), folder).get_run(run.id).info.status == "RUNNING"
     assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]
-    assert shown(folder) == ("FAILED", "FAILED", SILENT)
+    assert shown(folder) == ("FAILED", "FAILED", PROCESS_DIED)
 
 
 def test_a_run_whose_end_was_not_delivered_has_ended(folder: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_run_that_began_while_the_store_was_away_is_known_by_its_own_id(folder
     with resume.hold(folder, "key", 0) as training:
         run = opened(folder, training)
     away = run.run_dir.rename(run.run_dir.with_name(training.token(0)))
-    assert corrected(folder, [run.id]) == {run.id: ("FAILED", {"error": SILENT})}
+    assert corrected(folder, [run.id]) == {run.id: ("FAILED", {"error": PROCESS_DIED})}
     assert EventLog(away).status == "RUNNING"
 
 
@@ -90,4 +90,4 @@ def test_a_run_that_is_begun_anew_is_closed(folder: Path) -> None:
         training.opened(0, run.id)
     with resume.hold(folder, "key", 0):
         assert recovery.close_all(folder, [run.id, run.id, "none"]) == ["mine"]
-    assert shown(folder) == ("FAILED", "FAILED", SILENT)
+    assert shown(folder) == ("FAILED", "FAILED", PROCESS_DIED)

@@ -18,7 +18,7 @@ from reprise.tracking import listing
 from reprise.tracking.descriptions import BEST, GROUP
 from reprise.tracking.listing import Row
 from reprise.tracking.runs_table import DECIDES_NOTHING
-from reprise.tracking.statuses import SILENT
+from reprise.tracking.statuses import PROCESS_DIED
 
 MAIN = ("accuracy", "mae", "mae_scaled", "loss")
 """Default metrics: the first of these that the runs of a data set have is compared."""
@@ -213,8 +213,8 @@ def _exclusion_reason(row: Row) -> str | None:
         return "no training"
     if "reproduces" in row.tags:
         return "repeats another run"
-    if row.tags.get("error") == SILENT:
-        return SILENT
+    if row.tags.get("error") == PROCESS_DIED:
+        return PROCESS_DIED
     stopped = "given up by its sweep" if "pruned" in row.tags else "stopped"
     return {"FINISHED": None, "FAILED": "failed", "KILLED": stopped}.get(row.status, "still going")
 

@@ -81,5 +81,5 @@ def _one(
 def _ended(job: Job, parent: tracking.Run, paths: ProjectPaths) -> str | None:
     """The run of a job that came to its end, which a kill kept from being noted."""
     began = store.read_json(parent.run_dir / "run.json")["started"]
-    found = recovery.ended(paths.store, began, {PARENT: parent.id, "settings": job.settings})
+    found = recovery.finished_runs(paths.store, began, {PARENT: parent.id, "settings": job.settings})
     return next((run_dir.name for run_dir in found), None)

@@ -102,7 +102,7 @@ def _report_closed(names: Sequence[str], paths: ProjectPaths, console: Console) 
     for name in names:
         console.print(f"reproduce  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
     if names:
-        recovery.deliver_waiting(paths.store, tracking_config(paths.root))
+        recovery.sync_waiting_runs(paths.store, tracking_config(paths.root))
 
 
 def _report_package_differences(

@@ -168,7 +168,7 @@ def _recover_stale_runs(training: resume.Training, config: Config, paths: Projec
     resumable = {entry["run_id"] for entry in training.runs.values() if "run_id" in entry}
     for name in [*abandoned, *recovery.close_stale_runs(paths.store, config.tracking, resumable)]:
         console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
-    for name in recovery.deliver_waiting(paths.store, config.tracking)[0]:
+    for name in recovery.sync_waiting_runs(paths.store, config.tracking)[0]:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
 
 

@@ -79,7 +79,7 @@ class _Trial:
         """A training a seed, but for those that an earlier start has ended."""
         if reason := self.trial.user_attrs.get(GIVEN_UP):
             raise Pruned(reason)
-        run_dirs = recovery.ended(self.paths.store, self._began, self.tags) if STARTS in self.trial.user_attrs else ()
+        run_dirs = recovery.finished_runs(self.paths.store, self._began, self.tags) if STARTS in self.trial.user_attrs else ()
         ended = {trained.seed: trained for trained in map(read_trained, run_dirs)}
         epochs = config.trainer.max_epochs
 
@@ -115,7 +115,7 @@ class _Trial:
 
     def _say_given_up(self, when: str) -> None:
         """Every run of the trial says so: seeds that were trained before too, and one whose process died of a kill meanwhile."""
-        for run_dir, said in recovery.made(self.paths.store, self._began, self.tags):
+        for run_dir, said in recovery.tagged_runs(self.paths.store, self._began, self.tags):
             if "pruned" not in said.tags:
                 store = self.sweep.config(self.study.folder, {}).tracking
                 tracking.open_run_dir(store, self.paths.store, run_dir.name).give_up(when)

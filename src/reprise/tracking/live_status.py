@@ -13,9 +13,9 @@ from reprise.tracking import backend
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.record import find_in_store
-from reprise.tracking.resume import held
+from reprise.tracking.resume import held_runs
 from reprise.tracking.run import find, has_run_dir
-from reprise.tracking.statuses import SILENT
+from reprise.tracking.statuses import PROCESS_DIED
 
 EPOCH_METRICS = ("train/", "val/")
 """Prefixes of the metrics that are logged every epoch."""
@@ -67,7 +67,9 @@ def follow(folder: Path, requested: str, tracking: TrackingConfig | None) -> Sta
 
 def running_names(folder: Path) -> list[str]:
     """Return the names of the runs that are training here now, newest first."""
-    run_dirs = [run_dir for run_dir in (folder / "runs" / run_id for run_id in held(folder)) if (run_dir / "run.json").is_file()]
+    run_dirs = [
+        run_dir for run_dir in (folder / "runs" / run_id for run_id in held_runs(folder)) if (run_dir / "run.json").is_file()
+    ]
     running = [store.read_json(run_dir / "run.json") for run_dir in run_dirs if _is_open(EventLog(run_dir))]
     return [about["name"] for about in sorted(running, key=lambda about: -about["started"])]
 
@@ -82,14 +84,14 @@ def _check_is_training(tags: dict[str, str], requested: str) -> None:
 
 
 def _from_run_dir(folder: Path, run_dir: Path) -> LiveStatus:
-    alive = run_dir.name in held(folder)  # before the event log is read, as the run may end in between
+    alive = run_dir.name in held_runs(folder)  # before the event log is read, as the run may end in between
     event_log, metrics = EventLog(run_dir), dict[str, Times]()
     for entry in event_log.entries:
         if "key" in entry and entry["key"].startswith(EPOCH_METRICS):
             metrics.setdefault(entry["key"], []).append((entry["step"], entry["value"], entry["timestamp"]))
     about, config = store.read_json(run_dir / "run.json"), store.read_json(run_dir / "config.json")
     is_stale = event_log.status == "RUNNING" and not alive
-    status, why = ("FAILED", SILENT) if is_stale else (event_log.status, event_log.tags.get("error", ""))
+    status, why = ("FAILED", PROCESS_DIED) if is_stale else (event_log.status, event_log.tags.get("error", ""))
     return LiveStatus(about["name"], status, why, config["trainer"]["max_epochs"], metrics)
 
 

@@ -185,7 +185,7 @@ def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
         if not {descriptions.GROUP, "reproduces"} & run.data.tags.keys()
     ]
     page = runs_table.address(experiment)
-    shown = [runs_table.Shown(run.data.tags, run.data.params, run.data.metrics) for run in runs]
+    shown = [runs_table.TableRow(run.data.tags, run.data.params, run.data.metrics) for run in runs]
     client.set_experiment_tag(experiment, runs_table.TAG, runs_table.encoded(shown, monitor.removeprefix(BEST), dataset["mode"]))
     client.set_experiment_tag(experiment, NOTE, descriptions.of_dataset(dataset, best, page))
     client.set_experiment_tag(experiment, PAGE, page)

@@ -78,7 +78,7 @@ class RunRecord:
 
         """
         if name not in self.tags:
-            raise UserError(f"run {self.name} does not say its {name}", "it was not trained to its end, or by an older reprise")
+            raise UserError(f"run {self.name} has no tag {name}", "it was not trained to its end, or by an older reprise")
         return self.tags[name]
 
     def _demand_recorded(self, tag: str, actual: str, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""What earlier processes left behind: runs whose process died, here or in a working copy, and words that wait for the store."""
+"""Recover stale runs: mark runs of dead processes as FAILED, adopt runs of interrupted reproductions, sync waiting event logs."""
 
 import contextlib
 import shutil
@@ -16,15 +16,15 @@ from reprise.errors import UserError
 from reprise.tracking import backend
 from reprise.tracking.event_log import EventLog, outbox
 from reprise.tracking.mlflow_sync import RUN_TOKEN_TAG
-from reprise.tracking.resume import held, pending_runs, stale_runs
+from reprise.tracking.resume import held_runs, pending_runs, stale_runs
 from reprise.tracking.run import now, open_run_dir
-from reprise.tracking.statuses import SILENT
+from reprise.tracking.statuses import PROCESS_DIED
 
 
 def close_stale_runs(folder: Path, tracking: TrackingConfig | None, resumed: set[str]) -> list[str]:
-    """Mark stale runs as FAILED, except those about to resume; their names.
+    """Mark stale runs as FAILED, except those about to resume. Return their names.
 
-    `dead` holds the lock of each while it is closed: a process that resumes one waits for that.
+    `stale_runs` holds the lock of each run while it is closed, so a process that resumes the run waits.
     """
     closed = [*adopt_reproductions(folder, tracking), *_close_pending_runs(folder, folder, tracking)]
     return closed + [
@@ -33,12 +33,12 @@ def close_stale_runs(folder: Path, tracking: TrackingConfig | None, resumed: set
 
 
 def close_all(folder: Path, run_ids: Iterable[str]) -> list[str]:
-    """Mark runs as FAILED that this process holds and will not resume; the names of those that had not ended."""
+    """Mark runs as FAILED that this process holds and will not resume. Return the names of those that had not ended."""
     return [name for run_id in run_ids if (name := _close(folder / "runs" / run_id))]
 
 
-def made(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[tuple[Path, EventLog]]:
-    """The run directories that carry these tags, begun at `since` (milliseconds) or later, and what each has said."""
+def tagged_runs(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[tuple[Path, EventLog]]:
+    """Yield run directory and event log of runs with these tags that started at `since` (milliseconds since 1970) or later."""
     for file in sorted((folder / "runs").glob("*/run.json")):
         if store.read_json(file).get("started", 0) >= since:
             event_log = EventLog(file.parent)
@@ -46,97 +46,99 @@ def made(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[tuple[Pa
                 yield file.parent, event_log
 
 
-def ended(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[Path]:
-    """Those of them that came to their end, of which nothing is left to be closed: a kill can keep that from being noted."""
-    left = set(stale_runs(folder))
+def finished_runs(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[Path]:
+    """Yield those run directories of `tagged_runs` that finished and are not stale: a kill can leave a finished run open."""
+    stale = set(stale_runs(folder))
     yield from (
-        run_dir for run_dir, event_log in made(folder, since, tags) if event_log.status == "FINISHED" and run_dir.name not in left
+        run_dir
+        for run_dir, event_log in tagged_runs(folder, since, tags)
+        if event_log.status == "FINISHED" and run_dir.name not in stale
     )
 
 
 def _close(run_dir: Path) -> str | None:
-    """Say FAILED of a run that ended without a word; its name, or None where there is no such run."""
+    """Mark a run without a final status as FAILED. Return its name, or None if there is no such run."""
     if not (run_dir / "run.json").is_file() or (event_log := EventLog(run_dir)).status != "RUNNING":
         return None
-    event_log.append({"tags": {"error": SILENT}}, {"status": "FAILED", "timestamp": now()})
+    event_log.append({"tags": {"error": PROCESS_DIED}}, {"status": "FAILED", "timestamp": now()})
     return str(store.read_json(run_dir / "run.json")["name"])
 
 
 def _close_pending_runs(folder: Path, trained_in: Path, tracking: TrackingConfig | None) -> list[str]:
-    """Of runs that the store has and whose process died before they had a run directory under `trained_in`."""
+    """Mark runs as FAILED whose process died after creating them in the store and before the run directory under `trained_in`."""
     uri = backend.address(tracking, folder)
     closed: list[str] = []
-    with suppress(MlflowException, UserError):  # of a store that is away: the next start tries again
+    with suppress(MlflowException, UserError):  # the store is unreachable: the next start tries again
         for token in pending_runs(trained_in):
             client = backend.connect(uri, folder)
-            every = [experiment.experiment_id for experiment in client.search_experiments()]
-            for run in client.search_runs(every, f"tags.`{RUN_TOKEN_TAG}` = '{token}'"):
+            experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+            for run in client.search_runs(experiments, f"tags.`{RUN_TOKEN_TAG}` = '{token}'"):
                 if run.info.status == "RUNNING":
-                    client.set_tag(run.info.run_id, "error", SILENT)
+                    client.set_tag(run.info.run_id, "error", PROCESS_DIED)
                     client.set_terminated(run.info.run_id, "FAILED")
                     closed.append(run.info.run_name)
     return closed
 
 
-def deliver_waiting(folder: Path, tracking: TrackingConfig | None) -> tuple[list[str], list[str]]:
-    """Deliver what waits of runs that no process holds: names of those that are up to date now, and why the others are not."""
+def sync_waiting_runs(folder: Path, tracking: TrackingConfig | None) -> tuple[list[str], list[str]]:
+    """Sync the event logs of runs that no process holds. Return the names of synced runs, and the reasons for the others."""
     delivered: list[str] = []
     failures: list[str] = []
     down: dict[str, str] = {}
-    alive = held(folder)
+    active = held_runs(folder)
     for waiting in sorted((folder / "outbox").glob("*")):
-        if waiting.name in alive:
+        if waiting.name in active:
             continue
-        if not (folder / "runs" / waiting.name / "run.json").is_file():  # killed before it had said anything
+        if not (folder / "runs" / waiting.name / "run.json").is_file():  # killed before its first entry
             waiting.unlink(missing_ok=True)
             continue
         run = open_run_dir(tracking, folder, waiting.name)
         uri = run.mlflow_sync.uri
         failure = down[uri] if uri in down else run.mlflow_sync.now()
         if failure:
-            down[uri] = failure  # the others of that store need not wait for it as well
+            down[uri] = failure  # skip further attempts at that store
         (failures if failure else delivered).append(f"{run.name}: {failure}" if failure else run.name)
     return delivered, failures
 
 
 COPY, PREFIX = "copy", "prefix"
-"""In the folder of a reproduction: the working copy of the repository, and a file with the project's folder below it."""
+"""In the folder of a reproduction: the working copy of the repository, and a file with the project's path inside it."""
 
 
 @contextlib.contextmanager
 def reproduction(folder: Path) -> Iterator[Path]:
-    """An empty folder mlruns/reproduce/… to run a run again in, gone after the block; `take_over` finds it if we are killed."""
-    place = store.made(folder / "reproduce")
-    with contextlib.ExitStack() as held:
-        with FileLock(folder / "reproduce.lock"):  # between its making and its lock it would be taken for a dead one's
-            made = Path(tempfile.mkdtemp(dir=place))
-            held.enter_context(FileLock(made / "lock"))
+    """Yield an empty folder mlruns/reproduce/… and remove it afterwards. `adopt_reproductions` handles it after a kill."""
+    parent = store.made(folder / "reproduce")
+    with contextlib.ExitStack() as locks:
+        with FileLock(folder / "reproduce.lock"):  # without it, the folder would look stale until it is locked
+            scratch = Path(tempfile.mkdtemp(dir=parent))
+            locks.enter_context(FileLock(scratch / "lock"))
         try:
-            yield made
+            yield scratch
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def adopt_reproductions(folder: Path, tracking: TrackingConfig | None) -> list[str]:
-    """Bring run directory what reproductions have made whose process died; names of the runs that had to be closed."""
+    """Adopt the runs of reproductions whose process died. Return the names of the runs that had to be closed."""
     closed: list[str] = []
     if not (folder / "reproduce").is_dir():
         return closed
     with FileLock(folder / "reproduce.lock"):
-        for left in sorted((folder / "reproduce").glob("*/")):
-            with suppress(Timeout), FileLock(left / "lock", timeout=0):
-                prefix = left / PREFIX
-                other = left / COPY / (prefix.read_text("utf-8") if prefix.is_file() else "") / "mlruns"
-                if not held(other):  # what they had started may take a moment to end too
+        for scratch in sorted((folder / "reproduce").glob("*/")):
+            with suppress(Timeout), FileLock(scratch / "lock", timeout=0):
+                prefix = scratch / PREFIX
+                other = scratch / COPY / (prefix.read_text("utf-8") if prefix.is_file() else "") / "mlruns"
+                if not held_runs(other):  # trainings it started may still be ending
                     closed += adopt_runs(folder, other, tracking)
-                    shutil.rmtree(left, ignore_errors=True)
+                    shutil.rmtree(scratch, ignore_errors=True)
     return closed
 
 
 def adopt_runs(folder: Path, other: Path, tracking: TrackingConfig | None) -> list[str]:
-    """Runs and windows out of the mlruns/ of a working copy, before that goes; names of the runs that had to be closed.
+    """Move runs and windows out of the mlruns/ `other` of a working copy. Return the names of the runs that had to be closed.
 
-    What the store lacks of them is noted here too, so that `reprise sync` delivers it.
+    Runs that are not fully synced are added to the outbox of `folder`, so that `reprise sync` delivers them.
     """
     closed = _close_pending_runs(folder, other, tracking)
     for run_dir in sorted((other / "runs").glob("*")):
@@ -145,8 +147,8 @@ def adopt_runs(folder: Path, other: Path, tracking: TrackingConfig | None) -> li
         if name or outbox(other, run_dir.name).is_file():
             store.made(folder / "outbox")
             outbox(folder, run_dir.name).touch()
-    for found in (*(other / "windows").glob("*"), *(other / "runs").glob("*")):
-        target = store.made(folder / found.parent.name) / found.name
+    for source in (*(other / "windows").glob("*"), *(other / "runs").glob("*")):
+        target = store.made(folder / source.parent.name) / source.name
         if not target.exists():
-            found.rename(target)
+            source.rename(target)
     return closed

@@ -1,4 +1,4 @@
-"""MLflow's registry of models: who holds an alias, and giving it to another."""
+"""MLflow's model registry: look up and set the version behind an alias."""
 
 import re
 from collections.abc import Mapping
@@ -18,47 +18,47 @@ from reprise.tracking import backend
 
 @dataclass(frozen=True)
 class Holder:
-    """The version that holds an alias, and its run."""
+    """The model version with an alias, and its run."""
 
     version: str
     run_id: str
 
 
 def holder(folder: Path, tracking: TrackingConfig | None, name: str, alias: str) -> Holder | None:
-    """Who holds an alias of a registered model; None: nobody."""
+    """Return the version with an alias of a registered model, or None."""
     uri = backend.address(tracking, folder)
     with backend.answering(uri):
         try:
-            found = backend.connect(uri, folder).get_model_version_by_alias(name, alias)
+            version = backend.connect(uri, folder).get_model_version_by_alias(name, alias)
         except MlflowException as error:
             if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise
             return None
-    return Holder(str(found.version), str(found.run_id))
+    return Holder(str(version.version), str(version.run_id))
 
 
 def run_of(folder: Path, tracking: TrackingConfig | None, model: str) -> str:
     """Return the id of the run behind a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
-        UserError: when there is no such model, alias or version, naming those there are.
+        UserError: if there is no such model, alias or version; its message names those that exist.
 
     """
-    found = re.fullmatch(r"models:/(?P<name>[^@/]+)(@(?P<alias>[^/]+)|/(?P<version>\d+))", model)
-    if not found:
+    match = re.fullmatch(r"models:/(?P<name>[^@/]+)(@(?P<alias>[^/]+)|/(?P<version>\d+))", model)
+    if not match:
         raise UserError(f"{model}: not of the form models:/NAME@ALIAS or models:/NAME/VERSION")
-    name, uri = found["name"], backend.address(tracking, folder)
+    name, uri = match["name"], backend.address(tracking, folder)
     with backend.answering(uri):
         client = backend.connect(uri, folder)
         try:
-            if found["alias"]:
-                return str(client.get_model_version_by_alias(name, found["alias"]).run_id)
-            return str(client.get_model_version(name, found["version"]).run_id)
+            if match["alias"]:
+                return str(client.get_model_version_by_alias(name, match["alias"]).run_id)
+            return str(client.get_model_version(name, match["version"]).run_id)
         except MlflowException as error:
             if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise
         models = client.search_registered_models()
-    known = [f"models:/{one.name}@{alias}" for one in models for alias in sorted(one.aliases)]
+    known = [f"models:/{entry.name}@{alias}" for entry in models for alias in sorted(entry.aliases)]
     raise UserError(
         f"{model}: not registered", f"there are {', '.join(known)}" if known else "`reprise register RUN` registers one"
     )
@@ -67,10 +67,10 @@ def run_of(folder: Path, tracking: TrackingConfig | None, model: str) -> str:
 def register(
     folder: Path, tracking: TrackingConfig | None, run_id: str, name: str, alias: str, tags: Mapping[str, str], note: str
 ) -> str:
-    """Give an alias to a run's model, which becomes a version of the registered model unless it is one; the version.
+    """Set an alias on a run's model, after registering the model if needed. Return the version.
 
     Raises:
-        UserError: when the run logged no model.
+        UserError: if the run logged no model.
 
     """
     uri = backend.address(tracking, folder)
@@ -93,5 +93,5 @@ def _version(client: MlflowClient, run: Run, name: str, note: str) -> ModelVersi
     for known in client.search_model_versions(f"name = '{name}'"):
         if known.run_id == run.info.run_id:
             return known
-    model = client.get_logged_model(models[0].model_id)  # by its place: `models:/…` would be looked for in another store
+    model = client.get_logged_model(models[0].model_id)  # by its path: MLflow would search another store for `models:/…`
     return client.create_model_version(name, model.artifact_location, run.info.run_id, description=note, model_id=model.model_id)

@@ -1,4 +1,4 @@
-"""The git repository that holds a project: its commit, what is not committed, or the reason why git cannot tell."""
+"""The git repository of a project: its commit and the patch of uncommitted changes, or the reason why there is none."""
 
 import functools
 import os
@@ -12,11 +12,11 @@ from reprise.config.plugin_sources import Source
 from reprise.errors import UserError
 
 CODE = ("src", "conf", "dvc.yaml", "long", "pyproject.toml", "constraints.txt")
-"""What decides a run; a change elsewhere does not make its code dirty."""
+"""Paths that determine a run. Changes elsewhere do not make its code dirty."""
 MARKER = "conf/config.yaml"
 """A repository is the project's own if its commit holds this file."""
 PLUGINS = ".reprise-plugins"
-"""The folder of the project in which a patch keeps plugins that lie outside the repository."""
+"""The project folder in which a patch stores plugins from outside the repository."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Repository:
 
     top: Path
     prefix: str
-    """The project's folder below `top`, with a slash at its end; "" if the project is the whole repository."""
+    """The project's path inside `top`, with a slash at its end; "" if the project is the whole repository."""
     commit: str
 
 
@@ -36,16 +36,16 @@ class NoRepository:
     reason: str
     hint: str
     is_refusal: bool
-    """True if a repository may be there, but git does not read it."""
+    """True if there may be a repository that git cannot or does not read."""
 
 
 class GitMissingError(UserError):
-    """There is no git program."""
+    """The git program is not installed."""
 
 
 @functools.cache
 def _local_variables() -> frozenset[str]:
-    """Environment variables that point git to one repository (a hook sets them): here the folder alone decides."""
+    """Return the environment variables that select a repository (hooks set them). Without them, the folder decides."""
     listed = _call(["git", "rev-parse", "--local-env-vars"], dict(os.environ), None).stdout.decode().split()
     return frozenset(listed)
 
@@ -56,11 +56,11 @@ def git(
     """Run git in a folder, with messages in English.
 
     Raises:
-        GitMissingError: when there is no git program.
+        GitMissingError: if the git program is not installed.
 
     """
-    kept = {key: value for key, value in os.environ.items() if key not in _local_variables()}
-    return _call(["git", "-C", str(folder), *arguments], kept | {"LC_ALL": "C"} | dict(environment or {}), given)
+    inherited = {key: value for key, value in os.environ.items() if key not in _local_variables()}
+    return _call(["git", "-C", str(folder), *arguments], inherited | {"LC_ALL": "C"} | dict(environment or {}), given)
 
 
 def _call(command: Sequence[str], environment: Mapping[str, str], given: bytes | None) -> subprocess.CompletedProcess[bytes]:
@@ -71,7 +71,7 @@ def _call(command: Sequence[str], environment: Mapping[str, str], given: bytes |
 
 
 def last_line(stderr: bytes) -> str:
-    """Return the last line of an error output, which says why a command failed."""
+    """Return the last line of an error output, which holds the reason."""
     return (stderr.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
 
 
@@ -79,17 +79,17 @@ def find(root: Path) -> Repository | NoRepository:
     """Return the repository that holds the project at `root`, or why there is none.
 
     Raises:
-        UserError: when there is one, and it is damaged.
+        UserError: if there is one, and it is damaged.
 
     """
     try:
-        shown = git(root, "rev-parse", "--show-toplevel", "--show-prefix", "--verify", "HEAD^{commit}")
+        result = git(root, "rev-parse", "--show-toplevel", "--show-prefix", "--verify", "HEAD^{commit}")
     except GitMissingError as error:
         return NoRepository(str(error).partition(";")[0], "install git", is_refusal=True)
-    if shown.returncode:
-        return _explained(root, shown.stderr.decode("utf-8", "replace"))
-    top, prefix, commit = os.fsdecode(shown.stdout).split("\n")[:3]
-    if not _must(root, ["ls-tree", commit, "--", MARKER]):
+    if result.returncode:
+        return _reason(root, result.stderr.decode("utf-8", "replace"))
+    top, prefix, commit = os.fsdecode(result.stdout).split("\n")[:3]
+    if not _run(root, ["ls-tree", commit, "--", MARKER]):
         return NoRepository(
             f"the repository {top} does not hold this project: {prefix}{MARKER} is not in its commit {commit[:12]}",
             "commit the project, or `git init` in its own folder",
@@ -98,8 +98,8 @@ def find(root: Path) -> Repository | NoRepository:
     return Repository(Path(top), prefix, commit)
 
 
-def _explained(root: Path, stderr: str) -> NoRepository:
-    """Tell a folder without a repository from a repository that git does not read, by git's message."""
+def _reason(root: Path, stderr: str) -> NoRepository:
+    """Distinguish by git's message a folder without a repository from a repository that git does not read."""
     fatal = next((line.removeprefix("fatal: ") for line in stderr.splitlines() if line.startswith("fatal: ")), stderr.strip())
     if fatal.startswith("not a git repository (or any"):
         return NoRepository("there is no git repository", "`git init`, then commit the project", is_refusal=False)
@@ -108,37 +108,37 @@ def _explained(root: Path, stderr: str) -> NoRepository:
         return NoRepository(f"git: {fatal}", f"git config --global --add safe.directory {owned}", is_refusal=True)
     if "Needed a single revision" in fatal:
         return NoRepository("the git repository has no commit yet", "commit the project", is_refusal=True)
-    return NoRepository(f"git: {fatal}", "mend the repository", is_refusal=True)
+    return NoRepository(f"git: {fatal}", "repair the repository", is_refusal=True)
 
 
 def patch(root: Path, repository: Repository, plugins: Sequence[Source] = ()) -> tuple[bytes, list[str]]:
-    """Return what is not committed of the project's code and of its plugins, and the folders to import the plugins from.
+    """Return the patch of uncommitted code of the project and its plugins, and the folders to import the plugins from.
 
-    The patch is relative to the top of the repository, and holds new files too, plugins also where git ignores them. Local
-    plugins from outside the repository are new files below `PLUGINS`. Import folders are relative to the top as well. The user's
-    index and object store stay as they are.
+    The patch and the folders are relative to the top of the repository. The patch includes new files, and plugins even if git
+    ignores them. Local plugins from outside the repository become new files below `PLUGINS`. The user's index and object store
+    stay unchanged.
 
-    `diff-index` is used, because the output of `diff` depends on the user's settings (prefixes, colours, external programs).
+    It uses `diff-index`, because the output of `diff` depends on the user's settings (prefixes, colours, external programs).
 
     Raises:
-        UserError: when git cannot tell what differs.
+        UserError: if git cannot compute the patch.
 
     """
-    placed = [_place(root, repository, source) for source in plugins if source.is_local]
+    placed = [_locate(root, repository, source) for source in plugins if source.is_local]
     packages = [f":(top,literal){package}" for package in dict.fromkeys(place.package for place in placed)]
     with tempfile.TemporaryDirectory() as folder:
         index = _scratch_index(root, Path(folder))
-        _must(root, ["read-tree", "HEAD"], index)
-        _must(root, ["add", "-A", "--", *(name for name in CODE if (root / name).exists())], index)
+        _run(root, ["read-tree", "HEAD"], index)
+        _run(root, ["add", "-A", "--", *(name for name in CODE if (root / name).exists())], index)
         if packages:
             _add(repository, placed, packages, index)
         compare = ["diff-index", "--cached", "--binary", "--no-ext-diff", "HEAD", "--", *CODE, *packages]
-        return _must(root, compare, index), list(dict.fromkeys(place.import_folder for place in placed))
+        return _run(root, compare, index), list(dict.fromkeys(place.import_folder for place in placed))
 
 
 def _scratch_index(root: Path, folder: Path) -> dict[str, str]:
-    """Return an environment in which git writes its index and new objects into `folder`, and reads objects of the repository."""
-    objects = os.fsdecode(_must(root, ["rev-parse", "--git-path", "objects"])).rstrip("\n")
+    """Return an environment in which git writes index and new objects to `folder` and reads objects from the repository."""
+    objects = os.fsdecode(_run(root, ["rev-parse", "--git-path", "objects"])).rstrip("\n")
     (folder / "objects" / "info").mkdir(parents=True)
     (folder / "objects" / "info" / "alternates").write_bytes(os.fsencode((root / objects).resolve()) + b"\n")
     return {"GIT_INDEX_FILE": str(folder / "index"), "GIT_OBJECT_DIRECTORY": str(folder / "objects")}
@@ -146,12 +146,12 @@ def _scratch_index(root: Path, folder: Path) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Placed:
-    """Where a patch keeps a file of a plugin, relative to the top of the repository."""
+    """The path of a plugin's file in a patch, relative to the top of the repository."""
 
     source: Source
     path: str
     is_real: bool
-    """Whether the working tree has the file at that path; else it lies outside, or behind a symbolic link."""
+    """Whether the working tree has the file at that path. If not, it is outside the tree or behind a symbolic link."""
 
     @property
     def import_folder(self) -> str:
@@ -162,7 +162,7 @@ class _Placed:
         return "/".join(filter(None, [self.import_folder, self.source.name.partition("/")[0]]))
 
 
-def _place(root: Path, repository: Repository, source: Source) -> _Placed:
+def _locate(root: Path, repository: Repository, source: Source) -> _Placed:
     real, top = source.file.resolve(), repository.top.resolve()
     if source.file.is_relative_to(root):
         path = f"{repository.prefix}{source.file.relative_to(root).as_posix()}"
@@ -173,31 +173,31 @@ def _place(root: Path, repository: Repository, source: Source) -> _Placed:
 
 
 def _add(repository: Repository, placed: Sequence[_Placed], packages: Sequence[str], index: Mapping[str, str]) -> None:
-    """Add the files of plugins to the index, and remove from it those that were deleted."""
-    others = [place for place in placed if not place.is_real]
-    behind = tuple(f"{place.package}/" for place in others)
-    tracked = os.fsdecode(_must(repository.top, ["ls-files", "-z", "--", *packages], index)).split("\0")
-    real = {path for path in tracked if path and not f"{path}/".startswith(behind)}
+    """Add the files of plugins to the index, and remove deleted ones from it."""
+    external = [place for place in placed if not place.is_real]
+    external_packages = tuple(f"{place.package}/" for place in external)
+    tracked = os.fsdecode(_run(repository.top, ["ls-files", "-z", "--", *packages], index)).split("\0")
+    real = {path for path in tracked if path and not f"{path}/".startswith(external_packages)}
     real |= {place.path for place in placed if place.is_real}
-    given = "".join(f"{path}\0" for path in sorted(real))
-    _must(repository.top, ["update-index", "--add", "--remove", "--replace", "-z", "--stdin"], index, os.fsencode(given))
-    for place in others:
-        content = _must(repository.top, ["hash-object", "-w", "--stdin"], index, place.source.file.read_bytes())
+    paths = "".join(f"{path}\0" for path in sorted(real))
+    _run(repository.top, ["update-index", "--add", "--remove", "--replace", "-z", "--stdin"], index, os.fsencode(paths))
+    for place in external:
+        content = _run(repository.top, ["hash-object", "-w", "--stdin"], index, place.source.file.read_bytes())
         entry = f"100644,{content.decode().strip()},{place.path}"
-        _must(repository.top, ["update-index", "--add", "--replace", "--cacheinfo", entry], index)
+        _run(repository.top, ["update-index", "--add", "--replace", "--cacheinfo", entry], index)
 
 
-def _must(
+def _run(
     folder: Path, arguments: Sequence[str], environment: Mapping[str, str] | None = None, given: bytes | None = None
 ) -> bytes:
-    """Return what git prints.
+    """Run git and return its output.
 
     Raises:
-        UserError: when it fails, with its last line.
+        UserError: if it fails, with the last line of its error output.
 
     """
-    done = git(folder, *arguments, environment=environment, given=given)
-    if done.returncode:
-        reason = last_line(done.stderr) or f"code {done.returncode}"
-        raise UserError(f"what is not committed cannot be recorded: git {arguments[0]}: {reason}", "mend the repository")
-    return done.stdout
+    result = git(folder, *arguments, environment=environment, given=given)
+    if result.returncode:
+        reason = last_line(result.stderr) or f"code {result.returncode}"
+        raise UserError(f"what is not committed cannot be recorded: git {arguments[0]}: {reason}", "repair the repository")
+    return result.stdout

@@ -1,6 +1,6 @@
 """Load a logged model without reprise: MLflow copies this file into the model and calls `_load_pyfunc`.
 
-It checks the input itself. MLflow's own check of a signature prints the whole input array into its error message.
+It checks the input itself, because MLflow's check of a signature prints the whole input array in its error message.
 """
 
 import json
@@ -13,48 +13,48 @@ import numpy.typing as npt
 import torch
 
 INPUT = "input.json"
-"""Beside the graph: `dtype` and `shape` of one sample."""
+"""File beside the graph with `dtype` and `shape` of one sample."""
 GRAPH = "model.pt2"
 
 
 class Model:
-    """The exported graph: normalisation, network and task."""
+    """The exported graph: input transform, model and post-processing."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        described = json.loads((folder / INPUT).read_text("utf-8"))
-        self.dtype, self.shape = np.dtype(described["dtype"]), tuple(described["shape"])
+        spec = json.loads((folder / INPUT).read_text("utf-8"))
+        self.dtype, self.shape = np.dtype(spec["dtype"]), tuple(spec["shape"])
         self.device = device
         self.graph = torch.export.load(folder / GRAPH).module().to(device)
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> npt.NDArray[Any]:
-        """Return the answers for a batch of raw inputs `[B, *shape]`.
+        """Return the predictions for a batch of raw inputs `[B, *shape]`.
 
         Raises:
-            ValueError: in one line, when shape, type or range is not that of the model's input.
+            ValueError: if shape, type or range do not match the model's input. The message is one line.
 
         """
         inputs = torch.from_numpy(self._checked(np.asarray(data))).to(self.device)
         with torch.no_grad():
-            answer: npt.NDArray[Any] = self.graph(inputs).cpu().numpy()
-        return answer
+            predictions: npt.NDArray[Any] = self.graph(inputs).cpu().numpy()
+        return predictions
 
     def _checked(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        wanted = f"this model takes {self.dtype} [B, {', '.join(map(str, self.shape))}]"
+        expected = f"this model takes {self.dtype} [B, {', '.join(map(str, self.shape))}]"
         if data.ndim != len(self.shape) + 1 or data.shape[1:] != self.shape or not len(data):
-            raise ValueError(f"the input has the shape {list(data.shape)}; {wanted}")
+            raise ValueError(f"the input has the shape {list(data.shape)}; {expected}")
         if self.dtype == np.uint8:
             if data.dtype.kind not in "iu":
-                raise ValueError(f"the input is {data.dtype}; {wanted}: pixels as whole numbers from 0 to 255")
+                raise ValueError(f"the input is {data.dtype}; {expected}: pixels as whole numbers from 0 to 255")
             if data.min() < 0 or data.max() > 255:
-                raise ValueError(f"the input has values from {data.min()} to {data.max()}; {wanted}: pixels from 0 to 255")
+                raise ValueError(f"the input has values from {data.min()} to {data.max()}; {expected}: pixels from 0 to 255")
         elif data.dtype.kind not in "iuf":
-            raise ValueError(f"the input is {data.dtype}; {wanted}")
+            raise ValueError(f"the input is {data.dtype}; {expected}")
         elif not np.isfinite(data).all():
-            raise ValueError(f"the input has values that are not finite; {wanted}")
+            raise ValueError(f"the input has values that are not finite; {expected}")
         return np.ascontiguousarray(data, self.dtype)
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Model:
-    """Called by `mlflow.pyfunc.load_model` with the data folder of the model."""
+    """Load the model from its data folder, as `mlflow.pyfunc.load_model` requires."""
     device = (model_config or {}).get("device") or os.environ.get("MLFLOW_DEFAULT_PREDICTION_DEVICE") or "cpu"
     return Model(Path(path), device)

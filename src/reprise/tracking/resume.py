@@ -1,7 +1,7 @@
-"""Trainings that are under way: which runs they have opened, so that the same command, started again, goes on with them.
+"""Keep track of trainings in progress and the runs they opened, so that repeating a command resumes its runs.
 
-`mlruns/in_progress/<key>.json` exists from the start of a training to its end. The process that trains holds the lock beside it.
-The operating system releases the lock when the process dies, so no lock has to be removed by hand.
+`mlruns/in_progress/<key>.json` exists from the start of a training to its end. The training process holds the lock file beside
+it. The operating system releases the lock when the process dies, so nobody has to remove it by hand.
 """
 
 import hashlib
@@ -19,37 +19,37 @@ from reprise.data import store
 from reprise.errors import UserError
 
 
-def key_of(*decides: Any) -> str:
-    """The key of a training: a hash of plain values, all that decides its result."""
-    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
+def key_of(*values: Any) -> str:
+    """Return the key of a training: a hash of the plain values that determine its result."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 PARENT = "parent"
-"""Beside the seeds, what stands for the run above theirs."""
+"""Key of the parent run, beside the seeds."""
 
 
 class Training:
-    """One command's training: a run a seed, and, where there are several, the one they stand under."""
+    """The training of one command: a run per seed, and a parent run if there are several seeds."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.runs: dict[str, dict[str, str]] = store.read_json(file) if file.is_file() else {}
 
     def token(self, seed: int | str) -> str:
-        """What the run of a seed is found by before it has an id; made at the first call, and kept."""
+        """Return the token that identifies the run of a seed before it has an id. Create and store it at the first call."""
         if str(seed) not in self.runs:
-            self._note(seed, {"token": uuid.uuid4().hex})
+            self._record(seed, {"token": uuid.uuid4().hex})
         return self.runs[str(seed)]["token"]
 
     def run_id(self, seed: int | str) -> str | None:
-        """The run of a seed, once there is one."""
+        """Return the run id of a seed, or None if it has not been opened."""
         return self.runs.get(str(seed), {}).get("run_id")
 
     def opened(self, seed: int | str, run_id: str) -> None:
-        """The run of a seed is there."""
-        self._note(seed, {"run_id": run_id})
+        """Record that the run of a seed was opened."""
+        self._record(seed, {"run_id": run_id})
 
-    def _note(self, seed: int | str, facts: dict[str, str]) -> None:
+    def _record(self, seed: int | str, facts: dict[str, str]) -> None:
         self.runs[str(seed)] = self.runs.get(str(seed), {}) | facts
         self._write()
 
@@ -57,14 +57,14 @@ class Training:
         store.write_atomically(self.file, json.dumps(self.runs, indent=2).encode())
 
     def pending_runs(self) -> Iterator[str]:
-        """Tokens of runs that were about to be opened; each is forgotten once the loop over them has passed it."""
-        for seed in [seed for seed, noted in self.runs.items() if "run_id" not in noted]:
+        """Yield the tokens of runs that were about to be opened. Delete each after the loop has processed it."""
+        for seed in [seed for seed, entry in self.runs.items() if "run_id" not in entry]:
             yield self.runs[seed]["token"]
             del self.runs[seed]
             self._write()
 
     def forget(self) -> None:
-        """The training is done, or to be begun anew."""
+        """Delete the file: the training is done, or starts from scratch."""
         self.file.unlink(missing_ok=True)
         self.runs = {}
 
@@ -74,7 +74,7 @@ _owner: ContextVar[str] = ContextVar("owner", default="")
 
 @contextmanager
 def owned_by(owner: str) -> Iterator[None]:
-    """Trainings that begin in this block are this owner's: two trials of a sweep, be their settings equal, have a run each."""
+    """Assign trainings started in this block to an owner: two trials of a sweep with equal settings get separate runs."""
     token = _owner.set(owner)
     try:
         yield
@@ -84,10 +84,10 @@ def owned_by(owner: str) -> Iterator[None]:
 
 @contextmanager
 def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
-    """The training of this key, for this process alone. It stays on record unless the block says that it is done.
+    """Yield the training with this key under its lock. Its file stays unless the block calls `forget`.
 
     Raises:
-        UserError: when another process is still at it after `patience` seconds.
+        UserError: if another process still holds it after `patience` seconds.
 
     """
     name = key_of(key, _owner.get()) if _owner.get() else key
@@ -97,7 +97,7 @@ def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise UserError("this training is going on in another process", "wait for it, or stop it; then start again") from None
+        raise UserError("this training is running in another process", "wait for it, or stop it; then start again") from None
     try:
         yield Training(file)
     finally:
@@ -105,13 +105,13 @@ def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
 
 
 def stale_runs(folder: Path) -> Iterator[str]:
-    """The runs that no process holds any more and that were not ended; each is locked until the loop has passed it."""
+    """Yield the ids of unfinished runs that no process holds. Each stays locked until the loop has processed it."""
     for training in _unlocked_trainings(folder):
-        yield from [noted["run_id"] for noted in training.runs.values() if "run_id" in noted]
+        yield from [entry["run_id"] for entry in training.runs.values() if "run_id" in entry]
 
 
 def pending_runs(folder: Path) -> Iterator[str]:
-    """Tokens of runs whose process died while they were opened; each is forgotten once the loop over them has passed it."""
+    """Yield the tokens of runs whose process died while opening them. Delete each after the loop has processed it."""
     for training in _unlocked_trainings(folder):
         yield from training.pending_runs()
 
@@ -127,24 +127,24 @@ def _unlocked_trainings(folder: Path) -> Iterator[Training]:
                 lock.release()
 
 
-def held(folder: Path) -> set[str]:
-    """The runs that processes which live are training."""
-    return {noted["run_id"] for noted in _held(folder) if "run_id" in noted}
+def held_runs(folder: Path) -> set[str]:
+    """Return the ids of the runs that live processes are training."""
+    return {entry["run_id"] for entry in _held_entries(folder) if "run_id" in entry}
 
 
-def at_work(folder: Path) -> set[str]:
-    """The ids of those runs, and the tokens of those that are about to be opened."""
-    return {known for noted in _held(folder) for known in noted.values()}
+def held_ids_and_tokens(folder: Path) -> set[str]:
+    """Return the ids of the runs in training, and the tokens of runs in training or about to be opened."""
+    return {value for entry in _held_entries(folder) for value in entry.values()}
 
 
-def _held(folder: Path) -> Iterator[dict[str, str]]:
-    """What is noted of each run of a training whose lock a process holds."""
+def _held_entries(folder: Path) -> Iterator[dict[str, str]]:
+    """Yield the entry of each run of a training whose lock a process holds."""
     for file in sorted((folder / "in_progress").glob("*.json")):
         lock = FileLock(file.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            with suppress(FileNotFoundError):  # it ended meanwhile
+            with suppress(FileNotFoundError):  # the training ended in between
                 yield from store.read_json(file).values()
         else:
             lock.release()

@@ -1,7 +1,7 @@
-"""The view of MLflow's table of runs that this project shares for each data set: which columns, in which order. Pure.
+"""Build the shared view of MLflow's runs table for each data set: columns and order. Pure functions.
 
-MLflow's table shows no metric until columns are chosen by hand. It keeps a shared view as a tag of the experiment: a JSON text,
-compressed, in base64 (`mlflow.sharedViewState.<key>`; found in the pages of MLflow 3.17, which does not document it).
+MLflow's table shows no metrics until the user selects columns. MLflow stores a shared view as a tag of the experiment,
+`mlflow.sharedViewState.<key>`: compressed JSON in base64 (undocumented; read from the web pages of MLflow 3.17).
 """
 
 import base64
@@ -15,19 +15,19 @@ from typing import Any
 from reprise.tracking.descriptions import BEST, GROUP, without_scaled
 
 KEY = "reprise"
-"""The name of the view. It stays the same, so its address does while runs are added."""
+"""The name of the view. It is constant, so that the address stays valid as runs are added."""
 TAG = f"mlflow.sharedViewState.{KEY}"
 DECIDES_NOTHING = {"name", "seed", "seeds", "trainer.progress"} | {
     f"data.{key}" for key in ("title", "homepage", "citation", "licence", "mirror", "sources")
 }
-"""Keys that two runs of one group may differ in: the seed, and what has no influence on the weights."""
-MOST, MOST_TEST = 8, 4
-"""Columns of settings that differ, and of test metrics: with the selecting metric, these fit a screen 1280 pixels wide."""
+"""Keys in which two runs of one group may differ: the seed, and settings without influence on the weights."""
+MAX_SETTINGS, MAX_TEST_METRICS = 8, 4
+"""Maximum number of columns for differing settings and for test metrics. With the monitored metric they fit 1280 pixels."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A run as the table shows it."""
+class TableRow:
+    """A run in the table."""
 
     tags: Mapping[str, str]
     params: Mapping[str, str]
@@ -35,11 +35,11 @@ class Shown:
 
 
 def address(experiment_id: str) -> str:
-    """Where the dashboard shows the view, below its own address."""
+    """Return the path of the view, relative to the dashboard's address."""
     return f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={KEY}"
 
 
-def encoded(runs: Sequence[Shown], monitor: str, mode: str) -> str:
+def encoded(runs: Sequence[TableRow], monitor: str, mode: str) -> str:
     """Return the value of `TAG`: the best run first by `best/<monitor>`, with the columns of these runs."""
     state = {
         "searchFilter": "",
@@ -64,13 +64,13 @@ def encoded(runs: Sequence[Shown], monitor: str, mode: str) -> str:
 
 
 def decoded(value: str) -> dict[str, Any]:
-    """The state in a value of `TAG`."""
+    """Return the state in a value of `TAG`."""
     state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(value.removeprefix("deflate;"))))
     return state
 
 
-def columns(runs: Sequence[Shown], monitor: str) -> list[str]:
-    """The selecting metric, test metrics, what a run cost, its seed and model, and the settings in which these runs differ."""
+def columns(runs: Sequence[TableRow], monitor: str) -> list[str]:
+    """Return the columns: monitored metric, test metrics, seed, settings in which these runs differ, model and cost."""
     return [
         _column("metrics", BEST + monitor),
         *(_column("metrics", name) for name in _test_metrics(runs, monitor)),
@@ -83,17 +83,17 @@ def _column(kind: str, name: str) -> str:
     return f"{kind}.`{name}`"
 
 
-def _test_metrics(runs: Sequence[Shown], monitor: str) -> list[str]:
-    """The counterpart of the selecting metric first; of each of several targets, after the pooled ones."""
+def _test_metrics(runs: Sequence[TableRow], monitor: str) -> list[str]:
+    """Return the test metrics: first the counterpart of the monitored one, then pooled metrics, then metrics per target."""
     first = f"test/{monitor.partition('/')[2]}"
     names = {name for run in runs for name in run.metrics if name.startswith("test/")}
     kept = {*without_scaled(names), *names.intersection([first])}
-    return sorted(kept, key=lambda name: (name != first, name.count("/"), name))[:MOST_TEST]
+    return sorted(kept, key=lambda name: (name != first, name.count("/"), name))[:MAX_TEST_METRICS]
 
 
-def _differing(runs: Sequence[Shown]) -> list[str]:
-    """Those first that most runs have: a setting of one network alone tells it from no other."""
+def _differing(runs: Sequence[TableRow]) -> list[str]:
+    """Return the settings that differ, sorted by how many runs have them: a setting that only one model has helps least."""
     params = [run.params for run in runs if GROUP not in run.tags]
-    count = Counter(key for one in params for key in one)
-    differing = [key for key in count if key not in DECIDES_NOTHING and len({one.get(key) for one in params}) > 1]
-    return sorted(differing, key=lambda key: (-count[key], key))[:MOST]
+    count = Counter(key for run_params in params for key in run_params)
+    differing = [key for key in count if key not in DECIDES_NOTHING and len({run_params.get(key) for run_params in params}) > 1]
+    return sorted(differing, key=lambda key: (-count[key], key))[:MAX_SETTINGS]

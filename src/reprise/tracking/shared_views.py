@@ -1,4 +1,4 @@
-"""Writes the shared view of each data set's table of runs, by all runs of the store."""
+"""Write the shared view of each data set's runs table."""
 
 from collections import Counter
 from pathlib import Path
@@ -10,10 +10,10 @@ from reprise.tracking.mlflow_sync import PAGE
 
 
 def write(folder: Path, tracking: TrackingConfig | None) -> dict[str, str]:
-    """The page of each data set, by name, that of the newest run first; its table has the columns of all its runs now.
+    """Update the columns of each data set's table to all its runs. Return the pages by name, newest run's data set first.
 
     Raises:
-        UserError: when the store fails.
+        UserError: if the store fails.
 
     """
     uri = address(tracking, folder)
@@ -24,12 +24,12 @@ def write(folder: Path, tracking: TrackingConfig | None) -> dict[str, str]:
         pages = {}
         for experiment in dict.fromkeys(row.experiment_id for row in rows):
             runs = [row for row in rows if row.experiment_id == experiment]
-            judged = Counter((row.tags["monitor"], row.tags["mode"]) for row in runs if {"monitor", "mode"} <= row.tags.keys())
-            if judged and experiment in names:
-                (monitor, mode), _ = judged.most_common(1)[0]
-                shown = [runs_table.Shown(row.tags, row.params, row.last) for row in runs]
+            monitors = Counter((row.tags["monitor"], row.tags["mode"]) for row in runs if {"monitor", "mode"} <= row.tags.keys())
+            if monitors and experiment in names:
+                (monitor, mode), _ = monitors.most_common(1)[0]
+                table = [runs_table.TableRow(row.tags, row.params, row.last) for row in runs]
                 page = runs_table.address(experiment)
-                client.set_experiment_tag(experiment, runs_table.TAG, runs_table.encoded(shown, monitor, mode))
+                client.set_experiment_tag(experiment, runs_table.TAG, runs_table.encoded(table, monitor, mode))
                 client.set_experiment_tag(experiment, PAGE, page)
                 pages[names[experiment]] = page
     return pages

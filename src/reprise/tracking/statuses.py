@@ -1,4 +1,4 @@
-"""The status of runs that were trained here: the store does not learn that a process died. Without MLflow; only read."""
+"""Correct the status of runs that were trained here, as the store does not notice that a process died. Does not import MLflow."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,27 +6,27 @@ from pathlib import Path
 from reprise.data import store
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
-from reprise.tracking.resume import at_work
+from reprise.tracking.resume import held_ids_and_tokens
 
-SILENT = "its process died"
-"""Why a run ended whose process wrote no end."""
+PROCESS_DIED = "its process died"
+"""Reason for the end of a run whose process wrote no final status."""
 
 
 def corrected(folder: Path, running: Iterable[str]) -> dict[str, tuple[str, dict[str, str]]]:
-    """Of runs that the store holds for RUNNING, those that are not: their status, and tags that say why.
+    """Return status and explaining tags of runs that the store lists as RUNNING, but that are not.
 
-    A run is going on while its process holds the lock of its training. Runs of other machines are left as the store has them.
+    A run is RUNNING while its process holds the lock of its training. Runs of other machines are not corrected.
     """
-    wanted = set(running)
-    if not wanted:
+    requested = set(running)
+    if not requested:
         return {}
-    alive = at_work(folder)  # before the event logs: a run may end in between
-    found = {}
+    active = held_ids_and_tokens(folder)  # before the event logs are read, as a run may end in between
+    statuses = {}
     for run_dir in _trained_here(folder):
         run_id = _id_in_store(run_dir)
-        if run_id in wanted and (now := _status(run_dir, alive)) and now[0] != "RUNNING":
-            found[run_id] = now
-    return found
+        if run_id in requested and (status := _status(run_dir, active)) and status[0] != "RUNNING":
+            statuses[run_id] = status
+    return statuses
 
 
 def _trained_here(folder: Path) -> list[Path]:
@@ -38,13 +38,13 @@ def _id_in_store(run_dir: Path) -> str:
     return file.read_text() if file.is_file() else run_dir.name
 
 
-def _status(run_dir: Path, alive: set[str]) -> tuple[str, dict[str, str]] | None:
-    """By the event log and the lock; None of a run that stands for others, which may have no lock of its own."""
+def _status(run_dir: Path, active: set[str]) -> tuple[str, dict[str, str]] | None:
+    """Return the status by event log and lock, or None for a parent run, which may have no lock of its own."""
     event_log = EventLog(run_dir)
     tags = event_log.tags
     if event_log.status != "RUNNING":
         return event_log.status, {key: tags[key] for key in ("error", "pruned") if key in tags}
     if GROUP in tags:
         return None
-    is_alive = not alive.isdisjoint({run_dir.name, store.read_json(run_dir / "run.json").get("token")})
-    return ("RUNNING", {}) if is_alive else ("FAILED", {"error": SILENT})
+    is_active = not active.isdisjoint({run_dir.name, store.read_json(run_dir / "run.json").get("token")})
+    return ("RUNNING", {}) if is_active else ("FAILED", {"error": PROCESS_DIED})
