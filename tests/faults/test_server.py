@@ -60,7 +60,7 @@ def test_a_server_dead_at_any_time_holds_in_the_end_what_a_run_without_fault_hol
     server.stop(signal.SIGKILL)  # dead from start to end
     before = {undisturbed.info.run_id}
     child = fork_server.run(*LONG, uri)
-    assert "the training goes on, `reprise sync` delivers its run later" in child.said
+    assert "the training continues, `reprise sync` delivers its run later" in child.said
     assert "wait in" in child.said
     assert fork_server.start("sync").wait() == 2
     server.start()

@@ -185,7 +185,7 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
     run = tracking.reopen(config.tracking, paths.store, trained.run_id) if first and trained.run_id else None
     val, _ = _predict(config, trainer, network, task, windows.val(), None)
     if run:
-        tracking.count_opening(run)
+        tracking.count_test_evaluation(run)
     test = windows.test()
     naive = NaiveForecasts(windows) if windows.meta["kind"] == "series" else None
     _, keep_forecasts = forecasts_to_keep(len(test), task.outputs, config.trainer.eval_batch_size)
@@ -204,7 +204,7 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
 def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, paths: ProjectPaths) -> None:
     """Log the metrics of an evaluation in its run and update the parent run."""
     run.log_once(evaluation.points)
-    tracking.conclude(run, config, facts(task))
+    tracking.log_results(run, config, facts(task))
     run.flush()
     groups.update_parents(config.tracking, paths.store, run.id)
 

@@ -309,7 +309,7 @@ def _finalize_run(run: tracking.Run, trained: Trained, config: Config, windows: 
     outcome = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
     run.tag({**outcome, "sha256.weights": store.sha256(run.run_dir / WEIGHTS)})
     run.keep(WEIGHTS)
-    tracking.conclude(run, config, facts(task))
+    tracking.log_results(run, config, facts(task))
     if config.tracking.log_model:
         network: torch.nn.Module = build(
             config.model, "model", config.plugins, input_shape=windows.input_shape, outputs=task.outputs

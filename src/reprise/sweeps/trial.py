@@ -118,7 +118,7 @@ class _Trial:
         for run_dir, said in recovery.tagged_runs(self.paths.store, self._began, self.tags):
             if "pruned" not in said.tags:
                 store = self.sweep.config(self.study.folder, {}).tracking
-                tracking.open_run_dir(store, self.paths.store, run_dir.name).give_up(when)
+                tracking.open_run_dir(store, self.paths.store, run_dir.name).mark_pruned(when)
 
     def _judge(self, done: list[Trained]) -> None:
         values = [fmean(self._measured(one, goal.metric) for one in done) for goal in self.sweep.objectives]
