@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from reprise.errors import UserError
-from reprise.interpretability import Layer, attribution, demand_images, feature_maps, first_filters, layers
+from reprise.interpretability import Layer, attribution, feature_maps, first_filters, layers, require_images
 from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.recurrent import Recurrent
 
@@ -240,11 +240,11 @@ def test_the_first_filters_are_the_first_weights() -> None:
 
 
 def test_what_reads_no_images_is_named() -> None:
-    demand_images([8, 8, 1], "digits-seed0-1234")
+    require_images([8, 8, 1], "digits-seed0-1234")
     with pytest.raises(
         UserError, match=r"^lstm-seed0-1234 reads sequences of shape \[30, 6\], not images; name a run on images$"
     ):
-        demand_images([30, 6], "lstm-seed0-1234")
+        require_images([30, 6], "lstm-seed0-1234")
 
 
 class Linear(nn.Module):

@@ -33,7 +33,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "samples": lambda: classification.samples(IMAGES, LABELS, NAMES, "a run"),
     "samples in colour": lambda: classification.samples(COLOUR, LABELS, NAMES, "a run"),
     "predictions": lambda: classification.predictions(IMAGES, LABELS, PROBABILITIES, NAMES, "a run"),
-    "answers": lambda: classification.answers(COLOUR, PROBABILITIES, NAMES, [f"{n}.png" for n in range(5)], "a run"),
+    "answers": lambda: classification.file_predictions(COLOUR, PROBABILITIES, NAMES, [f"{n}.png" for n in range(5)], "a run"),
     "confusion": lambda: classification.confusion_matrix(np.array([[5, 1, 0], [0, 0, 0], [2, 0, 9]]), NAMES, "a run"),
     "confusion of many": lambda: classification.confusion_matrix(
         np.eye(50, dtype=np.int64), [str(n) for n in range(50)], "a run"
@@ -68,7 +68,7 @@ WIDE: dict[str, Callable[[], Figure]] = {
     "two classes": lambda: classification.confusion_matrix(
         np.eye(2, dtype=np.int64), ["circle", "triangle"], "image_folder-own-seed0-a604: 18 test images"
     ),
-    "long files": lambda: classification.answers(COLOUR, PROBABILITIES, LONG, ["IMG_2023_MMMMMMMMMM.jpeg"] * 5, "a run"),
+    "long files": lambda: classification.file_predictions(COLOUR, PROBABILITIES, LONG, ["IMG_2023_MMMMMMMMMM.jpeg"] * 5, "a run"),
     "long unit": lambda: forecasting.forecast(
         TIME, TRUTH, FORECAST, NAIVE, "temperature_of_the_air", "thousands of passengers per month and year", "a run " * 20
     ),
@@ -156,7 +156,7 @@ def test_feature_maps_show_the_most_active_features() -> None:
     shown = [int(text) for text in said[2:]]
     assert {3, 7, 29} <= set(shown)
     assert shown == sorted(shown)
-    assert len(shown) == network.SHOWN
+    assert len(shown) == network.MAX_MAPS
 
 
 def test_bars_of_a_half_hourly_forecast_are_half_an_hour_wide_and_whole_windows_are_drawn() -> None:

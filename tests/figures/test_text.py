@@ -45,7 +45,7 @@ def figures(names: Sequence[str]) -> Iterator[Figure]:
     history = {f"{split}/{name}": [(1, 0.5)] for split in ("train", "val") for name in ("loss", names[0])}
     yield classification.samples(images, np.arange(count), names, title)
     yield classification.predictions(images, np.arange(count), probabilities, names, title)
-    yield classification.answers(images, probabilities, names, names, title)
+    yield classification.file_predictions(images, probabilities, names, names, title)
     yield classification.confusion_matrix(np.eye(count, dtype=np.int64), names, title)
     yield classification.scores(share, share, share, names, title)
     yield network.feature_maps(images, names, maps, title)

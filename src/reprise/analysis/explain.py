@@ -8,7 +8,7 @@ from rich.console import Console
 from reprise.analysis.trained import TrainedRun
 from reprise.data import pictures
 from reprise.errors import UserError
-from reprise.interpretability import demand_images
+from reprise.interpretability import require_images
 from reprise.stages import explanation
 from reprise.training.predictor import Predictor
 
@@ -21,7 +21,7 @@ def run(opened: TrainedRun, image: Path, out: Path, console: Console) -> None:
 
     """
     name, model, windows = opened.trained.name, opened.network, opened.windows
-    demand_images(windows.input_shape, name)
+    require_images(windows.input_shape, name)
     try:
         raw = pictures.decode(image.read_bytes(), opened.decoding).pixels[None]
     except (OSError, ValueError) as error:

@@ -19,7 +19,7 @@ from reprise.data.pictures import Picture
 from reprise.errors import UserError
 from reprise.figures import classification
 from reprise.figures.style import save
-from reprise.interpretability import demand_images
+from reprise.interpretability import require_images
 from reprise.stages.progress_bar import watched
 from reprise.training.predictor import Predictor
 
@@ -91,7 +91,7 @@ def run(opened: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
         UserError: when there is no picture that can be read; single ones are named and left out.
 
     """
-    demand_images(opened.windows.input_shape, opened.trained.name)
+    require_images(opened.windows.input_shape, opened.trained.name)
     listed = _listed(path, out, opened.windows.meta["classes"], console)
     reading = pictures.read_all(listed, opened.decoding)
     read = list(watched(reading, len(listed), "reading", console))
@@ -176,7 +176,7 @@ def _write(answers: Answers, name: str, out: Path) -> None:
     order = answers.by_interest()[:SHOWN]
     read = [answers.read[row] for row in order]
     title = f"{name}: {len(order)} of {len(answers.read):,} pictures" if len(answers.read) > SHOWN else name
-    figure = classification.answers(
+    figure = classification.file_predictions(
         pictures.stacked(read),
         answers.probabilities[order],
         answers.classes,

@@ -1,4 +1,4 @@
-"""Arrays in, matplotlib figures out: one style, legible for the colour-blind, readable at the size MLflow shows them.
+"""Functions from arrays to matplotlib figures, in one colour-blind-safe style, sized for MLflow's artifact view.
 
-style.py holds what they share; then one file a subject: training, classification, forecasting, network, comparison.
+style.py holds the shared parts. There is one module per subject: training, classification, forecasting, network, comparison.
 """

@@ -1,4 +1,4 @@
-"""What a classifier gets right, which classes it confuses, and how far its confidence can be believed.
+"""Figures of classifiers: predictions, confusion matrix, calibration, scores by class.
 
 Shapes: `N` samples, `K` classes, `H W C` pixels.
 """
@@ -20,8 +20,8 @@ from reprise.figures.style import (
     ORANGE,
     STYLE,
     TITLE_COLUMNS,
+    add_title,
     count_scale,
-    head,
     legend_above,
     picture_grid,
 )
@@ -30,24 +30,24 @@ from reprise.figures.text import labels, literal, width
 Images = npt.NDArray[np.uint8]
 Classes = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
-WRITTEN = 30
-"""The most classes for which a confusion matrix has its numbers written in it."""
-NAMED = 120
-"""The most classes for which it has their names."""
-WORST = 40
-"""The most classes whose scores are drawn."""
-LABEL = 24
-"""Columns of a class name along an axis."""
+MAX_COUNTS = 30
+"""Maximum number of classes for which a confusion matrix shows its counts."""
+MAX_NAMES = 120
+"""Maximum number of classes for which a confusion matrix shows class names."""
+MAX_SCORED = 40
+"""Maximum number of classes whose scores are drawn."""
+LABEL_COLUMNS = 24
+"""Maximum width of a class name along an axis, in columns."""
 
 
 def samples(images: Images, targets: Classes, names: Sequence[str], title: str) -> Figure:
-    """Draw images with the names of their classes."""
+    """Draw images with their class names."""
     shown = labels(names, TITLE_COLUMNS)
     return picture_grid(images, [shown[label] for label in targets], ["black"] * len(images), title)
 
 
 def predictions(images: Images, targets: Classes, probabilities: Probabilities, names: Sequence[str], title: str) -> Figure:
-    """Draw images with predicted class and confidence: green and ticked when right, orange with the true class when wrong."""
+    """Draw images with predicted class and confidence: correct ones in green, wrong ones in orange with the true class."""
     shown = labels(names, TITLE_COLUMNS - 2)
     texts, colours = [], []
     for label, row in zip(targets, probabilities, strict=True):
@@ -59,7 +59,7 @@ def predictions(images: Images, targets: Classes, probabilities: Probabilities, 
     return picture_grid(images, texts, colours, title)
 
 
-def answers(
+def file_predictions(
     images: Images,
     probabilities: Probabilities,
     names: Sequence[str],
@@ -67,7 +67,7 @@ def answers(
     title: str,
     truth: Sequence[str] = (),
 ) -> Figure:
-    """Draw images with file name, predicted class and confidence; where `truth` names another class, orange and with that."""
+    """Draw images with file name, predicted class and confidence; wrong ones in orange with the class in `truth`."""
     shown = labels(names, TITLE_COLUMNS - 2)
     texts, colours = [], []
     for file, row, true in zip(files, probabilities, truth or [""] * len(files), strict=True):
@@ -80,32 +80,32 @@ def answers(
 
 
 def _with_percent(text: str, share: float) -> str:
-    """A class and its probability, in one line where both fit."""
+    """Return a class and its probability, in one line if both fit."""
     percent = f"{100 * share:.0f} %" if share < 0.995 else ">99 %"
     return f"{text}, {percent}" if width(text) + len(percent) + 2 <= TITLE_COLUMNS else f"{text}\n{percent}"
 
 
 def confusion_matrix(counts: npt.NDArray[np.int64], names: Sequence[str], title: str) -> Figure:
-    """Draw how often each class (row) was predicted as which (column) `[K, K]`: the count, and its share of the row."""
+    """Draw the confusion matrix `[K, K]`, true classes in rows: counts, and their shares of the row."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     classes = len(names)
-    size = 0.56 * classes if classes <= WRITTEN else max(0.3 * WRITTEN, 0.105 * classes) if classes <= NAMED else 9.0
-    margin = 1.5 + 0.075 * max(map(width, labels(names, LABEL)))
+    size = 0.56 * classes if classes <= MAX_COUNTS else max(0.3 * MAX_COUNTS, 0.105 * classes) if classes <= MAX_NAMES else 9.0
+    margin = 1.5 + 0.075 * max(map(width, labels(names, LABEL_COLUMNS)))
     with plt.style.context(STYLE | {"axes.grid": False}):
         figure, axis = plt.subplots(figsize=(max(size + margin, 4.6), max(size + margin - 0.4, 3.4)))
         image = axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        if classes <= WRITTEN:
+        if classes <= MAX_COUNTS:
             _write_counts(axis, counts, shares)
-        if classes <= NAMED:
-            small: dict[str, Any] = {} if classes <= WRITTEN else {"fontsize": 6}
-            shown = labels(names, LABEL)
-            turned: dict[str, Any] = {"rotation": 90} if small else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-            axis.set_xticks(range(classes), shown, **turned, **small)
+        if classes <= MAX_NAMES:
+            small: dict[str, Any] = {} if classes <= MAX_COUNTS else {"fontsize": 6}
+            shown = labels(names, LABEL_COLUMNS)
+            rotation: dict[str, Any] = {"rotation": 90} if small else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+            axis.set_xticks(range(classes), shown, **rotation, **small)
             axis.set_yticks(range(classes), shown, **small)
-        number = "" if classes <= NAMED else " (number of the class)"
+        number = "" if classes <= MAX_NAMES else " (number of the class)"
         axis.set(xlabel=f"predicted{number}", ylabel=f"true{number}")
         figure.colorbar(image, ax=axis, shrink=0.8, label="share of the true class")
-        head(figure, title)
+        add_title(figure, title)
         return figure
 
 
@@ -118,17 +118,17 @@ def _write_counts(axis: Axes, counts: npt.NDArray[np.int64], shares: npt.NDArray
 
 
 def reliability(confidence: Probabilities, right: npt.NDArray[np.bool_], bins: int, ece: float, title: str) -> Figure:
-    """Draw accuracy against confidence in bins of equal width, and how many predictions fall into each.
+    """Draw accuracy against confidence in bins of equal width, and the number of predictions in each.
 
     Source: Guo, Pleiss, Sun and Weinberger 2017, figure 1.
     """
     edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    number = np.bincount(place, minlength=bins)
+    bin_index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    number = np.bincount(bin_index, minlength=bins)
     filled = number > 0
-    accuracy = np.bincount(place, right, bins)[filled] / number[filled]
+    accuracy = np.bincount(bin_index, right, bins)[filled] / number[filled]
     middle, width = (edges[:-1] + edges[1:])[filled] / 2, 1 / bins
-    mean = np.bincount(place, confidence, bins)[filled] / number[filled]
+    mean = np.bincount(bin_index, confidence, bins)[filled] / number[filled]
     with plt.style.context(STYLE):
         figure, (above, below) = plt.subplots(2, 1, figsize=(5.6, 6.2), sharex=True, height_ratios=(3, 1))
         bars = above.bar(middle, accuracy, 0.92 * width, color=BLUE, label="accuracy")
@@ -141,14 +141,14 @@ def reliability(confidence: Probabilities, right: npt.NDArray[np.bool_], bins: i
         below.set(xlabel="confidence", ylabel="predictions")
         count_scale(below, number[filled])
         figure.align_ylabels()
-        head(figure, f"{title}\nexpected calibration error {ece:.4f}")
+        add_title(figure, f"{title}\nexpected calibration error {ece:.4f}")
         return figure
 
 
 def scores(f1: Sequence[float], recall: Sequence[float], precision: Sequence[float], names: Sequence[str], title: str) -> Figure:
-    """Draw F1 of every class, worst first, with its precision and recall; of very many classes, the worst."""
-    order = np.argsort(f1, kind="stable")[:WORST][::-1]
-    shown = labels(names, LABEL)
+    """Draw F1, precision and recall of every class, worst first, or of the `MAX_SCORED` worst classes."""
+    order = np.argsort(f1, kind="stable")[:MAX_SCORED][::-1]
+    shown = labels(names, LABEL_COLUMNS)
     with plt.style.context(STYLE):
         figure, axis = plt.subplots(figsize=(7, 1.6 + 0.28 * len(order)))
         rows = np.arange(len(order))
@@ -162,6 +162,6 @@ def scores(f1: Sequence[float], recall: Sequence[float], precision: Sequence[flo
         marks = (("<", BLUE, "precision"), (">", ORANGE, "recall"), ("|", "black", "F1"))
         handles = [Line2D([], [], marker=mark, color=colour, linestyle="none", label=label) for mark, colour, label in marks]
         legend_above(axis, handles=handles)
-        worst = f", the {WORST} with the lowest F1 of {len(names):,}" if len(names) > WORST else ""
-        head(figure, f"{title}{worst}")
+        worst = f", the {MAX_SCORED} with the lowest F1 of {len(names):,}" if len(names) > MAX_SCORED else ""
+        add_title(figure, f"{title}{worst}")
         return figure

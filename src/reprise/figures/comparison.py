@@ -1,4 +1,4 @@
-"""Experiments compared."""
+"""Figures that compare experiments."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from reprise.figures.text import labels, literal
 
 
 def ablation(names: Sequence[str], means: Sequence[float], spreads: Sequence[float], metric: str, seeds: int) -> Figure:
-    """Draw mean and standard deviation of each variant, from top to bottom; the first is the one the others are compared with."""
+    """Draw mean and standard deviation of each variant, from top to bottom. The first one is the reference."""
     rows = np.arange(len(names))[::-1]
     with plt.style.context(STYLE):
         figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.42 * len(names)))

@@ -1,4 +1,4 @@
-"""What a network sees: its first filters, its feature maps, and what of an image speaks for a class.
+"""Figures of what a network computes: first-layer filters, feature maps, attributions.
 
 Shapes: `F` features, `H W` positions, `C` channels.
 """
@@ -12,21 +12,21 @@ import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from reprise.figures.style import DIVERGING, PICTURES, head, show
+from reprise.figures.style import DIVERGING, PICTURES, add_title, show
 from reprise.figures.text import labels
 from reprise.figures.text import width as columns_of
 
 Array = npt.NDArray[np.float32]
-TILE = 56
-"""The least pixels along a side of a feature map."""
-SHOWN = 16
-"""The most features of one convolution in a figure."""
-NAME = 22
-"""Columns of the name of an image."""
+MIN_TILE = 56
+"""Minimum side of a drawn feature map, in pixels."""
+MAX_MAPS = 16
+"""Maximum number of features of one convolution in a figure."""
+NAME_COLUMNS = 22
+"""Maximum width of the name of an image, in columns."""
 
 
 def filters(weights: Array, title: str) -> Figure:
-    """Draw first-layer filters `[F, height, width, C]`: weights of either sign, or three channels as colours around grey."""
+    """Draw first-layer filters `[F, height, width, C]`: signed weights, or three channels as colours around grey."""
     columns = min(8, len(weights))
     rows = -(-len(weights) // columns)
     largest = np.abs(weights).max()
@@ -42,22 +42,22 @@ def filters(weights: Array, title: str) -> Figure:
             axis.set_title(str(number))
         if weights.shape[-1] != 3:
             figure.colorbar(image, ax=axes, shrink=0.8, label="weight")
-        head(figure, title)
+        add_title(figure, title)
         return figure
 
 
 def feature_maps(images: npt.NDArray[np.uint8], names: Sequence[str], maps: Array, title: str) -> Figure:
-    """Draw a row for each image: itself, then what the most active features of one convolution make of it `[N, H, W, F]`.
+    """Draw a row for each image: the image, then its most active feature maps of one convolution, `[N, H, W, F]`.
 
-    Each map has a brightness scale of its own.
+    Each map has its own brightness scale.
     """
-    shown = labels(names, NAME)
-    strongest = np.sort(np.argsort(maps.mean(axis=(0, 1, 2)))[::-1][:SHOWN])
-    chosen = np.moveaxis(maps[..., strongest], -1, 1)  # [N, shown, H, W]
-    low, high = (reduce(chosen, axis=(2, 3), keepdims=True) for reduce in (np.min, np.max))
-    coloured = mpl.colormaps["viridis"]((chosen - low) / np.where(high > low, high - low, 1), bytes=True)[..., :3]
+    shown = labels(names, NAME_COLUMNS)
+    strongest = np.sort(np.argsort(maps.mean(axis=(0, 1, 2)))[::-1][:MAX_MAPS])
+    selected = np.moveaxis(maps[..., strongest], -1, 1)  # [N, shown, H, W]
+    low, high = (reduce(selected, axis=(2, 3), keepdims=True) for reduce in (np.min, np.max))
+    coloured = mpl.colormaps["viridis"]((selected - low) / np.where(high > low, high - low, 1), bytes=True)[..., :3]
     pictures = np.broadcast_to(images, (*images.shape[:3], 3))[:, None]
-    sizes = [max(TILE, *pair) for pair in zip(images.shape[1:3], maps.shape[1:3], strict=True)]
+    sizes = [max(MIN_TILE, *pair) for pair in zip(images.shape[1:3], maps.shape[1:3], strict=True)]
     tiles = np.concatenate([_enlarged(pictures, *sizes), _enlarged(coloured, *sizes)], axis=1)
     rows, columns = tiles.shape[:2]
     (height, width), gap = sizes, max(1, min(sizes) // 10)
@@ -73,12 +73,12 @@ def feature_maps(images: npt.NDArray[np.uint8], names: Sequence[str], maps: Arra
         for column, number in enumerate(strongest, start=1):
             middle = column * (width + gap) + width / 2
             axis.text(middle, -gap, str(number), ha="center", va="bottom", fontsize=9)
-        head(figure, title)
+        add_title(figure, title)
         return figure
 
 
 def _enlarged(tiles: npt.NDArray[Any], height: int, width: int) -> npt.NDArray[Any]:
-    """Tiles `[rows, columns, h, w, C]` at another size, their pixels kept square-edged."""
+    """Return tiles `[rows, columns, h, w, C]`, resized by nearest neighbour."""
     down, across = (np.arange(size) * extent // size for size, extent in zip((height, width), tiles.shape[2:4], strict=True))
     return tiles[:, :, down][:, :, :, across]
 
@@ -90,21 +90,21 @@ def attribution(
     parts: Sequence[Sequence[tuple[str, Array]]],
     title: str,
 ) -> Figure:
-    """Draw a row for each image: itself, then for each class asked about (with its heading) what speaks for and against it."""
+    """Draw a row for each image: the image, then its attribution map for each requested class."""
     with plt.style.context(PICTURES):
-        columns = 1 + max(len(asked) for asked in parts)
+        columns = 1 + max(len(maps) for maps in parts)
         figure, axes = plt.subplots(len(images), columns, figsize=(2.3 * columns + 0.8, 2.5 * len(images) + 0.5), squeeze=False)
-        for row, (image, heading, asked, colour) in enumerate(zip(images, headings, parts, colours, strict=True)):
+        for row, (image, heading, maps, colour) in enumerate(zip(images, headings, parts, colours, strict=True)):
             show(axes[row, 0], image)
             axes[row, 0].set_title(heading, color=colour)
-            strength = [amount.sum(axis=-1) for _, amount in asked]
+            strength = [amount.sum(axis=-1) for _, amount in maps]
             largest = max(float(np.quantile(np.abs(one), 0.995)) for one in strength) or 1.0
             for axis in axes[row, 1:]:
                 axis.set_axis_off()
-            for axis, (name, _), amount in zip(axes[row, 1:], asked, strength, strict=False):
-                seen = show(axis, amount, cmap=DIVERGING, vmin=-largest, vmax=largest)
+            for axis, (name, _), amount in zip(axes[row, 1:], maps, strength, strict=False):
+                drawn = show(axis, amount, cmap=DIVERGING, vmin=-largest, vmax=largest)
                 axis.set_title(name)
-            bar = figure.colorbar(seen, ax=axes[row, :], shrink=0.75, aspect=14, ticks=[-largest, 0, largest])
+            bar = figure.colorbar(drawn, ax=axes[row, :], shrink=0.75, aspect=14, ticks=[-largest, 0, largest])
             bar.ax.set_yticklabels(["against", "0", "for"])
-        head(figure, title)
+        add_title(figure, title)
         return figure

@@ -1,4 +1,4 @@
-"""What all figures share: colours, type, titles, legends, scales, the grid of images, and how they are written."""
+"""Shared parts of all figures: colours, fonts, titles, legends, scales, image grids, and saving."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +18,11 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from reprise.figures.text import DEFAULT_FONT, literal, set_fonts, wrap
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
-"""Okabe and Ito 2008."""
+"""Colour-blind-safe palette of Okabe and Ito 2008."""
 DIVERGING = "PuOr_r"
-"""Orange above zero, purple below: told apart by the colour-blind too."""
+"""Orange above zero, purple below; colour-blind safe."""
 LITERAL: dict[str, Any] = {"text.parse_math": False, "font.family": DEFAULT_FONT}
-"""Class names, channels, titles and units are user text: what stands between two `$` is not a formula."""
+"""Class names, channels, titles and units are user text, so text between two `$` is not parsed as a formula."""
 STYLE: dict[str, Any] = LITERAL | {
     "figure.dpi": 120,
     "figure.constrained_layout.use": True,
@@ -36,27 +36,30 @@ STYLE: dict[str, Any] = LITERAL | {
     "legend.frameon": False,
 }
 PICTURES = STYLE | {"axes.grid": False, "axes.titlelocation": "center", "axes.titlesize": 9, "axes.titlepad": 3}
-HEAD_SIZE = 12
-"""Points of the title of a figure."""
+TITLE_SIZE = 12
+"""Font size of figure titles, in points."""
 
 
 def save(figure: Figure, file: Path) -> None:
-    """Write a PNG whose bytes depend on the figure (and, for unusual characters, on the installed fonts), and close it."""
+    """Write the figure as a PNG, and close it.
+
+    The bytes depend only on the figure and, for unusual characters, on the installed fonts.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with plt.style.context(LITERAL):  # ticks are made as late as this
+    with plt.style.context(LITERAL):  # tick labels are created while saving
         set_fonts(figure)
         figure.savefig(file, metadata={"Software": None})
     plt.close(figure)
 
 
-def head(figure: Figure, title: str) -> None:
-    """Write the title of the whole figure at its left, in as many lines as it needs."""
+def add_title(figure: Figure, title: str) -> None:
+    """Add a left-aligned, wrapped title to the figure."""
     lines = "\n".join(literal(line) if line else "" for line in title.split("\n"))
-    figure.suptitle(wrap(lines, 0.97 * figure.get_figwidth(), HEAD_SIZE), x=0.01, ha="left", fontsize=HEAD_SIZE)
+    figure.suptitle(wrap(lines, 0.97 * figure.get_figwidth(), TITLE_SIZE), x=0.01, ha="left", fontsize=TITLE_SIZE)
 
 
 def legend_above(axis: Axes, **options: Any) -> None:
-    """Put the legend above the axes, where it hides no data."""
+    """Put the legend above the axes, where it covers no data."""
     columns = len(options["handles"] if "handles" in options else axis.get_legend_handles_labels()[1])
     axis.legend(
         **{"ncols": columns} | options, loc="lower left", bbox_to_anchor=(-0.01, 1.0), borderaxespad=0.2, columnspacing=1.2
@@ -64,7 +67,7 @@ def legend_above(axis: Axes, **options: Any) -> None:
 
 
 def count_scale(axis: Axes, counts: npt.NDArray[Any]) -> None:
-    """Scale a vertical axis of counts: whole ticks from 0, or, where the largest count hides the smallest, logarithmic."""
+    """Scale a vertical axis of counts: linear with integer ticks, or logarithmic if the counts differ by more than 50 times."""
     if counts.max() <= 50 * counts.min():
         axis.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
     else:
@@ -74,7 +77,7 @@ def count_scale(axis: Axes, counts: npt.NDArray[Any]) -> None:
 
 
 def show(axis: Axes, image: npt.NDArray[Any], **options: Any) -> Any:
-    """Draw an image without ticks: `[H, W, C]` with C = 1 (grey) or 3 (colour), `uint8`, or `[H, W]` with its own colour map."""
+    """Draw an image without ticks: `uint8 [H, W, C]` with C = 1 (grey) or 3 (colour), or `[H, W]` with a colour map."""
     axis.set_axis_off()
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
@@ -86,7 +89,7 @@ def show(axis: Axes, image: npt.NDArray[Any], **options: Any) -> Any:
 def picture_grid(
     images: npt.NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], title: str, columns: int = 6
 ) -> Figure:
-    """Draw images `[N, H, W, C]` in rows, each with its title (at most `TITLE_COLUMNS` wide)."""
+    """Draw a grid of images `[N, H, W, C]`, each with a title at most `TITLE_COLUMNS` wide."""
     columns = min(columns, max(3, len(images)))
     rows = -(-len(images) // columns)
     lines = 1 + max((text.count("\n") for text in titles), default=0)
@@ -97,9 +100,9 @@ def picture_grid(
         for axis, image, text, colour in zip(axes.flat, images, titles, colours, strict=False):
             show(axis, image)
             axis.set_title(text, color=colour, fontsize=8.5)
-        head(figure, title)
+        add_title(figure, title)
         return figure
 
 
 TITLE_COLUMNS = 17
-"""Characters of a title above one image of the grid."""
+"""Maximum width of the title above an image of the grid, in columns."""

@@ -1,4 +1,4 @@
-"""What a sweep has found: its course, and what each setting does."""
+"""Figures of a sweep: optimisation history, and the effect of each setting."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,14 @@ from optuna.visualization import matplotlib as plots
 from reprise.figures.style import LITERAL, save
 
 Shares = Mapping[str, float]
-"""Of each setting, in how much trials differ; the largest first."""
+"""Importance of each setting, largest first."""
 
 
 def draw(study: optuna.Study, goals: Sequence[str], importances: Mapping[str, Shares], folder: Path) -> None:
-    """Of trials that came to their end, a figure each of their course, of every setting, and of all settings at once.
+    """Write the figures of a study's completed trials to `folder`.
 
-    history.png, slice.png, parallel.png; importance.png and contour.png for a goal that `importances` knows; of several goals,
-    a file each (history_val_accuracy.png) and the Pareto front of two or three, pareto.png.
+    history.png, slice.png and parallel.png; importance.png and contour.png for objectives in `importances`. With several
+    objectives, there is one file for each (history_val_accuracy.png), and pareto.png for two or three.
     """
     if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         return
@@ -43,16 +43,19 @@ def draw(study: optuna.Study, goals: Sequence[str], importances: Mapping[str, Sh
 
 
 def importances(study: optuna.Study, goals: Sequence[str]) -> dict[str, Shares]:
-    """The share of each setting in how much trials differ, by goal (fANOVA, Hutter et al. 2014); none where too few ended."""
-    done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    found: dict[str, Shares] = {}
+    """Return the importance of each setting by objective (fANOVA, Hutter et al. 2014).
+
+    An objective is omitted if fewer than four trials are complete or all have the same value.
+    """
+    completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    result: dict[str, Shares] = {}
     for number, goal in enumerate(goals):
-        if len(done) >= 4 and len({trial.values[number] for trial in done}) > 1:
+        if len(completed) >= 4 and len({trial.values[number] for trial in completed}) > 1:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-                found[goal] = optuna.importance.get_param_importances(study, evaluator=evaluator, target=_value(number))
-    return found
+                result[goal] = optuna.importance.get_param_importances(study, evaluator=evaluator, target=_value(number))
+    return result
 
 
 def _value(number: int) -> Callable[[FrozenTrial], float]:
@@ -60,11 +63,11 @@ def _value(number: int) -> Callable[[FrozenTrial], float]:
 
 
 def _save(plot: Callable[[], Any], file: Path, width: float = 7.5, per_setting: float = 0) -> None:
-    with plt.style.context(LITERAL), warnings.catch_warnings():  # Optuna sets a style of its own
+    with plt.style.context(LITERAL), warnings.catch_warnings():  # Optuna sets its own style
         warnings.simplefilter("ignore")
         axes = np.atleast_1d(plot())
         for axis in (one for each in axes.flat[0].figure.axes for one in (each.xaxis, each.yaxis)):
-            if axis.get_scale() == "log":  # its usual labels are formulas
+            if axis.get_scale() == "log":  # its default labels are formulas
                 axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 axis.set_minor_formatter(NullFormatter())
         figure: Figure = axes.flat[0].figure

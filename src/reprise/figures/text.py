@@ -1,7 +1,7 @@
-"""User text in figures (classes, files, channels, units): drawn as it is written, never parsed as a formula.
+"""User text in figures (classes, files, channels, units): drawn literally, never parsed as a formula.
 
-Characters without a glyph in the default font are drawn with an installed font that has one, else they are spelled out in angle
-brackets: letters and symbols by their Unicode name, everything else by its code point.
+Characters without a glyph in the default font are drawn with an installed font that has one. If there is none, they are spelled
+out in angle brackets: letters and symbols by their Unicode name, other characters by their code point.
 """
 
 import functools
@@ -17,22 +17,22 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
 
 DEFAULT_FONT = "DejaVu Sans"
-"""Ships with matplotlib: a figure without unusual characters is the same on every machine."""
+"""Ships with matplotlib, so a figure without unusual characters is the same on every machine."""
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories: control, format, surrogate, private use, unassigned, line and paragraph separator."""
 IGNORED = frozenset({"\ufe0e", "\ufe0f"})
-"""Variation selectors: they choose between two pictures of one symbol."""
+"""Variation selectors, which select one of two glyphs of a symbol."""
 REGULAR = frozenset({400, "normal", "regular", "book"})
 NOT_FOR_TEXT = r"Last ?Resort|cm[a-z]+\d|DejaVu"
-"""Fonts that come with matplotlib: boxes for every character, mathematical symbols in places of their own, the default font."""
+"""Fonts with placeholder boxes, matplotlib's fonts with mathematical symbols at other code points, and the default font."""
 OPEN, CLOSE = "⟨", "⟩"
 NOTE = f"{OPEN}…{CLOSE}: no installed font has this character (fonts-noto-cjk has Chinese, Japanese and Korean)"
 
 
 def literal(text: str, longest: int | None = None) -> str:
-    """Return `text` with unprintable characters and those of no font spelled out, at most `longest` columns wide.
+    """Return `text`, at most `longest` columns wide, with unprintable characters and those without a font spelled out.
 
-    What is too long loses its middle. Wide (East Asian) characters count two columns.
+    If the text is too long, its middle is elided. Wide (East Asian) characters count two columns.
     """
     spelled = "".join(_spell(name, list(run)) for name, run in groupby(text, key=_replacement_kind))
     if not spelled.strip():
@@ -41,7 +41,7 @@ def literal(text: str, longest: int | None = None) -> str:
 
 
 def labels(names: Sequence[str], longest: int) -> list[str]:
-    """Return names to tell classes apart by: as `literal` gives them, with a number where two would look the same."""
+    """Return unique labels: the results of `literal`, with a number added to equal ones."""
     shown = [literal(name, longest) for name in names]
     if len(set(shown)) == len(shown):
         return shown
@@ -52,7 +52,7 @@ def labels(names: Sequence[str], longest: int) -> list[str]:
 
 
 def wrap(text: str, inches: float, size: float) -> str:
-    """Break lines so that text of this font size (points) fits into a width."""
+    """Wrap text of a font size in points to a width in inches."""
     columns = max(8, int(inches * 72 / (0.62 * size)))  # the mean advance of the default font, in em
     lines = []
     for line in text.split("\n"):
@@ -62,12 +62,12 @@ def wrap(text: str, inches: float, size: float) -> str:
 
 
 def width(text: str) -> int:
-    """Columns of a text: two for each wide (East Asian) character."""
+    """Return the columns of a text: two for each wide (East Asian) character, else one."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def set_fonts(figure: Figure) -> None:
-    """Let every text fall back to the fonts its characters need, and add a note where characters were spelled out."""
+    """Set the fallback fonts of every text, and add a note if characters were spelled out."""
     texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
     for text in texts:
         if others := _fallbacks(text.get_text()):
@@ -77,17 +77,17 @@ def set_fonts(figure: Figure) -> None:
 
 
 def _replacement_kind(char: str) -> str:
-    """The kind of spelling a character needs: none (it is drawn as it is), its name, or its code point."""
+    """Return how to spell a character: "none" if it is drawn as it is, "name" or "code point"."""
     if char in IGNORED or (unicodedata.category(char) not in UNPRINTABLE and _font(char) is not None):
         return "none"
     return "name" if _name(char) else "code point"
 
 
 def _name(char: str) -> str:
-    """The sound of a letter or the name of a symbol, in lower case; "" where Unicode has none or it is not pronounceable."""
+    """Return the romanisation of a letter or the name of a symbol, in lower case, or "" if Unicode has none."""
     name = unicodedata.name(char, "")
-    if found := re.search(r"(?:HIRAGANA|KATAKANA|HANGUL|DEVANAGARI)\b.*(?:LETTER|SYLLABLE)(?: SMALL)? (\w+)$", name):
-        return found[1].lower()
+    if match := re.search(r"(?:HIRAGANA|KATAKANA|HANGUL|DEVANAGARI)\b.*(?:LETTER|SYLLABLE)(?: SMALL)? (\w+)$", name):
+        return match[1].lower()
     return name.lower() if unicodedata.category(char) in {"So", "Sm"} else ""
 
 
@@ -113,14 +113,14 @@ def _elide(text: str, longest: int) -> str:
 
 
 def _fallbacks(text: str) -> list[str]:
-    """The fonts, beside the default one, that the characters of a text need."""
+    """Return the fonts, other than the default one, that the characters of a text need."""
     fonts = (_font(char) for char in dict.fromkeys(text) if char.isprintable())
     return list(dict.fromkeys(font for font in fonts if font not in {None, DEFAULT_FONT}))
 
 
 @functools.cache
 def _font(char: str) -> str | None:
-    """The name of the font that draws a character: the default one, else the first installed one that has it."""
+    """Return the name of the font for a character: the default one, else the first installed one with a glyph, else None."""
     if _has(font_manager.findfont(DEFAULT_FONT), char):
         return DEFAULT_FONT
     for name, file in _installed():
@@ -140,7 +140,7 @@ def _open(file: str) -> FT2Font:
 
 @functools.cache
 def _installed() -> list[tuple[str, str]]:
-    """Name and file of every installed upright font of normal weight, those installed since matplotlib last looked included."""
+    """Return name and file of every installed upright font of normal weight, including those not yet in matplotlib's cache."""
     known = {entry.fname for entry in font_manager.fontManager.ttflist}
     for file in font_manager.findSystemFonts():
         if file not in known:
@@ -161,6 +161,6 @@ def _add(file: str) -> None:
 
 
 def _preference(font: tuple[str, str]) -> tuple[bool, bool, str, str]:
-    """Sans-serif Noto fonts first: they fit the default one best. Then by name, so that the choice is repeatable."""
+    """Return a sort key: sans-serif Noto fonts first, which match the default font best, then by name for reproducibility."""
     name, file = font
     return "Noto Sans" not in name, "Sans" not in name, name, file

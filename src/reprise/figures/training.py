@@ -1,4 +1,4 @@
-"""How a training went."""
+"""Figures of a training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reprise.figures.style import BLUE, GREY, ORANGE, STYLE, head, legend_above
+from reprise.figures.style import BLUE, GREY, ORANGE, STYLE, add_title, legend_above
 from reprise.figures.text import literal
 
 Points = Mapping[str, Sequence[tuple[int, float]]]
@@ -14,7 +14,7 @@ SPLITS = {"train": ("training", BLUE, "o"), "val": ("validation", ORANGE, "s")}
 
 
 def curves(history: Points, metric: str, best_epoch: int, title: str) -> Figure:
-    """Draw loss and the task's metric over epochs, training and validation, with the selected epoch."""
+    """Draw training and validation loss and metric over epochs, and mark the selected epoch."""
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(9, 3.8))
         for axis, name in zip(axes, ("loss", metric), strict=True):
@@ -26,5 +26,5 @@ def curves(history: Points, metric: str, best_epoch: int, title: str) -> Figure:
             axis.set(ylabel=literal(name), xlabel="epoch")
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         legend_above(axes[0])
-        head(figure, title)
+        add_title(figure, title)
         return figure

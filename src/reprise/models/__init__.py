@@ -1,5 +1,5 @@
-"""Networks: plain `torch.nn.Module`s that know nothing of Lightning, Hydra or MLflow.
+"""Networks: plain `torch.nn.Module`s, independent of Lightning, Hydra and MLflow.
 
-Each takes `input_shape` (channels last: `[H, W, C]` or `[T, C]`) and `outputs` (how many numbers it gives a sample), and maps
-`float32 [B, *input_shape]` to `[B, outputs]`.
+Constructors take `input_shape` (channels last: `[H, W, C]` or `[T, C]`) and `outputs` (number of outputs per sample). Networks
+map `float32 [B, *input_shape]` to `[B, outputs]`.
 """

@@ -1,4 +1,4 @@
-"""One convolutional network for images (2-D) and sequences (1-D), described by its blocks.
+"""A configurable convolutional network for images (2-D) and sequences (1-D).
 
 Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels, `F` features.
 """
@@ -23,9 +23,9 @@ Padding = Literal["valid", "same"]
 
 @dataclass(frozen=True)
 class Block:
-    """Convolutions of one width, each with its activation, then pooling, then dropout."""
+    """Convolutions with the same number of filters, each with its activation, then pooling, then dropout."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 -- read by config.build, which refuses unknown keys
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 -- read by config.build, which rejects unknown keys
 
     filters: int
     kernel: int = 3
@@ -34,7 +34,7 @@ class Block:
     padding: Padding = "valid"
     batch_norm: bool = False
     pool: int = 1
-    """Width and stride of the pooling; 1: none."""
+    """Kernel size and stride of the pooling; 1 for none."""
     pooling: Literal["max", "average"] = "max"
     dropout: float = 0.0
 
@@ -50,22 +50,22 @@ class Dense:
 
 
 class ConvNet(nn.Module):
-    """`blocks`, then one pooling over all positions or none, then flatten, `dense` layers, and a linear output.
+    """Convolutional blocks, optional global pooling, flatten, dense layers, and a linear output.
 
-    `float32 [B, H, W, C]` or `[B, T, C]` to `[B, outputs]`. Features are flattened channels last, as Keras does.
+    Maps `float32 [B, H, W, C]` or `[B, T, C]` to `[B, outputs]`. Features are flattened channels last, as in Keras.
 
     Args:
-        input_shape: of one sample, `[H, W, C]` or `[T, C]`.
-        outputs: numbers given a sample.
-        blocks: see `Block`.
+        input_shape: shape of one sample, `[H, W, C]` or `[T, C]`.
+        outputs: number of outputs per sample.
+        blocks: convolutional blocks; see `Block`.
         dense: hidden layers of the head; see `Dense`.
         activation: relu, gelu, silu, tanh or elu.
-        global_pool: none, or what is left of each feature over all positions: its max or its average (Lin et al. 2013).
-        tta_hflip: the answer is the mean of those to the image and to its mirror image; not in training.
-        init: `torch`, or `glorot`: uniform weights (Glorot and Bengio 2010, eq. 16) and zero biases, as Keras does.
+        global_pool: none, or the max or average of each feature over all positions (Lin et al. 2013).
+        tta_hflip: outside of training, average the outputs for the image and its horizontal mirror image.
+        init: `torch`, or `glorot`: uniform weights (Glorot and Bengio 2010, eq. 16) and zero biases, as in Keras.
 
     Raises:
-        ValueError: naming the layer, and the shape which it does not fit.
+        ValueError: if a layer does not fit its input, with the name of the layer and the shape of the input.
 
     """
 
@@ -86,35 +86,35 @@ class ConvNet(nn.Module):
         if tta_hflip and len(input_shape) != 3:
             raise ValueError("tta_hflip: only images have a mirror image")
         self.tta_hflip = tta_hflip
-        plan = _Plan(channels=input_shape[-1], space=list(input_shape[:-1]), activation=activation)
+        builder = _Builder(channels=input_shape[-1], space=list(input_shape[:-1]), activation=activation)
         for number, block in enumerate(blocks):
-            plan.add_block(block, f"blocks.{number}")
+            builder.add_block(block, f"blocks.{number}")
         if global_pool != "none":
-            plan.add_global_pool(global_pool)
-        self.features = nn.Sequential(plan.layers)
-        plan.flatten()
+            builder.add_global_pool(global_pool)
+        self.features = nn.Sequential(builder.layers)
+        builder.flatten()
         for number, hidden in enumerate(dense):
-            plan.add_dense(hidden, f"dense.{number}")
-        plan.layers["output"] = nn.Linear(plan.channels, outputs)
-        self.head = nn.Sequential(plan.layers)
+            builder.add_dense(hidden, f"dense.{number}")
+        builder.layers["output"] = nn.Linear(builder.channels, outputs)
+        self.head = nn.Sequential(builder.layers)
         if init == "glorot":
             self.apply(_glorot)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """`[B, *input_shape]` to `[B, outputs]`."""
+        """Map `[B, *input_shape]` to `[B, outputs]`."""
         if self.tta_hflip and not self.training:
             return (self._logits(inputs) + self._logits(inputs.flip(2))) / 2
         return self._logits(inputs)
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        features: Tensor = self.features(inputs.movedim(-1, 1))  # [B, C, *space], in memory still channels last
+        features: Tensor = self.features(inputs.movedim(-1, 1))  # [B, C, *space], channels last in memory
         logits: Tensor = self.head(features.movedim(1, -1).flatten(1))
         return logits
 
 
 @dataclass
-class _Plan:
-    """Layers as they are added, by name (`conv1`, `pool1`, …), and the shape `[C, *space]` on its way through them."""
+class _Builder:
+    """Collects layers by name (`conv1`, `pool1`, …) and tracks the shape `[C, *space]` of their output."""
 
     channels: int
     space: list[int]
@@ -127,21 +127,21 @@ class _Plan:
         self.layers[f"{kind}{self.counts[kind]}"] = layer
 
     def add_block(self, block: Block, path: str) -> None:
-        self._demand_positive(block, ("filters", "kernel", "convolutions", "stride", "pool"), path)
+        self._require_positive(block, ("filters", "kernel", "convolutions", "stride", "pool"), path)
         if block.padding == "same" and block.stride != 1:
             raise self._error(f"{path}.stride={block.stride}: padding=same needs stride 1")
         convolution, norm = (nn.Conv1d, nn.BatchNorm1d) if len(self.space) == 1 else (nn.Conv2d, nn.BatchNorm2d)
         for _ in range(block.convolutions):
             sizes = self.channels, block.filters, block.kernel, block.stride
             if block.padding == "valid":
-                self._slide(block.kernel, block.stride, f"{path}.kernel")
+                self._shrink(block.kernel, block.stride, f"{path}.kernel")
             self.add("conv", convolution(*sizes, padding=block.padding, bias=not block.batch_norm))
             self.channels = block.filters
             if block.batch_norm:
                 self.add("norm", norm(block.filters))
             self._add_activation(path)
         if block.pool > 1:
-            self._slide(block.pool, block.pool, f"{path}.pool")
+            self._shrink(block.pool, block.pool, f"{path}.pool")
             self.add("pool", self._pooling(block.pooling)(block.pool))
         self._add_dropout(block.dropout, path)
 
@@ -151,19 +151,19 @@ class _Plan:
         self.space = [1] * len(self.space)
 
     def flatten(self) -> None:
-        """What follows is the head: a row of features a sample."""
+        """Flatten the shape to one feature vector per sample, and start collecting the layers of the head."""
         self.channels, self.space, self.layers = self.channels * math.prod(self.space), [], OrderedDict()
 
     def add_dense(self, hidden: Dense, path: str) -> None:
-        self._demand_positive(hidden, ("units",), path)
+        self._require_positive(hidden, ("units",), path)
         self.add("dense", nn.Linear(self.channels, hidden.units))
         self.channels = hidden.units
         self._add_activation(path)
         self._add_dropout(hidden.dropout, path)
 
     def _pooling(self, kind: str) -> Any:
-        flat = len(self.space) == 1
-        return {"max": nn.MaxPool1d if flat else nn.MaxPool2d, "average": nn.AvgPool1d if flat else nn.AvgPool2d}[kind]
+        is_1d = len(self.space) == 1
+        return {"max": nn.MaxPool1d if is_1d else nn.MaxPool2d, "average": nn.AvgPool1d if is_1d else nn.AvgPool2d}[kind]
 
     def _add_activation(self, path: str) -> None:
         if self.activation not in ACTIVATIONS:
@@ -176,21 +176,21 @@ class _Plan:
         if rate:
             self.add("dropout", nn.Dropout(rate))
 
-    def _slide(self, width: int, stride: int, named: str) -> None:
-        """Shrink as an unpadded window does; `named` is the key that says its width."""
+    def _shrink(self, width: int, stride: int, key: str) -> None:
+        """Shrink the shape as an unpadded sliding window does. `key` is the config key of its width."""
         if any(extent < width for extent in self.space):
-            raise self._error(f"{named}={width}: too large")
+            raise self._error(f"{key}={width}: too large")
         self.space = [(extent - width) // stride + 1 for extent in self.space]
 
-    def _demand_positive(self, layer: Block | Dense, names: Sequence[str], path: str) -> None:
+    def _require_positive(self, layer: Block | Dense, names: Sequence[str], path: str) -> None:
         for name in names:
             if getattr(layer, name) < 1:
                 raise self._error(f"{path}.{name}={getattr(layer, name)}: must be at least 1")
 
-    def _error(self, said: str) -> ValueError:
-        """What is wrong, and the shape at which the network fails."""
+    def _error(self, message: str) -> ValueError:
+        """Return an error with the message and the shape of the layer's input."""
         shape = [*self.space, self.channels]
-        return ValueError(f"{said}; its input is {' x '.join(map(str, shape))}")
+        return ValueError(f"{message}; its input is {' x '.join(map(str, shape))}")
 
 
 def _glorot(module: nn.Module) -> None:

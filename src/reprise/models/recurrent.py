@@ -1,4 +1,4 @@
-"""Recurrent networks: the state after the last step read is what the forecast or class is made from.
+"""Recurrent networks: the output is computed from the hidden state after the last input step.
 
 Shapes: `B` batch, `T` time steps, `C` channels, `F` hidden features.
 """
@@ -14,18 +14,18 @@ CELLS: dict[str, type[nn.LSTM | nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 class Recurrent(nn.Module):
     """LSTM (Hochreiter and Schmidhuber 1997) or GRU (Cho et al. 2014) layers, then a linear output.
 
-    `float32 [B, T, C]` to `[B, outputs]`.
+    Maps `float32 [B, T, C]` to `[B, outputs]`.
 
     Args:
-        input_shape: of one sample, `[T, C]`.
-        outputs: numbers given a sample.
+        input_shape: shape of one sample, `[T, C]`.
+        outputs: number of outputs per sample.
         cell: lstm or gru.
-        hidden: features of the state.
-        layers: stacked, with dropout between them and before the output.
-        dropout: share set to zero in training.
+        hidden: number of features of the hidden state.
+        layers: number of stacked layers, with dropout between them and before the output.
+        dropout: dropout probability.
 
     Raises:
-        ValueError: naming the argument that does not fit.
+        ValueError: if an argument is invalid.
 
     """
 
@@ -54,7 +54,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(hidden, outputs)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """`[B, T, C]` to `[B, outputs]`."""
+        """Map `[B, T, C]` to `[B, outputs]`."""
         states, _ = self.layers(inputs)  # [B, T, F]
         forecast: Tensor = self.head(self.dropout(states[:, -1]))
         return forecast

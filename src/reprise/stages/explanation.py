@@ -49,7 +49,7 @@ def feature_maps(folder: Path, name: str, model: nn.Module, windows: Windows, im
     """What each convolution makes of images `[B, H, W, C]`: one figure a convolution, one row an image."""
     inputs, _ = _normalised(windows, images)
     for layer, maps in interpretability.feature_maps(model, inputs).items():
-        title = f"{name}: {layer}, its {min(network.SHOWN, maps.shape[-1])} most active of {maps.shape[-1]} features"
+        title = f"{name}: {layer}, its {min(network.MAX_MAPS, maps.shape[-1])} most active of {maps.shape[-1]} features"
         save(network.feature_maps(images, titles, maps, title), folder / f"feature_maps_{layer}.png")
 
 

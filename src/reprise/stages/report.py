@@ -137,7 +137,7 @@ def _forecasts(folder: Path, run: Evaluated) -> None:
     naive = {name.replace("_", " "): run.task.postprocess(values).numpy() for name, values in run.baselines.items()}
     first_steps = run.windows.chosen("test") + meta["lookback"]
     time = run.windows.time().view("datetime64[ns]")[first_steps[kept.rows.numpy()][:, None] + np.arange(meta["horizon"])]
-    count = forecasting.number_of(len(truth)) + (f" of {len(first_steps):,}" if len(truth) < len(first_steps) else "")
+    count = forecasting.window_count(len(truth)) + (f" of {len(first_steps):,}" if len(truth) < len(first_steps) else "")
     for number, (channel, unit) in enumerate(zip(meta["targets"], meta["units"], strict=True)):
         suffix = f"_{file_part(channel)}" if len(meta["targets"]) > 1 else ""
         title = f"{run.name}: {literal(channel)}"

@@ -252,7 +252,10 @@ class Checkpoints(pl.Callback):
 
     @contextmanager
     def deferring_signals(self) -> Iterator[None]:
-        """Defer SIGTERM and SIGINT until the step ends and a checkpoint is saved. A second signal stops at once, as does the end of `grace`."""
+        """Defer SIGTERM and SIGINT until the step ends and a checkpoint is saved.
+
+        A second signal, or a step that takes more than `grace` seconds, stops the training at once.
+        """
 
         def defer(signum: int, _: FrameType | None) -> None:
             if self.stop is not None:
