@@ -42,23 +42,23 @@ def other(project: Path) -> Iterator[CliForkServer]:
 def test_a_run_that_is_over_is_told_epoch_by_epoch_and_ends_as_it_did(fork_server: CliForkServer) -> None:
     fork_server.run(*CNN)
     ((run_id, run),) = runs(fork_server.folder).items()
-    said = fork_server.run("watch", run_id[:8]).said.splitlines()
+    said = fork_server.run("watch", run_id[:8]).output.splitlines()
     assert [words.split("  ")[1] for words in said] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     assert f"val/accuracy {run.data.metrics['val/accuracy']:.4f}" in said[-1]
     nothing = fork_server.start("watch")
     assert nothing.wait() == 2
-    assert nothing.said == "reprise: no training goes on here; name a RUN, or begin one: `reprise train experiment=NAME`\n"
+    assert nothing.output == "reprise: no training goes on here; name a RUN, or begin one: `reprise train experiment=NAME`\n"
 
 
 def watched(fork_server: CliForkServer, other: CliForkServer, seed: int) -> tuple[Child, Child]:
     """A training that goes on, and one who watches it and has seen an epoch."""
     training = fork_server.start(*LONG, f"seed={seed}")
     while not running_names(fork_server.folder / "mlruns"):
-        assert not training.over(), training.said
+        assert not training.has_ended(), training.output
         time.sleep(0.01)
     watching = other.start("watch")
     while not watching.out.exists() or "epoch 2/300" not in watching.out.read_text():
-        assert not watching.over(), watching.said
+        assert not watching.has_ended(), watching.output
         time.sleep(0.01)
     return training, watching
 
@@ -68,14 +68,14 @@ def test_the_training_that_goes_on_is_found_and_its_death_is_told(fork_server: C
     training.kill()
     training.wait()
     assert watching.wait() == 2
-    assert "ended FAILED: its process died" in watching.said
+    assert "ended FAILED: its process died" in watching.output
 
 
 def test_to_stop_watching_stops_nothing_else(fork_server: CliForkServer, other: CliForkServer) -> None:
     training, watching = watched(fork_server, other, 3)
     watching.kill(signal.SIGINT)
     assert watching.wait() == 0
-    assert not training.over()
+    assert not training.has_ended()
     training.kill(signal.SIGTERM)
     assert training.wait() == 143
 
@@ -87,7 +87,7 @@ def test_a_run_of_another_machine_is_watched_through_the_server(fork_server: Cli
     try:
         fork_server.run(*CNN, "seed=4", f"tracking.uri={server.address}")
         name = max((fork_server.folder / "mlruns" / "runs").glob("*/run.json"), key=lambda file: file.stat().st_mtime).parent.name
-        said = away.run("watch", name, f"tracking.uri={server.address}").said.splitlines()
+        said = away.run("watch", name, f"tracking.uri={server.address}").output.splitlines()
         assert [words.split("  ")[1] for words in said] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
     finally:
         away.end()

@@ -26,7 +26,7 @@ from reprise.stages.project_paths import ProjectPaths
 from reprise.training.predictor import Predictor
 from reprise.training.tasks import Forecasting
 from tests.data.conftest import CONF
-from tests.training.conftest import measured
+from tests.training.conftest import compute_metrics
 
 Values = npt.NDArray[np.float64]
 
@@ -153,9 +153,9 @@ def test_the_season_of_monthly_data_is_twelve_where_it_is_set_so(config: Config,
     rows = torch.arange(len(windows.test()))
     targets = windows.test().gather(rows).targets.double()
     baselines, task = NaiveForecasts(windows), Forecasting(windows.meta)
-    assert measured(task, baselines.of("seasonal_naive", rows), targets)["mae"] == pytest.approx(0, abs=1e-3)
+    assert compute_metrics(task, baselines.of("seasonal_naive", rows), targets)["mae"] == pytest.approx(0, abs=1e-3)
     naive = np.abs(np.diff(np.arange(49, 60) % 12)).mean()
-    assert measured(task, baselines.of("repeat_last", rows), targets)["mae"] == pytest.approx(naive, abs=1e-3)
+    assert compute_metrics(task, baselines.of("repeat_last", rows), targets)["mae"] == pytest.approx(naive, abs=1e-3)
     assert windows.meta["notes"] == []
 
 

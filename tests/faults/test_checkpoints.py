@@ -106,13 +106,13 @@ def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_befo
     (undisturbed,) = runs(fork_server.folder)
     child = fork_server.start(*CNN)
     while len(list(run_dirs.glob("*/checkpoints/*.sha256"))) < 2:
-        assert not child.over()
+        assert not child.has_ended()
         time.sleep(0.005)
     child.kill()
     assert child.wait() == -signal.SIGKILL
     newest = max(run_dirs.glob("*/checkpoints/*.sha256")).with_suffix(".pt")
     newest.write_bytes(newest.read_bytes()[:-100])
-    said = fork_server.run(*CNN).said
+    said = fork_server.run(*CNN).output
     assert f"{newest.name} is not what was written (sha256 differs); the one before is taken" in said
     assert "goes on after step" in said
     (run_id,) = runs(fork_server.folder).keys() - {undisturbed}

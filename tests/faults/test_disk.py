@@ -44,7 +44,7 @@ def test_a_write_that_fails_is_one_line_and_the_next_start_ends_as_if_nothing_ha
         if kind in ("processed", "windows"):
             move_away(fork_server.folder / "data" / "processed", fork_server.folder / "mlruns" / "windows")
         child = fork_server.start(*CNN, FAULT=f"{code} {path}")
-        assert child.wait() == 2, (kind, child.said)
+        assert child.wait() == 2, (kind, child.output)
         lines = child.err.read_text().splitlines()
         assert [line for line in lines if os.strerror(code) in line], (kind, lines)
         assert all(line.startswith("reprise: ") for line in lines), (kind, lines)
@@ -60,7 +60,7 @@ def test_a_checkpoint_that_does_not_fit_breaks_off_with_one_line_and_the_one_bef
     """No injected error here: the operating system itself ends the write half-way."""
     before = set((fork_server.folder / "mlruns" / "runs").iterdir())
     child = fork_server.start(*CNN, LARGEST_FILE="300000")
-    assert child.wait() == 2, child.said
+    assert child.wait() == 2, child.output
     line = child.err.read_text().splitlines()[-1]
     assert line.startswith("reprise: ")
     assert line.endswith("/checkpoints/0000000003.pt: File too large")

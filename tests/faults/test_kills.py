@@ -80,7 +80,7 @@ def steps_done(fork_server: CliForkServer) -> int:
 
 def wait_for_checkpoint(fork_server: CliForkServer, child: Child) -> None:
     while not steps_done(fork_server):
-        assert not child.over(), child.said
+        assert not child.has_ended(), child.output
         time.sleep(0.01)
 
 
@@ -97,21 +97,21 @@ def test_a_stopped_training_writes_a_checkpoint_and_goes_on_from_it(
     wait_for_checkpoint(fork_server, child)
     asked = time.monotonic()
     child.kill(number)
-    assert child.wait() == code, child.said
+    assert child.wait() == code, child.output
     assert time.monotonic() - asked < 10
     (run_id,) = runs(fork_server.folder).keys() - before.keys()
     assert runs(fork_server.folder)[run_id].info.status == "KILLED"
     reached = steps_done(fork_server)
     child = fork_server.start(*command)
     while steps_done(fork_server) <= reached:
-        assert not child.over(), child.said
+        assert not child.has_ended(), child.output
         time.sleep(0.01)
     while runs(fork_server.folder)[run_id].info.status != "RUNNING":  # delivered every two seconds
-        assert not child.over(), child.said
+        assert not child.has_ended(), child.output
         time.sleep(0.05)
     child.kill(number)
-    assert child.wait() == code, child.said
-    assert f"goes on after step {reached:,}" in child.said
+    assert child.wait() == code, child.output
+    assert f"goes on after step {reached:,}" in child.output
     assert runs(fork_server.folder).keys() - before.keys() == {run_id}
     fork_server.run(*CNN, f"seed={number.value}", "resume=false")  # another key: it leaves the first alone
 
@@ -125,12 +125,12 @@ def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_
     wait_for_checkpoint(fork_server, child)
     second = other.start(*LONG)
     assert second.wait() == 2
-    assert "this training is running in another process" in second.said
+    assert "this training is running in another process" in second.output
     other.run(*CNN, "seed=5")
     (alive,) = (run for run_id, run in runs(fork_server.folder).items() if run_id not in before and run.info.status == "RUNNING")
     child.kill()
     assert child.wait() == -signal.SIGKILL
-    said = other.run(*CNN, "seed=6").said
+    said = other.run(*CNN, "seed=6").output
     assert f"{alive.info.run_name}: its process had died; closed as FAILED" in said
     closed = runs(fork_server.folder)[alive.info.run_id]
     assert closed.info.status == "FAILED"
@@ -154,7 +154,7 @@ def test_two_processes_that_are_killed_go_on_as_two_with_the_same_bits(fork_serv
     assert child.wait() == -signal.SIGKILL
     psutil.wait_procs(ranks, timeout=30)
     assert not [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
-    assert "goes on after step" in fork_server.run(*command).said
+    assert "goes on after step" in fork_server.run(*command).output
     (new,) = runs(fork_server.folder).keys() - before.keys()
     assert (run_dirs / new / "best.safetensors").read_bytes() == (run_dirs / undisturbed / "best.safetensors").read_bytes()
     found, wanted = (history(client(fork_server.folder), runs(fork_server.folder)[run_id]) for run_id in (new, undisturbed))
@@ -166,7 +166,7 @@ def test_a_kill_while_the_tracking_store_is_made_leaves_none_or_a_whole_one(tmp_
     draft = fork_server.folder / "mlruns" / ".mlflow.db"
     child = fork_server.start(*CNN)
     while not draft.exists():
-        assert not child.over(), child.said
+        assert not child.has_ended(), child.output
     child.kill()
     assert child.wait() == -signal.SIGKILL
     assert not draft.with_name("mlflow.db").exists()
@@ -180,7 +180,7 @@ def test_another_config_is_another_run(fork_server: CliForkServer) -> None:
     before = runs(fork_server.folder)
     child = fork_server.start(*LONG, "seed=7")
     while runs(fork_server.folder).keys() == before.keys():
-        assert not child.over(), child.said
+        assert not child.has_ended(), child.output
     child.kill()
     child.wait()
     fork_server.run(*CNN, "seed=7", "optimizer.lr=0.0123")

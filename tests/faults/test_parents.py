@@ -9,7 +9,7 @@ from statistics import fmean
 
 import pytest
 
-from tests.cli_fork_server import CliForkServer, outside
+from tests.cli_fork_server import CliForkServer, user_environment
 from tests.faults.conftest import CNN, runs
 
 PARENT = "mlflow.parentRunId"
@@ -31,7 +31,7 @@ main(sys.argv[1:])
 def test_a_job_that_ended_unnoted_is_not_trained_again(fork_server: CliForkServer) -> None:
     before, command = runs(fork_server.folder), [*COMMANDS["multirun"], "trainer.batch_size=16"]
     died = subprocess.run(
-        [sys.executable, "-c", DYING, *command], cwd=fork_server.folder, env=outside(), capture_output=True, text=True
+        [sys.executable, "-c", DYING, *command], cwd=fork_server.folder, env=user_environment(), capture_output=True, text=True
     )
     assert died.returncode == 9, died.stderr
     fork_server.run(*command)

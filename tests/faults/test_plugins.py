@@ -69,19 +69,19 @@ def test_a_run_with_an_untracked_plugin_in_a_monorepo_is_reproduced_from_its_id(
     shutil.rmtree(project / "mine")
     (project.parents[1] / "libs" / "width_of_mine.py").write_text("width = 9\n")
     child = fork_server.start("reproduce", old.name)
-    assert child.wait() == 0, child.said
-    assert "identical: weights bit for bit, every metric exactly" in child.said
+    assert child.wait() == 0, child.output
+    assert "identical: weights bit for bit, every metric exactly" in child.output
     assert EventLog(old).tags["verified"].startswith("bit for bit, ")
 
     (project / "mine").mkdir()
     (project / "mine" / "__init__.py").write_text(NETWORK.replace("ReLU", "Tanh"))
     child = fork_server.start("evaluate", old.name)
-    assert child.wait() == 2, child.said
-    assert "do not fit the network that its config builds now: size mismatch for layers.0.weight" in child.said
+    assert child.wait() == 2, child.output
+    assert "do not fit the network that its config builds now: size mismatch for layers.0.weight" in child.output
     (project.parents[1] / "libs" / "width_of_mine.py").write_text("width = 8\n")
     child = fork_server.start("evaluate", old.name)
-    assert child.wait() == 0, child.said
-    assert f"plugins=mine were edited since {store.read_json(old / 'run.json')['name']} was trained" in child.said
+    assert child.wait() == 0, child.output
+    assert f"plugins=mine were edited since {store.read_json(old / 'run.json')['name']} was trained" in child.output
 
 
 def test_a_training_does_not_resume_with_an_edited_plugin(fork_server: CliForkServer) -> None:
@@ -89,7 +89,7 @@ def test_a_training_does_not_resume_with_an_edited_plugin(fork_server: CliForkSe
     project = fork_server.folder
     child = fork_server.start(*long)
     while not list(project.glob("mlruns/runs/*/checkpoints/*")):
-        assert not child.over(), child.said
+        assert not child.has_ended(), child.output
         time.sleep(0.05)
     child.kill(signal.SIGKILL)
     child.wait()
@@ -98,11 +98,11 @@ def test_a_training_does_not_resume_with_an_edited_plugin(fork_server: CliForkSe
     file.write_text(file.read_text().replace("ReLU", "Tanh"))
     child = fork_server.start(*long)
     while len(run_dirs(project)) < 2 or not (run_dirs(project)[-1] / FILE).is_file():
-        assert not child.over(), child.said
+        assert not child.has_ended(), child.output
         time.sleep(0.05)
     child.kill(signal.SIGTERM)
     child.wait()
-    assert "goes on after step" not in child.said
+    assert "goes on after step" not in child.output
     codes = {EventLog(run_dir).tags["sha256.code"] for run_dir in run_dirs(project)}
     assert len(codes) == 2
     assert EventLog(first).status == "FAILED"

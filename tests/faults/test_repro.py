@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_fork_server import outside
+from tests.cli_fork_server import user_environment
 from tests.pipeline.conftest import clone, make_project, run_in
 
 KILLS, LONGEST = 3, 10.0
@@ -29,7 +29,7 @@ STAGES = (
 def repro(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "reprise", "repro", *arguments]
     with (project / "repro.log").open("ab") as log:
-        return subprocess.Popen(command, cwd=project, env=outside(), stdout=log, stderr=log, start_new_session=True)
+        return subprocess.Popen(command, cwd=project, env=user_environment(), stdout=log, stderr=log, start_new_session=True)
 
 
 def made(project: Path) -> dict[str, bytes]:
@@ -112,7 +112,7 @@ def test_what_a_kill_left_of_a_run_that_was_about_to_enter_dvcs_cache_is_put_rig
 def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
     waiting = "import sys, time; from reprise import parent_watchdog; parent_watchdog.end_with_parent(); print('on', flush=True); time.sleep(60)"
     starting = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {waiting!r}])"
-    with subprocess.Popen([sys.executable, "-c", starting], stdout=subprocess.PIPE, env=outside()) as parent:
+    with subprocess.Popen([sys.executable, "-c", starting], stdout=subprocess.PIPE, env=user_environment()) as parent:
         assert parent.stdout
         assert parent.stdout.readline() == b"on\n"
         parent.kill()
@@ -123,4 +123,4 @@ def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
 
 def test_a_stage_whose_dvc_died_before_it_could_look_ends_as_well() -> None:
     late = "import os, time; os.getppid = lambda: 1; from reprise import parent_watchdog; parent_watchdog.end_with_parent(); time.sleep(60)"
-    assert subprocess.run([sys.executable, "-c", late], env=outside(), timeout=30).returncode == -signal.SIGTERM
+    assert subprocess.run([sys.executable, "-c", late], env=user_environment(), timeout=30).returncode == -signal.SIGTERM

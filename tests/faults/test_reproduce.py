@@ -103,7 +103,7 @@ def test_sources_that_are_edited_during_a_training_are_not_recorded(fork_server:
     while not [run_dir for run_dir in new_homes(copy, before) if (run_dir / "lineage" / "uncommitted.patch").is_file()]:
         time.sleep(0.02)
     (copy / "conf" / "optimizer" / "sgd.yaml").write_text("edited: true\n")
-    assert child.wait() == 0, child.said
+    assert child.wait() == 0, child.output
     patches = [file.read_bytes() for run_dir in new_homes(copy, before) for file in run_dir.glob("lineage/uncommitted.patch")]
     assert len(patches) == 2
     assert patches[0] == patches[1]
@@ -122,8 +122,8 @@ def flipped(file: Path) -> None:
 def refused(fork_server: CliForkServer, folder: Path, name: str) -> str:
     """What `reproduce` says in a copy of the project to which something was done."""
     child = fork_server.start("reproduce", run_of(fork_server.folder, name), folder=folder)
-    assert child.wait() == 2, child.said
-    said = child.said.splitlines()
+    assert child.wait() == 2, child.output
+    said = child.output.splitlines()
     assert len(said) == 1
     return said[0]
 
@@ -174,9 +174,9 @@ def test_weights_that_were_exchanged_are_told_apart_with_tensor_and_epoch(fork_s
             entry["value"] += 1e-9
     (run_dir / FILE).write_text("".join(json.dumps(entry) + "\n" for entry in lines))
     child = fork_server.start("reproduce", run_id, folder=copy)
-    assert child.wait() == 3, child.said
-    assert f"packages differ: python 2.7.18 → {platform.python_version()}" in child.said
-    assert f"different: tensor {last} differs; epoch 2: val/loss" in child.said
+    assert child.wait() == 3, child.output
+    assert f"packages differ: python 2.7.18 → {platform.python_version()}" in child.output
+    assert f"different: tensor {last} differs; epoch 2: val/loss" in child.output
     tags = EventLog(run_dir).tags
     assert tags["verified"].startswith(f"different: tensor {last} differs; epoch 2: val/loss")
     assert (copy / "mlruns" / "runs" / tags["verified_by"] / "best.safetensors").is_file()
@@ -232,7 +232,7 @@ def test_a_stopped_reproduction_leaves_no_run_that_is_said_to_go_on(
     before = set((copy / "mlruns" / "runs").iterdir())
     child = fork_server.start("reproduce", run_dir.name, folder=copy)
     while not list(copy.glob("mlruns/reproduce/*/copy/mlruns/runs/*/best.safetensors")):
-        assert not child.over(), child.said
+        assert not child.has_ended(), child.output
         time.sleep(0.05)
     child.kill(number)
     assert child.wait() == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
@@ -248,12 +248,12 @@ def test_a_reproduction_whose_server_is_dead_waits_for_sync(fork_server: CliFork
     before = set((copy / "mlruns" / "runs").iterdir())
     away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
     child = fork_server.start("reproduce", run_of(fork_server.folder, "lstm"), folder=copy, **away)
-    assert child.wait() == 0, child.said
+    assert child.wait() == 0, child.output
     (new,) = new_homes(copy, before)
     assert (copy / "mlruns" / "outbox" / new.name).is_file()
     child = fork_server.start("sync", folder=copy, **away)
     assert child.wait() == 2
-    assert "1 runs still wait" in child.said
+    assert "1 runs still wait" in child.output
 
 
 def test_what_arrays_are_made_of_is_lent_where_the_arrays_are_others(
@@ -282,31 +282,31 @@ def test_a_run_is_run_again_in_an_environment_of_its_own_packages(fork_server: C
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, project / name)
     child = fork_server.start(*CNN, folder=project)
-    assert child.wait() == 0, child.said
+    assert child.wait() == 0, child.output
     (run_dir,) = (project / "mlruns" / "runs").iterdir()
     packages = run_dir / "lineage" / "packages.txt"
     packages.write_text(re.sub("^(pluggy==.*)$", r"\1+nowhere", packages.read_text(), flags=re.MULTILINE))
     say_instead(run_dir, **{"sha256.packages": store.sha256(packages)})
     child = fork_server.start("reproduce", run_dir.name, "--env", folder=project)
-    assert child.wait() == 0, child.said
-    assert re.search(r"pip finds no pluggy==(.*)\+nowhere: pluggy==\1 takes its place", child.said)
-    assert re.search(r"packages differ: pluggy (.*)\+nowhere → \1\n", child.said)
-    assert "identical: weights bit for bit, every metric exactly" in child.said
+    assert child.wait() == 0, child.output
+    assert re.search(r"pip finds no pluggy==(.*)\+nowhere: pluggy==\1 takes its place", child.output)
+    assert re.search(r"packages differ: pluggy (.*)\+nowhere → \1\n", child.output)
+    assert "identical: weights bit for bit, every metric exactly" in child.output
 
 
 def test_a_run_made_outside_of_git_is_refused(fork_server: CliForkServer, tmp_path: Path) -> None:
     bare = shutil.copytree(fork_server.folder, tmp_path / "bare", symlinks=True, ignore=shutil.ignore_patterns(".git", "mlruns"))
     child = fork_server.start(*CNN, folder=bare)
-    assert child.wait() == 0, child.said
+    assert child.wait() == 0, child.output
     (run_id,) = runs(bare)
     child = fork_server.start("reproduce", run_id, folder=bare)
     assert child.wait() == 2
-    assert "its code was not recorded: there is no git repository; `git init`" in child.said
+    assert "its code was not recorded: there is no git repository; `git init`" in child.output
 
 
 def test_lineage_goes_from_the_raw_file_to_the_metrics_and_back(fork_server: CliForkServer) -> None:
     run_id = run_of(fork_server.folder, "cnn")
-    way = json.loads(fork_server.run("lineage", run_id[:9], "--json").said)
+    way = json.loads(fork_server.run("lineage", run_id[:9], "--json").output)
     tags = runs(fork_server.folder)[run_id].data.tags
     assert way["raw"]["files"] == [
         {"name": "digits.csv.gz", "sha256": store.sha256(fork_server.folder / "data/raw/digits/digits.csv")}
@@ -321,18 +321,18 @@ def test_lineage_goes_from_the_raw_file_to_the_metrics_and_back(fork_server: Cli
         ("--config-hash", tags["sha256.config"]),
         ("--commit", tags["git.commit"]),
     ):
-        assert run_id in {run["id"] for run in json.loads(fork_server.run("runs", option, known[:12], "--json").said)}
-    assert json.loads(fork_server.run("runs", "--data-hash", "00000000", "--json").said) == []
+        assert run_id in {run["id"] for run in json.loads(fork_server.run("runs", option, known[:12], "--json").output)}
+    assert json.loads(fork_server.run("runs", "--data-hash", "00000000", "--json").output) == []
 
 
 def test_a_training_of_several_processes_is_not_certified_by_one(fork_server: CliForkServer) -> None:
     child = fork_server.start("certify", *CNN[1:], "name=cnn", "trainer=ddp_cpu", "trainer.devices=2")
     assert child.wait() == 2
-    assert "trainer.devices=2: one process is certified at a time; take trainer.devices=1" in child.said
+    assert "trainer.devices=2: one process is certified at a time; take trainer.devices=1" in child.output
 
 
 def test_the_first_steps_are_certified_and_every_run_of_their_scope_says_so(fork_server: CliForkServer) -> None:
-    said = fork_server.run("certify", *CNN[1:], "name=cnn", "--steps", "5").said
+    said = fork_server.run("certify", *CNN[1:], "name=cnn", "--steps", "5").output
     assert "bit-equal over 5 steps in two processes" in said
     tags = runs(fork_server.folder)[run_of(fork_server.folder, "cnn")].data.tags
     assert tags["certificate"].startswith("bit-equal over 5 steps")

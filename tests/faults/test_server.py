@@ -60,8 +60,8 @@ def test_a_server_dead_at_any_time_holds_in_the_end_what_a_run_without_fault_hol
     server.stop(signal.SIGKILL)  # dead from start to end
     before = {undisturbed.info.run_id}
     child = fork_server.run(*LONG, uri)
-    assert "the training continues, `reprise sync` delivers its run later" in child.said
-    assert "wait in" in child.said
+    assert "the training continues, `reprise sync` delivers its run later" in child.output
+    assert "wait in" in child.output
     assert fork_server.start("sync").wait() == 2
     server.start()
     fork_server.run("sync")
@@ -74,10 +74,10 @@ def test_a_server_dead_at_any_time_holds_in_the_end_what_a_run_without_fault_hol
         time.sleep(0.05)
     server.stop(signal.SIGKILL)
     assert child.wait() == 0
-    assert "entries of run" in child.said
+    assert "entries of run" in child.output
     server.start()
     child = fork_server.run(*LONG, uri)  # the next start delivers it
-    assert "delivered" in child.said
+    assert "delivered" in child.output
     new = [run for run_id, run in known(server).items() if run_id not in before]
     assert len(new) == 2
     assert [whole(server, run) == wanted for run in new] == [True, True]
@@ -95,8 +95,8 @@ def test_a_server_that_hangs_keeps_no_stopped_training_waiting(fork_server: CliF
     asked = time.monotonic()
     assert child.wait() == 128 + signal.SIGTERM
     assert time.monotonic() - asked < 10  # as promised
-    assert "the store did not answer within" in child.said
-    server.go_on()
+    assert "the store did not answer within" in child.output
+    server.unpause()
     fork_server.run("sync")
     (new,) = (run for run_id, run in known(server).items() if run_id not in before)
     assert new.info.status == "KILLED"
@@ -105,7 +105,7 @@ def test_a_server_that_hangs_keeps_no_stopped_training_waiting(fork_server: CliF
 def test_no_password_of_an_address_is_told_or_kept(fork_server: CliForkServer) -> None:
     child = fork_server.start(*CNN, MLFLOW_TRACKING_URI=f"http://me:{SECRET}@127.0.0.1:9")
     assert child.wait() == 0
-    assert "127.0.0.1:9" in child.said
-    assert SECRET not in child.said
+    assert "127.0.0.1:9" in child.output
+    assert SECRET not in child.output
     run_dirs: list[Path] = [file for file in fork_server.folder.rglob("*") if file.is_file() and "mlflow.db" not in file.name]
     assert not [file for file in run_dirs if SECRET.encode() in file.read_bytes()]

@@ -1,4 +1,4 @@
-"""Small projects to run for real: the shipped conf/, dvc.yaml and src/, two experiments on data that ship in packages."""
+"""Small projects for end-to-end tests: the shipped conf/, dvc.yaml and src/, and two experiments on packaged data."""
 
 import atexit
 import functools
@@ -12,7 +12,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.cli_fork_server import CliForkServer, outside
+from tests.cli_fork_server import CliForkServer, user_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICK = {"digits_cnn": ["trainer.max_epochs=2"], "temperature_lstm": ["trainer.max_epochs=2"]}
@@ -20,7 +20,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def make_project(folder: Path) -> Path:
-    """A project at `folder` that DVC and reprise take for a clone: code linked, config copied, data empty."""
+    """Create a project at `folder` that works like a clone: linked code, copied config, no data."""
     shutil.copytree(ROOT / "conf", folder / "conf")
     (folder / "long").mkdir()
     for name in ("dvc.yaml", "long/dvc.yaml", ".dvcignore"):
@@ -51,28 +51,30 @@ def make_project(folder: Path) -> Path:
 
 
 def run_in(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """A command in the project, with this Python's programs first on PATH and nothing of the outer project's settings."""
+    """Run a command in the project, in the environment of `user_environment`."""
     if command[0] != "reprise":
-        return subprocess.run(command, cwd=folder, env=outside() | environment, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            command, cwd=folder, env=user_environment() | environment, capture_output=True, text=True, timeout=300
+        )
     child = fork_server().start(*command[1:], folder=folder, **environment)
     return subprocess.CompletedProcess(command, child.wait(), child.out.read_text(), child.err.read_text())
 
 
 @functools.cache
 def fork_server() -> CliForkServer:
-    """One for all tests of this process."""
+    """Return the fork server that all tests of this process share."""
     started = CliForkServer(Path.cwd())
     atexit.register(started.end)
     return started
 
 
 def clone(folder: Path) -> Path:
-    """A project under git and DVC in which nothing was run yet."""
+    """Create a project under git and DVC in which no stage has run."""
     make_project(folder)
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"], ["git", "commit", "-qm", "start"]):
         identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-        done = run_in(folder, *command, **identity)
-        assert done.returncode == 0, done.stderr
+        process = run_in(folder, *command, **identity)
+        assert process.returncode == 0, process.stderr
     return folder
 
 
@@ -84,13 +86,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone after `dvc repro --all-pipelines`: made once, for each process of the tests a copy."""
-    own = tmp_path_factory.getbasetemp()
-    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "made"
+    """A clone after `dvc repro --all-pipelines`, which runs once. Each test process gets a copy."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
     with FileLock(f"{shared}.lock"):
         if not shared.is_dir():
             folder = clone(tmp_path_factory.mktemp("made") / "clone")
-            done = run_in(folder, "dvc", "repro", "--all-pipelines")
-            assert done.returncode == 0, done.stdout + done.stderr
+            process = run_in(folder, "dvc", "repro", "--all-pipelines")
+            assert process.returncode == 0, process.stdout + process.stderr
             shutil.copytree(folder, shared, symlinks=True)
     return shutil.copytree(shared, tmp_path_factory.mktemp("copy") / "clone", symlinks=True)

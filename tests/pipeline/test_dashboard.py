@@ -25,7 +25,7 @@ from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import read_published
 from tests.pipeline.conftest import run_in
 from tests.pipeline.test_sweep import QUICK, sweep, write
-from tests.tracking.server import answers
+from tests.tracking.server import is_healthy
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
@@ -49,7 +49,7 @@ def dashboard(made: Path) -> Iterator[str]:
         process = subprocess.Popen(command, cwd=made, env=environment, stdout=log, stderr=log, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 180
-    while not answers(address):
+    while not is_healthy(address):
         ended = process.poll() is not None or time.monotonic() > deadline
         assert not ended, (made / "dashboard.log").read_text()
         time.sleep(0.2)

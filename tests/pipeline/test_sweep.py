@@ -94,11 +94,11 @@ def kill_at_random(project: Path, words: list[str], kills: int, longest: float, 
     done = 0
     while True:
         driver = fork_server().start("sweep", *words, folder=project)
-        while not driver.over():
+        while not driver.has_ended():
             until = time.monotonic() + (longest * chance.random() if done < kills else 300)
-            while not driver.over() and time.monotonic() < until:
+            while not driver.has_ended() and time.monotonic() < until:
                 time.sleep(0.01)
-            if driver.over():
+            if driver.has_ended():
                 break
             assert done < kills, "it does not come to its end"
             workers = psutil.Process(driver.pid).children(recursive=True)
@@ -109,7 +109,7 @@ def kill_at_random(project: Path, words: list[str], kills: int, longest: float, 
                 driver.kill()
                 psutil.wait_procs(workers, timeout=60)
         if (code := driver.wait()) != -signal.SIGKILL:
-            assert code == 0, driver.said
+            assert code == 0, driver.output
             return done
 
 

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
-from tests.cli_fork_server import Child, outside
+from tests.cli_fork_server import Child, user_environment
 from tests.pipeline.conftest import clone, fork_server
 from tests.pipeline.test_sweep import QUICK, runs, sweep, trials, write
 
@@ -33,7 +33,7 @@ def children(project: Path, name: str) -> list[Run]:
 def wait_for(driver: Child, happened: Callable[[], object]) -> None:
     until = time.monotonic() + 120
     while not happened():
-        assert not driver.over(), driver.said
+        assert not driver.has_ended(), driver.output
         assert time.monotonic() < until
         time.sleep(0.05)
 
@@ -100,7 +100,9 @@ def test_two_projects_share_the_trials_of_one_database(project: Path, tmp_path: 
     for place in (project, other):
         write(place, "shared", sampler={"kind": "random"}, n_trials=8)
     command = [sys.executable, "-m", "reprise", "sweep", *words]
-    drivers = [subprocess.Popen(command, cwd=place, env=outside(), stdout=subprocess.DEVNULL) for place in (project, other)]
+    drivers = [
+        subprocess.Popen(command, cwd=place, env=user_environment(), stdout=subprocess.DEVNULL) for place in (project, other)
+    ]
     assert [driver.wait(timeout=200) for driver in drivers] == [0, 0]
     here, there = ([run.data.tags["trial"] for run in children(place, "shared")] for place in (project, other))
     assert sorted([*here, *there], key=int) == [str(number) for number in range(8)]

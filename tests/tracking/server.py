@@ -1,4 +1,4 @@
-"""A real MLflow server on loopback that can die and come back."""
+"""A real MLflow server on loopback that tests can stop and restart."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ import urllib.request
 from pathlib import Path
 
 
-def answers(address: str) -> bool:
-    """Whether an MLflow server is up there: asked once, without MLflow's patience."""
+def is_healthy(address: str) -> bool:
+    """Return whether an MLflow server responds at the address: one request, without MLflow's retries."""
     try:
         with urllib.request.urlopen(f"{address}/health", timeout=10) as response:
             return bool(response.status == 200)
@@ -20,7 +20,7 @@ def answers(address: str) -> bool:
 
 
 class Server:
-    """Keeps its database and artifacts in `folder`, and its port from one life to the next."""
+    """An MLflow server with database and artifacts in `folder`. The port stays the same after a restart."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -31,7 +31,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Come to life; returns when it answers."""
+        """Start the server, and wait until it responds."""
         command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         command += ["--backend-store-uri", f"sqlite:///{self.folder / 'server.db'}"]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
@@ -43,23 +43,23 @@ class Server:
             start_new_session=True,
         )
         deadline = time.monotonic() + 60
-        while not answers(self.address):
+        while not is_healthy(self.address):
             assert self.process.poll() is None, "the server ended"
             assert time.monotonic() < deadline, "the server does not answer"
             time.sleep(0.1)
 
     def pause(self) -> None:
-        """Hang: connections are taken, and not answered."""
+        """Suspend the server: it accepts connections, but does not respond."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
-        """Answer again."""
+    def unpause(self) -> None:
+        """Continue after `pause`."""
         assert self.process is not None
         os.killpg(self.process.pid, signal.SIGCONT)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Die."""
+        """Stop the server with a signal."""
         if self.process is not None:
             os.killpg(self.process.pid, number)
             self.process.wait(timeout=30)

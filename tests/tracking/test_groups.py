@@ -67,8 +67,8 @@ def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has
 
     refused = fork_server.start("evaluate", parent.info.run_name)
     assert refused.wait() == 2
-    assert "is the parent of 3 runs; name one of them: digits_cnn-seed0-" in refused.said
-    assert "seeds-" not in fork_server.run("runs", "--json").said
+    assert "is the parent of 3 runs; name one of them: digits_cnn-seed0-" in refused.output
+    assert "seeds-" not in fork_server.run("runs", "--json").output
 
 
 def test_a_data_set_names_its_best_run_and_the_command(fork_server: CliForkServer) -> None:
@@ -86,7 +86,7 @@ def test_a_data_set_names_its_best_run_and_the_command(fork_server: CliForkServe
 
 
 def test_a_multirun_is_one_parent_with_a_run_for_each_job_and_names_the_best(fork_server: CliForkServer) -> None:
-    said = fork_server.run("train", "--multirun", *QUICK[1:], "optimizer.lr=0.0001,0.003", "seeds=choice(2,[5,6])").said
+    said = fork_server.run("train", "--multirun", *QUICK[1:], "optimizer.lr=0.0001,0.003", "seeds=choice(2,[5,6])").output
     assert "multirun  digits_cnn-4jobs-" in said
     found = runs(fork_server.folder)
     parents = [run for run in found.values() if run.data.tags.get("group") == "multirun"]
@@ -106,7 +106,7 @@ def test_a_job_that_fails_leaves_the_others_alone_and_the_next_start_trains_what
     command = ["train", "-m", *QUICK[1:], "trainer.precision=float32", "optimizer.lr=1e30,0.001"]
     child = fork_server.start(*command)
     assert child.wait() == 2
-    assert "1 of 2 jobs failed, the first: optimizer.lr=1e+30: training diverged" in child.said
+    assert "1 of 2 jobs failed, the first: optimizer.lr=1e+30: training diverged" in child.output
     before = runs(fork_server.folder)
     assert sorted(run.info.status for run in before.values()) == ["FAILED", "FAILED", "FINISHED"]
     fork_server.start(*command).wait()
@@ -124,14 +124,14 @@ def test_what_a_multirun_cannot_do_is_said_before_the_first_job(fork_server: Cli
     ):
         child = fork_server.start("train", "--multirun", "experiment=digits_cnn", *words)
         assert child.wait() == 2
-        assert said in child.said
+        assert said in child.output
     assert not (fork_server.folder / "mlruns" / "runs").exists()
 
 
 def test_children_born_while_the_store_is_away_find_their_parent_in_it(fork_server: CliForkServer, tmp_path: Path) -> None:
     server = Server(tmp_path)
     child = fork_server.run(*QUICK, "seeds=2", f"tracking.uri={server.address}")
-    assert "`reprise sync` delivers" in child.said
+    assert "`reprise sync` delivers" in child.output
     server.start()
     try:
         fork_server.run("sync")

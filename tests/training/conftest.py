@@ -1,4 +1,4 @@
-"""Small splits that a network can learn, and a Learner that trains on them as `train` does."""
+"""Small learnable splits, and trainings on them with the components that `train` uses."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,14 +34,14 @@ SERIES: dict[str, Any] = {
 
 
 def trainer_config(**changes: Any) -> TrainerConfig:
-    """conf/trainer/auto.yaml for a small float32 training on one thread, with changes."""
+    """Return conf/trainer/auto.yaml for a small float32 training on one thread, with changes."""
     shipped = yaml.safe_load((Path(__file__).resolve().parents[2] / "conf" / "trainer" / "auto.yaml").read_text())
     small = {"max_epochs": 2, "batch_size": 16, "eval_batch_size": 7, "threads": 1, "progress": False}
     return TrainerConfig(**(shipped | {"accelerator": "cpu", "precision": "float32"} | small | changes))
 
 
 def images(count: int, seed: int) -> Images:
-    """Noise with a bright row where its class says: learnable, not trivial."""
+    """Return noise images with a bright row at the index of the class: learnable, not trivial."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 3, (count,), generator=generator)
     pixels = torch.randint(0, 128, (count, 6, 6, 1), generator=generator, dtype=torch.uint8)
@@ -50,7 +50,7 @@ def images(count: int, seed: int) -> Images:
 
 
 def windows(count: int, seed: int) -> SeriesWindows:
-    """Windows of two sines with noise, in units; five steps read, two forecast."""
+    """Return windows of two noisy sines, in units, with lookback 5 and horizon 2."""
     generator = torch.Generator().manual_seed(seed)
     time = torch.arange(count + 6)[:, None] * torch.tensor([0.3, 0.2])
     raw = torch.tensor([10.0, -20.0]) + torch.tensor([2.0, 4.0]) * (
@@ -61,7 +61,7 @@ def windows(count: int, seed: int) -> SeriesWindows:
 
 
 class Trained:
-    """A training that is over: its network, its rows of metrics, the weights after each epoch."""
+    """A finished training: its network, its metrics and its weights after each epoch."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class Trained:
 
 
 def classify(seed: int = 0, dropout: float = 0.3, **settings: Any) -> Trained:
-    """Two epochs, unless the settings say otherwise, on 70 images; 45 to validate."""
+    """Train a classifier on 70 images, with 45 for validation; two epochs by default."""
     torch.manual_seed(seed)
     network = ConvNet([6, 6, 1], 3, [Block(4)], [Dense(8, dropout)])
     return Trained(network, Classification(CLASSES), images(70, 1), images(45, 2), seed, **settings)
 
 
 def forecast(seed: int = 0, **settings: Any) -> Trained:
-    """Likewise, on 70 windows of a series."""
+    """Train a forecaster on 70 windows, with 45 for validation; two epochs by default."""
     torch.manual_seed(seed)
     network = Recurrent([5, 2], 2, hidden=6)
     return Trained(network, Forecasting(SERIES), windows(70, 1), windows(45, 2), seed, **settings)
@@ -106,20 +106,20 @@ def forecast(seed: int = 0, **settings: Any) -> Trained:
 
 @pytest.fixture(params=[classify, forecast], ids=["classification", "forecasting"])
 def learn(request: pytest.FixtureRequest) -> Callable[..., Trained]:
-    """Trains a small network for either task."""
-    made: Callable[..., Trained] = request.param
-    return made
+    """The function that trains a small network, for each task."""
+    train: Callable[..., Trained] = request.param
+    return train
 
 
-def measured(task: Task, predictions: Tensor, targets: Tensor) -> dict[str, float]:
-    """The metrics of predictions."""
+def compute_metrics(task: Task, predictions: Tensor, targets: Tensor) -> dict[str, float]:
+    """Return the metrics of predictions."""
     metrics = task.new_metrics()
     metrics.update(predictions, targets)
     return metrics.compute()
 
 
 def validate(network: nn.Module, task: Task, split: Images | SeriesWindows, batch_size: int) -> tuple[dict[str, float], Tensor]:
-    """Metrics of a split as `evaluate` gets them, and its predictions and targets `[N, 2, …]`, classes as one-hot."""
+    """Return the metrics of a split as `evaluate` computes them, and predictions and one-hot or real targets `[N, 2, …]`."""
 
     def keep(predictions: Tensor, targets: Tensor, batch: int) -> Tensor:
         true = targets if targets.is_floating_point() else nn.functional.one_hot(targets, predictions.shape[-1])

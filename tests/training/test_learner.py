@@ -15,7 +15,7 @@ from reprise.errors import UserError
 from reprise.training.checkpoint import BestWeights, load_weights
 from reprise.training.learner import Learner
 from reprise.training.metrics import ClassificationMetrics, ForecastMetrics
-from tests.training.conftest import CPU, Trained, classify, images, measured, validate
+from tests.training.conftest import CPU, Trained, classify, compute_metrics, images, validate
 
 Learn = Callable[..., Trained]
 
@@ -77,10 +77,10 @@ def test_validation_metrics_are_those_of_the_whole_split(learn: Learn) -> None:
     batch = trained.val.gather(torch.arange(45))
     with torch.inference_mode():
         predictions = trained.task.decode(network(batch.inputs), batch.inputs)
-    expected = measured(trained.task, predictions, batch.targets)
+    expected = compute_metrics(trained.task, predictions, batch.targets)
     assert {name: trained.rows[-1][f"val/{name}"] for name in expected} == pytest.approx(expected)
     by_batch = [
-        measured(trained.task, *parts)["loss"] for parts in zip(predictions.split(7), batch.targets.split(7), strict=True)
+        compute_metrics(trained.task, *parts)["loss"] for parts in zip(predictions.split(7), batch.targets.split(7), strict=True)
     ]
     assert sum(by_batch) / len(by_batch) != pytest.approx(expected["loss"])  # else this test says nothing
 
@@ -90,7 +90,7 @@ def test_training_metrics_are_those_of_the_whole_split() -> None:
     trained = classify(dropout=0.0, lr=1e-30)
     batch = images(70, 1).gather(torch.arange(70))
     with torch.inference_mode():
-        expected = measured(trained.task, trained.network.eval()(batch.inputs), batch.targets)
+        expected = compute_metrics(trained.task, trained.network.eval()(batch.inputs), batch.targets)
     for row in trained.rows:
         assert {name: row[f"train/{name}"] for name in expected} == pytest.approx(expected)
 

@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_absolute_er
 from torch import Tensor
 
 from reprise.training.tasks import Classification, Forecasting
-from tests.training.conftest import CLASSES, SERIES, measured
+from tests.training.conftest import CLASSES, SERIES, compute_metrics
 
 
 def logits_of(*probabilities: list[float]) -> Tensor:
@@ -28,7 +28,7 @@ def random_answers(seed: int, count: int, classes: int) -> tuple[Tensor, Tensor]
 @given(st.integers(0, 2**31), st.integers(1, 200), st.integers(2, 12))
 def test_classification_agrees_with_scikit_learn(seed: int, count: int, classes: int) -> None:
     logits, truth = random_answers(seed, count, classes)
-    metrics = measured(Classification({"classes": [*map(str, range(classes))]}), logits, truth)
+    metrics = compute_metrics(Classification({"classes": [*map(str, range(classes))]}), logits, truth)
     guessed, labels = logits.argmax(-1).numpy(), range(classes)
     present = sorted({*guessed.tolist(), *truth.tolist()})
     assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, guessed))
@@ -41,7 +41,7 @@ def test_ece_is_the_weighted_gap_between_confidence_and_accuracy() -> None:
     logits = logits_of([0.62, 0.38], [0.62, 0.38], [0.82, 0.18], [0.82, 0.18])
     truth = torch.tensor([0, 1, 0, 0])  # right, wrong | right, right
     expected = 2 / 4 * abs(0.5 - 0.62) + 2 / 4 * abs(1.0 - 0.82)
-    assert measured(Classification({"classes": ["a", "b"]}), logits, truth)["ece"] == pytest.approx(expected, abs=1e-6)
+    assert compute_metrics(Classification({"classes": ["a", "b"]}), logits, truth)["ece"] == pytest.approx(expected, abs=1e-6)
 
 
 @settings(max_examples=20)
@@ -52,14 +52,14 @@ def test_ece_agrees_with_its_definition(seed: int, count: int) -> None:
     right = guessed == truth.numpy()
     bins = np.minimum((confidence * 15).astype(int), 14)
     gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
-    metrics = measured(Classification({"classes": [*"abcd"]}), logits, truth)
+    metrics = compute_metrics(Classification({"classes": [*"abcd"]}), logits, truth)
     assert metrics["ece"] == pytest.approx(sum(gaps), abs=1e-5)
 
 
 def test_smoothed_labels_are_for_training_and_not_for_measuring() -> None:
     logits, truth = random_answers(0, 50, 3)
     plain, smooth = Classification(CLASSES), Classification(CLASSES, label_smoothing=0.1)
-    assert measured(smooth, logits, truth) == measured(plain, logits, truth)
+    assert compute_metrics(smooth, logits, truth) == compute_metrics(plain, logits, truth)
     logs = logits.log_softmax(-1)
     by_hand = 0.9 * plain.loss(logits, truth) - 0.1 * logs.mean()  # Szegedy et al. 2016, section 7
     torch.testing.assert_close(smooth.loss(logits, truth), by_hand)
@@ -73,14 +73,14 @@ def test_probabilities_and_losses_are_computed_in_float32_whatever_the_logits() 
     low = logits.to(torch.bfloat16)
     assert task.postprocess(low).dtype == task.loss(low, truth).dtype == torch.float32
     torch.testing.assert_close(task.postprocess(low).sum(-1), torch.ones(50))
-    assert measured(task, low, truth) == measured(task, low.float(), truth)
+    assert compute_metrics(task, low, truth) == compute_metrics(task, low.float(), truth)
 
 
 def test_a_perfect_classifier_and_a_hopeless_one() -> None:
     task, truth = Classification(CLASSES), torch.tensor([0, 1, 2, 2])
     sure = torch.nn.functional.one_hot(truth, 3) * 100.0
-    assert measured(task, sure, truth) == {"loss": 0.0, "accuracy": 1.0, "f1_macro": 1.0, "ece": 0.0}
-    wrong = measured(task, sure, (truth + 1) % 3)
+    assert compute_metrics(task, sure, truth) == {"loss": 0.0, "accuracy": 1.0, "f1_macro": 1.0, "ece": 0.0}
+    wrong = compute_metrics(task, sure, (truth + 1) % 3)
     assert (wrong["accuracy"], wrong["f1_macro"], wrong["ece"], wrong["loss"]) == (0.0, 0.0, 1.0, 100.0)
 
 
@@ -120,7 +120,7 @@ def test_forecasting_by_hand() -> None:
     """Two samples of two steps; the target's standard deviation is 4 units, the naive forecast errs by 5 units."""
     truth = torch.zeros(2, 2, 1)
     predictions = torch.tensor([[[0.0], [1.0]], [[-1.0], [2.0]]])  # errors of 0, 4, 4 and 8 units
-    assert measured(Forecasting(SERIES), predictions, truth) == pytest.approx(
+    assert compute_metrics(Forecasting(SERIES), predictions, truth) == pytest.approx(
         {
             "mae": 4.0,
             "mse": 24.0,
@@ -147,7 +147,7 @@ def test_forecasting_agrees_with_scikit_learn(seed: int, count: int, horizon: in
     predictions, truth = torch.randn(2, count, horizon, channels, generator=generator)
     mean, std, naive = torch.rand(3, channels, generator=generator) + 0.5
     task = Forecasting(several(mean.tolist(), std.tolist(), naive.tolist(), horizon))
-    metrics = measured(task, predictions, truth)
+    metrics = compute_metrics(task, predictions, truth)
     scaled = [values.double().flatten(0, 1).numpy() for values in (truth, predictions)]
     units = [values * std.double().numpy() + mean.double().numpy() for values in scaled]
     assert metrics["mae_scaled"] == pytest.approx(mean_absolute_error(*scaled))
@@ -165,7 +165,7 @@ def test_forecasting_agrees_with_scikit_learn(seed: int, count: int, horizon: in
 def test_targets_of_different_units_are_not_pooled() -> None:
     """A pressure in Pa and a share in %: the pressure's errors would drown the share's, and choose the epoch."""
     task = Forecasting(several([0, 0], [1000.0, 0.5], [500.0, 0.25]))
-    found = measured(task, torch.ones(3, 2, 2), torch.zeros(3, 2, 2))
+    found = compute_metrics(task, torch.ones(3, 2, 2), torch.zeros(3, 2, 2))
     assert {"mae", "mse", "rmse"}.isdisjoint(found)
     assert (found["mae/t0"], found["mae/t1"], found["rmse/t0"], found["mse/t1"]) == (1000.0, 0.5, 1000.0, 0.25)
     assert (found["mae_scaled"], found["mse_scaled"], found["mase"]) == (1.0, 1.0, 2.0)
@@ -187,11 +187,11 @@ def test_what_a_constant_training_split_leaves_undefined_has_no_value_but_a_reas
     truth, alone = torch.zeros(3, 2, 1), Forecasting(several([7.0], [1.0], [0.0]))
     reason = "t0: constant in the training split"
     assert alone.undefined == {"mase": reason, "mae_scaled": reason, "mse_scaled": reason}
-    assert measured(alone, truth + 1, truth) == {"loss": 1.0, "mae": 1.0, "mse": 1.0, "rmse": 1.0}
+    assert compute_metrics(alone, truth + 1, truth) == {"loss": 1.0, "mae": 1.0, "mse": 1.0, "rmse": 1.0}
     assert alone.monitor == "mae"
     truth, one_of_two = torch.zeros(3, 2, 2), Forecasting(several([7.0, 0.0], [1.0, 4.0], [0.0, 2.0]))
     assert one_of_two.undefined == {"mase": reason, "mase/t0": reason}
-    found = measured(one_of_two, truth + 1, truth)
+    found = compute_metrics(one_of_two, truth + 1, truth)
     assert found["mae_scaled"] == 1.0  # of t1 alone
     assert found["mase/t1"] == 2.0
     assert found.keys().isdisjoint(one_of_two.undefined)
@@ -217,11 +217,11 @@ def test_the_loss_is_the_one_named(loss: Any, expected: float) -> None:
     task, truth = Forecasting(SERIES, loss=loss), torch.zeros(2, 2, 1)
     predictions = torch.tensor([[[0.0], [1.0]], [[-1.0], [2.0]]])
     assert task.loss(predictions, truth).item() == pytest.approx(expected)
-    assert measured(task, predictions, truth)["loss"] == pytest.approx(expected)
+    assert compute_metrics(task, predictions, truth)["loss"] == pytest.approx(expected)
 
 
 def test_metrics_do_not_lose_small_errors_beside_large_levels() -> None:
     """A pressure of 101325 Pa that is forecast to 0.01 Pa: float32 holds no such predict_delta, float64 does."""
     meta = series(statistics={"mean": [0.0, 101_325.0], "std": [1.0, 10.0], "naive_mae": [1.0]})
     truth = torch.zeros(1, 2, 1)
-    assert measured(Forecasting(meta), truth + 0.001, truth)["mae"] == pytest.approx(0.01, rel=1e-6)
+    assert compute_metrics(Forecasting(meta), truth + 0.001, truth)["mae"] == pytest.approx(0.01, rel=1e-6)
