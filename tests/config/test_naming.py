@@ -18,7 +18,7 @@ SAID = {
     ("model=lstm",): ["lstm"],
     ("model.blocks.0.filters=8", "trainer.max_epochs=1"): ["blocks", "max_epochs1"],
     ("scheduler=one_cycle",): ["one_cycle"],
-    ("optimizer.fused=false", "trainer.patience=3", "model.tta_hflip=true"): ["no_fused", "patience3", "tta_hflip"],
+    ("optimizer.fused=false", "trainer.patience=3", "model.tta_hflip=true"): ["tta_hflip", "no_fused", "patience3"],
     ("data=fashion_mnist", "window.test_size=null"): ["fashion_mnist", "no_test_size"],
 }
 

@@ -217,5 +217,5 @@ def test_arrays_whose_time_stamps_were_seconds_are_made_again(config: Config, pr
     before = store.read_json(arrays / "meta.json")
     with store.publish(arrays) as draft:
         store.write_json(draft / "meta.json", {key: value for key, value in before.items() if key != "time_unit"})
-    with pytest.raises(UserError, match="holds other data than data=mine describes; run `reprise preprocess data=mine`"):
+    with pytest.raises(UserError, match=r"holds other data than data=mine describes; .*run `reprise preprocess data=mine`"):
         freshness.demand(mine.data, project)

@@ -13,6 +13,7 @@ import pytest
 
 from reprise.config import compose, render
 from reprise.errors import UserError
+from reprise.tracking import address as tracking_address
 from tests.pipeline.conftest import ROOT, make_project, run_in
 from tests.tracking.server import Server
 
@@ -115,11 +116,17 @@ def test_a_training_and_its_evaluation_unpickle_nothing(done: Done) -> None:
 ADDRESS = f"http://me:{IN_ADDRESS}@127.0.0.1:9"
 
 
+def check_before_training(overrides: list[str]) -> None:
+    """What is checked before a training begins: the config, and the form of the store's address."""
+    config = compose(ROOT, ["experiment=digits_cnn", *overrides])
+    tracking_address.address(config.tracking, ROOT / "mlruns")
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
         [f"tracking.uri={ADDRESS}", "optimizer.lr=fast"],
-        [f"tracking.uri=sqlite:///x.db?token={IN_ADDRESS}"],  # = wants quotes, says Hydra
+        [f"tracking.uri=sqlite:///x.db?token={IN_ADDRESS}"],
         [f"tracking.uri=[{ADDRESS}"],
         [f"tracking.uri='postgresql://127.0.0.1:9/runs?user=me&password={IN_ADDRESS}'", "optimizer.lr=fast"],
         [f"tracking.url={ADDRESS}"],
@@ -129,7 +136,7 @@ ADDRESS = f"http://me:{IN_ADDRESS}@127.0.0.1:9"
 )
 def test_a_complaint_repeats_no_address_with_its_login(overrides: list[str]) -> None:
     with pytest.raises(UserError) as refused:
-        compose(ROOT, ["experiment=digits_cnn", *overrides])
+        check_before_training(overrides)
     assert IN_ADDRESS not in str(refused.value)
 
 

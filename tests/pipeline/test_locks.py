@@ -111,10 +111,10 @@ def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> Non
     paths = prepared(tmp_path / "clone", "digits_cnn")
     code = (
         "from pathlib import Path; from reprise.data import datasets\n"
-        f"w = examples.open_windows(Path({str(paths.windows('digits_cnn'))!r}), Path({str(paths.processed('digits'))!r}))\n"
-        "print(len(w.test())); examples.lock_test_split()\n"
+        f"w = datasets.open_windows(Path({str(paths.windows('digits_cnn'))!r}), Path({str(paths.processed('digits'))!r}))\n"
+        "print(len(w.test())); datasets.lock_test_split()\n"
         "try: w.test()\n"
-        "except examples.UserError as error: print('refused:', error)\n"
+        "except datasets.UserError as error: print('refused:', error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines() == [

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 
+from reprise.config import compose
 from reprise.config.sweep import read_sweep
 from reprise.sweeps import study as studies
 from tests.pipeline.conftest import clone, fork_server, run_in
@@ -133,7 +134,7 @@ def test_what_waits_is_frozen_and_a_sweep_is_not_begun_again_as_another(project:
     assert "sweep  frozen: 1 waiting" in said
     (run,) = (run for run in runs(project, "frozen") if "trial" in run.data.tags)
     assert run.data.params["trainer.patience"] == "null"
-    assert yaml.safe_load((file.parent / "frozen_tuned.yaml").read_text())["trainer"]["patience"] is None
+    assert compose(project, ["experiment=frozen_tuned"]).trainer.patience is None
     said = sweep(project, *words, "n_trials=3", "workers=1", code=2)
     assert "a sweep frozen was begun with another n_trials; say name=NEW for a new one" in said
     file.write_text(before)

@@ -91,7 +91,7 @@ def test_a_multirun_is_one_parent_with_a_run_for_each_job_and_names_the_best(for
     found = runs(fork_server.folder)
     parents = [run for run in found.values() if run.data.tags.get("group") == "multirun"]
     (top,) = parents
-    assert family(found)["digits_cnn-4jobs"] == {"digits_cnn-2seeds"}
+    assert family(found)["digits_cnn-4jobs"] == {"digits_cnn-lr0.0001-2seeds", "digits_cnn-lr0.003-2seeds"}
     jobs = [run for run in found.values() if run.data.tags.get(PARENT) == top.info.run_id]
     assert {run.data.tags["settings"] for run in jobs} == {
         f"optimizer.lr={lr} {seeds}" for lr in ("0.0001", "0.003") for seeds in ("seeds=2", "'seeds=[5,6]'")

@@ -58,7 +58,10 @@ def _sound(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any])
     """Whether a file, if there is one, holds what it should."""
     with suppress(FileNotFoundError):
         try:
-            check(parse(file.read_text("utf-8")))
+            text = file.read_text("utf-8")
+            if not text.endswith(("\n", "}")):  # both kinds of files end so; a cut within a value may leave valid YAML
+                return False
+            check(parse(text))
         except (ValueError, TypeError, yaml.YAMLError, Invalid):
             return False
     return True
