@@ -113,7 +113,7 @@ def test_two_projects_share_the_trials_of_one_database(project: Path, tmp_path: 
 def test_what_no_training_says_and_nobody_takes_is_refused_before_the_first_trial(project: Path) -> None:
     write(project, "typo", objectives=[{"metric": "val/acuracy", "direction": "maximize"}])
     said = sweep(project, "sweep=typo", *QUICK, code=2)
-    assert "val/acuracy: no training of digits_cnn says it; the nearest is val/accuracy" in said
+    assert "val/acuracy: no training of digits_cnn logs it; the nearest is val/accuracy" in said
     write(project, "typo", space={"+optimizer.momentumm": {"kind": "float", "low": 0.1, "high": 0.9}})
     said = sweep(project, "sweep=typo", *QUICK, code=2)
     assert "space.+optimizer.momentumm: " in said

@@ -45,22 +45,22 @@ def test_every_sampler_draws_within_the_space_and_the_same_again(root: Path, kin
 
 def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
-    for _ in range(studies.TRIES):
+    for _ in range(studies.MAX_STARTS):
         with study.take() as trial:
             assert trial
             assert trial.number == 0
     with study.take() as trial:
         assert trial is None
-    (failed,) = study.look().failures
-    assert failed.user_attrs["error"] == "3 processes died of it"
+    (failed,) = study.snapshot().failures
+    assert failed.user_attrs["error"] == "3 processes died while training it"
 
 
 def test_a_trial_that_comes_on_can_be_started_again_and_again(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
-    for _ in range(2 * studies.TRIES):
+    for _ in range(2 * studies.MAX_STARTS):
         with study.take() as trial:
             assert trial
-            studies.came_on(trial)
+            studies.reset_starts(trial)
 
 
 def test_a_trial_of_another_machine_is_left_to_it_as_long_as_it_is_heard_of(root: Path) -> None:
@@ -68,16 +68,16 @@ def test_a_trial_of_another_machine_is_left_to_it_as_long_as_it_is_heard_of(root
     here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
     with there.take() as trial:
         assert trial
-    assert not here.has_free(here.look())
-    assert there.has_free(there.look())  # there its lock tells that nobody trains it
+    assert not here.has_free(here.snapshot())
+    assert there.has_free(there.snapshot())  # there its lock tells that nobody trains it
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "LOST", -1)
+        patch.setattr(studies, "LOST_AFTER_SECONDS", -1)
         with here.take() as taken:
             assert taken
             assert taken.number == 0
-            assert here.look().trials[0].user_attrs[studies.PLACE] == here.place
-            assert there.look().trials[0].user_attrs[studies.PLACE] != there.place
-    assert not there.has_free(there.look())
+            assert here.snapshot().trials[0].user_attrs[studies.PLACE] == here.folder_id
+            assert there.snapshot().trials[0].user_attrs[studies.PLACE] != there.folder_id
+    assert not there.has_free(there.snapshot())
 
 
 @pytest.fixture
@@ -104,13 +104,13 @@ def test_a_trial_that_was_just_taken_in_another_time_zone_is_left_to_it(
     with there.take() as trial:
         assert trial
         zone(zones[not there_first])
-        assert before <= studies.began(trial) <= time.time()
-        assert not here.has_free(here.look())
+        assert before <= studies.start_time(trial) <= time.time()
+        assert not here.has_free(here.snapshot())
         with here.take() as taken:
             assert taken is None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies.time, "time", lambda: before + studies.LOST + 60)
-        assert here.has_free(here.look())  # of a dead machine it is taken over just as soon
+        patch.setattr(studies.time, "time", lambda: before + studies.LOST_AFTER_SECONDS + 60)
+        assert here.has_free(here.snapshot())  # of a dead machine it is taken over just as soon
 
 
 def test_a_trial_without_a_heartbeat_is_left_alone_until_none_has_come_for_long(root: Path) -> None:
@@ -120,10 +120,10 @@ def test_a_trial_without_a_heartbeat_is_left_alone_until_none_has_come_for_long(
         patch.setattr(studies.Trial, "set_user_attr", _die)
         with pytest.raises(KeyboardInterrupt), there.take():
             pass
-    assert not here.has_free(here.look())
+    assert not here.has_free(here.snapshot())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "LOST", -1)
-        assert here.has_free(here.look())
+        patch.setattr(studies, "LOST_AFTER_SECONDS", -1)
+        assert here.has_free(here.snapshot())
 
 
 def test_a_trial_that_was_killed_before_its_place_was_noted_belongs_to_where_its_lock_lies(root: Path) -> None:
@@ -133,8 +133,8 @@ def test_a_trial_that_was_killed_before_its_place_was_noted_belongs_to_where_its
         patch.setattr(studies.Trial, "set_user_attr", _die)
         with pytest.raises(KeyboardInterrupt), here.take():
             pass
-    assert studies.PLACE not in here.look().trials[0].user_attrs
-    assert not there.has_free(there.look())
+    assert studies.PLACE not in here.snapshot().trials[0].user_attrs
+    assert not there.has_free(there.snapshot())
     with here.take() as trial:
         assert trial
         assert trial.number == 0
@@ -147,7 +147,7 @@ def _die(*_: Any) -> None:
 def test_a_sweep_goes_on_with_more_trials_but_never_with_fewer(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=2", "sweep.max_failures=0"), root, root / "mlruns", None)
     longer = studies.extend(study, read_resumed(["sweep=mine", "n_trials=3", "sweep.max_failures=5"]).changes)
-    assert (len(longer.look().trials), longer.look().max_failures) == (3, 5)
+    assert (len(longer.snapshot().trials), longer.snapshot().max_failures) == (3, 5)
     assert studies.load("mine", root / "mlruns", None).sweep == longer.sweep
     with pytest.raises(UserError, match=r"n_trials=2: sweep mine was begun with 3; ask for more"):
         studies.extend(longer, {"n_trials": 2})
@@ -190,11 +190,11 @@ def test_a_trial_that_ends_while_another_worker_looks_for_one_is_not_taken_again
     study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
     with study.take() as trial:
         assert trial
-        seen = study.look()
+        seen = study.snapshot()
         study.optuna.tell(trial, 0.5)
-    assert [one.state for one in seen.left] == [TrialState.RUNNING]
+    assert [one.state for one in seen.unfinished] == [TrialState.RUNNING]
     assert not study.has_free(seen)
-    assert study._orphan(seen) is None
+    assert study._take_stale(seen) is None
 
 
 def test_a_terminal_shows_the_trials_that_run_the_best_and_the_time_left(root: Path) -> None:
@@ -210,10 +210,10 @@ def test_a_terminal_shows_the_trials_that_run_the_best_and_the_time_left(root: P
             assert trial
             study.choose(trial)
             trial.report(0.625, 3)
-            view.update(study.look())
+            view.update(study.snapshot())
     shown = console.export_text()
     assert "2 of 4 trials, 0 given up, 0 failed; about 0:00:0" in shown
-    best = max(study.look().of(TrialState.COMPLETE), key=lambda trial: trial.value or 0)
+    best = max(study.snapshot().of(TrialState.COMPLETE), key=lambda trial: trial.value or 0)
     assert f"optimizer.lr={best.params['optimizer.lr']:.4g}" in shown.split("best:")[1]
     row = next(line for line in shown.splitlines() if line.split()[:1] == ["2"])
     assert row.split()[:3] == ["2", "3", "0.6250"]

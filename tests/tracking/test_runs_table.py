@@ -25,7 +25,7 @@ def test_the_columns_are_the_metrics_of_the_runs_and_the_settings_in_which_they_
     assert found[:3] == ["metrics.`best/val/mae_scaled`", "metrics.`test/mae_scaled`", "metrics.`test/rmse`"]
     assert [name for name in found if name.startswith("params")] == ["params.`seed`", "params.`optimizer.lr`", "params.`title`"]
     assert found[-4:] == [f"tags.`{key}`" for key in ("experiment", "model", "parameters", "train_seconds")]
-    assert len([name for name in found if name.startswith("metrics")]) == 1 + runs_table.MOST_TEST
+    assert len([name for name in found if name.startswith("metrics")]) == 1 + runs_table.MAX_TEST_METRICS
 
 
 def test_a_view_is_short_enough_for_a_tag_whatever_the_runs_are() -> None:

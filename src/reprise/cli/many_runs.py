@@ -40,7 +40,7 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
     from reprise.sweeps import launchers
 
     paths = project()
-    launch, rest = launchers.asked([word for word in words if word != "resume"])
+    launch, rest = launchers.parse_request([word for word in words if word != "resume"])
     if "resume" not in words:
         config = read_sweep(paths.root, rest)
         from reprise.sweeps import driver

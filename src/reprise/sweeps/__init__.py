@@ -1,1 +1,1 @@
-"""A sweep: its study in Optuna, the workers that take trials from it, the driver that sees it to its end."""
+"""Sweeps: the Optuna study, the workers that train its trials, and the driver that runs the workers."""

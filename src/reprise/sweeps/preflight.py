@@ -1,4 +1,4 @@
-"""A sweep is tried out before its first trial: what nobody can build, and what no training says, shows at once."""
+"""Preflight of a sweep: find configs that cannot be built and metrics that no training logs before the first trial."""
 
 import torch
 from rich.console import Console
@@ -13,12 +13,12 @@ from reprise.stages.project_paths import ProjectPaths
 
 
 def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:
-    """Build what trials would train, at each end of each part of the space.
+    """Build model, task, optimizer and scheduler at each end of each part of the space.
 
-    Configs alone were looked at when the sweep was read. Where a trial reads other data or windows, it finds out itself.
+    Parsing the sweep has validated the configs already. Trials with other data or windows than the base config are not checked.
 
     Raises:
-        UserError: naming the key.
+        UserError: if building fails or a metric is unknown; its message names the key.
 
     """
     base = sweep.config(paths.root, {})
@@ -29,18 +29,18 @@ def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:
         if (config.data, config.window) != (base.data, base.window):
             continue
         try:
-            said = _metrics(config, windows)
+            metrics = _metrics(config, windows)
         except UserError as error:
             raise UserError(f"space.{key}: {error}" if key else str(error)) from None
-        except RuntimeError:  # too little memory, say: such a trial fails alone, with its reason
+        except RuntimeError:  # for example out of memory: only such trials fail, with their reason
             continue
         for metric in [goal.metric for goal in sweep.objectives] + [limit.metric for limit in sweep.limits]:
-            if metric.startswith("val/") and metric not in said:
-                raise UserError(f"{metric}: no training of {base.name} says it", nearest(metric, said))
+            if metric.startswith("val/") and metric not in metrics:
+                raise UserError(f"{metric}: no training of {base.name} logs it", nearest(metric, metrics))
 
 
 def _metrics(config: Config, windows: Windows) -> list[str]:
-    """The names of what a training would say of val."""
+    """Return the names of the val metrics that a training logs."""
     network, task = train.build_parts(config, windows)
     optimizer = build(config.optimizer, "optimizer", config.plugins, network.parameters())
     build(config.scheduler, "scheduler", config.plugins, optimizer, total_steps=100)

@@ -1,4 +1,4 @@
-"""A sweep's study in Optuna: its trials, in a database that outlives every process; who has taken which trial."""
+"""The Optuna study of a sweep: create, load and extend it, and assign its trials to workers."""
 
 import json
 import math
@@ -27,142 +27,145 @@ from reprise.tracking.address import checked, database, database_address
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 SPEC, CONF, TOKEN, ARRAYS = "sweep", "conf", "token", "sha256.processed/"
-"""Attributes of a study; the last one begins the attributes with the hash of each data set's arrays."""
+"""User attributes of a study. The last is a prefix: one attribute per data set holds the hash of its arrays."""
 PLACE, LAST_HEARTBEAT, STARTS, THREADS, GIVEN_UP, ERROR = "place", "heard", "starts", "threads", "given up", "error"
-"""Attributes of a trial; of the study, the place where it was begun."""
+"""User attributes of a trial. A study has PLACE too: the id of the folder where it was created."""
 BEGAN = "began"
-"""Attribute of a trial: when it was first taken, in seconds since 1970 UTC, as `HEARD` is. Optuna's own `datetime_start` is the
-local time of the machine that took it, without its time zone."""
-TRIES = 3
-"""Processes that may die of one trial, with no epoch between, before it counts as failed."""
-BEAT, LOST = 60.0, 900.0
-"""Seconds between two signs of life of a trial that is trained; how long there is none until its machine counts as lost."""
-WIDEST_OFFSET = 26 * 3600.0
-"""Seconds between the clocks of the two time zones that are furthest apart."""
-FILLED_WITHIN = 60.0
-"""Seconds to wait for another machine that begins a sweep."""
-MAKING_TABLES = 5.0
-"""Seconds to wait for another machine that makes the tables of the database."""
-OVER = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+"""User attribute of a trial: when a worker first took it, in seconds since 1970 UTC, like `LAST_HEARTBEAT`. Optuna's own
+`datetime_start` is the worker's local time without a time zone."""
+MAX_STARTS = 3
+"""Number of times a trial is started before it counts as failed, if no start completes an epoch."""
+HEARTBEAT_SECONDS, LOST_AFTER_SECONDS = 60.0, 900.0
+"""Seconds between two heartbeats of a running trial, and without one until its machine counts as lost."""
+MAX_TIMEZONE_DIFFERENCE = 26 * 3600.0
+"""Seconds between the local times of the two time zones that are furthest apart."""
+CREATION_TIMEOUT = 60.0
+"""Seconds to wait while another machine creates the trials of a sweep."""
+TABLES_TIMEOUT = 5.0
+"""Seconds to wait while another machine creates the tables of the database."""
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
 class StudySnapshot:
-    """How a sweep stands at one moment: to read all trials is what looking costs."""
+    """The trials of a sweep at one moment. Taking a snapshot reads all trials, so it is expensive."""
 
     trials: list[FrozenTrial]
     max_failures: int
 
     def of(self, *states: TrialState) -> list[FrozenTrial]:
-        """Trials in these states."""
+        """Return the trials in these states."""
         return [trial for trial in self.trials if trial.state in states]
 
     @property
     def failures(self) -> list[FrozenTrial]:
-        """Trials that failed."""
+        """The failed trials."""
         return self.of(TrialState.FAIL)
 
     @property
-    def left(self) -> list[FrozenTrial]:
-        """Trials that wait, or were taken and did not end."""
+    def unfinished(self) -> list[FrozenTrial]:
+        """The trials that wait or run."""
         return self.of(TrialState.WAITING, TrialState.RUNNING)
 
     @property
     def is_unfinished(self) -> bool:
-        """Whether there is something to do, and not too much has failed."""
-        return bool(self.left) and len(self.failures) <= self.max_failures
+        """Whether trials remain and not too many have failed."""
+        return bool(self.unfinished) and len(self.failures) <= self.max_failures
 
 
 @dataclass(frozen=True)
 class Study:
-    """An open study, and the folder where its trials are taken and its frozen conf/ lies: one for workers that share disks."""
+    """An open study and its folder, which holds the trials' locks and the frozen conf/. Workers that share disks share it."""
 
     optuna: optuna.Study
     sweep: Sweep
     folder: Path
-    place: str
-    """A name of that folder that no other has."""
+    folder_id: str
+    """A unique id of the folder."""
 
     @property
     def token(self) -> str:
-        """By which the run of the whole sweep is found."""
+        """The token that identifies the sweep's parent run."""
         return str(self.optuna.user_attrs[TOKEN])
 
-    def look(self) -> StudySnapshot:
-        """How it stands now."""
+    def snapshot(self) -> StudySnapshot:
+        """Read all trials from the database."""
         return StudySnapshot(self.optuna.get_trials(deepcopy=False), self.sweep.max_failures)
 
-    def has_free(self, standing: StudySnapshot) -> bool:
-        """Whether a worker here would find a trial to take."""
-        return any(trial.state == TrialState.WAITING or self._is_orphan(trial) for trial in standing.left)
+    def has_free(self, snapshot: StudySnapshot) -> bool:
+        """Return whether a worker here would find a trial to take."""
+        return any(trial.state == TrialState.WAITING or self._is_stale(trial) for trial in snapshot.unfinished)
 
     @contextmanager
     def take(self) -> Iterator[Trial | None]:
-        """The next trial, for this process alone: one whose process died, else one that waits; None: there is no other.
+        """Yield the next trial, reserved for this process: a stale one, else a waiting one, else None.
 
-        The lock on a trial is the operating system's, so the death of a process frees it. Trials that were taken elsewhere are
-        left to those there, as long as they are heard of.
+        The operating system releases a trial's lock when its process dies. A trial that was taken in another folder is left to
+        the workers there while its heartbeats continue.
         """
         with FileLock(self.folder / "take.lock"):
-            standing = self.look()
-            trial, lock = (standing.is_unfinished and (self._orphan(standing) or self._waiting(standing))) or (None, None)
+            snapshot = self.snapshot()
+            taken = (self._take_stale(snapshot) or self._take_waiting(snapshot)) if snapshot.is_unfinished else None
+            trial, lock = taken or (None, None)
         try:
-            with _signs_of_life(trial) if trial else nullcontext():
+            with _heartbeats(trial) if trial else nullcontext():
                 yield trial
         finally:
             if lock:
                 lock.release()
 
-    def _is_orphan(self, trial: FrozenTrial) -> bool:
-        """Whether the process that took a trial is no more. Here its lock tells; elsewhere, that nothing was heard of it."""
+    def _is_stale(self, trial: FrozenTrial) -> bool:
+        """Return whether the process of a running trial is dead: by its lock in this folder, by its heartbeat elsewhere."""
         if trial.state != TrialState.RUNNING:
             return False
         lock = self._lock(trial.number)
-        taken_here = trial.user_attrs.get(PLACE) == self.place if PLACE in trial.user_attrs else Path(lock.lock_file).is_file()
+        taken_here = (
+            trial.user_attrs.get(PLACE) == self.folder_id if PLACE in trial.user_attrs else Path(lock.lock_file).is_file()
+        )
         if not taken_here:
             if LAST_HEARTBEAT not in trial.user_attrs:  # its process may have died before the first heartbeat: count from now on
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                    self._opened(trial).set_user_attr(LAST_HEARTBEAT, time.time())
+                    self._open_trial(trial).set_user_attr(LAST_HEARTBEAT, time.time())
                 return False
-            return bool(time.time() - trial.user_attrs[LAST_HEARTBEAT] > LOST)
+            return bool(time.time() - trial.user_attrs[LAST_HEARTBEAT] > LOST_AFTER_SECONDS)
         with suppress(Timeout), lock.acquire(timeout=0):
-            return self.look().trials[trial.number].state == TrialState.RUNNING  # it may have ended since it was looked at
+            return self.snapshot().trials[trial.number].state == TrialState.RUNNING  # it may have ended since the snapshot
         return False
 
-    def _orphan(self, standing: StudySnapshot) -> tuple[Trial, FileLock] | None:
-        for frozen in filter(self._is_orphan, standing.left):
-            trial, lock = self._opened(frozen), self._lock(frozen.number)
+    def _take_stale(self, snapshot: StudySnapshot) -> tuple[Trial, FileLock] | None:
+        for frozen in filter(self._is_stale, snapshot.unfinished):
+            trial, lock = self._open_trial(frozen), self._lock(frozen.number)
             starts = frozen.user_attrs.get(STARTS, 1) + 1
-            if starts <= TRIES:
+            if starts <= MAX_STARTS:
                 lock.acquire()
                 trial.set_user_attr(STARTS, starts)
-                self._note_taken(trial)
+                self._record_taken(trial)
                 return trial, lock
-            fail(self, trial, f"{TRIES} processes died of it")
+            fail(self, trial, f"{MAX_STARTS} processes died while training it")
         return None
 
-    def _waiting(self, standing: StudySnapshot) -> tuple[Trial, FileLock] | None:
-        """As `optuna.Study.ask` does, which would make one trial more when another machine is faster at the last."""
-        for frozen in standing.of(TrialState.WAITING):
+    def _take_waiting(self, snapshot: StudySnapshot) -> tuple[Trial, FileLock] | None:
+        """Take a waiting trial. `optuna.Study.ask` would create an extra one if another machine takes the last one first."""
+        for frozen in snapshot.of(TrialState.WAITING):
             lock = self._lock(frozen.number)
-            lock.acquire()  # first: of a trial that was killed before its place was noted, the lock shows where that is
+            lock.acquire()  # first: if the process is killed before it records PLACE, the lock file shows the folder
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
                 if self.optuna._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING):
-                    trial = self._opened(frozen)
+                    trial = self._open_trial(frozen)
                     trial.set_user_attr(BEGAN, time.time())
-                    self._note_taken(trial)
+                    self._record_taken(trial)
                     return trial, lock
             lock.release()
             Path(lock.lock_file).unlink()
         return None
 
-    def _note_taken(self, trial: Trial) -> None:
-        """Write the first heartbeat, before other machines can look for one, and where the trial is trained."""
+    def _record_taken(self, trial: Trial) -> None:
+        """Write the first heartbeat, before other machines can check for one, and the folder of the trial."""
         trial.set_user_attr(LAST_HEARTBEAT, time.time())
-        trial.set_user_attr(PLACE, self.place)
+        trial.set_user_attr(PLACE, self.folder_id)
 
-    def _opened(self, trial: FrozenTrial) -> Trial:
-        """A trial to go on with, in the light of all that have ended by now."""
+    def _open_trial(self, trial: FrozenTrial) -> Trial:
+        """Return a live trial, after clearing Optuna's cache so that its sampler sees all trials that have ended."""
         self.optuna._thread_local.cached_all_trials = None
         return Trial(self.optuna, trial._trial_id)
 
@@ -170,32 +173,32 @@ class Study:
         return FileLock(self.folder / f"trial-{number}.lock")
 
     def demand_same_arrays(self, arrays: Path) -> None:
-        """Record the hash of the arrays of a data set at its first use, and demand the same one later.
+        """Record the hash of a data set's arrays at its first use, and check it later.
 
         Raises:
-            UserError: when they changed since: trials on different data cannot be ranked.
+            UserError: if the arrays changed, as trials on different data cannot be ranked.
 
         """
-        if not (arrays / store.MANIFEST).is_file():  # not made yet
+        if not (arrays / store.MANIFEST).is_file():  # not created yet
             return
-        key, found = f"{ARRAYS}{arrays.name}", store.digest(arrays)
-        known = self.optuna.user_attrs.get(key)
-        if known is None:
-            self.optuna.set_user_attr(key, found)
-        elif known != found:
+        key, digest = f"{ARRAYS}{arrays.name}", store.digest(arrays)
+        recorded = self.optuna.user_attrs.get(key)
+        if recorded is None:
+            self.optuna.set_user_attr(key, digest)
+        elif recorded != digest:
             raise UserError(
                 f"sweep {self.sweep.name} was begun with other data: {arrays} changed since",
                 "restore it, or say name=NEW for a new sweep",
             )
 
     def choose(self, trial: Trial) -> dict[str, Any]:
-        """The values of a trial.
+        """Sample the values of a trial.
 
-        The sampler is seeded anew for each, so that with one worker they depend on the sweep's seed, the trial's number and the
-        trials before it, and on nothing else: a kill changes none, not even one between two values.
+        The sampler is seeded again for each value. With one worker, values thus depend only on the sweep's seed, the trial's
+        number and earlier trials. A kill changes none of them, not even between two values.
         """
         self.optuna.sampler = make_sampler(self.sweep, trial.number, 0)
-        _ = trial.relative_params  # drawn together, before the first is kept
+        _ = trial.relative_params  # sample jointly, before the first value is stored
         chosen: dict[str, Any] = {}
         for turn, (key, part) in enumerate(self.sweep.active(chosen), 1):
             self.optuna.sampler = make_sampler(self.sweep, trial.number, turn)
@@ -208,105 +211,102 @@ class Study:
         return chosen
 
     def best(self) -> list[FrozenTrial]:
-        """The best trial, or, of several objectives, those that no other beats in all; only those within the limits.
-
-        By the first objective.
-        """
-        done = self.look().of(TrialState.COMPLETE)
-        fit = [trial for trial in done if all(over <= 0 for over in trial.constraints.values())]
+        """Return the best trial, or the Pareto front sorted by the first objective. Trials beyond a limit are excluded."""
+        done = self.snapshot().of(TrialState.COMPLETE)
+        feasible = [trial for trial in done if all(excess <= 0 for excess in trial.constraints.values())]
         signs = [1 if objective.direction == "minimize" else -1 for objective in self.sweep.objectives]
-        costs = {trial.number: [sign * value for sign, value in zip(signs, trial.values, strict=True)] for trial in fit}
-        ranked = sorted(fit, key=lambda trial: (costs[trial.number][0], trial.number))
+        costs = {trial.number: [sign * value for sign, value in zip(signs, trial.values, strict=True)] for trial in feasible}
+        ranked = sorted(feasible, key=lambda trial: (costs[trial.number][0], trial.number))
         if len(signs) == 1:
             return ranked[:1]
-        return [trial for trial in ranked if not any(_beats(other, costs[trial.number]) for other in costs.values())]
+        return [trial for trial in ranked if not any(_dominates(other, costs[trial.number]) for other in costs.values())]
 
 
-def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+def _dominates(one: Sequence[float], other: Sequence[float]) -> bool:
     return all(a <= b for a, b in zip(one, other, strict=True)) and list(one) != list(other)
 
 
 @contextmanager
-def _signs_of_life(trial: Trial) -> Iterator[None]:
-    """While a trial is trained, the study hears of it now and then."""
-    over = threading.Event()
+def _heartbeats(trial: Trial) -> Iterator[None]:
+    """Write a heartbeat periodically while a trial is trained."""
+    done = threading.Event()
 
     def beat() -> None:
-        while not over.wait(BEAT):
-            with suppress(optuna.exceptions.OptunaError):  # it has ended, or the database is away for a while
+        while not done.wait(HEARTBEAT_SECONDS):
+            with suppress(optuna.exceptions.OptunaError):  # the trial has ended, or the database is unreachable for a while
                 trial.set_user_attr(LAST_HEARTBEAT, time.time())
 
-    threading.Thread(target=beat, name="signs of life", daemon=True).start()
+    threading.Thread(target=beat, name="heartbeats", daemon=True).start()
     try:
         yield
     finally:
-        over.set()
+        done.set()
 
 
-def began(trial: Trial) -> float:
-    """When a trial was first taken, in seconds since 1970 UTC."""
+def start_time(trial: Trial) -> float:
+    """Return when a trial was first taken, in seconds since 1970 UTC."""
     if BEGAN in trial.user_attrs:
         return float(trial.user_attrs[BEGAN])
-    assert trial.datetime_start is not None  # begun by an older version, in the time zone of its machine
-    return trial.datetime_start.timestamp() - WIDEST_OFFSET
+    assert trial.datetime_start is not None  # taken by an older version, in its machine's local time
+    return trial.datetime_start.timestamp() - MAX_TIMEZONE_DIFFERENCE
 
 
-def came_on(trial: Trial) -> None:
-    """A trial that is stopped, or has trained an epoch, kills no process."""
+def reset_starts(trial: Trial) -> None:
+    """Reset the count of starts, as a trial that was stopped or completed an epoch does not crash its process."""
     if trial.user_attrs.get(STARTS) != 0:
         trial.set_user_attr(STARTS, 0)
 
 
 def fail(study: Study, trial: Trial, reason: str) -> None:
-    """A trial that failed, and why."""
+    """Mark a trial as failed, with the reason."""
     trial.set_user_attr(ERROR, reason[:500])
     study.optuna.tell(trial, state=TrialState.FAIL)
 
 
 def address(folder: Path, storage: str | None) -> str:
-    """Of the database of studies: under mlruns/, or as given.
+    """Return the address of the study database: `storage`, else a file in `folder` (mlruns/).
 
     Raises:
-        UserError: when the given one is malformed, relative, or needs a driver that is not installed.
+        UserError: if `storage` is malformed, relative, or needs a driver that is not installed.
 
     """
     return checked(storage, "storage", for_runs=False) if storage else database_address(folder / "sweeps.db")
 
 
 def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
-    """A new study, or the one of this name if it was begun as the same sweep.
+    """Create a study, or load the one of this name if it belongs to the same sweep.
 
-    All its trials wait in it from the start, so their number is exact whoever dies. conf/ is kept in it: editing a file changes
-    nothing that waits.
+    All trials are enqueued at the start, so that their number is exact whatever process dies. The study keeps a copy of conf/, so
+    that later edits do not change waiting trials.
 
     Raises:
-        UserError: when another sweep of this name was begun.
+        UserError: if a different sweep of this name exists.
 
     """
-    place = _place(store.made(folder / "sweeps" / sweep.name))
+    folder_id = _folder_id(store.made(folder / "sweeps" / sweep.name))
     with FileLock(folder / "sweeps" / "begin.lock"):
-        where: dict[str, Any] = {"study_name": sweep.name, "storage": _connect(address(folder, storage), folder)}
+        location: dict[str, Any] = {"study_name": sweep.name, "storage": _connect(address(folder, storage), folder)}
         try:
-            opened = optuna.create_study(**where, directions=[objective.direction for objective in sweep.objectives])
-            opened.set_user_attr(PLACE, place)
+            opened = optuna.create_study(**location, directions=[objective.direction for objective in sweep.objectives])
+            opened.set_user_attr(PLACE, folder_id)
         except optuna.exceptions.DuplicatedStudyError:
-            opened = optuna.load_study(**where)
-        if storage is None or opened.user_attrs.get(PLACE) == place:
+            opened = optuna.load_study(**location)
+        if storage is None or opened.user_attrs.get(PLACE) == folder_id:
             _fill(opened, sweep, root)
         else:
             _wait_until_filled(opened, sweep)
-        begun = _spec(opened)
-        if begun != sweep:
-            changed = next(key for key in Sweep.model_fields if getattr(begun, key) != getattr(sweep, key))
+        existing = _spec(opened)
+        if existing != sweep:
+            changed = next(key for key in Sweep.model_fields if getattr(existing, key) != getattr(sweep, key))
             raise UserError(
                 f"a sweep {sweep.name} was begun with another {changed}",
-                f"say name=NEW for a new one, or `reprise sweep sweep={sweep.name} resume` to go on with that",
+                f"say name=NEW for a new one, or `reprise sweep sweep={sweep.name} resume` to resume that one",
             )
     return load(sweep.name, folder, storage)
 
 
 def _fill(opened: optuna.Study, sweep: Sweep, root: Path) -> None:
-    """Write down what the sweep is, and let its trials wait; what stands there already is left as it is."""
+    """Store the sweep's settings and enqueue its trials, unless they are stored already."""
     if SPEC not in opened.user_attrs:
         conf = {str(file.relative_to(root)): file.read_text("utf-8") for file in sorted((root / "conf").rglob("*.yaml"))}
         opened.set_user_attr(CONF, json.dumps(conf))
@@ -316,10 +316,10 @@ def _fill(opened: optuna.Study, sweep: Sweep, root: Path) -> None:
 
 
 def _wait_until_filled(opened: optuna.Study, sweep: Sweep) -> None:
-    """Another machine begins it at this moment, or began it before."""
-    until = time.monotonic() + FILLED_WITHIN
+    """Wait until another machine has created all trials."""
+    deadline = time.monotonic() + CREATION_TIMEOUT
     while SPEC not in opened.user_attrs or len(opened.get_trials(deepcopy=False)) < _spec(opened).n_trials:
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise UserError(
                 f"sweep {sweep.name} was cut short while it was begun", "say the same again where that was, or name=NEW"
             )
@@ -327,39 +327,41 @@ def _wait_until_filled(opened: optuna.Study, sweep: Sweep) -> None:
 
 
 def extend(study: Study, changes: Mapping[str, Any]) -> Study:
-    """The study with more trials, or more that may fail.
+    """Return the study with more trials, or with more allowed failures.
 
     Raises:
-        UserError: when it would have fewer trials.
+        UserError: if it would have fewer trials.
 
     """
-    asked = validated(Sweep, {**study.sweep.model_dump(), **changes}, "what resume was asked")
-    if asked.n_trials < study.sweep.n_trials:
-        raise UserError(f"n_trials={asked.n_trials}: sweep {asked.name} was begun with {study.sweep.n_trials}", "ask for more")
+    extended = validated(Sweep, {**study.sweep.model_dump(), **changes}, "what resume was extended")
+    if extended.n_trials < study.sweep.n_trials:
+        raise UserError(
+            f"n_trials={extended.n_trials}: sweep {extended.name} was begun with {study.sweep.n_trials}", "ask for more"
+        )
     with FileLock(study.folder / "take.lock"):
-        study.optuna.set_user_attr(SPEC, asked.model_dump_json())
-        _enqueue(study.optuna, asked)
-    return replace(study, sweep=asked)
+        study.optuna.set_user_attr(SPEC, extended.model_dump_json())
+        _enqueue(study.optuna, extended)
+    return replace(study, sweep=extended)
 
 
 def _enqueue(opened: optuna.Study, sweep: Sweep) -> None:
-    """Let every trial wait that does not yet, those with values of their own before the others."""
+    """Enqueue the missing trials: first those with given values, then the others."""
     values = combinations(sweep.space) if sweep.sampler.kind == "grid" else sweep.first
     for number in range(len(opened.get_trials(deepcopy=False)), sweep.n_trials):
         opened.enqueue_trial(values[number] if number < len(values) else {})
 
 
 def exists(name: str, folder: Path, storage: str | None) -> bool:
-    """Whether a sweep of this name was begun."""
-    known = optuna.get_all_study_names(_connect(address(folder, storage), folder))
-    return name in known
+    """Return whether a sweep of this name exists."""
+    names = optuna.get_all_study_names(_connect(address(folder, storage), folder))
+    return name in names
 
 
 def load(name: str, folder: Path, storage: str | None) -> Study:
-    """A study that was begun.
+    """Load a study.
 
     Raises:
-        UserError: when there is none of this name.
+        UserError: if there is none of this name, or its creation was interrupted.
 
     """
     try:
@@ -369,16 +371,16 @@ def load(name: str, folder: Path, storage: str | None) -> Study:
     if SPEC not in opened.user_attrs:
         raise UserError(f"sweep {name} was cut short while it was begun", "say the same again without resume")
     sweep = _spec(opened)
-    ours = store.made(folder / "sweeps" / name)
+    study_folder = store.made(folder / "sweeps" / name)
     for file, text in json.loads(opened.user_attrs[CONF]).items():
-        place = ours / file
-        if not place.is_file() or place.read_text("utf-8") != text:
-            store.write_atomically(store.made(place.parent) / place.name, text.encode())
-    opened.pruner = make_pruner(sweep, sweep.config(ours, {}).trainer.max_epochs * sweep.seeds)
-    return Study(opened, sweep, ours, _place(ours))
+        path = study_folder / file
+        if not path.is_file() or path.read_text("utf-8") != text:
+            store.write_atomically(store.made(path.parent) / path.name, text.encode())
+    opened.pruner = make_pruner(sweep, sweep.config(study_folder, {}).trainer.max_epochs * sweep.seeds)
+    return Study(opened, sweep, study_folder, _folder_id(study_folder))
 
 
-def _place(folder: Path) -> str:
+def _folder_id(folder: Path) -> str:
     file = folder / "place"
     with FileLock(folder / "place.lock"):
         if not file.is_file():
@@ -391,19 +393,19 @@ def _spec(opened: optuna.Study) -> Sweep:
 
 
 def _connect(uri: str, folder: Path) -> optuna.storages.BaseStorage:
-    """Of several processes one makes the tables; a database file waits for its turn instead of failing."""
-    waiting = {"connect_args": {"timeout": 100}} if database(uri) else {"pool_pre_ping": True}
+    """Open the database. A lock lets one process create the tables; SQLite waits for its lock instead of failing."""
+    options = {"connect_args": {"timeout": 100}} if database(uri) else {"pool_pre_ping": True}
     with FileLock(store.made(folder / "sweeps") / "storage.lock"):
         try:
-            with suppress(IntegrityError, OperationalError):  # another machine makes the tables at the same moment
-                return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
-            time.sleep(MAKING_TABLES)
-            return optuna.storages.RDBStorage(uri, engine_kwargs=waiting)
+            with suppress(IntegrityError, OperationalError):  # another machine creates the tables at the same time
+                return optuna.storages.RDBStorage(uri, engine_kwargs=options)
+            time.sleep(TABLES_TIMEOUT)
+            return optuna.storages.RDBStorage(uri, engine_kwargs=options)
         except SQLAlchemyError as error:
             reason, shown = without_login(str(error).split("\n")[0])[:200], uri.partition("?")[0]
             raise UserError(f"the database of sweeps {shown} fails: {reason}", "start it, or set storage") from error
 
 
 def is_finite(values: Sequence[float]) -> bool:
-    """Whether a trial can be judged by them."""
+    """Return whether all values are finite, so that a trial can be ranked."""
     return all(math.isfinite(value) for value in values)

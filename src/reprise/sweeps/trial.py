@@ -1,4 +1,4 @@
-"""A worker of a sweep: it takes one trial after the other, trains it, and says how good it was."""
+"""A worker of a sweep: take one trial after another, train it and report its result."""
 
 from collections.abc import Iterator, Mapping
 from statistics import fmean
@@ -24,7 +24,7 @@ from reprise.training.learner import MetricCallback
 
 def work(name: str, paths: ProjectPaths, storage: str | None, parent: str) -> None:
     """Train trials until none is left, or too many have failed."""
-    threads = torch.get_num_threads()  # this worker's share
+    threads = torch.get_num_threads()  # this worker's share of the cores
     study = studies.load(name, paths.store, storage)
     lineage.record_code(paths.root, study.sweep.config(study.folder, {}).plugins)
     while True:
@@ -35,67 +35,69 @@ def work(name: str, paths: ProjectPaths, storage: str | None, parent: str) -> No
                 trial.set_user_attr(THREADS, threads)
             try:
                 _Trial(study, trial, paths, {PARENT: parent, "sweep": name, "trial": str(trial.number)}).run()
-            except UpdateFinishedTrialError:  # this machine was silent for so long that another has taken over
+            except UpdateFinishedTrialError:  # no heartbeat for so long that another machine took the trial
                 continue
 
 
 class _Trial:
-    """One trial, from its values to how good it was."""
+    """One trial: sample its values, train it, report its result."""
 
     def __init__(self, study: Study, trial: Trial, paths: ProjectPaths, tags: Mapping[str, str]) -> None:
         self.study, self.sweep, self.trial, self.paths, self.tags = study, study.sweep, trial, paths, tags
         self.goal = study.sweep.objectives[0].metric
         self.by_epoch = len(study.sweep.objectives) == 1 and study.sweep.pruner.kind != "wilcoxon"
         self.scores: list[float] = []
-        """Of the seeds that are trained, by the first objective."""
+        """First objective of each trained seed."""
 
     def run(self) -> None:
-        """To its end, whatever that is. A signal is none: the trial goes on with the next start."""
+        """Run the trial until it completes, fails or is pruned. After a signal the next start resumes it."""
         try:
             chosen = self.study.choose(self.trial)
             config = self._with_threads(self.sweep.config(self.study.folder, chosen))
             with resume.owned_by(f"{self.study.token} {self.trial.number}"):
-                self._judge(list(self._train(config, ", ".join(as_overrides(chosen)))))
-        except Pruned as given_up:
-            self._say_given_up(str(given_up))
+                self._report(list(self._train(config, ", ".join(as_overrides(chosen)))))
+        except Pruned as pruned:
+            self._mark_runs_pruned(str(pruned))
             self.study.optuna.tell(self.trial, state=TrialState.PRUNED)
         except (KeyboardInterrupt, Stopped):
-            studies.came_on(self.trial)
+            studies.reset_starts(self.trial)
             raise
         except UpdateFinishedTrialError:
             raise
-        except Exception as error:  # whatever it is, it is this trial's alone
+        except Exception as error:  # any error fails this trial only
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             studies.fail(self.study, self.trial, without_login(reason))
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
 
     def _with_threads(self, config: Config) -> Config:
-        """A worker's share of the cores decides bits: it becomes part of the config, and stays so if another worker goes on."""
+        """Put the thread count into the config: it affects the bits of results, so a worker that resumes the trial must use it."""
         trainer = config.trainer.model_copy(update={"threads": config.trainer.threads or self.trial.user_attrs[THREADS]})
         return config.model_copy(update={"trainer": trainer})
 
     def _train(self, config: Config, settings: str) -> Iterator[Trained]:
-        """A training a seed, but for those that an earlier start has ended."""
+        """Yield a training per seed; do not repeat those that an earlier start finished."""
         if reason := self.trial.user_attrs.get(GIVEN_UP):
             raise Pruned(reason)
-        run_dirs = recovery.finished_runs(self.paths.store, self._began, self.tags) if STARTS in self.trial.user_attrs else ()
+        run_dirs = (
+            recovery.finished_runs(self.paths.store, self._start_time, self.tags) if STARTS in self.trial.user_attrs else ()
+        )
         ended = {trained.seed: trained for trained in map(read_trained, run_dirs)}
         epochs = config.trainer.max_epochs
 
         def watch(metrics: dict[str, float], step: int) -> None:
-            studies.came_on(self.trial)
+            studies.reset_starts(self.trial)
             if self.by_epoch and self.goal in metrics:
                 self.trial.report(fmean([*self.scores, metrics[self.goal]]), len(self.scores) * epochs + step)
-                if step < epochs:  # after the last there is nothing to save
+                if step < epochs:  # pruning after the last epoch saves nothing
                     self._prune(f"after epoch {step}" + (f" of seed {len(self.scores)}" if self.scores else ""))
 
         for turn in range(self.sweep.seeds):
             seeded = config.model_copy(update={"seed": config.seed + turn, "seeds": 1})
-            one = ended.get(seeded.seed) or self._train_one(seeded, settings, watch)
-            yield one
+            trained = ended.get(seeded.seed) or self._train_one(seeded, settings, watch)
+            yield trained
             if len(self.sweep.objectives) == 1:
-                self.scores.append(self._measured(one, self.goal))
+                self.scores.append(self._measured(trained, self.goal))
                 if self.sweep.pruner.kind == "wilcoxon":
                     self.trial.report(self.scores[-1], turn + 1)
                 if turn + 1 < self.sweep.seeds:
@@ -113,34 +115,36 @@ class _Trial:
             self.trial.set_user_attr(GIVEN_UP, when)
             raise Pruned(when)
 
-    def _say_given_up(self, when: str) -> None:
-        """Every run of the trial says so: seeds that were trained before too, and one whose process died of a kill meanwhile."""
-        for run_dir, said in recovery.tagged_runs(self.paths.store, self._began, self.tags):
-            if "pruned" not in said.tags:
-                store = self.sweep.config(self.study.folder, {}).tracking
-                tracking.open_run_dir(store, self.paths.store, run_dir.name).mark_pruned(when)
+    def _mark_runs_pruned(self, when: str) -> None:
+        """Mark every run of the trial as pruned: also those of earlier seeds, and one whose process was killed."""
+        for run_dir, run_log in recovery.tagged_runs(self.paths.store, self._start_time, self.tags):
+            if "pruned" not in run_log.tags:
+                config = self.sweep.config(self.study.folder, {}).tracking
+                tracking.open_run_dir(config, self.paths.store, run_dir.name).mark_pruned(when)
 
-    def _judge(self, done: list[Trained]) -> None:
-        values = [fmean(self._measured(one, goal.metric) for one in done) for goal in self.sweep.objectives]
+    def _report(self, done: list[Trained]) -> None:
+        values = [fmean(self._measured(trained, goal.metric) for trained in done) for goal in self.sweep.objectives]
         if not studies.is_finite(values):
             goals = ", ".join(goal.metric for goal in self.sweep.objectives)
-            raise UserError(f"it is judged by {goals}, which came out as {values}")
+            raise UserError(f"its objectives {goals} are not finite: {values}")
         for limit in self.sweep.limits:
-            self.trial.set_constraint(limit.metric, fmean(self._measured(one, limit.metric) for one in done) - limit.at_most)
+            self.trial.set_constraint(
+                limit.metric, fmean(self._measured(trained, limit.metric) for trained in done) - limit.at_most
+            )
         self.study.optuna.tell(self.trial, values)
 
     def _measured(self, trained: Trained, metric: str) -> float:
-        """What a training came to: its val metric at its best epoch, its parameters or its seconds."""
+        """Return a result of a training: a val metric at its best epoch, its parameters or its seconds."""
         if metric in {"parameters", "train_seconds"}:
             return float(getattr(trained, metric))
         history = event_log.read_history(self.paths.run_dir(trained.run_id) / event_log.FILE)
         if metric not in history:
             raise UserError(
-                f"a training says no {metric}", f"it says {', '.join(key for key in history if key.startswith('val/'))}"
+                f"a training logs no {metric}", f"it logs {', '.join(key for key in history if key.startswith('val/'))}"
             )
         return dict(history[metric])[trained.best_epoch]
 
     @property
-    def _began(self) -> int:
-        """Milliseconds since 1970."""
-        return int(studies.began(self.trial) * 1000)
+    def _start_time(self) -> int:
+        """When the trial was first taken, in milliseconds since 1970."""
+        return int(studies.start_time(self.trial) * 1000)

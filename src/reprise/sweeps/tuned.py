@@ -1,4 +1,4 @@
-"""The best trial of a sweep as an experiment of conf/, ready to be committed."""
+"""Write the best trial of a sweep as an experiment in conf/, ready to commit."""
 
 import shutil
 import tempfile
@@ -20,27 +20,26 @@ from reprise.sweeps.view import valued
 
 
 def name_of(sweep: str) -> str:
-    """The experiment that a sweep ends in."""
+    """Return the name of the experiment with the best trial of a sweep."""
     return f"{sweep}_tuned"
 
 
 def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
-    """Write a trial's config as conf/experiment/NAME_tuned.yaml, on top of the experiment that was searched.
+    """Write a trial's config as conf/experiment/NAME_tuned.yaml, based on the searched experiment.
 
-    A trial of another group (`optimizer: sgd`) than the experiment's stands on its own, without the keys that were replaced.
-
-    What conf/ says otherwise by now than when the sweep began is written out. The file is there only once it makes the trial's
-    config.
+    If the trial replaces a config group (`optimizer: sgd`), the file does not inherit from the experiment, as it would inherit
+    keys of the replaced group. Settings that changed in conf/ since the sweep started are written out. The file is written only
+    if it composes to exactly the trial's config.
 
     Raises:
-        UserError: when it cannot, for what conf/ has by now and had not then.
+        UserError: if it does not, because conf/ has keys that it did not have at the start of the sweep.
 
     """
     sweep, name = study.sweep, name_of(study.sweep.name)
-    said = [item.lstrip("+~").partition("=")[::2] for item in [*sweep.overrides, *as_overrides(trial.params)]]
-    groups = {key: value for key, value in said if (root / "conf" / key).is_dir()}
+    overrides = [item.lstrip("+~").partition("=")[::2] for item in [*sweep.overrides, *as_overrides(trial.params)]]
+    groups = {key: value for key, value in overrides if (root / "conf" / key).is_dir()}
     own = own_choices(root / "conf", sweep.experiment)
-    inherits = all(own.get(key) == value for key, value in groups.items())  # else it would have keys of what it replaces
+    inherits = all(own.get(key) == value for key, value in groups.items())  # else it would inherit keys of a replaced group
     chosen = groups if inherits else own | groups
     base = [sweep.experiment] if inherits else []
     defaults = [*base, *({f"override /{key}": value} for key, value in chosen.items() if key != "experiment"), "_self_"]
@@ -50,10 +49,10 @@ def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
         f"# Found by `reprise sweep sweep={sweep.name}`: trial {trial.number}, {valued(study, trial)}.\n"
     )
     tree = _decisive(sweep.config(study.folder, trial.params))
-    wanted = dict(leaves(tree))
+    expected = dict(leaves(tree))
     values: dict[str, Any] = {"name": name}
-    for key, _ in said:
-        if key not in groups and not key.startswith("tracking"):  # where runs are written down is no part of what was found
+    for key, _ in overrides:
+        if key not in groups and not key.startswith("tracking"):  # the tracking store is not part of the result
             _copy(tree, key, values)
     with tempfile.TemporaryDirectory() as scratch:
         shutil.copytree(root / "conf", Path(scratch) / "conf")
@@ -61,13 +60,13 @@ def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
         for _ in range(2):
             content = comment + yaml.safe_dump({"defaults": defaults, **values}, sort_keys=False)
             draft.write_text(content, "utf-8")
-            made = dict(leaves(_decisive(compose(Path(scratch), [f"experiment={name}"]))))
-            for key in wanted:
-                if key not in made or made[key] != wanted[key]:
+            composed = dict(leaves(_decisive(compose(Path(scratch), [f"experiment={name}"]))))
+            for key in expected:
+                if key not in composed or composed[key] != expected[key]:
                     _copy(tree, key, values)
-    if made != wanted:
-        other = next(key for key in [*made, *wanted] if made.get(key) != wanted.get(key))
-        raise UserError(f"conf/ cannot make the config of trial {trial.number}: {other}", "it was changed since the sweep began")
+    if composed != expected:
+        key = next(key for key in [*composed, *expected] if composed.get(key) != expected.get(key))
+        raise UserError(f"conf/ cannot make the config of trial {trial.number}: {key}", "it was changed since the sweep began")
     file = root / "conf" / "experiment" / f"{name}.yaml"
     store.write_atomically(file, content.encode())
     return file
@@ -78,12 +77,12 @@ def _decisive(config: Config) -> dict[str, Any]:
 
 
 def _copy(tree: dict[str, Any], key: str, values: dict[str, Any]) -> None:
-    """Write what a tree says at a dotted path into others; of what stands in a list, the whole list: Hydra takes no less."""
+    """Copy the value at a dotted path from a tree to `values`. Copy lists as a whole, as Hydra cannot override their elements."""
     path = key.split(".")
-    found: Any = tree
+    value: Any = tree
     for depth, part in enumerate(path):
-        found = found[part]
-        if isinstance(found, list):
+        value = value[part]
+        if isinstance(value, list):
             path = path[: depth + 1]
             break
-    put(values, ".".join(path), found)
+    put(values, ".".join(path), value)

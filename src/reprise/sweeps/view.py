@@ -1,4 +1,4 @@
-"""How a sweep goes: a table that is redrawn on a terminal, elsewhere a line for each trial that ends."""
+"""Progress and description of a sweep."""
 
 import time
 from collections import Counter
@@ -12,52 +12,52 @@ from rich.live import Live
 from rich.table import Table
 
 from reprise.config.space import Choice, FloatRange, IntRange, as_overrides, written
-from reprise.sweeps.study import ERROR, GIVEN_UP, OVER, Study, StudySnapshot
+from reprise.sweeps.study import ENDED, ERROR, GIVEN_UP, Study, StudySnapshot
 from reprise.tracking.descriptions import of_group
 
 
 def valued(study: Study, trial: FrozenTrial) -> str:
-    """What a trial came to, by objective."""
+    """Return the objectives of a trial with their values."""
     return ", ".join(f"{goal.metric} {value:.4g}" for goal, value in zip(study.sweep.objectives, trial.values, strict=True))
 
 
 def note(study: Study) -> str:
-    """What the dashboard says of a sweep: its best trials, its space, and the commands that go on with it or train the best."""
-    sweep, standing = study.sweep, study.look()
+    """Return the sweep's description for the dashboard: best trials, space, and commands to resume it or train the best."""
+    sweep, snapshot = study.sweep, study.snapshot()
     goals = [goal.metric for goal in sweep.objectives]
     upwards = sweep.objectives[0].direction == "maximize"
-    trials = sorted(standing.of(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
+    trials = sorted(snapshot.of(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
     rows = [
         (f"trial {trial.number}: `{' '.join(as_overrides(trial.params))}`", dict(zip(goals, trial.values, strict=True)))
         for trial in trials
     ]
-    pruned, failed = (len(standing.of(state)) for state in (TrialState.PRUNED, TrialState.FAIL))
+    pruned, failed = (len(snapshot.of(state)) for state in (TrialState.PRUNED, TrialState.FAIL))
     best = ", ".join(valued(study, trial) for trial in study.best())
     lead = f"Sweep **{sweep.name}** of {sweep.experiment}, {sweep.n_trials} trials: {len(trials)} trained to their end, "
     lead += f"{pruned} given up, {failed} failed." + (f" The best: {best}." if best else "")
-    commands = [(f"reprise sweep sweep={sweep.name} resume", "says how it stands, and goes on if it did not end")]
+    commands = [(f"reprise sweep sweep={sweep.name} resume", "prints its state, and resumes it if unfinished")]
     if best:
-        commands.insert(0, (f"reprise train experiment={sweep.name}_tuned", "trains what it found"))
+        commands.insert(0, (f"reprise train experiment={sweep.name}_tuned", "trains the best config"))
     space = "; ".join(f"`{key}` {_described(part)}" for key, part in sweep.space.items())
-    return of_group(lead, rows, commands, about=f"The space, as `sweep.yaml` says it: {space[:3000]}.")
+    return of_group(lead, rows, commands, about=f"The space, from `sweep.yaml`: {space[:3000]}.")
 
 
 def _described(part: FloatRange | IntRange | Choice) -> str:
-    """A part of the space in words."""
+    """Describe one part of the search space."""
     if isinstance(part, Choice):
-        words = ", ".join(map(written, part.values))
+        text = ", ".join(map(written, part.values))
     else:
-        words = f"{part.low:g} to {part.high:g}" + (" on a scale of powers" if part.log else "")
-    return words + (f" where {', '.join(as_overrides(part.when))}" if part.when else "")
+        text = f"{part.low:g} to {part.high:g}" + (" on a log scale" if part.log else "")
+    return text + (f" where {', '.join(as_overrides(part.when))}" if part.when else "")
 
 
 class View:
-    """How a sweep goes: a table on a terminal, elsewhere a line for each trial that ends."""
+    """Progress of a sweep: a live table on a terminal, elsewhere a line for each trial that ends."""
 
     def __init__(self, study: Study, console: Console) -> None:
         self.study, self.console = study, console
-        self.began = time.monotonic()
-        self.ended = {trial.number for trial in study.look().of(*OVER)}
+        self.start = time.monotonic()
+        self.ended = {trial.number for trial in study.snapshot().of(*ENDED)}
         self.before = len(self.ended)
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
@@ -70,26 +70,26 @@ class View:
         if self.live:
             self.live.stop()
 
-    def update(self, standing: StudySnapshot) -> None:
-        """Show what is new."""
+    def update(self, snapshot: StudySnapshot) -> None:
+        """Show the current state."""
         if self.live:
-            self.live.update(self._table(standing), refresh=True)
+            self.live.update(self._table(snapshot), refresh=True)
             return
-        for trial in standing.of(*OVER):
+        for trial in snapshot.of(*ENDED):
             if trial.number not in self.ended:
                 self.ended.add(trial.number)
                 self.console.print(f"sweep  {self._line(trial)}", highlight=False, soft_wrap=True)
 
     def _line(self, trial: FrozenTrial) -> str:
-        came = {
+        result = {
             TrialState.COMPLETE: lambda: valued(self.study, trial),
             TrialState.PRUNED: lambda: f"given up {trial.user_attrs.get(GIVEN_UP)}",
         }.get(trial.state, lambda: f"failed: {trial.user_attrs.get(ERROR)}")()
-        return f"{len(self.ended)}/{self.study.sweep.n_trials}  trial {trial.number}: {came}  ({_settings(trial)})"
+        return f"{len(self.ended)}/{self.study.sweep.n_trials}  trial {trial.number}: {result}  ({_settings(trial)})"
 
-    def _table(self, standing: StudySnapshot) -> Table:
-        over = standing.of(*OVER)
-        counts = Counter(trial.state for trial in over)
+    def _table(self, snapshot: StudySnapshot) -> Table:
+        ended = snapshot.of(*ENDED)
+        counts = Counter(trial.state for trial in ended)
         best = self.study.best()
         pruned, failed = counts[TrialState.PRUNED], counts[TrialState.FAIL]
         table = Table(
@@ -99,21 +99,21 @@ class View:
             "settings",
             box=SIMPLE_HEAD,
             expand=True,
-            title=f"{self.study.sweep.name}: {len(over)} of {self.study.sweep.n_trials} trials, "
-            f"{pruned} given up, {failed} failed; {self._left(len(over))}",
+            title=f"{self.study.sweep.name}: {len(ended)} of {self.study.sweep.n_trials} trials, "
+            f"{pruned} given up, {failed} failed; {self._time_left(len(ended))}",
             caption=f"best: {valued(self.study, best[0])} with {_settings(best[0])}" if best else None,
         )
-        for trial in standing.of(TrialState.RUNNING):
+        for trial in snapshot.of(TrialState.RUNNING):
             step = max(trial.intermediate_values, default=0)
-            said = f"{trial.intermediate_values[step]:.4f}" if step else "–"
-            table.add_row(str(trial.number), str(step), said, _settings(trial))
+            value = f"{trial.intermediate_values[step]:.4f}" if step else "–"
+            table.add_row(str(trial.number), str(step), value, _settings(trial))
         return table
 
-    def _left(self, over: int) -> str:
-        """How much longer, by the pace of the trials that have ended since."""
-        if over == self.before:
+    def _time_left(self, ended: int) -> str:
+        """Estimate the remaining time from the trials that have ended since this view started."""
+        if ended == self.before:
             return "time left not known yet"
-        seconds = (time.monotonic() - self.began) / (over - self.before) * (self.study.sweep.n_trials - over)
+        seconds = (time.monotonic() - self.start) / (ended - self.before) * (self.study.sweep.n_trials - ended)
         return f"about {timedelta(seconds=round(seconds))} left"
 
 

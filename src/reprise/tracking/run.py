@@ -240,7 +240,7 @@ def open_run_dir(tracking: TrackingConfig | None, folder: Path, run_id: str) -> 
 
 
 def _address(original: str | None, tracking: TrackingConfig | None, folder: Path) -> str:
-    """Return the address of a run's original store. Passwords are not stored, so use the current address if it is the same store."""
+    """Return the address of a run's original store; the current address if it is the same store, as run.json omits passwords."""
     current = backend.address(tracking, folder)
     if original is None:
         return backend.local_address(folder)
