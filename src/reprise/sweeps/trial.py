@@ -71,7 +71,7 @@ class _Trial:
                 torch.cuda.empty_cache()
 
     def _with_threads(self, config: Config) -> Config:
-        """Put the thread count into the config: it affects the bits of results, so a worker that resumes the trial must use it."""
+        """Put the thread count into the config: it affects result bits, so a worker that resumes the trial must use it."""
         trainer = config.trainer.model_copy(update={"threads": config.trainer.threads or self.trial.user_attrs[THREADS]})
         return config.model_copy(update={"trainer": trainer})
 
