@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from reprise.analysis.watch import drawn, line, remaining
+from reprise.analysis.watch import line, remaining, render
 from reprise.tracking.live_status import LiveStatus, running_names
 from tests.cli_fork_server import Child, CliForkServer
 from tests.faults.conftest import CNN, runs
@@ -102,7 +102,7 @@ def test_curves_rate_and_remaining_time_are_drawn_in_the_room_there_is() -> None
     assert remaining(seen) == pytest.approx(360)
     assert line(seen, 4) == "mine  epoch 4/10  train/loss 0.2500  val/loss 0.2500  val/mae 0.2500"
     console = Console(width=78, height=24, file=io.StringIO())
-    console.print(drawn(seen, 78, 24))
+    console.print(render(seen, 78, 24))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert text.splitlines()[0].rstrip() == "mine  RUNNING   epoch 4/10   1,234 samples a second   about 6 min 0 s left"
     assert "train/loss" in text

@@ -230,7 +230,7 @@ def test_broken_and_empty_files_are_each_named_and_refused_or_left_out(project: 
     wanted = data(path, name="pets")
     said = refusal(project, console, wanted)
     assert said.startswith("21 of 28 pictures are broken: cat/broken00.png, ")
-    assert said.endswith("; mend them, or set data.broken=leave_out")
+    assert said.endswith("; repair them, or set data.broken=leave_out")
     assert "\n" not in said
     named = console.export_text()
     for name in broken:

@@ -85,7 +85,7 @@ def test_what_a_kill_left_of_the_files_dvc_writes_in_place_is_put_right(project:
     code = repro(project, "--verbose").wait()
     said = (project / "repro.log").read_text()
     assert code == 0, said
-    assert "dvc.lock: half written by a DVC that was killed; mended" in said
+    assert "dvc.lock: half written by a DVC that was killed; repaired" in said
     assert lock.read_bytes() == whole, "".join(ndiff(whole.decode().splitlines(True), lock.read_text().splitlines(True)))
     assert "Running stage" not in said, said  # all of it was in DVC's cache of runs
     assert made(project) == before
@@ -104,7 +104,7 @@ def test_what_a_kill_left_of_a_run_that_was_about_to_enter_dvcs_cache_is_put_rig
     said = (project / "repro.log").read_text()
     assert code == 0, said
     assert said.count("Running stage") == 1, said
-    assert f"{entry.parent.name}: half written by a DVC that was killed; mended" in said
+    assert f"{entry.parent.name}: half written by a DVC that was killed; repaired" in said
     assert lock.read_bytes() == whole
     assert made(project) == before
 

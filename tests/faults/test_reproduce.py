@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from reprise.analysis.trained import open_run
-from reprise.analysis.working_copy import demand_trust, lend_data
+from reprise.analysis.working_copy import demand_trust, link_data
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.stages.project_paths import ProjectPaths
@@ -263,13 +263,13 @@ def test_what_arrays_are_made_of_is_lent_where_the_arrays_are_others(
     old = record.from_run_dir(copy / "mlruns" / "runs" / run_of(fork_server.folder, "cnn"))
     shutil.rmtree(copy / "data" / "processed" / "digits")
     (copy / "data" / "raw" / "digits" / "other.csv").write_text("not as published")
-    lend_data(ProjectPaths(copy), old, tmp_path / "again", Console(quiet=True))
+    link_data(ProjectPaths(copy), old, tmp_path / "again", Console(quiet=True))
     assert [file.name for file in (tmp_path / "again" / "data" / "raw" / "digits").iterdir()] == ["digits.csv"]
     (copy / "own" / "pictures").mkdir(parents=True)
     config = {**old.config, "data": {"name": "own", "path": "own/pictures"}}
     store.write_json(old.files / "lineage" / "config.json", config)
     pictures = replace(old, tags={**old.tags, "sha256.config": lineage.config_hash(config)})
-    lend_data(ProjectPaths(copy), pictures, tmp_path / "again", Console(quiet=True))
+    link_data(ProjectPaths(copy), pictures, tmp_path / "again", Console(quiet=True))
     assert (tmp_path / "again" / "own" / "pictures").resolve() == copy / "own" / "pictures"
 
 

@@ -1,1 +1,1 @@
-"""What is done with runs."""
+"""Analysis of finished and running runs: compare, reproduce, predict, explain, register, watch."""

@@ -1,4 +1,4 @@
-"""Whether an experiment trains the same bits twice: its first steps in fresh processes, with and without a loader thread."""
+"""Check that an experiment trains deterministically: run its first steps in two processes, without and with a loader thread."""
 
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -18,34 +18,34 @@ from reprise.training.trainer import threads
 
 
 def run(config: Config, paths: ProjectPaths, steps: int, console: Console) -> Certificate:
-    """Train the first steps twice, compare, and keep the certificate.
+    """Train the first steps twice, compare the weights, and store and return the certificate.
 
     Raises:
-        UserError: for a training of several processes: one alone would wait for the others.
+        UserError: for a training on several devices, since a single process would wait for the others.
 
     """
     if config.trainer.world_size > 1:
         raise UserError(f"trainer.devices={config.trainer.devices}: one process is certified at a time", "take trainer.devices=1")
     config = config.model_copy(update={"seeds": 1})
     windows = prepare(config, paths, console)
-    taken = []
-    for streamed, how in ((False, "no loader thread"), (True, "one loader thread")):
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-            taken.append(fresh.submit(_steps, config, paths, steps, streamed).result())
-        console.print(f"certify  {config.name}: {steps} steps with {how}", highlight=False)
+    fingerprints = []
+    for streamed, loader in ((False, "no loader thread"), (True, "one loader thread")):
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            fingerprints.append(pool.submit(_steps, config, paths, steps, streamed).result())
+        console.print(f"certify  {config.name}: {steps} steps with {loader}", highlight=False)
     versions = ", ".join(f"{key.removeprefix('version.')} {value}" for key, value in sorted(lineage.versions().items()))
-    how = f"bit-equal over {len(taken[0]) - 1} steps in two processes, without and with a loader thread"
+    summary = f"bit-equal over {len(fingerprints[0]) - 1} steps in two processes, without and with a loader thread"
     certificate = Certificate(
-        words=f"{how}, {time.strftime('%Y-%m-%d')}",
-        difference=first_difference(*taken),
+        words=f"{summary}, {time.strftime('%Y-%m-%d')}",
+        difference=first_difference(*fingerprints),
         holds_for=f"{lineage.processor()}, {threads(config.trainer)} threads, precision {config.trainer.precision}, {versions}",
     )
     tagged = certificates.issue(paths.store, scope(config, windows), certificate, tracking_config(paths.root))
-    console.print(f"certify  {config.name}: said of {tagged} runs", highlight=False)
+    console.print(f"certify  {config.name}: tagged {tagged} runs", highlight=False)
     return certificate
 
 
 def _steps(config: Config, paths: ProjectPaths, steps: int, streamed: bool) -> list[Fingerprint]:
-    """In the fresh process."""
+    """Return the fingerprints of the first steps. Runs in the spawned process."""
     make_importable(paths.root)
     return first_steps(config, prepare(config, paths, Console(quiet=True)), steps, streamed)

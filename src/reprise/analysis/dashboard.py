@@ -1,4 +1,4 @@
-"""MLflow's dashboard over the tracking store."""
+"""The MLflow dashboard of the tracking store."""
 
 from typing import NoReturn
 
@@ -13,10 +13,10 @@ from reprise.tracking.address import address, database
 
 
 def serve(paths: ProjectPaths, port: int, opened: bool, console: Console) -> NoReturn:
-    """Become MLflow's server, and open the page of the newest run's data set.
+    """Replace this process by the MLflow server, and open the page of the newest run's data set.
 
     Raises:
-        UserError: when the store is on a server, which has a dashboard of its own.
+        UserError: when the tracking store is on a server, which has its own dashboard.
 
     """
     tracking = tracking_config(paths.root)
@@ -24,10 +24,10 @@ def serve(paths: ProjectPaths, port: int, opened: bool, console: Console) -> NoR
     if database(uri) is None:
         raise UserError(f"the tracking store is a server: {uri}", "open that address")
     pages = shared_views.write(paths.store, tracking)
-    place = f"http://127.0.0.1:{port}"
-    console.print(f"dashboard  {place}  (Ctrl-C ends it)", soft_wrap=True)
+    url = f"http://127.0.0.1:{port}"
+    console.print(f"dashboard  {url}  (Ctrl-C ends it)", soft_wrap=True)
     for name, page in sorted(pages.items()):
-        console.print(f"dashboard  {name}, the best first: {place}/{page}", highlight=False, soft_wrap=True)
+        console.print(f"dashboard  {name}, the best first: {url}/{page}", highlight=False, soft_wrap=True)
     if opened and browser.has_display():
-        browser.open_when_ready(port, f"{place}/{next(iter(pages.values()), '')}")
+        browser.open_when_ready(port, f"{url}/{next(iter(pages.values()), '')}")
     backend.dashboard(uri, port)

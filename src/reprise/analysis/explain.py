@@ -1,4 +1,4 @@
-"""explain: what a trained network sees in a picture of one's own."""
+"""explain: draw filters, feature maps and attributions of a trained network for a picture file."""
 
 from pathlib import Path
 
@@ -14,10 +14,10 @@ from reprise.training.predictor import Predictor
 
 
 def run(opened: TrainedRun, image: Path, out: Path, console: Console) -> None:
-    """Filters, feature maps of every convolution, and attribution for the two likeliest classes, as figures in `out`.
+    """Write filters, feature maps of every convolution, and attributions of the two most likely classes as figures to `out`.
 
     Raises:
-        UserError: when the file is no picture, or the run's network reads none.
+        UserError: when the file is not a picture, or the network of the run does not take images.
 
     """
     name, model, windows = opened.trained.name, opened.network, opened.windows
@@ -33,6 +33,6 @@ def run(opened: TrainedRun, image: Path, out: Path, console: Console) -> None:
     explanation.filters(out, name, model)
     explanation.feature_maps(out, name, model, windows, raw, [image.stem])
     explanation.attribution(out, name, model, windows, raw, probabilities, [None])
-    chance, kind = probabilities[0].max(-1)
-    said = f"predicted {windows.meta['classes'][int(kind)]}, {100 * float(chance):.1f} %; figures in {out}"
-    console.print(f"explain  {image.name}: {said}", highlight=False, soft_wrap=True)
+    probability, label = probabilities[0].max(-1)
+    message = f"predicted {windows.meta['classes'][int(label)]}, {100 * float(probability):.1f} %; figures in {out}"
+    console.print(f"explain  {image.name}: {message}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Recognise pictures that a run was trained on, by the hash of their decoded pixels."""
+"""Recognise pictures of the splits of a run by the hash of their decoded pixels."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,25 @@ from reprise.data.datasets import Windows, open_windows
 from reprise.data.pictures import Picture, pixel_hash
 
 NEW = "new"
-"""Of a picture that is in none of the run's splits."""
+"""The split of a picture that is in none of the run's splits."""
 
 
 def splits_of(windows: Windows, read: Sequence[Picture]) -> list[str]:
-    """Return train, val, test or `NEW` for each picture; of one that is in several splits, the first of them.
+    """Return train, val, test or `NEW` for each picture. For a picture in several splits, the first of them is returned.
 
-    Pictures are compared once decoded, so a file that was renamed or saved in another lossless format is recognised.
+    Decoded pixels are compared, so files that were renamed or saved in another lossless format are recognised.
 
     Raises:
-        UserError: when the run's windows or arrays are gone, or others lie in their place.
+        UserError: when the run's windows or arrays are missing or were replaced.
 
     """
     same = open_windows(windows.folder, windows.arrays)
-    wanted = {pixel_hash(one.pixels) for one in read}
-    found: dict[bytes, str] = {}
+    hashes = {pixel_hash(one.pixels) for one in read}
+    known: dict[bytes, str] = {}
     for split in ("train", "val", "test"):
         images = same.images(split)
         for sample in same.chosen(split):
             key = pixel_hash(np.asarray(images[sample]))
-            if key in wanted:
-                found.setdefault(key, split)
-    return [found.get(pixel_hash(one.pixels), NEW) for one in read]
+            if key in hashes:
+                known.setdefault(key, split)
+    return [known.get(pixel_hash(one.pixels), NEW) for one in read]

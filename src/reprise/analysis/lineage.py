@@ -1,4 +1,4 @@
-"""Where a run comes from: the way from raw files to its metrics, and the runs that came from something."""
+"""Lineage: everything a run depends on, from raw files to metrics, and the runs that depend on a given commit or data."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,11 @@ from reprise.tracking.descriptions import GROUP
 from reprise.tracking.record import Line, RunRecord, listed
 
 SHOWN = ("accuracy", "mae", "mae_scaled", "loss")
-"""The metric of a list, the first that a run has."""
+"""Metrics of the list of runs: the first that a run has is shown."""
 
 
 def describe(record: RunRecord) -> dict[str, Any]:
-    """The whole way of a run: raw files, arrays, windows, config, code, packages, machine, weights, metrics."""
+    """Return the lineage of a run: raw files, arrays, windows, config, code, packages, machine, weights, metrics."""
     data, tags = record.config["data"], record.tags
     raw = [{"name": file["fetch"], "sha256": file["sha256"]} for file in data.get("files", [])]
     last = {key: points[-1][1] for key, points in sorted(record.metrics.items())}
@@ -44,10 +44,11 @@ def describe(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def show(found: Mapping[str, Any], console: Console) -> None:
-    """The way as a tree."""
-    tree = Tree(Text.assemble((found["run"]["name"], "bold"), f"  {found['run']['id']}  {found['run']['status']}"))
-    for part, facts in list(found.items())[1:]:
+def show(description: Mapping[str, Any], console: Console) -> None:
+    """Print the lineage of `describe` as a tree."""
+    run = description["run"]
+    tree = Tree(Text.assemble((run["name"], "bold"), f"  {run['id']}  {run['status']}"))
+    for part, facts in list(description.items())[1:]:
         branch = tree.add(Text(part, "bold"))
         for key, value in facts.items():
             if key == "files":
@@ -60,29 +61,31 @@ def show(found: Mapping[str, Any], console: Console) -> None:
     console.print(tree, highlight=False, soft_wrap=True)
 
 
-def search(paths: ProjectPaths, wanted: Mapping[str, str]) -> list[Line]:
-    """The trainings of the store of which each given tag begins so: `{"git.commit": "1a2b"}`; a data hash may be of any input.
+def search(paths: ProjectPaths, prefixes: Mapping[str, str]) -> list[Line]:
+    """Return the trainings whose tags start with the given prefixes, such as `{"git.commit": "1a2b"}`.
+
+    The key "data" matches the hash of any input: arrays, windows, or DVC outputs.
 
     Raises:
-        UserError: when a hash is too short to mean one thing.
+        UserError: when a prefix has fewer than 4 characters.
 
     """
-    for name, start in wanted.items():
-        if len(start) < 4:
-            raise UserError(f"{name} {start}: too short", "give at least 4 characters")
+    for name, prefix in prefixes.items():
+        if len(prefix) < 4:
+            raise UserError(f"{name} {prefix}: too short", "give at least 4 characters")
     trainings = [run for run in listed(paths.store, None) if GROUP not in run.tags]
-    return [run for run in trainings if all(_fits(run, name, start) for name, start in wanted.items())]
+    return [run for run in trainings if all(_matches(run, name, prefix) for name, prefix in prefixes.items())]
 
 
-def _fits(run: Line, name: str, start: str) -> bool:
+def _matches(run: Line, name: str, prefix: str) -> bool:
     if name == "data":
         inputs = ("sha256.processed", "sha256.windows", "dvc.")
-        return any(value.startswith(start) for key, value in run.tags.items() if key.startswith(inputs))
-    return run.tags.get(name, "").startswith(start)
+        return any(value.startswith(prefix) for key, value in run.tags.items() if key.startswith(inputs))
+    return run.tags.get(name, "").startswith(prefix)
 
 
 def table(runs: list[Line]) -> Table:
-    """Runs, one a row; a plus says that the code was not all committed."""
+    """Return a table with a row per run. A plus behind the commit marks uncommitted changes."""
     shown = Table(Column("run", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     for title in ("id", "status", "val", "test", "commit"):
         shown.add_column(title, no_wrap=True)

@@ -1,4 +1,4 @@
-"""Plain `--multirun`: one job after the other under one parent. Started again, it goes on with the jobs that are left."""
+"""`--multirun` without a sweeper: run jobs one after the other under a parent run. A restart resumes with the remaining jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ from reprise.tracking.mlflow_sync import PARENT
 
 @dataclass(frozen=True)
 class Job:
-    """One training, or several seeds of it."""
+    """One training, with one or several seeds."""
 
     config: Config
     command: str
-    """By which it would be begun alone."""
+    """The command that runs this job alone."""
     settings: str
-    """What sets it apart from the others: `optimizer.lr=0.001`."""
+    """The settings that distinguish it from the other jobs: `optimizer.lr=0.001`."""
 
 
 def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str) -> None:
-    """Train them all, in order. One that fails does not keep the others from theirs.
+    """Run all jobs in order. If one fails, run the others all the same.
 
     Raises:
-        UserError: when one failed, or would need processes of its own.
+        UserError: when a job failed, or needs several devices.
 
     """
     for job in jobs:
@@ -41,45 +41,46 @@ def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str
             raise UserError(f"{job.settings}: --multirun trains on one device", "start a job of several devices by itself")
     first = jobs[0].config
     key = resume.key_of("multirun", [tracking.recorded(job.config) for job in jobs])
-    with resume.hold(paths.store, key, train.PATIENCE) as begun:
+    with resume.hold(paths.store, key, train.PATIENCE) as state:
         if not first.resume:
-            begun.forget()
-        token = begun.token(resume.PARENT)
+            state.forget()
+        token = state.token(resume.PARENT)
         tags = {GROUP: "multirun", "experiment": first.name, "data": first.data.name, "mlflow.source.name": command}
         content: dict[str, Any] = {"jobs": [job.command for job in jobs]}
         name = f"{first.name}-{len(jobs)}jobs-{token[:4]}"
         parent = groups.parent(first.tracking, paths.store, token, name, content, tags)
-        begun.opened(resume.PARENT, parent.id)
+        state.opened(resume.PARENT, parent.id)
         with tracking.ending(parent):
-            failures = [said for number, job in enumerate(jobs) if (said := _one(number, job, begun, parent, paths, console))]
+            results = [_run_job(number, job, state, parent, paths, console) for number, job in enumerate(jobs)]
+            failures = [error for error in results if error]
             if failures:
                 raise UserError(f"{len(failures)} of {len(jobs)} jobs failed, the first: {failures[0]}")
-        begun.forget()
+        state.forget()
     console.print(f"multirun  {name}: {len(jobs)} jobs", highlight=False, soft_wrap=True)
 
 
-def _one(
-    number: int, job: Job, begun: resume.Training, parent: tracking.Run, paths: ProjectPaths, console: Console
+def _run_job(
+    number: int, job: Job, state: resume.Training, parent: tracking.Run, paths: ProjectPaths, console: Console
 ) -> str | None:
-    """Train one job, unless an earlier start did; None, or why it failed."""
-    if begun.run_id(number) is not None:
+    """Run one job, unless it is done already. Return why it failed, or None."""
+    if state.run_id(number) is not None:
         return None
-    ended = _ended(job, parent, paths)
-    if ended is None:
+    finished = _finished_run(job, parent, paths)
+    if finished is None:
         try:
             trained = train.run(job.config, paths, console, job.command, also={PARENT: parent.id, "settings": job.settings})
         except UserError as error:
             console.print(f"multirun  {job.settings}: {error}", highlight=False, soft_wrap=True)
             return f"{job.settings}: {error}"
-        above = EventLog(paths.run_dir(trained[0].run_id)).tags[PARENT]  # of several seeds, a parent of their own
-        ended = trained[0].run_id if above == parent.id else above
-    begun.opened(number, ended)
-    groups.gather(parent, [known for turn in range(number + 1) if (known := begun.run_id(turn))])
+        parent_id = EventLog(paths.run_dir(trained[0].run_id)).tags[PARENT]  # several seeds have their own parent run
+        finished = trained[0].run_id if parent_id == parent.id else parent_id
+    state.opened(number, finished)
+    groups.gather(parent, [run_id for index in range(number + 1) if (run_id := state.run_id(index))])
     return None
 
 
-def _ended(job: Job, parent: tracking.Run, paths: ProjectPaths) -> str | None:
-    """The run of a job that came to its end, which a kill kept from being noted."""
-    began = store.read_json(parent.run_dir / "run.json")["started"]
-    found = recovery.finished_runs(paths.store, began, {PARENT: parent.id, "settings": job.settings})
-    return next((run_dir.name for run_dir in found), None)
+def _finished_run(job: Job, parent: tracking.Run, paths: ProjectPaths) -> str | None:
+    """Return the finished run of a job that is not recorded because the process was killed; None if there is none."""
+    started = store.read_json(parent.run_dir / "run.json")["started"]
+    run_dirs = recovery.finished_runs(paths.store, started, {PARENT: parent.id, "settings": job.settings})
+    return next((run_dir.name for run_dir in run_dirs), None)

@@ -1,4 +1,4 @@
-"""predict: the classes of pictures, by a trained network; and, where the true ones are known, which it gets right."""
+"""predict: classify pictures with a trained network and, if the true classes are known, compare with them."""
 
 import csv
 from collections.abc import Sequence
@@ -24,48 +24,48 @@ from reprise.stages.progress_bar import watched
 from reprise.training.predictor import Predictor
 
 SHOWN = 24
-"""Rows printed, and pictures in the figure."""
+"""The number of rows printed, and of pictures in the figure."""
 TABLE, FIGURE = "predictions.csv", "predictions.png"
 
 
 @dataclass(frozen=True)
 class Answers:
-    """The predictions for pictures: probabilities `float64 [N, K]`.
+    """The predictions for pictures, with probabilities `float64 [N, K]`.
 
-    A picture's true class is its label in a CSV table, or the nearest folder above it that is named as a class ("": unknown).
+    The true class of a picture is its label in a CSV table, or the nearest parent folder named like a class; "" if unknown.
     """
 
     classes: list[str]
     read: list[Picture]
     probabilities: npt.NDArray[np.float64]
     splits: list[str]
-    """Of the run's training: train, val, test or new; "" where it cannot be told."""
+    """The split of the run that each picture is in: train, val, test or new; "" if unknown."""
 
     @property
     def truth(self) -> list[str]:
-        """The true class of each picture, or "" where it is not known."""
+        """The true class of each picture; "" if unknown."""
         return [one.listed.label for one in self.read]
 
     @property
     def predicted(self) -> list[str]:
-        """The likeliest class of each picture."""
+        """The most likely class of each picture."""
         return [self.classes[best] for best in self.probabilities.argmax(1)]
 
     def right(self) -> npt.NDArray[np.bool_]:
-        """Whether each picture of a known class is predicted right; False for the others."""
+        """Return whether each picture is predicted correctly; False if its class is unknown."""
         return np.array([true == predicted for true, predicted in zip(self.truth, self.predicted, strict=True)], bool)
 
     def known(self) -> npt.NDArray[np.bool_]:
-        """Whether the true class of each picture is known, and one of the run's."""
+        """Return whether the true class of each picture is known and is a class of the run."""
         return np.array([true in set(self.classes) for true in self.truth], bool)
 
     def by_interest(self) -> list[int]:
-        """Rows with mistakes first, the surest of them before all; then the others, the least sure first."""
+        """Return the rows sorted: mistakes first, by descending confidence; then the others, by ascending confidence."""
         wrong, sure = self.known() & ~self.right(), self.probabilities.max(1)
         return [int(row) for row in np.lexsort((np.where(wrong, -sure, sure), ~wrong))]
 
     def rows(self) -> list[dict[str, Any]]:
-        """File, true class, predicted class and its probability, the runner-up, the split, and the probability of each class."""
+        """Return, per picture: file, true class, the two most likely classes with probabilities, split, and all probabilities."""
         order = np.argsort(-self.probabilities, axis=1, kind="stable")
         return [
             {
@@ -85,10 +85,10 @@ class Answers:
 
 
 def run(opened: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
-    """Predict the class of a picture, or of all pictures in a folder or CSV table; predictions.csv and .png go to `out`.
+    """Predict the class of a picture, or of all pictures in a folder or CSV table; write predictions.csv and .png to `out`.
 
     Raises:
-        UserError: when there is no picture that can be read; single ones are named and left out.
+        UserError: when no picture can be read. Otherwise unreadable pictures are reported and left out.
 
     """
     require_images(opened.windows.input_shape, opened.trained.name)
@@ -97,39 +97,41 @@ def run(opened: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     read = list(watched(reading, len(listed), "reading", console))
     for one in read:
         if one.problem:
-            _say(console, f"left out: {one.listed.name}: {one.problem}")
-    sound = [one for one in read if not one.problem]
-    if not sound:
+            _report(console, f"left out: {one.listed.name}: {one.problem}")
+    readable = [one for one in read if not one.problem]
+    if not readable:
         raise UserError(f"{path}: no picture that can be read: {read[0].listed.name}: {read[0].problem}")
-    answers = Answers(opened.windows.meta["classes"], sound, _answer(opened, sound, console), _splits(opened, sound, console))
+    answers = Answers(
+        opened.windows.meta["classes"], readable, _probabilities(opened, readable, console), _splits(opened, readable, console)
+    )
     _write(answers, opened.trained.name, out)
     return answers
 
 
 def _listed(path: Path, out: Path, classes: Sequence[str], console: Console) -> list[Listed]:
-    """The pictures with what is known of their classes; what else lies below the folder is named."""
+    """Return the pictures with their classes, as far as known. Report other files in the folder."""
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
     if path.is_file() and path.suffix.lower() == ".csv":
         table = picture_files.listing(path).pictures
         return [replace(one, name=str(one.file)) for one in table]
     files, left_out = picture_files.pictures_in(path)
-    ours = {(out / name).resolve() for name in (TABLE, FIGURE)}  # of the last time, when `out` lies in the folder
+    own_files = {(out / name).resolve() for name in (TABLE, FIGURE)}  # from an earlier call, if `out` is in the folder
     by_reason: dict[str, list[picture_files.LeftOut]] = {}
     for one in left_out:
-        if (path / one.name).resolve() not in ours:
+        if (path / one.name).resolve() not in own_files:
             by_reason.setdefault(one.why, []).append(one)
     for why, ones in sorted(by_reason.items()):
         some = ", ".join(one.name for one in ones[:5]) + (", …" if len(ones) > 5 else "")
-        _say(console, f"left out, {why} ({sum(one.files for one in ones):,}): {some}")
-    files = [file for file in files if file.resolve() not in ours]
+        _report(console, f"left out, {why} ({sum(one.files for one in ones):,}): {some}")
+    files = [file for file in files if file.resolve() not in own_files]
     if not files:
         raise UserError(f"{path}: no picture in it")
     return [Listed(file, str(file), _class_of(file, path, classes)) for file in files]
 
 
 def _class_of(file: Path, path: Path, classes: Sequence[str]) -> str:
-    """The name of the nearest folder above a file, up to `path` itself, that is named as a class; "" where none is."""
+    """Return the name of the nearest parent folder, up to `path` itself, that is named like a class; "" if none is."""
     top = path.absolute() if path.is_dir() else path.absolute().parent
     for folder in file.absolute().parents:
         for name in (folder.name, folder.resolve().name):
@@ -144,25 +146,25 @@ def _splits(opened: TrainedRun, read: Sequence[Picture], console: Console) -> li
     try:
         return known_pictures.splits_of(opened.windows, read)
     except UserError as error:
-        _say(console, f"cannot tell which of these pictures the run was trained on: {error}")
+        _report(console, f"cannot tell which of these pictures the run was trained on: {error}")
         return [""] * len(read)
 
 
-def _say(console: Console, text: str) -> None:
+def _report(console: Console, text: str) -> None:
     console.print(f"predict  {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _answer(opened: TrainedRun, read: Sequence[Picture], console: Console) -> npt.NDArray[np.float64]:
-    """Probabilities of each class, `float64 [N, K]`, by the arithmetic of `evaluate`."""
+def _probabilities(opened: TrainedRun, read: Sequence[Picture], console: Console) -> npt.NDArray[np.float64]:
+    """Return the probability of each class, `float64 [N, K]`, computed as in `evaluate`."""
     predictor = Predictor(opened.network, opened.task, opened.windows.meta["statistics"])
     size = opened.config.trainer.eval_batch_size
     batches = [read[begin : begin + size] for begin in range(0, len(read), size)]
     with torch.inference_mode():
-        answers = [
+        probabilities = [
             predictor(torch.from_numpy(pictures.stacked(batch))).double().numpy()
             for batch in watched(batches, len(batches), "answering", console)
         ]
-    return np.concatenate(answers)
+    return np.concatenate(probabilities)
 
 
 def _write(answers: Answers, name: str, out: Path) -> None:

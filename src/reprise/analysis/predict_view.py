@@ -1,4 +1,4 @@
-"""What `reprise predict` prints: mistakes first, a row per class, and accuracy apart for pictures the run was trained on."""
+"""The output of `reprise predict`: predictions with mistakes first, a row per class, and the accuracy of each split."""
 
 from pathlib import Path
 
@@ -22,29 +22,29 @@ SPLITS = {
 
 
 def show(answers: Answers, out: Path, console: Console) -> None:
-    """Print the most telling predictions, the classes, the accuracy of each split, and where everything is."""
+    """Print the predictions of most interest, the classes, the accuracy of each split, and the paths of the outputs."""
     console.print(_predictions(answers))
     if len(answers.read) > SHOWN:
         order = "mistakes first, then the least sure" if answers.known().any() else "the least sure"
-        _say(console, f"{SHOWN} of {len(answers.read):,} pictures: {order}.")
+        _print(console, f"{SHOWN} of {len(answers.read):,} pictures: {order}.")
     if answers.known().any():
-        honest = _not_trained_on(answers)
-        console.print(_classes(answers, honest))
-        if not honest.all():
-            _say(console, f"The classes of the {int(honest.sum()):,} pictures that the run was not trained on.")
+        unseen = _not_trained_on(answers)
+        console.print(_classes(answers, unseen))
+        if not unseen.all():
+            _print(console, f"The classes of the {int(unseen.sum()):,} pictures that the run was not trained on.")
     for line in _accuracies(answers):
-        _say(console, line)
-    _say(console, f"Written: {out / TABLE} and {FIGURE} beside it.")
+        _print(console, line)
+    _print(console, f"Written: {out / TABLE} and {FIGURE} beside it.")
 
 
-def _say(console: Console, text: str) -> None:
+def _print(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _not_trained_on(answers: Answers) -> npt.NDArray[np.bool_]:
-    """Which pictures the run has not been trained on; all, where it was trained on every one."""
-    honest = np.array([split != "train" for split in answers.splits], bool)
-    return honest if (honest & answers.known()).any() else np.ones(len(honest), bool)
+    """Return which pictures the run was not trained on; all pictures if no picture of a known class is left otherwise."""
+    unseen = np.array([split != "train" for split in answers.splits], bool)
+    return unseen if (unseen & answers.known()).any() else np.ones(len(unseen), bool)
 
 
 def _predictions(answers: Answers) -> Table:
@@ -52,44 +52,44 @@ def _predictions(answers: Answers) -> Table:
     rows = answers.rows()
     for number in answers.by_interest()[:SHOWN]:
         row = rows[number]
-        sure, less = (f"{100 * row[key]:.1f} %" for key in ("confidence", "second_confidence"))
-        words = [row["file"], row["true"] or "", row["class"], sure, row["second"], less, row["split"] or ""]
-        table.add_row(*map(escape, words), style=None if row["true"] in {None, row["class"]} else "red")
+        first, second = (f"{100 * row[key]:.1f} %" for key in ("confidence", "second_confidence"))
+        cells = [row["file"], row["true"] or "", row["class"], first, row["second"], second, row["split"] or ""]
+        table.add_row(*map(escape, cells), style=None if row["true"] in {None, row["class"]} else "red")
     return table
 
 
 def _classes(answers: Answers, chosen: npt.NDArray[np.bool_]) -> Table:
-    """A row per class: its pictures, how many are right, and the class they are most often taken for otherwise."""
+    """Return a table with a row per class: pictures, correct predictions, and the class it is most often mistaken for."""
     table = Table("class", "pictures", "right", "", "most often mistaken for", box=None, pad_edge=False)
     truth, predicted = np.array(answers.truth), np.array(answers.predicted)
-    found = []
+    rows = []
     for name in answers.classes:
-        ours = (truth == name) & chosen
-        others = predicted[ours & (predicted != name)]
+        members = (truth == name) & chosen
+        others = predicted[members & (predicted != name)]
         names, counts = np.unique(others, return_counts=True)
         mistaken = f"{names[counts.argmax()]} ({counts.max():,})" if len(others) else ""
-        found.append((int(ours.sum()), int(ours.sum()) - len(others), name, mistaken))
-    if len(found) > CLASSES_SHOWN:
-        found = sorted(found, key=lambda row: row[1] / max(row[0], 1))[:CLASSES_SHOWN]
-    for number, right, name, mistaken in found:
+        rows.append((int(members.sum()), int(members.sum()) - len(others), name, mistaken))
+    if len(rows) > CLASSES_SHOWN:
+        rows = sorted(rows, key=lambda row: row[1] / max(row[0], 1))[:CLASSES_SHOWN]
+    for number, right, name, mistaken in rows:
         share = f"{100 * right / number:.1f} %" if number else ""
         table.add_row(escape(name), f"{number:,}", f"{right:,}", share, escape(mistaken))
     return table
 
 
 def _accuracies(answers: Answers) -> list[str]:
-    """The accuracy of each split, as pictures that a network was trained on tell nothing of others."""
+    """Return a line per split with its accuracy. Accuracy on training pictures does not carry over to others."""
     known, right = answers.known(), answers.right()
     lines = []
-    for split, whose in SPLITS.items():
-        ours = np.array([one == split for one in answers.splits], bool)
-        if not ours.any():
+    for split, description in SPLITS.items():
+        members = np.array([one == split for one in answers.splits], bool)
+        if not members.any():
             continue
-        judged = ours & known
+        judged = members & known
         scored = f"{100 * right[judged].mean():.2f} % of {int(judged.sum()):,} right" if judged.any() else "no true class known"
         warning = ", which says nothing about new pictures" if split == "train" and judged.any() else ""
-        lines.append(f"{whose}: {int(ours.sum()):,} of {len(ours):,} pictures; {scored}{warning}")
-    strange = sum(bool(one) for one in answers.truth) - int(known.sum())
-    if strange:
-        lines.append(f"{strange:,} pictures are labelled with classes that the run does not have.")
+        lines.append(f"{description}: {int(members.sum()):,} of {len(members):,} pictures; {scored}{warning}")
+    unknown = sum(bool(one) for one in answers.truth) - int(known.sum())
+    if unknown:
+        lines.append(f"{unknown:,} pictures are labelled with classes that the run does not have.")
     return lines

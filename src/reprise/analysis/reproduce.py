@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from reprise.analysis.working_copy import WorkingCopy, demand_trust, lend_data, make_environment, working_copy
+from reprise.analysis.working_copy import WorkingCopy, demand_trust, link_data, make_environment, working_copy
 from reprise.config import CheckpointConfig, tracking_config
 from reprise.data import store
 from reprise.errors import UserError
@@ -84,7 +84,7 @@ def run(
             _report_package_differences(old, platform.python_version(), installed, console, "; --env makes those of the run")
         with working_copy(paths.root, old, scratch) as copy:
             python = make_environment(old, copy.project, console) if fresh_environment else sys.executable
-            lend_data(paths, old, copy.project, console)
+            link_data(paths, old, copy.project, console)
             try:
                 made = _train(paths, old, copy, python, console)
             finally:

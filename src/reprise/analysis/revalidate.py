@@ -1,9 +1,9 @@
-"""revalidate: show that changed code gives the same outputs, stage by stage, so that DVC need not run it again.
+"""revalidate: check, stage by stage, that changed code gives the same outputs, so that DVC need not rerun the stage.
 
-`compose`, `preprocess`, `window` and `evaluate` are run again beside the project, and every file is compared. `train` is not run
-again: its first steps are, and the weights after each of them are compared with those recorded when the stage ran. `download` has
-nothing to compute: the sha256 of each raw file stands in conf/data/. A stage that passes is committed by `dvc commit`. `draw` is
-left to `dvc repro`: figures are drawn again.
+`compose`, `preprocess`, `window` and `evaluate` run again in a temporary project, and every output file is compared. Of `train`,
+only the first steps run again; the weights after each step are compared with those recorded by the stage. For `download`, the raw
+files are compared with their sha256 in conf/data/. A stage that passes is committed by `dvc commit`. `draw` is not checked:
+`dvc repro` draws the figures again.
 """
 
 import contextlib
@@ -31,23 +31,23 @@ from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, first_differe
 
 ORDER = ("compose", "download", "list_folder", "preprocess", "preprocess_folder", "window", "train", "evaluate")
 FOLDERS = ("config", "raw", "processed", "windows", "models")
-"""Below data/: what stages read."""
+"""The folders of data/ that stages read."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage whose code changed, as DVC knows it."""
+    """A DVC stage whose code changed."""
 
     address: str
-    """As DVC names it: `train@digits_cnn`, or `long/dvc.yaml:train@mnist_best`."""
+    """Its name in DVC: `train@digits_cnn`, or `long/dvc.yaml:train@mnist_best`."""
     command: Sequence[str]
     outputs: Sequence[str]
     changed: Sequence[str]
-    """The dependencies that changed, all of them code."""
+    """The changed dependencies, which are all code."""
 
     @property
     def kind(self) -> str:
-        """Which of the stages it is."""
+        """The name without the item, such as `train`."""
         return self.address.rpartition(":")[2].partition("@")[0]
 
     @property
@@ -57,10 +57,10 @@ class Stage:
 
 
 def run(paths: ProjectPaths, only: Sequence[str], console: Console) -> bool:
-    """Check every stage whose code changed and nothing else, or those in `only`; commit those that pass. Whether all passed.
+    """Check every stage of which only code changed, or those in `only`; commit those that pass. Return whether all passed.
 
     Raises:
-        UserError: when a stage in `only` is not one of them.
+        UserError: when `only` names a stage that is unchanged or changed in more than code.
 
     """
     stages = changed_stages(paths.root)
@@ -82,7 +82,7 @@ def run(paths: ProjectPaths, only: Sequence[str], console: Console) -> bool:
 
 
 def changed_stages(root: Path) -> list[Stage]:
-    """Return the stages but `draw` of which only dependencies under src/ changed, in the order in which DVC runs them."""
+    """Return the stages, except `draw`, of which only dependencies in src/ changed, in the order in which DVC runs them."""
     status: dict[str, list[Any]] = json.loads(_dvc(root, "status", "--json"))
     stages = [
         _stage(root, address, list(changes[0]["changed deps"]))
@@ -104,12 +104,12 @@ def _stage(root: Path, address: str, changed: Sequence[str]) -> Stage:
 
 
 def check(paths: ProjectPaths, stage: Stage) -> str:
-    """Return the first difference between the outputs of a stage and those that the code of today gives, "" where none is."""
+    """Return the first difference between the outputs of a stage and those of the current code; "" if there is none."""
     if stage.kind == "download":
         return _check_raw(paths, stage.item)
     if stage.kind == "train":
         return _check_first_steps(paths, stage.item)
-    with _beside(paths, stage.outputs) as copy:
+    with _temporary_project(paths, stage.outputs) as copy:
         done = subprocess.run([sys.executable, "-m", "reprise", *stage.command], cwd=copy, capture_output=True, text=True)
         if done.returncode:
             return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -117,8 +117,8 @@ def check(paths: ProjectPaths, stage: Stage) -> str:
 
 
 @contextlib.contextmanager
-def _beside(paths: ProjectPaths, outputs: Sequence[str]) -> Iterator[Path]:
-    """A project that links to this one, without the outputs of a stage and without its runs; gone after the block."""
+def _temporary_project(paths: ProjectPaths, outputs: Sequence[str]) -> Iterator[Path]:
+    """Make a temporary project that links to this one, without the outputs of a stage and without mlruns/."""
     with tempfile.TemporaryDirectory(dir=store.made(paths.store), prefix="revalidate-") as folder:
         copy = Path(folder)
         for name in ("conf", "src", "long", "dvc.yaml", "dvc.lock"):
@@ -136,7 +136,7 @@ def _beside(paths: ProjectPaths, outputs: Sequence[str]) -> Iterator[Path]:
 
 
 def _first_file(old: Path, new: Path) -> str:
-    """The first file that differs, by its path in the output."""
+    """Return the first file that differs, by its path in the output; "" if none does."""
     then, now = (
         {str(file.relative_to(out.parent)): store.sha256(file) for file in _files_of(out) if file.name != ".gitignore"}
         for out in (old, new)
@@ -156,23 +156,23 @@ def _check_raw(paths: ProjectPaths, dataset: str) -> str:
 
 
 def _check_first_steps(paths: ProjectPaths, experiment: str) -> str:
-    """Train the first steps of every seed in a fresh process each, and compare."""
+    """Train the first steps of every seed in a new process and return the first difference from the recorded weights."""
     models = paths.models(experiment)
     machine = trained.this_machine(compose.load(experiment, paths).trainer)
     for entry in store.read_json(models / trained.TRAINING):
         seed = entry["outcome"]["seed"]
         if entry["machine"] != machine:
             return f"cannot be compared: seed {seed} was trained on {entry['machine']}, this is {machine}"
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-            taken = fresh.submit(_first_steps, paths, experiment, seed).result()
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            fingerprints = pool.submit(_first_steps, paths, experiment, seed).result()
         recorded: list[Fingerprint] = store.read_json(trained.fingerprints_file(models, seed))
-        if difference := first_difference(recorded, taken[: len(recorded)]):
+        if difference := first_difference(recorded, fingerprints[: len(recorded)]):
             return f"seed {seed}: {difference}"
     return ""
 
 
 def _first_steps(paths: ProjectPaths, experiment: str, seed: int) -> list[Fingerprint]:
-    """In the fresh process."""
+    """Return the fingerprints of the first steps. Runs in the spawned process."""
     from reprise.data.datasets import open_windows
     from reprise.stages.train import first_steps
 

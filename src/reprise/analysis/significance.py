@@ -1,7 +1,6 @@
-"""Whether two sets of figures differ by more than luck: intervals, t tests, Holm's correction, power. Pure.
+"""Confidence intervals, t tests, Holm's correction and power, to test whether two groups of values differ.
 
-`n` figures of a group, one a seed. Distributions are SciPy's; of it only `scipy.special`, since `scipy.stats` takes a second to
-import.
+A group has one value per seed. Only `scipy.special` is used, since `scipy.stats` takes a second to import.
 """
 
 import math
@@ -14,19 +13,19 @@ from statistics import fmean, stdev, variance
 from scipy import special
 
 LEVEL = 0.05
-"""The share of equal configs that may be called different."""
+"""Significance level: the accepted probability that equal configs are called different."""
 POWER = 0.8
-"""With which a given number of seeds would tell two groups apart: Cohen 1988, section 2.4."""
+"""The power for which numbers of seeds are computed: Cohen 1988, section 2.4."""
 MOST_SEEDS = 100
-"""More than that nobody trains: a gap that would take them is called too small."""
+"""The largest number of seeds that is suggested. A gap that needs more is called too small."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """A two-sided t test of `a - b`: its gap (difference of means) with a 95 % interval, t, degrees of freedom, p."""
+    """A two-sided t test of `a - b`: gap (difference of means) with its 95 % interval, t, degrees of freedom, p."""
 
     kind: str
-    """paired: of the differences between figures of the same seed; Welch: of two independent groups."""
+    """"paired": test of the differences between values of the same seed. "Welch": test of two independent groups."""
     gap: float
     low: float
     high: float
@@ -36,32 +35,32 @@ class Test:
 
 
 def interval(values: Sequence[float], least: float = -math.inf, most: float = math.inf) -> tuple[float, float]:
-    """Return the 95 % confidence interval of the mean of at least two figures (Student's t).
+    """Return the 95 % confidence interval of the mean of at least two values (Student's t).
 
-    It is cut off at the limits of the metric (`bounds`): the mean cannot lie beyond them, so it covers no less often.
+    It is clipped to the limits of the metric (`bounds`). The mean cannot exceed them, so the coverage does not decrease.
     """
     mean, half = fmean(values), _quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
     return max(least, mean - half), min(most, mean + half)
 
 
 def bounds(metric: str) -> tuple[float, float]:
-    """Return the least and the largest value that a metric can have, by its name; of an unknown one, no limits."""
+    """Return the smallest and the largest possible value of a metric, by its name; infinite for an unknown metric."""
     _, *parts = f"/{metric.removeprefix('best/')}".split("/")
-    name = parts[1] if len(parts) > 1 else parts[0]  # of test/mae/temp_max: mae
+    name = parts[1] if len(parts) > 1 else parts[0]  # test/mae/temp_max -> mae
     if re.match(r"(accuracy|precision|recall|f1|ece|auroc)(_|$)", name):
         return 0.0, 1.0
     return (0.0, math.inf) if re.match(r"(loss|mae|mse|rmse|mase|smape)(_|$)", name) else (-math.inf, math.inf)
 
 
 def paired(a: Sequence[float], b: Sequence[float]) -> Test | None:
-    """Student's t test of the differences of at least two pairs; None where these have no spread to judge by."""
+    """Return Student's t test of the differences of at least two pairs; None if the differences have no spread."""
     differences = [one - other for one, other in zip(a, b, strict=True)]
     error = stdev(differences) / len(differences) ** 0.5
     return _test("paired", fmean(differences), error, len(differences) - 1, _rounding(a, b))
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Test | None:
-    """Welch's t test of two groups of at least two figures each; None where neither has a spread to judge by.
+    """Return Welch's t test of two groups of at least two values each; None if neither has any spread.
 
     Source: Welch 1947, with the degrees of freedom of Satterthwaite 1946.
     """
@@ -74,11 +73,11 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Test | None:
 
 
 def largest_loss(a: Sequence[float], b: Sequence[float], is_paired: bool, higher: bool) -> tuple[float, Test | None]:
-    """Return how much worse than `b` group `a` may be at most, by the 95 % interval of `a - b`, and its test; negative: better.
+    """Return the largest loss of `a` against `b` within the 95 % interval of `a - b` (negative: a gain), and the test.
 
-    `a` is not inferior to `b` by a margin if this is below the margin. Of groups whose true loss is the margin, at most one in
-    forty passes (one-sided level 0.025, as ICH E9 asks of non-inferiority trials). At least two figures of each. Figures without
-    any spread (no test) are taken as they are.
+    `a` is non-inferior to `b` if the loss is below the margin. A group whose true loss equals the margin passes with probability
+    0.025 (the one-sided level of ICH E9 for non-inferiority trials). Both groups need at least two values. Without any spread
+    there is no test, and the loss is the difference of the means.
     """
     test = (paired if is_paired else welch)(a, b)
     if test is None:
@@ -88,9 +87,9 @@ def largest_loss(a: Sequence[float], b: Sequence[float], is_paired: bool, higher
 
 
 def seeds_to_pass(test: Test, a: Sequence[float], b: Sequence[float], margin: float, higher: bool) -> int | None:
-    """Return how many seeds (of each) would show, with `POWER`, that the loss is below the margin, were the gap as it was seen.
+    """Return the number of seeds per group that shows, with `POWER`, a loss below the margin, if the observed gap is true.
 
-    None: more than `MOST_SEEDS`, or the gap itself is as large as the margin.
+    None if it exceeds `MOST_SEEDS`, or if the loss is at least as large as the margin.
     """
     room = margin + (test.gap if higher else -test.gap)
     counts = range(2, MOST_SEEDS + 1)
@@ -106,22 +105,22 @@ def seeds_to_pass(test: Test, a: Sequence[float], b: Sequence[float], margin: fl
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """The p values of a family of tests, corrected so that any false finding among them is as rare as `LEVEL` says.
+    """Return the Holm-corrected p values of a family of tests, in the given order. They control the family-wise error rate.
 
-    Source: Holm 1979. In the order given.
+    Source: Holm 1979.
     """
     corrected = [0.0] * len(ps)
     largest = 0.0
-    for turn, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        largest = max(largest, min(1.0, (len(ps) - turn) * ps[index]))
+    for rank, index in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        largest = max(largest, min(1.0, (len(ps) - rank) * ps[index]))
         corrected[index] = largest
     return corrected
 
 
 def seeds_for(test: Test, a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> int | None:
-    """How many seeds (of each) would tell a gap of this size and spread apart with `POWER`; None: more than `MOST_SEEDS`.
+    """Return the number of seeds per group that detects this gap and spread with `POWER`; None if it exceeds `MOST_SEEDS`.
 
-    For a paired test `a` and `b` are the figures of its pairs.
+    For a paired test, `a` and `b` are the values of its pairs.
     """
     counts = range(2, MOST_SEEDS + 1)
     enough = bisect_left(counts, POWER, key=lambda count: _power(test, a, b, count, level))  # power grows with the count
@@ -129,14 +128,14 @@ def seeds_for(test: Test, a: Sequence[float], b: Sequence[float], level: float =
 
 
 def _power(test: Test, a: Sequence[float], b: Sequence[float], count: int, level: float) -> float:
-    """Of the two-sided test with `count` seeds, were the gap and the spreads as they were seen."""
+    """Return the power of the two-sided test with `count` seeds, if the observed gap and spreads are the true ones."""
     spread, df = _spread(test, a, b, count)
     shift, threshold = abs(test.gap) / (spread / count) ** 0.5, _quantile(df, level)
     return float(1 - special.nctdtr(df, shift, threshold) + special.nctdtr(df, shift, -threshold))
 
 
 def _spread(test: Test, a: Sequence[float], b: Sequence[float], count: int) -> tuple[float, float]:
-    """Return the variance of a single difference of figures, and the degrees of freedom that a test of `count` seeds has."""
+    """Return the variance of a single difference of values, and the degrees of freedom of a test with `count` seeds."""
     if test.kind == "paired":
         return variance([one - other for one, other in zip(a, b, strict=True)]), float(count - 1)
     spread = variance(a) + variance(b)
@@ -144,7 +143,7 @@ def _spread(test: Test, a: Sequence[float], b: Sequence[float], count: int) -> t
 
 
 def _test(kind: str, gap: float, error: float, df: float, rounding: float) -> Test | None:
-    """None where the standard error is nothing beside the figures' own rounding."""
+    """Return the test; None if the standard error is within the rounding error of the values."""
     if error <= rounding:
         return None
     half = _quantile(df) * error
@@ -156,5 +155,5 @@ def _rounding(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def _quantile(df: float, level: float = LEVEL) -> float:
-    """Of Student's t: the half-width of a two-sided interval, in standard errors."""
+    """Return the half-width, in standard errors, of a two-sided interval of Student's t distribution."""
     return float(special.stdtrit(df, 1 - level / 2))

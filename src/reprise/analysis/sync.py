@@ -1,4 +1,4 @@
-"""Bringing the tracking store up to date with the run directories."""
+"""Sync event logs of run directories to MLflow."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,10 @@ from reprise.tracking import recovery
 
 
 def run(paths: ProjectPaths, overrides: Sequence[str], console: Console) -> None:
-    """Deliver what waits of every run that is not being trained; runs whose process died are closed first.
+    """Mark runs of dead processes as FAILED, then sync every event log that was not delivered, except of running trainings.
 
     Raises:
-        UserError: when something still waits.
+        UserError: when an event log could not be delivered.
 
     """
     tracked = address(paths, overrides)
@@ -30,7 +30,12 @@ def run(paths: ProjectPaths, overrides: Sequence[str], console: Console) -> None
 
 
 def address(paths: ProjectPaths, overrides: Sequence[str]) -> TrackingConfig:
-    """Where runs are written down: as conf/ says, or `tracking.uri=ADDRESS`."""
+    """Return the tracking config of conf/, with the override `tracking.uri=ADDRESS` applied.
+
+    Raises:
+        UserError: for an override of another key.
+
+    """
     config = tracking_config(paths.root)
     for item in overrides:
         key, _, value = item.partition("=")

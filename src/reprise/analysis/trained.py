@@ -1,4 +1,4 @@
-"""A trained run: its config, network and weights, from its run directory. The arrays it was trained on are not needed."""
+"""Open a trained run: config, network and weights from its run directory. The arrays it was trained on are not needed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from reprise.training.trainer import threads
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """What a run left behind, ready to answer."""
+    """A trained run with its network, ready to predict."""
 
     config: Config
     trained: Trained
@@ -33,22 +33,22 @@ class TrainedRun:
 
     @property
     def decoding(self) -> Decoding:
-        """How a picture file is decoded: as those it was trained on; published data sets state nothing but the shape."""
+        """How picture files are decoded: as for the training. Published data sets define only the shape."""
         shape, data = self.windows.input_shape, self.config.data
         return preprocess_folder.decoding(data, shape) if isinstance(data, FolderData) else Decoding(tuple(shape), "pad")
 
 
-def open_run(paths: ProjectPaths, wanted: str) -> TrainedRun:
-    """The run whose id begins with `wanted`, or whose name it is.
+def open_run(paths: ProjectPaths, name: str) -> TrainedRun:
+    """Return the run with this name, or whose id starts with it.
 
     Raises:
-        UserError: when there is no such run, its training did not end, or its config or weights were changed since.
+        UserError: when there is no such run, its training did not finish, or its config or weights were modified.
 
     """
-    run_id = tracking.find(paths.store, wanted)
+    run_id = tracking.find(paths.store, name)
     run_dir = paths.run_dir(run_id)
     trained = read_trained(run_dir)
-    tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is written down
+    tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is logged
     config = check({**record.from_run_dir(run_dir).config, **tracked}, "the run's config")
     windows = windows_of(config, trained, paths)
     lineage.warn_of_edited_plugins(config.plugins, record.from_run_dir(run_dir).tags, trained.name)

@@ -1,4 +1,4 @@
-"""A training on the terminal: curves, rate and remaining time as it goes on; elsewhere a line an epoch."""
+"""Show a running training: curves, throughput and remaining time on a terminal, otherwise a line per epoch."""
 
 import time
 from contextlib import nullcontext
@@ -17,86 +17,86 @@ from reprise.errors import UserError
 from reprise.stages.project_paths import ProjectPaths
 from reprise.tracking.live_status import LiveStatus, StatusReader, follow, running_names
 
-LOOK_EVERY = 1.0
-"""Seconds."""
+POLL_SECONDS = 1.0
+"""Seconds between two updates."""
 LOWEST, HIGHEST = 6, 14
-"""Lines of a plot, as there is room."""
+"""The smallest and the largest number of lines of a plot."""
 RECENT = 5
-"""Epochs by which the remaining time is judged."""
-JUDGED = ("val/accuracy", "val/mae")
-"""The metric beside the loss, the first that is there."""
+"""The number of last epochs from which the remaining time is estimated."""
+MAIN_METRICS = ("val/accuracy", "val/mae")
+"""The metric plotted in addition to the loss: the first that is logged."""
 COLOURS = {"train": "orange+", "val": "cyan+"}
 
 
-def run(paths: ProjectPaths, wanted: str | None, tracking: TrackingConfig, console: Console) -> None:
-    """Watch a run until it ends; without a name, the one that was begun last of those that go on here.
+def run(paths: ProjectPaths, name: str | None, tracking: TrackingConfig, console: Console) -> None:
+    """Show a run until it ends; without a name, the newest running training of this project.
 
     Raises:
-        UserError: when nothing goes on, or the run ends as anything but FINISHED.
+        UserError: when no training is running, or the run ends with a status other than FINISHED.
 
     """
-    if wanted is None:
+    if name is None:
         names = running_names(paths.store)
         if not names:
             raise UserError("no training goes on here", "name a RUN, or begin one: `reprise train experiment=NAME`")
-        wanted = names[0]
+        name = names[0]
         if len(names) > 1:
             console.print(f"watch  {', '.join(names)} go on; this is the newest", highlight=False, soft_wrap=True)
-    last = _until_it_ends(follow(paths.store, wanted, tracking), console)
+    last = _follow(follow(paths.store, name, tracking), console)
     if last.status != "FINISHED":
         raise UserError(f"{last.name} ended {last.status}{f': {last.why}' if last.why else ''}")
 
 
-def _until_it_ends(look: StatusReader, console: Console) -> LiveStatus:
+def _follow(read_status: StatusReader, console: Console) -> LiveStatus:
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-    said = 0
+    printed = 0
     with live or nullcontext():
         while True:
-            seen = look()
+            status = read_status()
             if live:
-                live.update(drawn(seen, *console.size), refresh=True)
+                live.update(render(status, *console.size), refresh=True)
             else:
-                for epoch in range(said + 1, reached(seen) + 1):
-                    console.print(line(seen, epoch), highlight=False, soft_wrap=True)
-                said = max(said, reached(seen))
-            if seen.status != "RUNNING":
-                return seen
-            time.sleep(LOOK_EVERY)
+                for epoch in range(printed + 1, reached(status) + 1):
+                    console.print(line(status, epoch), highlight=False, soft_wrap=True)
+                printed = max(printed, reached(status))
+            if status.status != "RUNNING":
+                return status
+            time.sleep(POLL_SECONDS)
 
 
-def reached(seen: LiveStatus) -> int:
-    """The last epoch of which val has spoken."""
-    return max((points[-1][0] for key, points in seen.metrics.items() if key.startswith("val/")), default=0)
+def reached(status: LiveStatus) -> int:
+    """Return the last epoch with val metrics; 0 if there is none."""
+    return max((points[-1][0] for key, points in status.metrics.items() if key.startswith("val/")), default=0)
 
 
-def line(seen: LiveStatus, epoch: int) -> str:
-    """One epoch."""
-    shown = ("train/loss", "val/loss", *_judged(seen))
-    values = {key: {step: value for step, value, _ in seen.metrics.get(key, [])}.get(epoch) for key in shown}
+def line(status: LiveStatus, epoch: int) -> str:
+    """Return the metrics of one epoch as a line of text."""
+    shown = ("train/loss", "val/loss", *_main_metric(status))
+    values = {key: {step: value for step, value, _ in status.metrics.get(key, [])}.get(epoch) for key in shown}
     metrics = "  ".join(f"{key} {value:.4f}" for key, value in values.items() if value is not None)
-    return f"{seen.name}  epoch {epoch}/{seen.epochs}  {metrics}"
+    return f"{status.name}  epoch {epoch}/{status.epochs}  {metrics}"
 
 
-def drawn(seen: LiveStatus, width: int, height: int) -> Group:
-    """A line of facts, and below it the loss and the metric that judges, each over epochs."""
-    now = reached(seen)
-    facts = [f"[bold]{escape(seen.name)}[/]  {seen.status}", f"epoch {now}/{seen.epochs}"]
-    if rate := seen.metrics.get("train/samples_per_second"):
+def render(status: LiveStatus, width: int, height: int) -> Group:
+    """Return a line of facts, and below it plots of the loss and the main metric over epochs."""
+    now = reached(status)
+    facts = [f"[bold]{escape(status.name)}[/]  {status.status}", f"epoch {now}/{status.epochs}"]
+    if rate := status.metrics.get("train/samples_per_second"):
         facts.append(f"{rate[-1][1]:,.0f} samples a second")
-    if seen.status == "RUNNING" and (left := remaining(seen)) is not None:
+    if status.status == "RUNNING" and (left := remaining(status)) is not None:
         facts.append(f"about {_duration(left)} left")
     lines = max(LOWEST, min(HIGHEST, (height - 2) // 2))
-    plots = [_plot(seen, keys, width, lines) for keys in (["train/loss", "val/loss"], _judged(seen))]
+    plots = [_plot(status, keys, width, lines) for keys in (["train/loss", "val/loss"], _main_metric(status))]
     return Group(Text.from_markup("   ".join(facts)), *filter(None, plots))
 
 
-def remaining(seen: LiveStatus) -> float | None:
-    """Seconds, by the last epochs; None before there are two. Early stopping may make it less."""
-    times = [stamp / 1000 for _, _, stamp in seen.metrics.get("val/loss", [])][-RECENT - 1 :]
+def remaining(status: LiveStatus) -> float | None:
+    """Return the remaining seconds, estimated from the last epochs; None before the second. Early stopping may shorten it."""
+    times = [stamp / 1000 for _, _, stamp in status.metrics.get("val/loss", [])][-RECENT - 1 :]
     if len(times) < 2:
         return None
     pace = fmean(later - earlier for earlier, later in pairwise(times))
-    return max(0.0, (seen.epochs - reached(seen)) * pace)
+    return max(0.0, (status.epochs - reached(status)) * pace)
 
 
 def _duration(seconds: float) -> str:
@@ -106,12 +106,12 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _judged(seen: LiveStatus) -> list[str]:
-    return [key for key in JUDGED if key in seen.metrics][:1]
+def _main_metric(status: LiveStatus) -> list[str]:
+    return [key for key in MAIN_METRICS if key in status.metrics][:1]
 
 
-def _plot(seen: LiveStatus, keys: list[str], width: int, height: int) -> Text | None:
-    curves: dict[str, Any] = {key: seen.metrics[key] for key in keys if key in seen.metrics}
+def _plot(status: LiveStatus, keys: list[str], width: int, height: int) -> Text | None:
+    curves: dict[str, Any] = {key: status.metrics[key] for key in keys if key in status.metrics}
     if not curves:
         return None
     plotext.clear_figure()

@@ -1,4 +1,4 @@
-"""A run's surroundings as they were: its code in a clean working copy, its packages, its data."""
+"""Restore the environment of a run: its code in a clean working copy, its packages, its data."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ class WorkingCopy:
     def python_path(self, inherited: str) -> str:
         """Return a PYTHONPATH with the code of the run first, then the entries of `inherited`.
 
-        An entry that lies in the original repository becomes the same folder of the copy, if it is there.
+        An entry inside the original repository is replaced by the same folder of the copy, if that exists.
         """
         entries = [self.project / "src", *(self.top / folder for folder in self.import_folders), self.project]
         for entry in filter(None, inherited.split(os.pathsep)):
@@ -47,7 +47,7 @@ class WorkingCopy:
 
 
 def demand_trust(old: RunRecord, with_packages: bool, console: Console) -> None:
-    """Show what a run that was not made here would execute, and refuse it.
+    """Show the code that a run from elsewhere would execute, and reject the run.
 
     Raises:
         UserError: always.
@@ -72,7 +72,7 @@ def demand_trust(old: RunRecord, with_packages: bool, console: Console) -> None:
 
 
 def _visible(text: str) -> str:
-    """Return a text in which every control and format character (escapes, bidirectional overrides) is spelt out."""
+    """Return a text in which every control and format character (escapes, bidirectional overrides) is escaped."""
     return "".join(
         one if one in "\n\t" or unicodedata.category(one) not in {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"} else f"\\u{ord(one):04x}"
         for one in text
@@ -81,7 +81,7 @@ def _visible(text: str) -> str:
 
 @contextlib.contextmanager
 def working_copy(root: Path, old: RunRecord, scratch: Path) -> Iterator[WorkingCopy]:
-    """Make the project as it was: a git worktree at the run's commit, its patch applied. It is removed after the block.
+    """Make a git worktree at the commit of the run with its patch applied. It is removed after the block.
 
     Raises:
         UserError: when git does not know the commit, or the patch does not apply.
@@ -116,45 +116,50 @@ def working_copy(root: Path, old: RunRecord, scratch: Path) -> Iterator[WorkingC
 
 
 def _inside(copy: Path, folder: str) -> Path:
-    """Return a folder below the working copy, as a run names it."""
-    found = Path(os.path.normpath(copy / folder))
-    if not found.is_relative_to(copy):
+    """Return the path of a folder that the run recorded, inside the working copy.
+
+    Raises:
+        UserError: when it is outside.
+
+    """
+    path = Path(os.path.normpath(copy / folder))
+    if not path.is_relative_to(copy):
         raise UserError(f"the run names {folder!r}, a folder outside its repository")
-    return found
+    return path
 
 
 def make_environment(old: RunRecord, copy: Path, console: Console) -> str:
-    """The Python of a virtual environment with the packages of the run, and the run's reprise, made under the working copy.
+    """Make a virtual environment in the working copy with the packages and the reprise of the run; return its Python.
 
-    A local version (2.13.0+cpu) is known to some indexes only. Where it is not, the build that is there takes its place, with
-    what that build needs.
+    Only some package indexes have a local version (2.13.0+cpu). If pip does not find it, the public version is installed instead,
+    with its dependencies.
     """
     folder = copy / ".venv"
     python = str(folder / "bin" / "python")
     install = [python, "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check"]
-    own = {"reprise", *json.loads(old.tags.get("packages.local", "[]"))}  # these are in the working copy
-    packages = [f"{name}=={version}" for name, version in old.packages.items() if name not in own]
+    in_copy = {"reprise", *json.loads(old.tags.get("packages.local", "[]"))}
+    packages = [f"{name}=={version}" for name, version in old.packages.items() if name not in in_copy]
     local = [package for package in packages if "+" in package]
     (copy / "packages.txt").write_text("\n".join(package for package in packages if package not in local))
-    _must([sys.executable, "-m", "venv", str(folder)])
-    _must([*install, "--no-deps", "-r", str(copy / "packages.txt")])
+    _run_checked([sys.executable, "-m", "venv", str(folder)])
+    _run_checked([*install, "--no-deps", "-r", str(copy / "packages.txt")])
     for package in local:
         if subprocess.run([*install, "--no-deps", package], capture_output=True).returncode:
             public = package.partition("+")[0]
             console.print(f"reproduce  pip finds no {package}: {public} takes its place", highlight=False, soft_wrap=True)
-            _must([*install, public])
-    _must([*install, "--no-deps", "-e", str(copy)])
+            _run_checked([*install, public])
+    _run_checked([*install, "--no-deps", "-e", str(copy)])
     return python
 
 
-def _must(command: Sequence[str]) -> None:
-    done = subprocess.run(command, capture_output=True)
-    if done.returncode:
-        raise UserError(f"no environment: {last_line(done.stderr)}", "leave --env away")
+def _run_checked(command: Sequence[str]) -> None:
+    result = subprocess.run(command, capture_output=True)
+    if result.returncode:
+        raise UserError(f"no environment: {last_line(result.stderr)}", "leave --env away")
 
 
-def lend_data(paths: ProjectPaths, old: RunRecord, copy: Path, console: Console) -> None:
-    """The arrays, if those that lie here are those that the run read; else what the run's own code makes them of."""
+def link_data(paths: ProjectPaths, old: RunRecord, copy: Path, console: Console) -> None:
+    """Link the data of a run into its working copy: the arrays if they are unchanged, otherwise the files they are made from."""
     name = old.config["data"]["name"]
     arrays = paths.processed(name)
     if not arrays.is_dir():
@@ -162,24 +167,24 @@ def lend_data(paths: ProjectPaths, old: RunRecord, copy: Path, console: Console)
     else:
         store.verify(arrays, f"run `reprise preprocess data={name}`")
         if store.digest(arrays) == old.tag("sha256.processed"):
-            _lend(arrays, ProjectPaths(copy).processed(name))
+            _link(arrays, ProjectPaths(copy).processed(name))
             return
         console.print(f"reproduce  the arrays of {name} here are others than the run read: they are made afresh", highlight=False)
-    _lend_sources(paths, old.config["data"], copy)
+    _link_sources(paths, old.config["data"], copy)
 
 
-def _lend_sources(paths: ProjectPaths, data: Mapping[str, Any], copy: Path) -> None:
-    """Raw files that are as published, one by one: what is lacking is fetched into the copy. Pictures of one's own."""
-    wanted = {file["sha256"] for file in data.get("files", [])}
+def _link_sources(paths: ProjectPaths, data: Mapping[str, Any], copy: Path) -> None:
+    """Link raw files whose sha256 matches, and a folder of pictures. The training in the copy fetches missing files."""
+    hashes = {file["sha256"] for file in data.get("files", [])}
     for file in paths.raw(data["name"]).glob("*"):
-        if file.is_file() and store.sha256(file) in wanted:
-            _lend(file, ProjectPaths(copy).raw(data["name"]) / file.name)
+        if file.is_file() and store.sha256(file) in hashes:
+            _link(file, ProjectPaths(copy).raw(data["name"]) / file.name)
     if "path" in data and not Path(data["path"]).is_absolute():
-        there = Path(os.path.normpath(copy / data["path"]))
-        if there.is_relative_to(copy) and (paths.root / data["path"]).exists() and not there.exists():
-            _lend(paths.root / data["path"], there)
+        target = Path(os.path.normpath(copy / data["path"]))
+        if target.is_relative_to(copy) and (paths.root / data["path"]).exists() and not target.exists():
+            _link(paths.root / data["path"], target)
 
 
-def _lend(lies: Path, there: Path) -> None:
-    store.made(there.parent)
-    there.symlink_to(lies.resolve(), target_is_directory=lies.is_dir())
+def _link(source: Path, target: Path) -> None:
+    store.made(target.parent)
+    target.symlink_to(source.resolve(), target_is_directory=source.is_dir())

@@ -1,6 +1,6 @@
-"""Precision, recall and F1 of every class and their averages, as text and for JSON.
+"""Precision, recall and F1 per class, and their averages, as text and as JSON.
 
-Classes and averages have keys of their own, so a class may be named `accuracy` or `macro avg`.
+Classes and averages have separate keys, so a class may be named `accuracy` or `macro avg`.
 """
 
 import math
@@ -19,32 +19,32 @@ SCORES = ("precision", "recall", "f1")
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores `float64 [K]`, NaN where undefined: recall of a class without samples, precision of one that is never predicted."""
+    """Scores `float64 [K]`. Recall of a class without samples and precision of a class never predicted are NaN."""
 
     precision: Values
     recall: Values
     f1: Values
     support: Counts
-    """Samples of each class."""
+    """The number of samples of each class."""
     accuracy: float
 
     @classmethod
     def of(cls, target: Counts, predicted: Counts, classes: int) -> Self:
-        """From the classes of samples `int64 [N]`, true and predicted."""
+        """Return the scores of true and predicted classes `int64 [N]`."""
         correct = np.bincount(target[target == predicted], minlength=classes)
-        taken, support = np.bincount(predicted, minlength=classes), np.bincount(target, minlength=classes)
-        scores = (_ratio(correct, taken), _ratio(correct, support), _ratio(2 * correct, taken + support))
+        predictions, support = np.bincount(predicted, minlength=classes), np.bincount(target, minlength=classes)
+        scores = (_ratio(correct, predictions), _ratio(correct, support), _ratio(2 * correct, predictions + support))
         return cls(*scores, support, float(correct.sum() / len(target)))
 
     @property
     def averages(self) -> dict[str, dict[str, float]]:
-        """Over the classes whose score is defined: plain (macro), and weighted by support."""
+        """The mean of each score over the classes where it is defined: unweighted (macro), and weighted by support."""
         macro = {name: float(np.nanmean(getattr(self, name))) for name in SCORES}
         weighted = {name: _weighted(getattr(self, name), self.support) for name in SCORES}
         return {"macro": macro, "weighted": weighted}
 
     def described(self, names: Sequence[str]) -> dict[str, Any]:
-        """All of it for JSON: accuracy, averages, and a list of classes. An undefined score is null."""
+        """Return accuracy, averages and the list of classes as JSON data. An undefined score is None."""
         columns = {name: list(map(_or_none, getattr(self, name).tolist())) for name in SCORES}
         classes = [
             {"name": name, **{score: columns[score][number] for score in SCORES}, "support": int(self.support[number])}
@@ -54,7 +54,7 @@ class Scores:
         return {"accuracy": self.accuracy, "averages": averages, "samples": int(self.support.sum()), "classes": classes}
 
     def as_text(self, names: Sequence[str]) -> str:
-        """A table: a line for each class, then accuracy and averages."""
+        """Return a table with a line per class, then accuracy and averages."""
         head = ("class", *SCORES, "support")
         lines = [
             (_printable(name), *(_cell(getattr(self, score)[number]) for score in SCORES), f"{self.support[number]:,}")
@@ -63,8 +63,8 @@ class Scores:
         total = f"{self.support.sum():,}"
         averages = [(f"average, {kind}", *(_cell(one[score]) for score in SCORES), total) for kind, one in self.averages.items()]
         accuracy = ("accuracy", "", "", _cell(self.accuracy), total)
-        wide = max(_width(row[0]) for row in [head, accuracy, *lines, *averages])
-        groups = ["\n".join(_line(row, wide) for row in rows) for rows in ([head], lines, [accuracy, *averages])]
+        width = max(_width(row[0]) for row in [head, accuracy, *lines, *averages])
+        groups = ["\n".join(_line(row, width) for row in rows) for rows in ([head], lines, [accuracy, *averages])]
         defined = np.isfinite([self.precision, self.recall, self.f1]).all()
         return "\n\n".join(groups if defined else [*groups, UNDEFINED]) + "\n"
 
@@ -80,17 +80,17 @@ def _cell(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.4f}"
 
 
-def _line(row: tuple[str, ...], wide: int) -> str:
-    return (" " * (wide - _width(row[0])) + row[0] + "".join(f"{cell:>11}" for cell in row[1:])).rstrip()
+def _line(row: tuple[str, ...], width: int) -> str:
+    return (" " * (width - _width(row[0])) + row[0] + "".join(f"{cell:>11}" for cell in row[1:])).rstrip()
 
 
 def _printable(name: str) -> str:
-    """A class's name in one line."""
+    """Return the name of a class with every unprintable character replaced by a space."""
     return "".join(letter if letter.isprintable() else " " for letter in name)
 
 
 def _width(text: str) -> int:
-    """Columns that a text takes in a terminal: wide letters take two, combining marks none."""
+    """Return the number of terminal columns of a text: wide letters take two, combining marks none."""
     return sum(0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
 
 
@@ -99,6 +99,6 @@ def _ratio(part: Counts, whole: Counts) -> Values:
 
 
 def _weighted(values: Values, weights: Counts) -> float:
-    """The weighted mean of what is defined; a class without a sample has no weight."""
+    """Return the weighted mean of the defined values; a class without samples has no weight."""
     known = ~np.isnan(values) & (weights > 0)
     return float(np.average(values[known], weights=weights[known])) if known.any() else float("nan")

@@ -1,4 +1,4 @@
-"""compose: the resolved config of every experiment of the pipeline, one file each."""
+"""compose: write the resolved config of every experiment of the pipeline, one file each."""
 
 import json
 
@@ -12,14 +12,14 @@ from reprise.stages.project_paths import ProjectPaths
 
 HINT = "run `reprise compose`"
 SOURCES = "plugin_sources"
-"""A key beside those of the config: the hash of the source files of its plugins. `train` and `evaluate` depend on it."""
+"""An extra key in the file: the hash of the source files of the plugins. `train` and `evaluate` depend on it."""
 
 
 def load(name: str, paths: ProjectPaths) -> configs.Config:
-    """The config of an experiment of the pipeline, as it was written.
+    """Return the config of an experiment of the pipeline, as `compose` wrote it.
 
     Raises:
-        UserError: when it is not there, or is not what was written.
+        UserError: when the file is missing or was modified.
 
     """
     file = paths.config(name)
@@ -27,17 +27,17 @@ def load(name: str, paths: ProjectPaths) -> configs.Config:
 
 
 def run(paths: ProjectPaths, console: Console) -> None:
-    """Write data/config/<experiment>.yaml for all of conf/pipeline.yaml, or none of them."""
-    wanted = configs.pipeline(paths.root)
-    listed, published = wanted.experiments | wanted.long, [*wanted.datasets, *wanted.long_datasets]
-    made = {name: configs.compose(paths.root, [f"experiment={name}", *wanted.overrides]) for name in listed}
+    """Write data/config/<experiment>.yaml for every experiment of conf/pipeline.yaml, or for none if one is invalid."""
+    pipeline = configs.pipeline(paths.root)
+    listed, published = pipeline.experiments | pipeline.long, [*pipeline.datasets, *pipeline.long_datasets]
+    made = {name: configs.compose(paths.root, [f"experiment={name}", *pipeline.overrides]) for name in listed}
     for name, config in made.items():
         if config.name != name:
             raise UserError(f"conf/experiment/{name}.yaml: name={config.name}", "an experiment is called as its file is")
-        key, known = ("folders", wanted.folders) if isinstance(config.data, configs.FolderData) else ("datasets", published)
+        key, known = ("folders", pipeline.folders) if isinstance(config.data, configs.FolderData) else ("datasets", published)
         if config.data.name != listed[name] or config.data.name not in known:
             raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", f"say so beside it and in {key}")
-    sources = {name: _plugin_sources(name, config, wanted) for name, config in made.items()}
+    sources = {name: _plugin_sources(name, config, pipeline) for name, config in made.items()}
     with store.publish(paths.config("").parent) as draft:
         for name, config in made.items():
             text = f"{configs.render(config)}{SOURCES}: {json.dumps(sources[name])}\n"
@@ -45,18 +45,18 @@ def run(paths: ProjectPaths, console: Console) -> None:
     console.print(f"compose  {', '.join(made)}", soft_wrap=True)
 
 
-def _plugin_sources(name: str, config: configs.Config, wanted: configs.Pipeline) -> str:
+def _plugin_sources(name: str, config: configs.Config, pipeline: configs.Pipeline) -> str:
     """Return the hash of the source files of an experiment's plugins.
 
     Raises:
-        UserError: when a local plugin is not listed in conf/pipeline.yaml: DVC would not notice a change.
+        UserError: when a local plugin is not listed in conf/pipeline.yaml, so that DVC would miss changes to it.
 
     """
     local = {
         source.name.partition("/")[0].removesuffix(".py") for source in plugin_sources.sources(config.plugins) if source.is_local
     }
     for plugin in config.plugins:
-        if (top := plugin.partition(".")[0]) in local and top not in wanted.plugins:
+        if (top := plugin.partition(".")[0]) in local and top not in pipeline.plugins:
             raise UserError(
                 f"conf/pipeline.yaml: {name} uses plugins=[{plugin}], which is not listed there",
                 f"add its path, so that DVC sees a change of it: plugins: {{{top}: {top}}}",

@@ -1,4 +1,4 @@
-"""download: the files of a data set, as published, sha256 checked."""
+"""download: fetch the files of a data set as published, and check their sha256."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -28,23 +28,23 @@ from reprise.stages.project_paths import ProjectPaths
 
 
 def run(data: DataConfig, paths: ProjectPaths, console: Console) -> Path:
-    """Bring data/raw/<data set>/ up to date; files that are there and right are left alone.
+    """Bring data/raw/<data set>/ up to date and return it. Files that are present and correct are kept.
 
-    Of an image folder, which `preprocess` reads where it is, data/raw/<data set>/listing.json gets the sha256 of every picture:
-    by it, DVC notices pictures that came, went or changed, wherever they are.
+    An image folder is not copied: `preprocess` reads it in place. data/raw/<data set>/listing.json lists the sha256 of every
+    picture, so that DVC notices added, removed and changed pictures.
 
     Raises:
-        UserError: when no source has a file; nothing is left under a final name.
+        UserError: when no source has a file. No incomplete file is left under its final name.
 
     """
     folder = paths.raw(data.name)
     if isinstance(data, FolderData):
         return _list_pictures(data, folder, console)
-    if _lacking(data, folder):
-        with _alone(folder), _bar(console) as bar:
+    if _missing(data, folder):
+        with _lock(folder), _progress(console) as progress:
             fetcher = Fetcher([*_mirror(data), *data.sources])
-            for file in _lacking(data, folder):  # looked at again: another process may have brought them meanwhile
-                source = fetcher.fetch(file.fetch, file.sha256, folder / file.name, _Reporter(bar, file.name))
+            for file in _missing(data, folder):  # checked again: another process may have fetched them meanwhile
+                source = fetcher.fetch(file.fetch, file.sha256, folder / file.name, _ProgressRow(progress, file.name))
                 line = Text.assemble(f"download  {data.name}/{file.name}  ", (f"from {source}", "dim"))
                 console.print(line, highlight=False, soft_wrap=True)
     return folder
@@ -65,15 +65,15 @@ def _list_pictures(data: FolderData, folder: Path, console: Console) -> Path:
 
 
 def _hash_if_readable(file: Path) -> str | None:
-    """The sha256; none for a file that `preprocess` will name as broken."""
+    """Return the sha256; None for an unreadable file, which `preprocess` reports as broken."""
     try:
         return store.sha256(file)
     except OSError:
         return None
 
 
-def _lacking(data: PublishedData, folder: Path) -> list[RawFile]:
-    """The files that are not there, or not as published."""
+def _missing(data: PublishedData, folder: Path) -> list[RawFile]:
+    """Return the files that are missing or not as published."""
     return [file for file in data.files if not _is_right(folder / file.name, file.sha256)]
 
 
@@ -81,8 +81,8 @@ def _is_right(file: Path, sha256: str) -> bool:
     return file.is_file() and store.sha256(file) == sha256
 
 
-def _alone(folder: Path) -> AbstractContextManager[Any]:
-    """Holds off other processes that would download into the folder. The lock lies beside it: the folder itself is DVC's."""
+def _lock(folder: Path) -> AbstractContextManager[Any]:
+    """Keep other processes from downloading into the folder. The lock file is beside the folder, which DVC tracks."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(folder.with_name(f".{folder.name}.lock")).acquire()
@@ -95,7 +95,7 @@ def _mirror(data: PublishedData) -> list[str]:
     return [f"{mirror.rstrip('/')}/{data.mirror}/"] if mirror else []
 
 
-def _bar(console: Console) -> Progress:
+def _progress(console: Console) -> Progress:
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),
@@ -106,13 +106,13 @@ def _bar(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-class _Reporter:
-    """Shows one download as a row of the bar, from its first bytes on."""
+class _ProgressRow:
+    """A row of the progress display for one download. It appears with the first bytes."""
 
-    def __init__(self, bar: Progress, name: str) -> None:
-        self.bar, self.name, self.row = bar, name, TaskID(-1)
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name, self.row = progress, name, TaskID(-1)
 
     def __call__(self, done: int, total: int | None) -> None:
         if self.row < 0:
-            self.row = self.bar.add_task(self.name, total=total)
-        self.bar.update(self.row, completed=done, total=total)
+            self.row = self.progress.add_task(self.name, total=total)
+        self.progress.update(self.row, completed=done, total=total)

@@ -1,4 +1,4 @@
-"""draw: the figures and tables of evaluated runs, from their published weights and kept predictions. Computes no metric."""
+"""draw: make the figures and tables of evaluated runs from published weights and kept predictions. Computes no metrics."""
 
 import contextlib
 import tempfile
@@ -23,7 +23,7 @@ from reprise.training.tasks import Task
 
 
 def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
-    """Make data/results/<experiment>/figures/ of the first seed, and log the figures of every seed in its run."""
+    """Write data/results/<experiment>/figures/ for the first seed, and log the figures of every seed in its run."""
     config, models = read_as_trained(paths, config), paths.models(config.name)
     predictions = paths.predictions(config.name)
     hint = f"run `dvc repro evaluate@{config.name}`"
@@ -55,7 +55,7 @@ def evaluated(
     metrics: dict[str, float],
     kept: Tensor,
 ) -> report.Evaluated:
-    """Return what the figures of a run are drawn from. `metrics` and `kept` are those of the test split."""
+    """Return the data that the figures of a run are drawn from. `metrics` and `kept` are those of the test split."""
     naive = NaiveForecasts(windows) if windows.meta["kind"] == "series" else None
     rows, _ = forecasts_to_keep(len(windows.test()), task.outputs, config.trainer.eval_batch_size)
     return report.Evaluated(
@@ -72,7 +72,7 @@ def evaluated(
 
 
 def write(shown: report.Evaluated, run: tracking.Run | None, keep: Path | None) -> None:
-    """Draw the figures, into `keep` where one is given, and log them in the run."""
+    """Draw the figures, into `keep` if given, and log them in the run."""
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         report.write(folder, shown)

@@ -1,4 +1,4 @@
-"""What a network is made of and what it sees, drawn: for images of a test split, and for a picture of one's own."""
+"""Layer table, filters, feature maps and attributions of a network, for test images or a picture file of the user."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 def layer_table(folder: Path, model: nn.Module, input_shape: Sequence[int]) -> None:
-    """layers.txt to read and layers.json to compute with."""
+    """Write the table of layers as layers.txt and layers.json."""
     rows = interpretability.layers(model, input_shape)
     table = Table("layer", "kind", box=None, pad_edge=False, header_style="")
     for title in ("output", "parameters", "multiply-adds", "kernel", "stride", "padding", "dilation", "receptive field"):
@@ -40,13 +40,13 @@ def layer_table(folder: Path, model: nn.Module, input_shape: Sequence[int]) -> N
 
 
 def filters(folder: Path, name: str, model: nn.Module) -> None:
-    """The filters of the first convolution; nothing where there is none."""
+    """Draw the filters of the first convolution, if there is one."""
     if (weights := interpretability.first_filters(model)) is not None:
         save(network.filters(weights, f"{name}: filters of the first convolution"), folder / "filters.png")
 
 
 def feature_maps(folder: Path, name: str, model: nn.Module, windows: Windows, images: Pixels, titles: Sequence[str]) -> None:
-    """What each convolution makes of images `[B, H, W, C]`: one figure a convolution, one row an image."""
+    """Draw the feature maps of images `[B, H, W, C]`: one figure per convolution, one row per image."""
     inputs, _ = _normalised(windows, images)
     for layer, maps in interpretability.feature_maps(model, inputs).items():
         title = f"{name}: {layer}, its {min(network.MAX_MAPS, maps.shape[-1])} most active of {maps.shape[-1]} features"
@@ -62,15 +62,18 @@ def attribution(
     probabilities: Tensor,
     truth: Sequence[int | None],
 ) -> None:
-    """What speaks for the class taken, and for the true one (the runner-up, where that is the same or nobody knows it)."""
-    names = labels(windows.meta["classes"], network.NAME)
+    """Draw attributions for the predicted and for the true class.
+
+    If the prediction is correct, or the true class is unknown, the second most likely class takes the place of the true one.
+    """
+    names = labels(windows.meta["classes"], network.NAME_COLUMNS)
     inputs, black = _normalised(windows, images)
     firsts, seconds = probabilities.topk(2).indices.T.tolist()
     others = [second if true in {None, first} else true for true, first, second in zip(truth, firsts, seconds, strict=True)]
     parts: list[list[tuple[str, npt.NDArray[np.float32]]]] = [[] for _ in truth]
     for classes in (firsts, others):
-        found = interpretability.attribution(model, inputs, torch.tensor(classes), black)
-        for row, (kind, part) in enumerate(zip(classes, found, strict=True)):
+        attributions = interpretability.attribution(model, inputs, torch.tensor(classes), black)
+        for row, (kind, part) in enumerate(zip(classes, attributions, strict=True)):
             parts[row].append((f"{names[kind]}\nprobability {100 * probabilities[row, kind]:.1f} %", part))
     headings = [_heading(names, true, first) for true, first in zip(truth, firsts, strict=True)]
     colours = ["black" if true is None else GREEN if true == first else ORANGE for true, first in zip(truth, firsts, strict=True)]
@@ -79,14 +82,14 @@ def attribution(
 
 
 def _heading(names: Sequence[str], true: int | None, predicted: int) -> str:
-    """Of an image: what it was predicted as and, where that is known, what it is."""
+    """Return the heading of an image: its predicted class and, if known, its true class."""
     if true is None:
         return f"predicted:\n{names[predicted]}"
     return f"✓ {names[predicted]}" if true == predicted else f"✗ {names[predicted]}\nis {names[true]}"
 
 
 def _normalised(windows: Windows, images: Pixels) -> tuple[Tensor, Tensor]:
-    """The images, and one black one, as the network reads them."""
+    """Return the images and a black image, normalised as network inputs."""
     mean, std = (torch.tensor(windows.meta["statistics"][key], dtype=torch.float32) for key in ("mean", "std"))
     raw = torch.from_numpy(images)
     return standardize(raw, mean, std), standardize(torch.zeros_like(raw[0]), mean, std)

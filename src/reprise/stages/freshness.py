@@ -1,4 +1,4 @@
-"""Whether the arrays of a data set are still those of its sources, and making them again where they are not."""
+"""Check whether the arrays of a data set are up to date with its sources, and remake them if not."""
 
 import os
 import shlex
@@ -20,23 +20,22 @@ from reprise.stages.project_paths import ProjectPaths
 
 @dataclass(frozen=True)
 class Stale:
-    """Why arrays are not those that a data set describes."""
+    """Why arrays are out of date."""
 
     why: str
     by_settings: bool
-    """Whether the settings differ, rather than the files."""
+    """Whether the settings changed rather than the files."""
 
 
 def arrays(data: DataConfig, paths: ProjectPaths, console: Console, remake: bool = True) -> Path:
-    """Return data/processed/<data set>/ as it should be: made if it is not there, made again if its sources have changed.
+    """Return data/processed/<data set>/. Make it if it is missing, and remake it if its sources changed.
 
-    Settings of the command line that differ from those that the arrays were made with are refused, since other runs of the same
-    data.name need the arrays; what conf/data/NAME.yaml says itself is followed. With `remake=False`, and in a stage of DVC,
-    nothing is made again. Arrays that are a link (lent to the working copy of a reproduction) are not compared with their
-    sources.
+    Command-line settings other than those the arrays were made with raise an error, since other runs of the same data.name need
+    the arrays. Changes in conf/data/NAME.yaml are followed. With `remake=False`, and in a DVC stage, stale arrays raise an error.
+    Linked arrays (in the working copy of a reproduction) are not compared with their sources.
 
     Raises:
-        UserError: naming the command that makes them again.
+        UserError: when the arrays are stale and not remade. It names the command that remakes them.
 
     """
     folder = paths.processed(data.name)
@@ -44,12 +43,12 @@ def arrays(data: DataConfig, paths: ProjectPaths, console: Console, remake: bool
         make(data, paths, console)
         return folder
     command = remake_command(data, paths.root)
-    found = stale(data, folder, command)
-    if found:
-        remake = remake and "DVC_STAGE" not in os.environ and not (found.by_settings and not _is_of_conf(data, paths))
+    reason = stale(data, folder, command)
+    if reason:
+        remake = remake and "DVC_STAGE" not in os.environ and not (reason.by_settings and not _is_from_conf(data, paths))
         if not remake:
             demand(data, paths)
-        console.print(f"preprocess  {data.name}: {folder} {found.why}: it is made again", highlight=False, soft_wrap=True)
+        console.print(f"preprocess  {data.name}: {folder} {reason.why}: it is made again", highlight=False, soft_wrap=True)
         make(data, paths, console)
     elif isinstance(data, PublishedData):
         _warn_of_changed_files(data, paths)
@@ -57,7 +56,7 @@ def arrays(data: DataConfig, paths: ProjectPaths, console: Console, remake: bool
 
 
 def stale(data: DataConfig, folder: Path, remake: str) -> Stale | None:
-    """Return why arrays differ from what a data set describes, or from its pictures; None: they do not.
+    """Return why arrays differ from the settings or pictures of a data set; None if they do not.
 
     Raises:
         UserError: when the arrays are damaged.
@@ -75,29 +74,34 @@ def stale(data: DataConfig, folder: Path, remake: str) -> Stale | None:
 
 
 def demand(data: DataConfig, paths: ProjectPaths) -> None:
-    """Refuse arrays that are not, or no longer, those of a data set, naming the command that makes them again."""
+    """Check that the arrays of a data set are up to date.
+
+    Raises:
+        UserError: when they are stale. It names the command that remakes them.
+
+    """
     command = remake_command(data, paths.root)
-    if found := stale(data, paths.processed(data.name), command):
-        raise UserError(f"{paths.processed(data.name)} {found.why}", f"take another data.name, or run `{command}`")
+    if reason := stale(data, paths.processed(data.name), command):
+        raise UserError(f"{paths.processed(data.name)} {reason.why}", f"take another data.name, or run `{command}`")
 
 
 def remake_command(data: DataConfig, root: Path) -> str:
-    """Return the command that makes the arrays of a data set: what its file in conf/data/ does not say is set by overrides."""
+    """Return the command that makes the arrays of a data set. Settings that its file in conf/data/ lacks become overrides."""
     base = _base(data, root)
     written = group_values(root / "conf" / "data", base)
     stated = {key: value for key, value in written.items() if value != "???"}
-    usual = type(data).model_validate(data.model_dump() | stated).model_dump()  # with defaults filled in, as `data` has them
-    own = data.model_dump(exclude={"limit"})
-    words = [
+    defaults = type(data).model_validate(data.model_dump() | stated).model_dump()  # with defaults filled in, as `data` has them
+    settings = data.model_dump(exclude={"limit"})
+    overrides = [
         f"data.{key}={_value(value)}"
-        for key, value in own.items()
-        if key in written and (key not in stated or usual[key] != value)
+        for key, value in settings.items()
+        if key in written and (key not in stated or defaults[key] != value)
     ]
-    return shlex.join(["reprise", "preprocess", f"data={base}", *words])
+    return shlex.join(["reprise", "preprocess", f"data={base}", *overrides])
 
 
 def make(data: DataConfig, paths: ProjectPaths, console: Console) -> None:
-    """Make the arrays of a data set by hand: published files that are not there, or not as described, are fetched first."""
+    """Make the arrays of a data set outside of DVC. Fetch published files first that are missing or not as described."""
     if isinstance(data, PublishedData):
         download.run(data, paths, console)
     preprocess.run(data, paths, console)
@@ -107,29 +111,29 @@ def _base(data: DataConfig, root: Path) -> str:
     return data.name if data.name in choices(root, "data") or not isinstance(data, FolderData) else "image_folder"
 
 
-def _is_of_conf(data: DataConfig, paths: ProjectPaths) -> bool:
-    """Whether a data set is as its file in conf/data/ says, without overrides of the command line."""
+def _is_from_conf(data: DataConfig, paths: ProjectPaths) -> bool:
+    """Return whether a data set is configured by its file in conf/data/ alone, without command-line overrides."""
     return " data." not in remake_command(data, paths.root) and data.name in choices(paths.root, "data")
 
 
 def _value(value: Any) -> str:
-    """Return a value as an override has it: a text as it is, all else in YAML's flow style on one line."""
+    """Return a value in override syntax: strings as they are, everything else in YAML flow style on one line."""
     if isinstance(value, str):
         return value
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
 
 
 def _edited(listed: list[picture_files.Listed], folder: Path) -> bool:
-    """Whether a file was written to since the arrays were made, and now has other bytes: its size may be the same."""
-    made, hashes = _made(folder), store.read_json(folder / "files.json")
+    """Return whether the bytes of a file changed since the arrays were made, even if its size did not."""
+    made, hashes = _made_at(folder), store.read_json(folder / "files.json")
     known = {(part, name): sha256 for part, files in hashes.items() for name, sha256 in files.items()}
     newer = [one for one in listed if one.file.is_file() and one.file.stat().st_mtime > made]
     return any(known.get((one.part, one.name), store.sha256(one.file)) != store.sha256(one.file) for one in newer)
 
 
 def _warn_of_changed_files(data: PublishedData, paths: ProjectPaths) -> None:
-    """Say which raw files, here or in a source on this machine, were written to since and are not what conf/data/ describes."""
-    made = _made(paths.processed(data.name))
+    """Warn of raw files, here or in a local source, that changed since and differ from their sha256 in conf/data/."""
+    made = _made_at(paths.processed(data.name))
     folders = [paths.raw(data.name), *(Path(one).expanduser() for one in data.sources if ":" not in one)]
     for file in data.files:
         for path in (folder / name for folder in folders for name in {file.name, file.fetch}):
@@ -142,6 +146,6 @@ def _warn_of_changed_files(data: PublishedData, paths: ProjectPaths) -> None:
                 )
 
 
-def _made(folder: Path) -> float:
-    """Return when arrays were made."""
+def _made_at(folder: Path) -> float:
+    """Return the time at which arrays were made, in seconds since 1970."""
     return (folder / store.MANIFEST).stat().st_mtime

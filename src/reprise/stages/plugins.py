@@ -1,4 +1,4 @@
-"""plugins: the hash of the source files of a plugin, so that DVC runs `compose` again when they change."""
+"""plugins: write the hashes of the source files of a plugin, so that DVC reruns `compose` when they change."""
 
 import json
 
@@ -15,8 +15,8 @@ def run(name: str, paths: ProjectPaths, console: Console) -> None:
     """Write data/plugins/<name>.json: the sha256 of each source file of a plugin that conf/pipeline.yaml lists.
 
     Raises:
-        UserError: when it is not listed, is imported from elsewhere than is listed there, or imports a local module from
-            outside the listed folder: DVC would not notice a change.
+        UserError: when the plugin is not listed, is imported from another path, or imports a local module outside the listed
+            paths. DVC would miss changes to it.
 
     """
     listed = pipeline(paths.root).plugins
@@ -24,7 +24,7 @@ def run(name: str, paths: ProjectPaths, console: Console) -> None:
         raise UserError(f"conf/pipeline.yaml lists no plugin {name}", f"add it: plugins: {{{name}: {name}}}")
     check_plugins([name])
     sources = [source for source in plugin_sources.sources([name]) if source.is_local]
-    folders = [(paths.root / place).resolve() for place in listed.values()]
+    folders = [(paths.root / path).resolve() for path in listed.values()]
     for source in sources:
         if not any(source.file.resolve().is_relative_to(folder) for folder in folders):
             raise UserError(

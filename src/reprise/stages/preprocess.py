@@ -1,4 +1,4 @@
-"""preprocess: published bytes, or pictures of one's own, to arrays (.npy) and meta.json. Fits nothing."""
+"""preprocess: convert published files, or a folder of pictures, to arrays (.npy) and meta.json. Fits nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -18,32 +18,33 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def run(data: DataConfig, paths: ProjectPaths, console: Console) -> Path:
-    """Make data/processed/<data set>/.
+    """Write data/processed/<data set>/ and return it.
 
     images: `<part>/images.npy` uint8 [sample, height, width, channel] and `<part>/labels.npy` int64 [sample], where part is
     train and, where the publisher names one, test. series: `values.npy` float32 or float64 [time, channel], `time.npy` int64
     [time], nanoseconds since 1970 (UTC).
-    Pictures of one's own: also `files.json`, the name and sha256 of each by part, in the order of the arrays, and
-    `left_out.json`, why a file is not among them.
+    Image folders: also `files.json`, the name and sha256 of each picture by part, in the order of the arrays, and
+    `left_out.json`, why a file was left out.
     """
-    described, beside = meta(data), dict[str, Any]()
+    described, further_files = meta(data), dict[str, Any]()
     if isinstance(data, FolderData):
-        found = preprocess_folder.read(data, console)
-        arrays, beside = found.arrays, {"files": found.files, "left_out": found.left_out}
-        described |= found.meta
+        folder_arrays = preprocess_folder.read(data, console)
+        arrays = folder_arrays.arrays
+        further_files = {"files": folder_arrays.files, "left_out": folder_arrays.left_out}
+        described |= folder_arrays.meta
     else:
         contents = _read(data, paths.raw(data.name))
         if isinstance(data, ImageData):
             arrays = _images(data, contents)
         else:
-            arrays, about = _series(data, contents, console)
-            described |= about
+            arrays, details = _series(data, contents, console)
+            described |= details
     folder = paths.processed(data.name)
     with store.publish(folder) as draft:
         for name, array in arrays.items():
             store.write_array(draft / f"{name}.npy", array)
         store.write_json(draft / "meta.json", described)
-        for name, content in beside.items():
+        for name, content in further_files.items():
             store.write_json(draft / f"{name}.json", content)
     shapes = ", ".join(f"{name} {array.dtype} {list(array.shape)}" for name, array in arrays.items())
     console.print(f"preprocess  {data.name}: {shapes}", highlight=False, soft_wrap=True)
@@ -51,9 +52,9 @@ def run(data: DataConfig, paths: ProjectPaths, console: Console) -> Path:
 
 
 def meta(data: DataConfig) -> dict[str, Any]:
-    """What meta.json says: all that describes the data set, and nothing of how a run uses it."""
+    """Return the content of meta.json: everything that describes the data set, but not how a run uses it."""
     described = data.model_dump(exclude={"limit", "sources", "mirror", "broken"})
-    return described | {"time_unit": "ns"} if isinstance(data, SeriesData) else described  # arrays of before held seconds
+    return described | {"time_unit": "ns"} if isinstance(data, SeriesData) else described  # older arrays held seconds
 
 
 def _read(data: ImageData | SeriesData, raw: Path) -> dict[str, bytes]:
@@ -89,7 +90,7 @@ def _images(data: ImageData, contents: dict[str, bytes]) -> Arrays:
 
 
 def _idx(data: ImageData, file: RawFile, content: bytes) -> npt.NDArray[Any]:
-    """Labels `int64 [sample]`, or images `uint8 [sample, height, width, channel]`; IDX files leave out a single channel."""
+    """Return labels `int64 [sample]`, or images `uint8 [sample, height, width, channel]`. IDX files omit a single channel."""
     array = formats.read_idx(content, file.name)
     if str(file.array).endswith("/labels"):
         if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
@@ -100,9 +101,9 @@ def _idx(data: ImageData, file: RawFile, content: bytes) -> npt.NDArray[Any]:
 
 
 def _series(data: SeriesData, contents: dict[str, bytes], console: Console) -> tuple[Arrays, dict[str, Any]]:
-    """Return the arrays, and what meta.json says of their frequency and precision."""
-    (name, content), *others = contents.items()
-    if others:
+    """Return the arrays, and the entries of meta.json about their frequency and precision."""
+    (name, content), *further = contents.items()
+    if further:
         raise UserError(f"conf/data/{data.name}.yaml: a series is one file, not {len(contents)}")
     series = formats.read_csv_series(content, name, data.time, [channel.name for channel in data.channels])
     notes = [f"frequency {series.frequency.alias}"]

@@ -1,4 +1,4 @@
-"""preprocess of an image folder: picture files to arrays. What is left out, clipped or resized is printed and counted."""
+"""preprocess of an image folder: convert picture files to arrays. Left-out, clipped and resized files are printed and counted."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ from reprise.errors import UserError
 from reprise.stages.progress_bar import watched
 
 NAMED = 5
-"""So many files are named where many have the same fault; left_out.json names all."""
+"""The most files that a message names; left_out.json names all."""
 LARGEST_DERIVED = 256
-"""Pixels a side up to which the size of the files is taken for the size of the arrays; larger ones have to be asked for."""
+"""The largest picture side in pixels for which data.shape is derived from the files; beyond it, data.shape must be set."""
 
 
 @dataclass(frozen=True)
@@ -30,49 +30,49 @@ class FolderArrays:
     arrays: dict[str, npt.NDArray[Any]]
     """`<part>/images` uint8 [sample, height, width, channel] and `<part>/labels` int64 [sample]."""
     meta: dict[str, Any]
-    """What meta.json holds beside the settings."""
+    """The content of meta.json in addition to the settings."""
     files: dict[str, dict[str, str]]
     """The sha256 of each file by part and name, in the order of the arrays."""
     left_out: dict[str, str]
-    """Why a file is not among them, by name."""
+    """The reason why a file was left out, by name."""
 
 
 def decoding(data: FolderData, shape: Sequence[int]) -> Decoding:
-    """How pictures of this data set are decoded to images of a shape."""
+    """Return how pictures of this data set are decoded to images of a shape."""
     return Decoding(tuple(shape), data.resize, tuple(data.background), (data.range[0], data.range[1]) if data.range else None)
 
 
 def read(data: FolderData, console: Console) -> FolderArrays:
-    """Read every picture of the folder.
+    """Read every picture of the folder and return the arrays.
 
     Raises:
-        UserError: when pictures are broken or identical and the config does not allow it, no picture of a class is left, or no
-            shape is set and the files do not have one.
+        UserError: when pictures are broken or identical and the config does not allow it, a class has no picture left, or no
+            shape is set and the pictures differ in size.
 
     """
-    say = _printer(console)
+    report = _printer(console)
     listing = picture_files.listing(Path(data.path))
-    shape = data.shape or _derived_shape(listing.pictures, data.path, say)
+    shape = data.shape or _derived_shape(listing.pictures, data.path, report)
     reading = pictures.read_all(listing.pictures, decoding(data, shape))
     every = list(watched(reading, len(listing.pictures), f"reading {data.path}", console))
     broken = {one.listed.name: one.problem for one in every if one.problem}
-    sound = _without(every, broken, "broken", "broken", data.broken, say)
+    sound = _without(every, broken, "broken", "broken", data.broken, report)
     identical = _duplicates(sound) if data.duplicates != "keep" else {}
-    kept = _without(sound, identical, "duplicate", "duplicates", data.duplicates, say)
+    kept = _without(sound, identical, "duplicate", "duplicates", data.duplicates, report)
     arrays = _arrays(kept, listing, data.path)
     counts = _class_counts(kept, listing.classes)
     reasons = Counter({"broken": len(broken), "duplicate": len(identical)})
-    for other in listing.left_out:
-        reasons[other.why] += other.files
-    _say_left_out(listing, say)
-    _say_counts(data.name, counts, say)
+    for entry in listing.left_out:
+        reasons[entry.why] += entry.files
+    _report_left_out(listing, report)
+    _report_counts(data.name, counts, report)
     meta = {
         "classes": listing.classes,
         "listing": picture_files.digest(listing.pictures),
         "decoded_shape": list(shape),
         "counts": counts,
         "left_out": {why: number for why, number in sorted(reasons.items()) if number},
-        **_say_facts(kept, shape, data, say),
+        **_report_changes(kept, shape, data, report),
     }
     parts = _parts(listing)
     files = {part: {one.listed.name: one.sha256 for one in kept if one.listed.part == part} for part in parts}
@@ -81,10 +81,10 @@ def read(data: FolderData, console: Console) -> FolderArrays:
 
 
 def _printer(console: Console) -> Callable[[str], None]:
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         console.print(f"preprocess  {text}", highlight=False, markup=False, soft_wrap=True)
 
-    return say
+    return report
 
 
 def _parts(listing: Listing) -> list[str]:
@@ -93,25 +93,25 @@ def _parts(listing: Listing) -> list[str]:
 
 def _arrays(kept: Sequence[Picture], listing: Listing, path: str) -> dict[str, npt.NDArray[Any]]:
     arrays: dict[str, npt.NDArray[Any]] = {}
-    number = {name: index for index, name in enumerate(listing.classes)}
+    class_index = {name: index for index, name in enumerate(listing.classes)}
     for part in _parts(listing):
-        ours = [one for one in kept if one.listed.part == part]
-        if part == "train" and (lost := sorted(number.keys() - {one.listed.label for one in ours})):
-            raise UserError(f"{path}: no picture of the class {lost[0]} is left")
-        if not ours:
+        members = [one for one in kept if one.listed.part == part]
+        if part == "train" and (missing := sorted(class_index.keys() - {one.listed.label for one in members})):
+            raise UserError(f"{path}: no picture of the class {missing[0]} is left")
+        if not members:
             raise UserError(f"{path}: no picture of {part} is left")
-        arrays[f"{part}/images"] = pictures.stacked(ours)
-        arrays[f"{part}/labels"] = np.array([number[one.listed.label] for one in ours], np.int64)
+        arrays[f"{part}/images"] = pictures.stacked(members)
+        arrays[f"{part}/labels"] = np.array([class_index[one.listed.label] for one in members], np.int64)
     return arrays
 
 
-def _derived_shape(listed: Sequence[Listed], path: str, say: Callable[[str], None]) -> list[int]:
-    """The size all files have, and 3 channels if any of them is in colour."""
-    found = [shape for shape in pictures.shapes(listed) if shape is not None]
-    if not found:
-        return [1, 1, 1]  # reading them names what is wrong with each
-    sizes = Counter((height, width) for height, width, _ in found)
-    channels = max(channels for _, _, channels in found)
+def _derived_shape(listed: Sequence[Listed], path: str, report: Callable[[str], None]) -> list[int]:
+    """Return the common size of all files, with 3 channels if any of them is in colour."""
+    shapes = [shape for shape in pictures.shapes(listed) if shape is not None]
+    if not shapes:
+        return [1, 1, 1]  # no file is readable: reading them reports why
+    sizes = Counter((height, width) for height, width, _ in shapes)
+    channels = max(channels for _, _, channels in shapes)
     example = f"set data.shape=[height,width,channels], for example data.shape=[64,64,{channels}]"
     if len(sizes) > 1:
         common = ", ".join(f"{height} x {width} ({number:,})" for (height, width), number in sizes.most_common(NAMED))
@@ -120,46 +120,52 @@ def _derived_shape(listed: Sequence[Listed], path: str, say: Callable[[str], Non
     ((height, width),) = sizes
     if max(height, width) > LARGEST_DERIVED:
         raise UserError(f"{path}: its pictures are {height} x {width}, more than {LARGEST_DERIVED} a side", example)
-    say(f"data.shape=[{height},{width},{channels}]: as the files are")
+    report(f"data.shape=[{height},{width},{channels}]: as the files are")
     return [height, width, channels]
 
 
 def _duplicates(read: Sequence[Picture]) -> dict[str, str]:
-    """Pictures identical once decoded to one before, by name; where their classes differ, all of them."""
+    """Return why pictures are duplicates, by name. A copy of an earlier picture is one; if their classes differ, both are."""
     by_pixels: dict[bytes, list[Picture]] = {}
     for one in read:
         by_pixels.setdefault(pictures.pixel_hash(one.pixels), []).append(one)
-    found: dict[str, str] = {}
+    duplicates: dict[str, str] = {}
     for same in by_pixels.values():
         first = same[0]
         if len({one.listed.label for one in same}) > 1:
-            ground = " on this data.background" if first.decoded and first.decoded.facts.transparent else ""
-            found |= {one.listed.name: f"one picture{ground} in {len(same)} files of different classes" for one in same}
+            background = " on this data.background" if first.decoded and first.decoded.facts.transparent else ""
+            reason = f"one picture{background} in {len(same)} files of different classes"
+            duplicates |= {one.listed.name: reason for one in same}
         else:
             for one in same[1:]:
                 decoded = "" if one.sha256 == first.sha256 else " once decoded"
-                found[one.listed.name] = f"the same as {first.listed.name}{decoded}"
-    return found
+                duplicates[one.listed.name] = f"the same as {first.listed.name}{decoded}"
+    return duplicates
 
 
 def _without(
-    read: list[Picture], found: Mapping[str, str], what: str, key: str, policy: str, say: Callable[[str], None]
+    read: list[Picture], faulty: Mapping[str, str], what: str, key: str, policy: str, report: Callable[[str], None]
 ) -> list[Picture]:
-    """The pictures without those found wanting, each of which is named; or, as configured, an error."""
-    for name, why in found.items():
-        say(f"{what}: {name}: {why}")
-    if found and policy == "refuse":
-        some = ", ".join([*list(found)[:20], *(["…"] if len(found) > 20 else [])])
-        raise UserError(f"{len(found)} of {len(read)} pictures are {what}: {some}", f"mend them, or set data.{key}=leave_out")
-    return [one for one in read if one.listed.name not in found]
+    """Print the faulty pictures and return the others.
+
+    Raises:
+        UserError: when there are faulty pictures and `policy` is "refuse".
+
+    """
+    for name, why in faulty.items():
+        report(f"{what}: {name}: {why}")
+    if faulty and policy == "refuse":
+        some = ", ".join([*list(faulty)[:20], *(["…"] if len(faulty) > 20 else [])])
+        raise UserError(f"{len(faulty)} of {len(read)} pictures are {what}: {some}", f"repair them, or set data.{key}=leave_out")
+    return [one for one in read if one.listed.name not in faulty]
 
 
-def _say_left_out(listing: Listing, say: Callable[[str], None]) -> None:
+def _report_left_out(listing: Listing, report: Callable[[str], None]) -> None:
     by_reason: dict[str, list[picture_files.LeftOut]] = {}
     for one in listing.left_out:
         by_reason.setdefault(one.why, []).append(one)
     for why, ones in sorted(by_reason.items()):
-        say(f"left out, {why} ({sum(one.files for one in ones):,}): {_some(one.name for one in ones)}")
+        report(f"left out, {why} ({sum(one.files for one in ones):,}): {_some(one.name for one in ones)}")
 
 
 def _some(names: Iterable[str]) -> str:
@@ -168,25 +174,27 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _class_counts(kept: Sequence[Picture], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """The number of pictures by part and class."""
-    found = Counter((one.listed.part, one.listed.label) for one in kept)
-    return {part: {name: found[part, name] for name in classes} for part in sorted({part for part, _ in found}, reverse=True)}
+    """Return the number of pictures by part and class."""
+    counts = Counter((one.listed.part, one.listed.label) for one in kept)
+    return {part: {name: counts[part, name] for name in classes} for part in sorted({part for part, _ in counts}, reverse=True)}
 
 
-def _say_counts(name: str, counts: Mapping[str, Mapping[str, int]], say: Callable[[str], None]) -> None:
+def _report_counts(name: str, counts: Mapping[str, Mapping[str, int]], report: Callable[[str], None]) -> None:
     for part, by_class in counts.items():
         ranked = sorted(by_class.items(), key=lambda item: (-item[1], item[0]))
         shown = ranked if len(ranked) <= 2 * NAMED else [*ranked[:NAMED], *ranked[-NAMED:]]
         least = " (the largest and the smallest)" if len(shown) < len(ranked) else ""
         total = sum(by_class.values())
         listed = ", ".join(f"{kind} {number:,}" for kind, number in shown)
-        say(f"{name}, {part}: {total:,} pictures of {len(ranked)} classes{least}: {listed}")
+        report(f"{name}, {part}: {total:,} pictures of {len(ranked)} classes{least}: {listed}")
         rare = min(0.02, 0.2 / len(ranked))  # a fifth of an even share where there are more than ten classes
         if few := [f"{kind} ({number:,})" for kind, number in ranked if number < rare * total]:
-            say(f"warning: fewer than {100 * rare:.1f} % of {part} belong to {_some(few)}: accuracy hides how these do")
+            report(f"warning: fewer than {100 * rare:.1f} % of {part} belong to {_some(few)}: accuracy hides how these do")
 
 
-def _say_facts(kept: Sequence[Picture], shape: Sequence[int], data: FolderData, say: Callable[[str], None]) -> dict[str, Any]:
+def _report_changes(
+    kept: Sequence[Picture], shape: Sequence[int], data: FolderData, report: Callable[[str], None]
+) -> dict[str, Any]:
     """Print what decoding changed; return the counts for meta.json."""
     facts = [one.decoded.facts for one in kept if one.decoded]
     counts = {
@@ -209,16 +217,16 @@ def _say_facts(kept: Sequence[Picture], shape: Sequence[int], data: FolderData, 
     }
     for key, number in counts.items():
         if number:
-            say(f"{number:,} of {len(facts):,} pictures {explained[key]}")
-    _warn_of_dark(facts, data, say)
+            report(f"{number:,} of {len(facts):,} pictures {explained[key]}")
+    _warn_of_dark(facts, data, report)
     return counts
 
 
-def _warn_of_dark(facts: Sequence[Facts], data: FolderData, say: Callable[[str], None]) -> None:
-    """Say where no value of the set exceeds an eighth of the scale, of each bit depth."""
+def _warn_of_dark(facts: Sequence[Facts], data: FolderData, report: Callable[[str], None]) -> None:
+    """Warn, per bit depth, if no pixel value exceeds an eighth of the range."""
     for bits in sorted({one.bits for one in facts}):
         low, high = data.range if data.range and bits > 8 else pictures.FULL_RANGE if bits > 8 else (0, 255)
         peak = max(one.peak for one in facts if one.bits == bits)
         if peak <= low + (high - low) / 8:
             remedy = "; set data.range to the values that should become 0 and 255" if bits > 8 else ""
-            say(f"warning: no value of the {bits}-bit pictures exceeds {peak:g} of {high:g}: they are nearly black{remedy}")
+            report(f"warning: no value of the {bits}-bit pictures exceeds {peak:g} of {high:g}: they are nearly black{remedy}")

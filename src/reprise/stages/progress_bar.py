@@ -1,4 +1,4 @@
-"""A bar on a terminal, for what takes a while; nothing elsewhere."""
+"""A progress bar, shown only on a terminal."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -10,5 +10,5 @@ Item = TypeVar("Item")
 
 
 def watched(items: Iterable[Item], total: int, what: str, console: Console) -> Iterable[Item]:
-    """The items as they come, each of them seen on the bar."""
+    """Yield the items while showing progress."""
     return track(items, what, total, console=console, transient=True, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""repro: `dvc repro`, once what a killed one has left half written is out of its way."""
+"""repro: repair incomplete files of a killed `dvc repro`, then run `dvc repro`."""
 
 import json
 import os
@@ -17,19 +17,19 @@ from reprise.tracking.repository import GitMissingError, git
 
 
 def run(paths: ProjectPaths, arguments: Sequence[str], console: Console) -> NoReturn:
-    """Mend DVC's own files, then become `dvc repro ARGUMENTS`."""
-    for file in hint(paths.root):
-        console.print(f"repro  {file.relative_to(paths.root)}: half written by a DVC that was killed; mended", highlight=False)
+    """Repair DVC's own files, then replace this process by `dvc repro ARGUMENTS`."""
+    for file in repair(paths.root):
+        console.print(f"repro  {file.relative_to(paths.root)}: half written by a DVC that was killed; repaired", highlight=False)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *arguments])
 
 
-def hint(root: Path) -> list[Path]:
-    """Put right what a kill left half written of DVC's own files; it is returned.
+def repair(root: Path) -> list[Path]:
+    """Restore or delete DVC's own files that a kill left incomplete, and return them.
 
-    A dvc.lock goes back to what is committed of it: the outputs of stages that are missing in it then come from DVC's cache of
-    runs, so nothing is computed again. The list of who uses which path holds nothing that outlives the process that wrote it.
-    A run that was about to enter the cache leaves a draft, or an empty folder, over which every later DVC would stumble.
+    An invalid dvc.lock is restored from git. The outputs of stages missing in it come from DVC's run cache, so nothing is
+    recomputed. An invalid .dvc/tmp/rwlock is deleted: its entries matter only to the process that wrote them. Temporary files and
+    empty folders in the run cache are deleted, since every later DVC command would fail on them.
     """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
 
@@ -37,25 +37,25 @@ def hint(root: Path) -> list[Path]:
     locks = [
         file
         for file in (root / "dvc.lock", *root.glob("*/dvc.lock"))
-        if not _sound(file, yaml.safe_load, COMPILED_LOCKFILE_SCHEMA)
+        if not _is_valid(file, yaml.safe_load, COMPILED_LOCKFILE_SCHEMA)
     ]
     for file in locks:
         file.unlink()
         with suppress(GitMissingError):
             git(root, "checkout", "--quiet", "--", str(file))  # fails if it was never committed
-    users = root / ".dvc" / "tmp" / "rwlock"
-    lists = [] if _sound(users, json.loads, dict) else [users]
+    rwlock = root / ".dvc" / "tmp" / "rwlock"
+    rwlocks = [] if _is_valid(rwlock, json.loads, dict) else [rwlock]
     drafts = list(runs.glob("*/*/.*.tmp"))
-    for file in (*lists, *drafts):
+    for file in (*rwlocks, *drafts):
         file.unlink()
     empty = [folder for folder in runs.glob("*/*") if not any(folder.iterdir())]
     for folder in empty:
         folder.rmdir()
-    return [*locks, *lists, *drafts, *empty]
+    return [*locks, *rwlocks, *drafts, *empty]
 
 
-def _sound(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:
-    """Whether a file, if there is one, holds what it should."""
+def _is_valid(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:
+    """Return whether a file can be parsed and passes `check`. A missing file is valid."""
     with suppress(FileNotFoundError):
         try:
             text = file.read_text("utf-8")

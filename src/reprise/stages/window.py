@@ -1,4 +1,4 @@
-"""window: which samples or windows are train, val and test, statistics of train alone, and the audit that proves it."""
+"""window: split samples or windows into train, val and test, compute statistics on train, and audit the split for leakage."""
 
 import hashlib
 import json
@@ -18,18 +18,18 @@ from reprise.tracking import lineage
 
 
 def run(config: Config, paths: ProjectPaths, console: Console, folder: Path | None = None) -> Path:
-    """Make data/windows/<experiment>/, or `folder`: one index array a split, windows.json, audit.json.
+    """Write data/windows/<experiment>/, or `folder`, and return it: one index array per split, windows.json, audit.json.
 
     Raises:
-        UserError: when the audit finds that something leaks; nothing is left under the final name.
+        UserError: when the audit finds leakage. Nothing is left under the final name.
 
     """
     folder = folder or paths.windows(config.name)
     arrays = paths.processed(config.data.name)
     store.verify(arrays, f"run `reprise preprocess data={config.data.name}`")
     with store.publish(folder) as draft:
-        meta, wanted = store.read_json(arrays / "meta.json"), config.window
-        made = _images(wanted, arrays, meta) if isinstance(wanted, ImageWindow) else _series(wanted, arrays, meta)
+        meta, settings = store.read_json(arrays / "meta.json"), config.window
+        made = _images(settings, arrays, meta) if isinstance(settings, ImageWindow) else _series(settings, arrays, meta)
         parts, description, checks = made
         for split, chosen in parts.items():
             store.write_array(draft / f"{split}.npy", chosen)
@@ -51,7 +51,7 @@ def run(config: Config, paths: ProjectPaths, console: Console, folder: Path | No
 
 
 def _warn_of_few(parts: dict[str, splits.Indices], description: dict[str, Any], arrays: Path, console: Console) -> None:
-    """Name the classes of which a split has so few images that its metrics say little about them."""
+    """Warn of classes with too few images in a split for meaningful metrics."""
     for split, chosen in parts.items():
         labels = store.open_array(arrays / description["parts"][split] / "labels.npy")
         few = splits.few_of_a_class(np.asarray(labels)[chosen], description["classes"])
@@ -62,7 +62,7 @@ def _warn_of_few(parts: dict[str, splits.Indices], description: dict[str, Any], 
 
 
 def are_for(folder: Path, config: Config, arrays: Path) -> bool:
-    """Return whether the windows in `folder` have these settings and arrays. The code that made them is not looked at."""
+    """Return whether the windows in `folder` were made with these settings and arrays. The code is not compared."""
     file = folder / "windows.json"
     if not file.is_file() or not (arrays / store.MANIFEST).is_file():
         return False
@@ -71,12 +71,12 @@ def are_for(folder: Path, config: Config, arrays: Path) -> bool:
 
 
 def made_by(config: Config) -> dict[str, Any]:
-    """Return what windows.json records of how windows were made. It holds no code, so a refactor gives the same bytes."""
+    """Return the settings that windows.json records. It records no code, so a refactoring gives the same bytes."""
     return {"settings": config.window.model_dump()}
 
 
 def is_by_this_code(paths: ProjectPaths, experiment: str) -> bool:
-    """Return whether DVC's lock says that the pipeline's windows of an experiment were made by the code of today."""
+    """Return whether the pipeline's windows of an experiment were made by the current code, according to dvc.lock."""
     locked = lineage.dvc_dependencies(paths.root, f"window@{experiment}")
     package = Path(reprise.__file__).parent
     return all(
@@ -86,20 +86,23 @@ def is_by_this_code(paths: ProjectPaths, experiment: str) -> bool:
 
 
 def folder_for(config: Config, paths: ProjectPaths) -> Path:
-    """Return the folder of the windows of a run by hand: the pipeline's where they fit, else one named by what decides them."""
+    """Return the folder of the windows of a run outside of the pipeline.
+
+    It is that of the pipeline if its windows match; otherwise its name is a hash of settings, code and arrays.
+    """
     arrays = paths.processed(config.data.name)
     if are_for(paths.windows(config.name), config, arrays) and is_by_this_code(paths, config.name):
         return paths.windows(config.name)
-    decides = [made_by(config), [store.sha256(Path(file)) for file in CODE], store.digest(arrays)]
-    name = lineage.text_hash(json.dumps(decides, sort_keys=True))[:12]
+    inputs = [made_by(config), [store.sha256(Path(file)) for file in CODE], store.digest(arrays)]
+    name = lineage.text_hash(json.dumps(inputs, sort_keys=True))[:12]
     return paths.store / "windows" / f"{config.data.name}-{name}"
 
 
 CODE = (__file__, rounding.__file__, splits.__file__)
-"""The source files that decide windows."""
+"""The source files that determine the windows."""
 
 Made = tuple[dict[str, splits.Indices], dict[str, Any], dict[str, Any]]
-"""Index arrays, what windows.json says, and the audit."""
+"""Index arrays, the content of windows.json, and the audit."""
 
 
 def _images(window: ImageWindow, arrays: Path, meta: dict[str, Any]) -> Made:
@@ -146,10 +149,10 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
         )
     borders = splits.time_borders(len(values), window.val_size, window.test_size)
     size = window.lookback + window.horizon
-    stride = {"train": window.stride, "val": 1, "test": 1}  # what is measured is measured everywhere
+    stride = {"train": window.stride, "val": 1, "test": 1}  # evaluate on every window
     parts = {split: splits.window_starts(borders.span(split), size, stride[split]) for split in splits.SPLITS}
     if empty := [split for split, starts in parts.items() if not len(starts)]:
-        raise _no_room(empty[0], borders, window)
+        raise _too_short(empty[0], borders, window)
     if window.limit:
         parts["train"] = parts["train"][-window.limit :]
     first = int(parts["train"][0])
@@ -157,7 +160,7 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
     fitted = splits.series_statistics(values[:, columns], (first, borders.train))
     _check_targets_vary(window, names, values)
     checks = splits.audit_series(parts, borders, size)
-    extra = 2 * len(window.calendar)  # sines and cosines, bounded by 1 as they are: not normalised
+    extra = 2 * len(window.calendar)  # sine and cosine are already bounded by 1: not normalised
     targets = [inputs.index(name) for name in window.targets]
     description = {
         "kind": "series",
@@ -185,8 +188,8 @@ def _series(window: SeriesWindow, arrays: Path, meta: dict[str, Any]) -> Made:
     return parts, description, checks
 
 
-def _no_room(split: str, borders: splits.Borders, window: SeriesWindow) -> UserError:
-    """The error of a split that is shorter than one window, with the settings that made it so."""
+def _too_short(split: str, borders: splits.Borders, window: SeriesWindow) -> UserError:
+    """Return the error for a split that is shorter than one window. It names the settings to change."""
     start, stop = borders.span(split)
     size = window.lookback + window.horizon
     too_long = [key for key in ("horizon", "lookback") if getattr(window, key) >= stop - start]
@@ -205,7 +208,10 @@ def _notes(
     fitted: dict[str, list[float]],
     first_forecast: int,
 ) -> list[str]:
-    """What is lost or left out though nothing is wrong. `values`: the input channels; `first_forecast`: its row in test."""
+    """Return notes on lost precision and on metrics and forecasts that are left out.
+
+    `values` are the input channels, `first_forecast` is the row of the first forecast in test.
+    """
     mean, std = (np.array(fitted[key]) for key in ("mean", "std"))
     scaled = (values.astype(np.float64) - mean) / std
     as_input = scaled.astype(np.float32).astype(np.float64)
@@ -232,10 +238,10 @@ def _notes(
 
 
 def _check_targets_vary(window: SeriesWindow, names: list[str], values: npt.NDArray[Any]) -> None:
-    """Refuse a target that has the same value at every time step.
+    """Check that no target has the same value at every time step.
 
     Raises:
-        UserError: naming it.
+        UserError: when one has. It names the target.
 
     """
     for target in window.targets:
