@@ -16,7 +16,7 @@ WRITES = {
     "run directory": r"/runs/\w+/\.run\.json\..*",
     "config": r"/runs/\w+/config\.json",
     "packages": r"/runs/\w+/lineage/packages\.txt",
-    "event log": r"/runs/\w+/event log\.jsonl",
+    "event log": r"/runs/\w+/events\.jsonl",
     "best weights": r"/runs/\w+/\.best\.safetensors\..*",
     "hash of the weights": r"/runs/\w+/\.best\.sha256\..*",
     "checkpoint": r"/checkpoints/\.0000000012\.pt\..*",

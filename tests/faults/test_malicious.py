@@ -26,7 +26,7 @@ from reprise.errors import UserError
 from reprise.stages import download, freshness, preprocess, window
 from reprise.stages.project_paths import ProjectPaths
 from reprise.training.checkpoint import load_weights
-from tests.faults.exploit_payloads import ARRAYS, PAYLOADS, RUBBISH, WEIGHTS, Maker, watched
+from tests.faults.exploit_payloads import ARRAYS, INVALID_ARRAYS, PAYLOADS, WEIGHTS, Maker, watched
 from tests.pipeline.conftest import make_project
 
 QUIET = Console(quiet=True)
@@ -160,9 +160,9 @@ def test_arrays_that_would_run_code_are_refused_and_not_run(name: str, where: st
     assert refused(lambda: store.open_array(file), canary).startswith(said)
 
 
-@pytest.mark.parametrize("name", RUBBISH)
+@pytest.mark.parametrize("name", INVALID_ARRAYS)
 def test_rubbish_in_the_place_of_an_array_is_refused(name: str, paths: ProjectPaths, canary: Path) -> None:
-    file = put(paths, "windows/digits_cnn/val.npy", lambda file, _: file.write_bytes(RUBBISH[name]) and None, canary)  # type: ignore[func-returns-value]
+    file = put(paths, "windows/digits_cnn/val.npy", lambda file, _: file.write_bytes(INVALID_ARRAYS[name]) and None, canary)  # type: ignore[func-returns-value]
     assert str(file) in refused(lambda: open_everything(paths), canary)
 
 
