@@ -1,7 +1,7 @@
 """One flipped bit at each of 200 random places: raw files, arrays, windows, objects of DVC's cache.
 
-Prints how many were noticed before anything was computed from them, named, and mended by the stage that makes the file.
-Run by hand: some minutes.
+Prints how many were detected before anything was computed from them, named, and repaired by the stage that makes the file.
+Run by hand; takes some minutes.
 
     python benchmarks/bit_flips.py [--places 200] [--seed 0]
 """
@@ -13,29 +13,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.faults.bit_flips import KINDS, Flip, Made
+from tests.faults.bit_flips import KINDS, Flip, PipelineProject
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--places", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        made = Made(Path(name) / "clone", asked.seed)
-        bit_flips = [(kind, made.flip(kind)) for kind in (KINDS * asked.paths)[: asked.paths]]
+        project = PipelineProject(Path(name) / "clone", args.seed)
+        bit_flips = [(kind, project.flip(kind)) for kind in (KINDS * args.places)[: args.places]]
         for kind in KINDS:
-            print(f"{kind:10} {summary([flip for of, flip in bit_flips if of == kind])}")
+            print(f"{kind:10} {summary([flip for flipped_kind, flip in bit_flips if flipped_kind == kind])}")
         for kind, flip in bit_flips:
-            if not flip.well:
-                where = flip.file.relative_to(made.paths.root)
-                print(f"  {kind}: byte {flip.place} of {where}: {flip.said[:200] or 'not noticed'}")
+            if not flip.handled:
+                where = flip.file.relative_to(project.paths.root)
+                print(f"  {kind}: byte {flip.offset} of {where}: {flip.message[:200] or 'not detected'}")
         print(summary([flip for _, flip in bit_flips]))
 
 
 def summary(bit_flips: list[Flip]) -> str:
-    noticed, named, mended = (sum(bool(getattr(flip, what)) for flip in bit_flips) for what in ("said", "named", "mended"))
-    return f"noticed {noticed} of {len(bit_flips)}, named {named}, mended {mended}"
+    fields = ("message", "named", "repaired")
+    detected, named, repaired = (sum(bool(getattr(flip, field)) for flip in bit_flips) for field in fields)
+    return f"detected {detected} of {len(bit_flips)}, named {named}, repaired {repaired}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One flipped bit at a random place of what the pipeline made: whether it is noticed, named and mended."""
+"""Flip one bit of a random pipeline output, and check that the damage is detected, named and repaired."""
 
 import contextlib
 import random
@@ -26,23 +26,25 @@ STAGES = ("compose", "download@digits", "preprocess@digits", "window@digits_cnn"
 
 @dataclass(frozen=True)
 class Flip:
-    """A flipped bit, and what became of it."""
+    """A flipped bit, and how the pipeline handled it."""
 
     file: Path
-    place: int
-    said: str
-    """The message; "": not noticed."""
+    offset: int
+    message: str
+    """The error message; "" if the damage was not detected."""
     named: bool
-    mended: bool
+    """Whether the message names the file."""
+    repaired: bool
+    """Whether the stage that makes the file has restored it."""
 
     @property
-    def well(self) -> bool:
-        """Noticed in one line that names the file, and mended by the stage that makes it."""
-        return bool(self.said) and "\n" not in self.said and self.named and self.mended
+    def handled(self) -> bool:
+        """Whether the damage was detected with a one-line message that names the file, and repaired by its stage."""
+        return bool(self.message) and "\n" not in self.message and self.named and self.repaired
 
 
-class Made:
-    """A project whose digits are downloaded, preprocessed, split and in DVC's cache."""
+class PipelineProject:
+    """A project with the digits dataset downloaded, preprocessed, split and in DVC's cache."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.paths = ProjectPaths(make_project(folder))
@@ -50,35 +52,35 @@ class Made:
         compose.run(self.paths, QUIET)
         self.config: Config = compose.load("digits_cnn", self.paths)
         for kind in OUTPUTS[1:]:
-            self.remake(kind)
+            self.run_stage(kind)
         for command in (["init", "-q", "--no-scm"], ["commit", "-q", "-f", *STAGES]):
-            assert self.in_cache(["dvc", *command]) == ""
-        self.before = self.content()
+            assert self.run_dvc(["dvc", *command]) == ""
+        self.original = self.content()
 
-    def in_cache(self, command: list[str]) -> str:
-        """A command of DVC's; what it complains of, or ""."""
-        site = self.paths.root / "site"  # what DVC remembers of the cache outside the project
+    def run_dvc(self, command: list[str]) -> str:
+        """Run a DVC command. Return its error message, or ""."""
+        site = self.paths.root / "site"  # DVC's state of the cache, which it stores outside the project
         shutil.rmtree(site, ignore_errors=True)
-        done = run_in(self.paths.root, *command, DVC_SITE_CACHE_DIR=str(site), DVC_NO_ANALYTICS="1")
-        return "" if done.returncode == 0 else " ".join(done.stderr.split()) or "failed"
+        process = run_in(self.paths.root, *command, DVC_SITE_CACHE_DIR=str(site), DVC_NO_ANALYTICS="1")
+        return "" if process.returncode == 0 else " ".join(process.stderr.split()) or "failed"
 
     def content(self) -> dict[Path, bytes]:
-        """Every file of the outputs."""
+        """Return the content of every file of the outputs."""
         folders = [self.paths.root / "data" / kind for kind in OUTPUTS]
         files = [file for folder in folders for file in folder.rglob("*") if file.is_file() and not file.name.startswith(".")]
         return {file: file.read_bytes() for file in files}
 
-    def is_as_before(self) -> bool:
-        """Whether all is what it was, and is used without a word."""
-        return self.before.items() <= self.content().items() and complaint(self.use) == ""
+    def is_unchanged(self) -> bool:
+        """Return whether all outputs are unchanged, and the stages accept them."""
+        return self.original.items() <= self.content().items() and error_message(self.use) == ""
 
     def output(self, file: Path) -> tuple[str, ...]:
-        """The output of DVC's that a file is a part of: data/config, data/raw/digits, …"""
+        """Return the DVC output that contains a file: data/config, data/raw/digits, …"""
         inside = file.relative_to(self.paths.root).parts
         return inside[: 2 if inside[1] == "config" else 3]
 
-    def remake(self, kind: str) -> None:
-        """Run the stage that makes an output."""
+    def run_stage(self, kind: str) -> None:
+        """Run the stage that makes this kind of output."""
         stages: dict[str, Callable[[], object]] = {
             "config": lambda: compose.run(self.paths, QUIET),
             "raw": lambda: download.run(self.config.data, self.paths, QUIET),
@@ -88,7 +90,7 @@ class Made:
         stages[kind]()
 
     def use(self) -> None:
-        """What the stages do before they compute anything: preprocess, train, and evaluate with the test split."""
+        """Read the outputs as preprocess, train and evaluate do before they compute anything."""
         for name in ("digits_cnn", "temperature_lstm"):
             compose.load(name, self.paths)
         preprocess._read(self.config.data, self.paths.raw("digits"))  # type: ignore[arg-type]
@@ -97,46 +99,45 @@ class Made:
         opened.test()
 
     def flip(self, kind: str) -> Flip:
-        """Flip a bit, see whether it is noticed, mend it."""
+        """Flip a bit, read the outputs, and run the stage that makes the file."""
         if kind == "cache":
             return self._flip_in_cache()
-        file = self.random.choice(sorted(file for file in self.before if self.output(file)[1] == kind))
-        with flipped(file, self.random) as place:
-            said = complaint(self.use)
-            with contextlib.suppress(UserError):  # the stage after it can be made now
-                self.remake(kind)
-            mended = self.is_as_before()
-        return Flip(file, place, said, names(said, file), mended)
+        file = self.random.choice(sorted(file for file in self.original if self.output(file)[1] == kind))
+        with flipped(file, self.random) as offset:
+            message = error_message(self.use)
+            with contextlib.suppress(UserError):
+                self.run_stage(kind)
+            repaired = self.is_unchanged()
+        return Flip(file, offset, message, names_file(message, file), repaired)
 
     def _flip_in_cache(self) -> Flip:
-        """DVC does not notice it: the outputs are checked out with the flipped bit."""
+        """Flip a bit in DVC's cache. DVC does not detect it, and checks out damaged outputs."""
         cache = self.paths.root / ".dvc" / "cache" / "files" / "md5"
         file = self.random.choice(sorted(cache.rglob("*/*")))
-        with flipped(file, self.random) as place:
-            outputs = sorted({"/".join(self.output(file)) for file in self.before})
+        with flipped(file, self.random) as offset:
+            outputs = sorted({"/".join(self.output(file)) for file in self.original})
             for folder in outputs:
                 shutil.rmtree(self.paths.root / folder)
-            refused = self.in_cache(
-                ["dvc", "checkout", *outputs]
-            )  # by DVC itself only where its list of an output's files is hit
-            wrong = [file for file, content in self.before.items() if not file.is_file() or file.read_bytes() != content]
-            said = refused or complaint(self.use)
-            assert not refused or file.suffix == ".dir", refused
-            named = any(names(said, file) for file in wrong) or any(folder in refused for folder in outputs)
+            # DVC itself detects damage only in its lists of the files of an output (.dir)
+            dvc_error = self.run_dvc(["dvc", "checkout", *outputs])
+            damaged = [file for file, content in self.original.items() if not file.is_file() or file.read_bytes() != content]
+            message = dvc_error or error_message(self.use)
+            assert not dvc_error or file.suffix == ".dir", dvc_error
+            named = any(names_file(message, file) for file in damaged) or any(folder in dvc_error for folder in outputs)
             for kind in OUTPUTS:
                 with contextlib.suppress(UserError):
-                    self.remake(kind)
-            mended = self.is_as_before()
-        return Flip(file, place, said, named, mended)
+                    self.run_stage(kind)
+            repaired = self.is_unchanged()
+        return Flip(file, offset, message, named, repaired)
 
 
-def names(said: str, file: Path) -> bool:
-    """Whether a message names a file; of a manifest, the file it is wrong about will do."""
-    return str(file) in said or (file.name == store.MANIFEST and str(file.parent) in said)
+def names_file(message: str, file: Path) -> bool:
+    """Return whether a message names a file, or the folder of a manifest."""
+    return str(file) in message or (file.name == store.MANIFEST and str(file.parent) in message)
 
 
-def complaint(call: Callable[[], object]) -> str:
-    """The user's error that a call ends with, or ""."""
+def error_message(call: Callable[[], object]) -> str:
+    """Return the message of the UserError that a call raises, or ""."""
     try:
         call()
     except UserError as error:
@@ -146,16 +147,16 @@ def complaint(call: Callable[[], object]) -> str:
 
 @contextlib.contextmanager
 def flipped(file: Path, generator: random.Random) -> Iterator[int]:
-    """One bit of a file is another inside the block, which says at which byte; a file that was not made anew is restored."""
+    """Flip a random bit of a file inside the block, and yield its byte offset. Restore the file if nothing has rewritten it."""
     content, mode = file.read_bytes(), file.stat().st_mode
     damaged = bytearray(content)
-    place = generator.randrange(len(content))
-    damaged[place] ^= 1 << generator.randrange(8)
+    offset = generator.randrange(len(content))
+    damaged[offset] ^= 1 << generator.randrange(8)
     file.chmod(0o644)
     file.write_bytes(damaged)
-    file.chmod(mode)  # DVC takes what is write-protected for sound
+    file.chmod(mode)  # DVC trusts write-protected files
     try:
-        yield place
+        yield offset
     finally:
         if file.is_file() and file.read_bytes() == damaged:
             file.chmod(0o644)
@@ -163,18 +164,18 @@ def flipped(file: Path, generator: random.Random) -> Iterator[int]:
             file.chmod(mode)
 
 
-def publish_model(made: Made) -> Path:
-    """A folder as `train` publishes it for the pipeline."""
-    folder = made.paths.models("digits_cnn")
+def publish_model(project: PipelineProject) -> Path:
+    """Publish a models folder as `train` does in the pipeline. Return it."""
+    folder = project.paths.models("digits_cnn")
     with store.publish(folder) as draft:
         save_weights(draft / "seed0.safetensors", {"weight": torch.arange(40.0)})
         (draft / "seed0.history.jsonl").write_text('{"key": "val/loss", "value": 1.0, "timestamp": 0, "step": 1}\n')
-        store.write_json(draft / "config.json", made.config.model_dump(by_alias=True, exclude={"tracking", "published"}))
+        store.write_json(draft / "config.json", project.config.model_dump(by_alias=True, exclude={"tracking", "published"}))
         outcome = {"seed": 0, "best_epoch": 1, "epochs": 1, "parameters": 40, "windows": "data/windows/digits_cnn"}
         store.write_json(draft / "training.json", [{"outcome": outcome, "sha256": "0" * 64, "machine": "a processor, 1 threads"}])
     return folder
 
 
-def evaluation(made: Made) -> str:
-    """What `evaluate` says to the folder before it computes anything."""
-    return complaint(lambda: evaluate.pipeline(made.config, made.paths, QUIET))
+def evaluate_error(project: PipelineProject) -> str:
+    """Return the error message of `evaluate` for the published models, or ""."""
+    return error_message(lambda: evaluate.pipeline(project.config, project.paths, QUIET))
