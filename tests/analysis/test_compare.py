@@ -140,7 +140,7 @@ def test_runs_on_other_data_of_the_same_name_are_not_averaged(project: Path) -> 
     assert [[len(group.runs) for group in table.groups] for table in tables] == [[5], [3]]
     assert [round(table.groups[0].mean, 1) for table in tables] == [0.9, 0.5]
     assert [table.data for table in tables] == ["digits (samples 64696769)", "digits (samples ffffffff)"]
-    assert not any(left.why.startswith("made again") for left in compared(project).left_out)
+    assert not any(left.reason.startswith("made again") for left in compared(project).excluded)
 
 
 def test_a_test_set_that_stayed_the_same_is_compared_though_training_images_were_added(project: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_run_made_again_counts_once(project: Path) -> None:
     train(project, 0.9, LUCK[0][:2])
     found = compared(project)
     assert [len(group.runs) for group in found.tables[0].groups] == [5]
-    assert [left.why for left in found.left_out] == ["made again since, with the same settings and seed"] * 2
+    assert [left.reason for left in found.excluded] == ["made again since, with the same settings and seed"] * 2
 
 
 def test_by_groups_by_the_named_keys_and_pairs_by_all_others(project: Path) -> None:
@@ -199,7 +199,7 @@ def test_what_cannot_be_compared_is_said_plainly(project: Path) -> None:
     write(store, 0, [0.9], experiment="mnist_cnn", config={"data.name": "mnist"})
     write(store, 0, [0.9], config={"window.val_size": "0.1"})
     found = compared(project)
-    assert {left.why for left in found.left_out} == {
+    assert {left.reason for left in found.excluded} == {
         "no val/accuracy", "still going", "failed", "given up by its sweep", "repeats another run", "no training"
     }  # fmt: skip
     assert [table.data for table in found.tables] == ["digits (window.val_size=0.1)", "digits (window.val_size=0.2)", "mnist"]
@@ -226,7 +226,7 @@ def test_an_undefined_metric_is_left_out_with_its_reason_and_scaled_errors_stand
     tags = {"undefined.mase": constant, "monitor": "val/mae_scaled", "mode": "min", "test_opened": "1"}
     for seed in (0, 1):
         write(project / "mlruns", seed, [0.5 + seed], metric="val/mae_scaled", tags=tags)
-    assert {left.why for left in compared(project, metric="test/mase").left_out} == {f"test/mase is undefined: {constant}"}
+    assert {left.reason for left in compared(project, metric="test/mase").excluded} == {f"test/mase is undefined: {constant}"}
     (table,) = compared(project).tables
     assert (table.metric, table.higher_is_better) == ("val/mae_scaled", False)
 
@@ -237,7 +237,7 @@ def test_test_metrics_are_of_runs_that_evaluate_opened(project: Path) -> None:
     write(project / "mlruns", 2, [0.9])
     found = compared(project, metric="test/accuracy")
     assert found.tables[0].groups[0].values == [0.8, 0.82]
-    assert [left.why for left in found.left_out] == ["not opened by `evaluate`"]
+    assert [left.reason for left in found.excluded] == ["not opened by `evaluate`"]
     assert "of runs that `evaluate` opened" in printed(found).replace("\n", " ")
     assert compare_view.described(found)["tables"][0]["only_of_evaluated_runs"]
     assert not compare_view.described(compared(project))["tables"][0]["only_of_evaluated_runs"]

@@ -42,9 +42,9 @@ def test_the_better_and_the_smaller_of_equals_pass(
     )
     known = {row.id: row for row in listing.read(project / "mlruns", tracking_config(project), [], None)}
     verdict = register.judge(ProjectPaths(project), known[ours[0]], known[theirs[0]], "champion", list(known.values()))
-    assert verdict.passes == passes, verdict.words
-    assert said in verdict.words
-    assert f"{parameters:,} parameters" in verdict.words
+    assert verdict.passes == passes, verdict.reason
+    assert said in verdict.reason
+    assert f"{parameters:,} parameters" in verdict.reason
 
 
 def test_a_run_on_other_data_of_the_same_name_takes_no_alias(project: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_run_on_other_data_of_the_same_name_takes_no_alias(project: Path) -> N
     known = {row.id: row for row in listing.read(project / "mlruns", tracking_config(project), [], None)}
     verdict = register.judge(ProjectPaths(project), known[ours[0]], known[theirs[0]], "champion", list(known.values()))
     assert not verdict.passes
-    assert verdict.words.startswith("it was measured on digits (samples ffffffff), the champion")
+    assert verdict.reason.startswith("it was measured on digits (samples ffffffff), the champion")
 
 
 def groups(ours: list[float], theirs: list[float], higher: bool = True) -> tuple[Table, Group, Group]:
@@ -71,8 +71,8 @@ def test_a_loss_that_luck_could_hide_is_no_equality() -> None:
     table, new, old = groups([0.88, 0.945], [0.940, 0.941, 0.942, 0.941, 0.941])
     verdict = register._verdict(table, new, old, "the champion", (20_000, 38_282), register.margin_of(table, old, None))
     assert not verdict.passes
-    assert "is not distinguishable" in verdict.words
-    assert "more than the margin of 0.0029" in verdict.words
+    assert "is not distinguishable" in verdict.reason
+    assert "more than the margin of 0.0029" in verdict.reason
     assert register._verdict(table, new, old, "the champion", (20_000, 38_282), 0.5).passes  # as asked by --margin
 
 

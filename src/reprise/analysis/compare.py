@@ -55,7 +55,7 @@ class ExcludedRun:
 
     id: str
     name: str
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Comparison:
 
     query: ComparisonQuery
     tables: list[Table]
-    left_out: list[ExcludedRun]
+    excluded: list[ExcludedRun]
 
 
 def compare(paths: ProjectPaths, query: ComparisonQuery) -> Comparison:
@@ -162,7 +162,7 @@ def compare(paths: ProjectPaths, query: ComparisonQuery) -> Comparison:
     candidates = [metric] if metric else [f"val/{name}" for name in MAIN]
     rows = listing.read(paths.store, configs.tracking_config(paths.root), candidates, query.expression)
     rows = _of_experiments(rows, query.experiments)
-    excluded = [ExcludedRun(row.id, row.name, why) for row in rows if (why := _exclusion_reason(row))]
+    excluded = [ExcludedRun(row.id, row.name, reason) for row in rows if (reason := _exclusion_reason(row))]
     rows = [row for row in rows if not _exclusion_reason(row)]
     _check_keys(query.by, rows)
     hashes = sample_hashes(rows, metric)

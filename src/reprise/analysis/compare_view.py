@@ -28,7 +28,7 @@ def described(comparison: Comparison) -> dict[str, Any]:
         "filter": query.expression,
         "by": list(query.by),
         "tables": [_described(table) for table in comparison.tables],
-        "left_out": [{"id": run.id, "name": run.name, "why": run.why} for run in comparison.left_out],
+        "left_out": [{"id": run.id, "name": run.name, "why": run.reason} for run in comparison.excluded],
     }
 
 
@@ -138,13 +138,13 @@ def _undecided(test: PairwiseTest, other: int) -> str:
 def show(comparison: Comparison, console: Console) -> None:
     """Print a table per data set, and the number of excluded runs by reason."""
     if not comparison.tables:
-        console.print(_empty_message(comparison.query, len(comparison.left_out)), soft_wrap=True)
+        console.print(_empty_message(comparison.query, len(comparison.excluded)), soft_wrap=True)
     if len(comparison.tables) > 1:
         console.print(f"mixed data sets: {len(comparison.tables)} tables, whose figures cannot be compared\n", highlight=False)
     for table in comparison.tables:
         _show(table, console)
-    for why, count in Counter(run.why for run in comparison.left_out).most_common():
-        console.print(f"left out  {count} run{'s' * (count > 1)}: {why}", style="dim", highlight=False, markup=False)
+    for reason, count in Counter(run.reason for run in comparison.excluded).most_common():
+        console.print(f"left out  {count} run{'s' * (count > 1)}: {reason}", style="dim", highlight=False, markup=False)
 
 
 def _empty_message(query: ComparisonQuery, runs: int) -> str:

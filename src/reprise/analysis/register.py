@@ -26,7 +26,7 @@ class Verdict:
     """Whether a run may take an alias from its holder."""
 
     passes: bool
-    words: str
+    reason: str
     """The reason, with the metrics."""
     hint: str = FORCE
 
@@ -58,12 +58,12 @@ def run(paths: ProjectPaths, run_name: str, alias: str, force: str | None, conso
             raise
         verdict = Verdict(False, str(error))
     if not verdict.passes and not force:
-        raise UserError(f"{row.name}: {verdict.words}", verdict.hint)
-    tags = {f"judged.{alias}": verdict.words, f"forced.{alias}": force or "no"}
-    note = f"Run {row.name}. {verdict.words}\n\n```\nreprise reproduce {row.name}\n```"
+        raise UserError(f"{row.name}: {verdict.reason}", verdict.hint)
+    tags = {f"judged.{alias}": verdict.reason, f"forced.{alias}": force or "no"}
+    note = f"Run {row.name}. {verdict.reason}\n\n```\nreprise reproduce {row.name}\n```"
     version = registry.register(paths.store, tracking, row.id, name, alias, tags, note)
     forced = f", forced: {force}" if force else ""
-    console.print(f"register  {row.name}: {verdict.words}{forced}", highlight=False, soft_wrap=True)
+    console.print(f"register  {row.name}: {verdict.reason}{forced}", highlight=False, soft_wrap=True)
     console.print(f"register  models:/{name}@{alias} is version {version}", highlight=False, soft_wrap=True)
     return f"models:/{name}@{alias}"
 
@@ -76,12 +76,12 @@ def judge(paths: ProjectPaths, row: Row, old: Row, alias: str, rows: list[Row], 
 
     """
     comparison = compare.compare(paths, ComparisonQuery())
-    found = [compare.find_group(comparison, one, rows) for one in (row, old)]
-    for one, group in zip((row, old), found, strict=True):
+    located = [compare.find_group(comparison, one, rows) for one in (row, old)]
+    for one, group in zip((row, old), located, strict=True):
         if group is None:
-            why = next((excluded.why for excluded in comparison.left_out if excluded.id == one.id), "no training")
-            raise UserError(f"{one.name} cannot be judged: {why}", "name another run")
-    ((table, new_group), (other_table, old_group)) = (group for group in found if group)
+            reason = next((run.reason for run in comparison.excluded if run.id == one.id), "no training")
+            raise UserError(f"{one.name} cannot be judged: {reason}", "name another run")
+    ((table, new_group), (other_table, old_group)) = (group for group in located if group)
     if table is not other_table:
         return Verdict(False, f"it was measured on {table.data}, the {alias} {old.name} on {other_table.data}: no telling")
     sizes = int(row.tags.get("parameters", 0)), int(old.tags.get("parameters", 0))
@@ -105,26 +105,26 @@ def _verdict(table: Table, new: Group, old: Group, holder: str, sizes: tuple[int
     result = compare.test_of(new, old, table.higher_is_better)
     word = result.verdict if result else "not to be told"
     preposition = "than" if word in {"better", "worse"} else "from"
-    ours, theirs = (f"{_figures(group)}, {count:,} parameters" for group, count in zip((new, old), sizes, strict=True))
-    words = f"{table.metric} {ours}, is {word}{_p(result)} {preposition} that of {holder}, {theirs}"
+    new_text, old_text = (f"{_figures(group)}, {count:,} parameters" for group, count in zip((new, old), sizes, strict=True))
+    reason = f"{table.metric} {new_text}, is {word}{_p(result)} {preposition} that of {holder}, {old_text}"
     if word == "better":
-        return Verdict(True, words)
+        return Verdict(True, reason)
     if word == "worse":
-        return Verdict(False, words)
+        return Verdict(False, reason)
     if result is None:
         single = " and ".join(f"of {name}" for name, group in (("it", new), ("the holder", old)) if len(group.runs) < 2)
-        return Verdict(False, f"{words}: a single seed {single}", f"train more seeds of both: seeds=5; {FORCE}")
+        return Verdict(False, f"{reason}: a single seed {single}", f"train more seeds of both: seeds=5; {FORCE}")
     if sizes[0] >= sizes[1]:
         more = f"{result.more_seeds} seeds more would tell; " if result.more_seeds else ""
-        return Verdict(False, words, f"it is not smaller; {more}{FORCE}")
+        return Verdict(False, reason, f"it is not smaller; {more}{FORCE}")
     a, b, is_paired = compare.samples(new, old)
     loss, test = significance.largest_loss(a, b, is_paired, table.higher_is_better)
     if loss <= margin:
-        return Verdict(True, f"{words}; it loses at most {max(0.0, loss):.2g}, the margin is {margin:.2g}")
+        return Verdict(True, f"{reason}; it loses at most {max(0.0, loss):.2g}, the margin is {margin:.2g}")
     enough = test and significance.seeds_to_pass(test, a, b, margin, table.higher_is_better)
     more = f"some {enough} seeds of each would show whether it loses less; " if enough else ""
-    reason = f"{words}; it may lose {loss:.2g}, more than the margin of {margin:.2g}"
-    return Verdict(False, reason, f"{more}--margin sets another; {FORCE}")
+    explanation = f"{reason}; it may lose {loss:.2g}, more than the margin of {margin:.2g}"
+    return Verdict(False, explanation, f"{more}--margin sets another; {FORCE}")
 
 
 def _figures(group: Group) -> str:

@@ -111,7 +111,7 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
 
 
 def _curves(histories: Mapping[int, Mapping[str, event_log.Points]]) -> str:
-    """Return a table as CSV: a row a seed and epoch, a column a metric."""
+    """Return a CSV table with a row per seed and epoch, and a column per metric."""
     names = sorted({name for history in histories.values() for name in history})
     lines = [",".join(["seed", "epoch", *names])]
     for seed, history in histories.items():
@@ -121,16 +121,16 @@ def _curves(histories: Mapping[int, Mapping[str, event_log.Points]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def recorded(paths: ProjectPaths, wanted: str, overrides: Sequence[str]) -> tuple[str, Config]:
-    """A run's id and the config it was trained with; of the overrides, those of trainer and tracking are taken over."""
-    run_id = tracking.find(paths.store, wanted)
+def recorded(paths: ProjectPaths, name: str, overrides: Sequence[str]) -> tuple[str, Config]:
+    """Return the id of a run and its config, with the overrides of trainer and tracking applied."""
+    run_id = tracking.find(paths.store, name)
     config = store.read_json(paths.run_dir(run_id) / "config.json")
-    if others := [item for item in overrides if item.split("=")[0].split(".")[0] not in {"trainer", "tracking"}]:
-        raise UserError(f"{others[0]}: a run is evaluated as it was trained", "only trainer and tracking may be set")
+    if invalid := [item for item in overrides if item.split("=")[0].split(".")[0] not in {"trainer", "tracking"}]:
+        raise UserError(f"{invalid[0]}: a run is evaluated as it was trained", "only trainer and tracking may be set")
     trainer, tracked = config["trainer"], tracking_config(paths.root).model_dump()
     if overrides:
-        now = surroundings(paths.root, [f"experiment={config['name']}", *overrides])
-        trainer, tracked = now.trainer.model_dump(), now.tracking.model_dump()
+        current = surroundings(paths.root, [f"experiment={config['name']}", *overrides])
+        trainer, tracked = current.trainer.model_dump(), current.tracking.model_dump()
     return run_id, check({**config, "trainer": trainer, "tracking": tracked}, "the run's config")
 
 
