@@ -121,7 +121,7 @@ def test_a_stale_run_is_locked_while_it_is_closed(run: Run, tmp_path: Path, monk
     close, locked = recovery._close, []
 
     def watched(run_dir: Path) -> str | None:
-        with pytest.raises(UserError, match="going on in another process"), resume.hold(folder, "key", 0):
+        with pytest.raises(UserError, match="running in another process"), resume.hold(folder, "key", 0):
             pass
         locked.append(run_dir.name)
         return close(run_dir)
