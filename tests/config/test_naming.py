@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reprise.config import compose
-from reprise.config.naming import LONGEST, special
+from reprise.config.naming import MAX_LENGTH, differences
 from tests.config.conftest import ROOT
 
 SAID = {
@@ -25,7 +25,7 @@ SAID = {
 
 @pytest.mark.parametrize("overrides", SAID)
 def test_what_is_special_is_said_in_a_few_words(overrides: tuple[str, ...]) -> None:
-    assert special(ROOT, compose(ROOT, ["experiment=digits_cnn", *overrides])) == SAID[overrides]
+    assert differences(ROOT, compose(ROOT, ["experiment=digits_cnn", *overrides])) == SAID[overrides]
 
 
 def test_a_set_of_ones_own_is_named_and_all_of_it_can_be_typed(tmp_path: Path) -> None:
@@ -36,14 +36,14 @@ def test_a_set_of_ones_own_is_named_and_all_of_it_can_be_typed(tmp_path: Path) -
         "trainer.max_epochs=3",
         "optimizer.lr=1e-05",
     ]
-    said = special(ROOT, compose(ROOT, ["experiment=image_folder", *words]))
+    said = differences(ROOT, compose(ROOT, ["experiment=image_folder", *words]))
     assert said == ["my.flowers_2", "gelu", "lr1e_05"]
     name = "-".join(said)
     assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
-    assert len(name) <= LONGEST
+    assert len(name) <= MAX_LENGTH
 
 
 def test_an_experiment_that_is_not_there_is_nothing_to_differ_from(tmp_path: Path) -> None:
     config = compose(ROOT, ["experiment=digits_cnn", "optimizer.lr=0.5"])
-    assert special(tmp_path, config) == []
-    assert special(ROOT, config.model_copy(update={"name": "of_nobody"})) == []
+    assert differences(tmp_path, config) == []
+    assert differences(ROOT, config.model_copy(update={"name": "of_nobody"})) == []

@@ -98,7 +98,7 @@ def test_without_an_experiment_the_experiments_are_named(root: Path) -> None:
 ARGUMENTS = {
     "+model.hiden=3": "model.hiden: no such key; the nearest is model.dense",
     "+model.dense.0.unts=3": "model.dense.0.unts: no such key; the nearest is model.dense.0.units",
-    "+model.outputs=3": "model.outputs: is given by reprise itself; leave it away",
+    "+model.outputs=3": "model.outputs: is given by reprise itself; omit it",
     "model.dense.0.dropout=2": "model.dense.0.dropout=2.0: must be at least 0 and below 1; its input is 64; it is built by reprise.models.convnet.ConvNet",
     "model.dense=[{dropout: 0.1}]": "model.dense.0.units: is missing",
     "model.blocks=3": "model.blocks=3: should be a valid list",
@@ -123,7 +123,7 @@ def test_a_wrong_argument_of_a_network_or_task_is_named_with_its_key(root: Path,
     [
         ("+optimizer.amsgrat=true", "optimizer.amsgrat: no such key; the nearest is optimizer.amsgrad"),
         ("optimizer.weight_decay=-1", "optimizer: Invalid weight_decay value: -1.0; it is built by torch.optim.Adam"),
-        ("+optimizer.params=[]", "optimizer.params: is given by reprise itself; leave it away"),
+        ("+optimizer.params=[]", "optimizer.params: is given by reprise itself; omit it"),
     ],
 )
 def test_a_wrong_argument_of_an_optimizer_is_named_with_its_key(root: Path, override: str, said: str) -> None:
@@ -191,7 +191,7 @@ def test_a_data_set_of_its_own_is_checked_too(clone: Path) -> None:
         compose_dataset(clone, "../data/digits")
     file = clone / "conf" / "data" / "digits.yaml"
     file.write_text(file.read_text().replace("shape: [8, 8, 1]", "shape: [8, 8]\nclases: [a, b]"))
-    with pytest.raises(UserError, match=r"^data.shape=\[8, 8\]: should have at least 3 items .*; it stands in .*digits.yaml$"):
+    with pytest.raises(UserError, match=r"^data.shape=\[8, 8\]: should have at least 3 items .*; in .*digits.yaml$"):
         compose_dataset(clone, "digits")
 
 
@@ -200,14 +200,12 @@ def test_a_written_config_that_was_changed_by_hand_is_refused_with_its_file(root
     with pytest.raises(UserError, match="run `reprise compose` first"):
         load(file)
     tree = compose(root, ["experiment=digits_cnn"]).model_dump(by_alias=True)
-    with pytest.raises(
-        UserError, match=r"^seeds=0: should be a count of at least 1, or a list of different seeds; it stands in here$"
-    ):
+    with pytest.raises(UserError, match=r"^seeds=0: should be a count of at least 1, or a list of different seeds; in here$"):
         check(tree | {"seeds": 0}, "here")
     with pytest.raises(UserError, match=r"^seedz: no such key; the nearest is seed"):
         check(tree | {"seedz": 0})
     file.write_text("")
-    with pytest.raises(UserError, match=f"it stands in {file}"):
+    with pytest.raises(UserError, match=f"in {file}"):
         load(file)
 
 

@@ -158,7 +158,7 @@ def test_resume_takes_the_words_that_began_the_sweep_and_names_the_command_where
     for words in ([], ["trainer.max_epochs=2"], ["experiment=digits_cnn", "sweep.sampler.seed=3", "n_trials=5"]):
         read_resumed(["sweep=mine", *words]).demand_same(begun)
     for word in ("optimizer.lr=3", "sweep.seeds=2", "trainer.max_epochs=3", "experiment=mnist_best"):
-        with pytest.raises(UserError, match=r"was begun without it, .*; `reprise sweep sweep=mine resume` goes on with it"):
+        with pytest.raises(UserError, match=r"was started without it, .*; `reprise sweep sweep=mine resume` resumes it"):
             read_resumed(["sweep=mine", word]).demand_same(begun)
     with pytest.raises(UserError, match="say `reprise sweep sweep=NAME resume`"):
         read_resumed(["n_trials=3"])

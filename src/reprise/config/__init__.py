@@ -1,4 +1,4 @@
-"""What a run is: the schema, its composition from conf/, and the building of what it names."""
+"""The configuration of a run: its schema, composition from conf/, and building the objects it names."""
 
 from reprise.config.compose import (
     check,

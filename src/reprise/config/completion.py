@@ -8,7 +8,7 @@ from reprise.errors import UserError
 
 
 def complete_override(root: Path, words: Sequence[str], incomplete: str) -> list[str]:
-    """What `incomplete` may become after the overrides already typed: groups, their choices, keys of the config."""
+    """Return the completions of `incomplete` after the overrides already typed: groups, their choices and config keys."""
     key, equals, value = incomplete.partition("=")
     if equals:
         return [f"{key}={choice}" for choice in choices(root, key) if choice.startswith(value)]
@@ -17,6 +17,6 @@ def complete_override(root: Path, words: Sequence[str], incomplete: str) -> list
         chosen += [f"experiment={name}" for name in choices(root, "experiment")[:1]]
     try:
         keys = leaf_keys(root, chosen)
-    except UserError:  # of the words already typed: they are complained of when the command is run
+    except UserError:  # an error in the words already typed; running the command reports it
         keys = []
     return [f"{name}=" for name in [*groups(root), *keys] if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""Composition: conf/ and overrides in, one checked `Config` out. The only place that knows conf/."""
+"""Compose a validated `Config` from conf/ and overrides. Only this module reads conf/."""
 
 import difflib
 import itertools
@@ -12,50 +12,50 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from reprise.config.choices import replacing
-from reprise.config.schema import Alone, Config, DataConfig, Pipeline, Surroundings, TrackingConfig
-from reprise.config.targets import HYDRA_WORDS, check_allowed, check_plugins, nearest
+from reprise.config.schema import Config, DataConfig, DataSection, Pipeline, Surroundings, TrackingConfig
+from reprise.config.targets import HYDRA_KEYS, check_allowed, check_plugins, nearest
 from reprise.config.texts import quoted, unreadable
 from reprise.config.validation import explosion, refuse_depth, refuse_file, refuse_files, refuse_overrides, refuse_pointers
 from reprise.errors import UserError, without_login
 
 MISSING = "???"
-"""What conf/ says where a value has to be given."""
-BUILT = ("task.", "model.", "optimizer.", "scheduler.")
-"""Sections that name something to build: arguments that conf/ leaves at their defaults can be added to them."""
+"""Marks a required value in conf/."""
+TARGET_SECTIONS = ("task.", "model.", "optimizer.", "scheduler.")
+"""Sections with a `_target_`; arguments that conf/ leaves at their defaults can be added with `+`."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def project_root() -> Path:
-    """The nearest folder, from here upwards, that holds conf/config.yaml."""
-    here = Path.cwd()
-    for folder in (here, *here.parents):
+    """Return the working directory, or its nearest parent, that contains conf/config.yaml."""
+    start = Path.cwd()
+    for folder in (start, *start.parents):
         if (folder / "conf" / "config.yaml").is_file():
             return folder
-    raise UserError(f"no conf/config.yaml in {here} or above it", "run reprise inside a clone of the project")
+    raise UserError(f"no conf/config.yaml in {start} or above it", "run reprise inside a clone of the project")
 
 
 def pipeline(root: Path) -> Pipeline:
-    """conf/pipeline.yaml."""
+    """Return the contents of conf/pipeline.yaml."""
     file = root / "conf" / "pipeline.yaml"
     refuse_files(root / "conf")
     return validated(Pipeline, read_yaml(file), file)
 
 
 def compose(root: Path, overrides: Sequence[str]) -> Config:
-    """The config that conf/ and Hydra overrides (`experiment=NAME`, `optimizer.lr=0.01`, …) make.
+    """Compose the config from conf/ and Hydra overrides (`experiment=NAME`, `optimizer.lr=0.01`, …).
 
     Raises:
-        UserError: for an unknown key or choice (naming the nearest), a wrong type, or a value out of range.
+        UserError: for an unknown key or choice (with the nearest name), a wrong type, or a value out of range.
 
     """
     return check(composed_tree(root, overrides))
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job of a `--multirun`: every combination of `a=1,2`, `range(…)` and `choice(…)`, the last fastest.
+    """Return the overrides of each job of a `--multirun`: all combinations of `a=1,2`, `range(…)`, `choice(…)`, the last fastest.
 
     Raises:
-        UserError: for a sweep that has no end (`interval(…)`).
+        UserError: for an infinite sweep (`interval(…)`).
 
     """
     refuse_overrides(overrides)
@@ -63,16 +63,16 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def variants(word: str) -> list[str]:
-    """An override that gives its key several values, as one for each; any other as it is.
+    """Split an override with several values into one override per value; return any other override unchanged.
 
     Raises:
-        UserError: when they have no end (`interval(…)`).
+        UserError: for an infinite sweep (`interval(…)`).
 
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser  # late: as in composed_tree
     from hydra.errors import HydraException
 
-    with suppress(HydraException, RecursionError):  # `compose` says what is wrong with the word
+    with suppress(HydraException, RecursionError):  # `compose` reports what is wrong
         parsed = OverridesParser.create().parse_override(word)
         if parsed.is_sweep_override():
             if not parsed.is_discrete_sweep():
@@ -82,19 +82,19 @@ def variants(word: str) -> list[str]:
 
 
 def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:
-    """The trainer and tracking of a config that need not be whole otherwise."""
+    """Return trainer and tracking of a config whose other sections may be incomplete."""
     tree = composed_tree(root, overrides)
     return validated(Surroundings, {key: tree[key] for key in Surroundings.model_fields})
 
 
 def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> DataConfig:
-    """The data set that `conf/data/NAME.yaml` and overrides of its keys (`data.path=…`) describe."""
+    """Return the data set of `conf/data/NAME.yaml` with overrides of its keys (`data.path=…`)."""
     file = root / "conf" / "data" / f"{name}.yaml"
     if name not in choices(root, "data"):
         raise UserError(f"no data set named {name}", nearest(name, choices(root, "data")))
     tree = {"data": read_yaml(file)}
-    builds_on_another = isinstance(tree["data"], dict) and "defaults" in tree["data"]
-    if builds_on_another:
+    inherits = isinstance(tree["data"], dict) and "defaults" in tree["data"]
+    if inherits:
         tree = composed_tree(root, [], f"data/{name}", suggest=False)
     known = [path for path, _ in leaves(tree)]
     for key in (item.partition("=")[0] for item in overrides):
@@ -102,36 +102,36 @@ def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> Dat
             raise UserError(f"{key}: no such key", _nearest_key(key, known))
     if overrides:
         tree = composed_tree(root, overrides, f"data/{name}", suggest=False)
-    alone = validated(Alone, tree, "" if overrides or builds_on_another else file)
-    _demand_whole(alone)
-    return alone.data
+    section = validated(DataSection, tree, "" if overrides or inherits else file)
+    _demand_complete(section)
+    return section.data
 
 
 def tracking_config(root: Path) -> TrackingConfig:
-    """Where runs are written down by default: conf/tracking/local.yaml."""
+    """Return the default tracking config, from conf/tracking/local.yaml."""
     uri = read_yaml(root / "conf" / "tracking" / "local.yaml").get("uri")
     return TrackingConfig(uri=uri, experiment="", log_model=False)
 
 
-def load(file: Path, beside: Sequence[str] = ()) -> Config:
-    """Return a config that `compose` wrote; the keys `beside` are no part of it."""
+def load(file: Path, ignore: Sequence[str] = ()) -> Config:
+    """Return a config that `compose` wrote, without the top-level keys in `ignore`."""
     if not file.is_file():
         raise UserError(f"no {file}", "run `reprise compose` first, or `dvc repro` for everything")
     tree = read_yaml(file)
-    return check({key: value for key, value in tree.items() if key not in beside} if isinstance(tree, dict) else tree, file)
+    return check({key: value for key, value in tree.items() if key not in ignore} if isinstance(tree, dict) else tree, file)
 
 
 def load_recorded(file: Path, root: Path) -> Config:
-    """A config that a run recorded, to be trained anew; runs are written down where they are by default."""
+    """Return the config that a run recorded, for a new training with the default tracking config."""
     tree = read_yaml(file)
     tracking = tracking_config(root).model_dump() | {"experiment": tree["data"]["name"], "log_model": True}
     return check({**tree, "tracking": tracking, "resume": False}, file)
 
 
 def render(config: BaseModel, escape: bool = False) -> str:
-    """Return the config as YAML, with `escape` in ASCII alone. `load` reads it back to an equal one.
+    """Return the config as YAML, in ASCII if `escape`. `load` reads it back to an equal config.
 
-    A login in the tracking address is not kept.
+    Logins in the tracking address are removed.
     """
     tree = config.model_dump(by_alias=True)
     if uri := tree.get("tracking", {}).get("uri"):
@@ -140,7 +140,7 @@ def render(config: BaseModel, escape: bool = False) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML writes Unicode's line breaks so that it reads them as spaces, unless they stand in double quotes."""
+    """Quotes strings with Unicode line breaks: PyYAML reads them back as spaces unless they are in double quotes."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         quote = '"' if re.search("[\x85\u2028\u2029]", data) else None
@@ -151,51 +151,51 @@ _Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def check(tree: Any, where: Path | str = "") -> Config:
-    """The tree as a `Config`: types, ranges, cross-checks and the allowlist of `_target_`; `where` it stands, for complaints."""
+    """Validate the tree as a `Config`: types, ranges, cross-checks, and the allowlist of `_target_`. Errors mention `where`."""
     refuse_depth(tree, where)
     config = validated(Config, tree, where)
-    _demand_whole(config)
+    _demand_complete(config)
     check_plugins(config.plugins)
     for path, value in leaves(config.model_dump(by_alias=True)):
         if "_target_" in path.split("."):
             check_allowed(value, config.plugins, path)
-        elif words := HYDRA_WORDS & set(path.split(".")):
-            raise UserError(f"{path}: no such key", f"an argument has a name of its own, and {words.pop()} is a word of Hydra's")
+        elif keys := HYDRA_KEYS & set(path.split(".")):
+            raise UserError(f"{path}: no such key", f"{keys.pop()} is reserved by Hydra and cannot be an argument")
     return config
 
 
 def validated(model: type[Model], tree: Any, where: Path | str = "") -> Model:
-    """The tree as a model, or the first complaint; `where` it stands."""
+    """Validate the tree as a pydantic model, or raise the first error as a `UserError` that mentions `where`."""
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise _complaint(error, tree, where, list(model.model_fields)) from None
+        raise _user_error(error, tree, where, list(model.model_fields)) from None
 
 
-def _demand_whole(config: BaseModel) -> None:
+def _demand_complete(config: BaseModel) -> None:
     for path, value in leaves(config.model_dump(by_alias=True)):
         if value == MISSING:
             raise UserError(f"{path}: is missing", f"set {path}=…")
 
 
 def choices(root: Path, group: str) -> list[str]:
-    """The files a config group offers."""
+    """Return the choices of a config group, sorted."""
     return sorted(file.stem for file in (root / "conf" / group).glob("*.yaml"))
 
 
 def groups(root: Path) -> list[str]:
-    """The config groups."""
+    """Return the names of the config groups, sorted."""
     return sorted(folder.name for folder in (root / "conf").iterdir() if folder.is_dir())
 
 
 def leaf_keys(root: Path, overrides: Sequence[str]) -> list[str]:
-    """The dotted path of every leaf of the config that the group choices among the overrides make."""
+    """Return the dotted path of every leaf of the config, composed with only the group choices among the overrides."""
     chosen = [item for item in overrides if item.split("=", 1)[0] in groups(root)]
     return [path for path, _ in leaves(composed_tree(root, chosen, suggest=False))]
 
 
 def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of nested dicts and lists, with its dotted path; an empty container is a leaf."""
+    """Yield every leaf of nested dicts and lists with its dotted path; an empty container is a leaf."""
     children: Iterable[tuple[str, Any]] = ()
     if isinstance(node, dict):
         children = ((str(key), value) for key, value in node.items())
@@ -210,13 +210,13 @@ def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def composed_tree(root: Path, overrides: Sequence[str], file: str = "config", suggest: bool = True) -> dict[str, Any]:
-    """Return what Hydra makes of conf/ and overrides, not checked yet; values that have to be given may be missing (`???`).
+    """Return the tree that Hydra composes from conf/ and overrides, not validated; required values may be missing (`???`).
 
     Raises:
-        UserError: naming the override that cannot be taken.
+        UserError: naming the invalid override.
 
     """
-    # Imported here: a stage that reads a composed file need not wait for Hydra.
+    # Late import: a stage that reads a composed file does not need Hydra.
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -224,8 +224,8 @@ def composed_tree(root: Path, overrides: Sequence[str], file: str = "config", su
     from omegaconf.errors import OmegaConfBaseException
 
     refuse_overrides(overrides)
-    if wrong := _unknown_choice(root, overrides):
-        raise wrong
+    if unknown := _unknown_choice(root, overrides):
+        raise unknown
     refuse_files(root / "conf")
     try:
         with replacing(root / "conf", overrides) as conf, initialize_config_dir(str(conf), version_base="1.3"):
@@ -236,15 +236,15 @@ def composed_tree(root: Path, overrides: Sequence[str], file: str = "config", su
         raise UserError("the config is nested too deeply") from None
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError) as error:
         explained = _explain(root, overrides) if suggest else None
-        place = getattr(error, "override", None) or getattr(error, "full_key", None)
-        said = str(error) if isinstance(error, yaml.YAMLError) else str(error).split("\n")[0]
+        key = getattr(error, "override", None) or getattr(error, "full_key", None)
+        message = str(error) if isinstance(error, yaml.YAMLError) else str(error).split("\n")[0]
         raise explained or UserError(
-            _without_address(f"{place}: {said}" if place and place not in said else said, overrides)
+            _without_address(f"{key}: {message}" if key and key not in message else message, overrides)
         ) from None
 
 
 def _without_address(text: str, overrides: Sequence[str]) -> str:
-    """A complaint that does not repeat where runs are written down: an address can hold a password."""
+    """Return an error message without the tracking address, which can contain a password."""
     for key, _, value in (item.partition("=") for item in overrides):
         if value and key.lstrip("+~").startswith("tracking"):
             text = text.replace(value, "…")
@@ -252,8 +252,8 @@ def _without_address(text: str, overrides: Sequence[str]) -> str:
 
 
 def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:
-    """The override that Hydra could not take, with the nearest name that it could."""
-    named = groups(root)
+    """Return an error that names the override that Hydra rejected and the nearest valid name."""
+    group_names = groups(root)
     split = [(item, *item.lstrip("+~").partition("=")) for item in overrides]
     for item, key, equals, _ in split:
         if not key or not (equals or item.startswith("~")):
@@ -264,14 +264,15 @@ def _explain(root: Path, overrides: Sequence[str]) -> UserError | None:
         return UserError(_without_address(str(error), overrides))
     known = leaf_keys(root, overrides)
     for item, key, _, _ in split:
-        if key not in named and not any(path == key or path.startswith(f"{key}.") for path in known):
-            add = f"; to add an argument: +{item}" if key.startswith(BUILT) and not item.startswith(("+", "~")) else ""
-            return UserError(f"{key}: no such key", _nearest_key(key, [*known, *named]) + add)
+        if key not in group_names and not any(path == key or path.startswith(f"{key}.") for path in known):
+            addable = key.startswith(TARGET_SECTIONS) and not item.startswith(("+", "~"))
+            add = f"; to add an argument: +{item}" if addable else ""
+            return UserError(f"{key}: no such key", _nearest_key(key, [*known, *group_names]) + add)
     return None
 
 
 def _unknown_choice(root: Path, overrides: Sequence[str]) -> UserError | None:
-    """The group of an override that has no such file. Hydra itself would take `../` for one."""
+    """Return an error for a choice that its group does not have. Hydra itself would follow `../`."""
     for item in overrides:
         key, equals, value = item.lstrip("+~").partition("=")
         value = value.strip("'\" ")
@@ -281,47 +282,47 @@ def _unknown_choice(root: Path, overrides: Sequence[str]) -> UserError | None:
 
 
 def read_yaml(file: Path) -> Any:
-    """The YAML in a file of conf/, or in one that `compose` wrote."""
+    """Return the YAML content of a file of conf/, or of one that `compose` wrote."""
     try:
         text = file.read_text("utf-8")
         refuse_file(file, explosion(text))
         return yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"no {file}") from None
-    except (yaml.YAMLError, ValueError) as error:  # of the encoding too, or of a date
+    except (yaml.YAMLError, ValueError) as error:  # also for a wrong encoding or date
         raise UserError(f"{file}: {error}") from None
 
 
 def _nearest_key(key: str, known: Iterable[str]) -> str:
-    """The key whose path, or last part, is most like the one given: `epochs` finds `trainer.max_epochs`."""
+    """Return a hint with the key whose path, or last part, is most similar: `epochs` gives `trainer.max_epochs`."""
 
-    def likeness(path: str) -> float:
+    def similarity(path: str) -> float:
         return max(difflib.SequenceMatcher(None, name, key).ratio() for name in (path, path.rpartition(".")[2]))
 
     paths = [path.split(".") for path in known]
-    likest = max(sorted({".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}), key=likeness)
-    return f"the nearest is {likest}" if likeness(likest) > 0.6 else "`reprise compose experiment=NAME` prints them all"
+    best = max(sorted({".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1)}), key=similarity)
+    return f"the nearest is {best}" if similarity(best) > 0.6 else "`reprise compose experiment=NAME` prints them all"
 
 
-def _complaint(error: ValidationError, tree: Any, where: Path | str, sections: list[str]) -> UserError:
-    """The first complaint of pydantic as `key=value: why`. A union complains once for each of its types: all are said."""
+def _user_error(error: ValidationError, tree: Any, where: Path | str, sections: list[str]) -> UserError:
+    """Return the first pydantic error as `key=value: why`. A union has one error per type; all are listed."""
     details = error.errors(include_url=False)
     paths = [".".join(str(part) for part in detail["loc"] if not _is_branch(part)) for detail in details]
     first, path = details[0], paths[0]
-    stands = f"it stands in {where}" if where else ""
+    location = f"in {where}" if where else ""
     if first["type"] == "extra_forbidden":
         known = [name for name, _ in leaves(tree) if name != path and not name.startswith(f"{path}.")] + sections
-        return UserError(f"{path}: no such key", "; ".join(filter(None, [_nearest_key(path, known), stands])))
+        return UserError(f"{path}: no such key", "; ".join(filter(None, [_nearest_key(path, known), location])))
     if first["type"] == "missing" or first["input"] == MISSING:
-        return UserError(f"{path}: is missing", stands or f"set {path}=…")
-    same = [detail["msg"] for detail, other in zip(details, paths, strict=True) if other == path]
-    why = " or ".join(dict.fromkeys(re.sub(r"^(Value error, |Input |String |List )", "", message) for message in same))
+        return UserError(f"{path}: is missing", location or f"set {path}=…")
+    messages = [detail["msg"] for detail, other in zip(details, paths, strict=True) if other == path]
+    why = " or ".join(dict.fromkeys(re.sub(r"^(Value error, |Input |String |List )", "", message) for message in messages))
     why = why.replace(" or should be ", " or ")
     value = "" if isinstance(first["input"], dict) else f"={first['input']}"
-    return UserError(f"{path}{value}: {why}" if path else why, stands)
+    return UserError(f"{path}{value}: {why}" if path else why, location)
 
 
 def _is_branch(part: str | int) -> bool:
-    """Whether pydantic put this into the path to name a branch of a union, not a key."""
+    """Return whether this part of a pydantic error path names a branch of a union, not a key."""
     kinds = r"images|series|idx|csv_images|image_folder|int|float|bool|str|.*[\[(].*"
     return isinstance(part, str) and bool(re.fullmatch(kinds, part))

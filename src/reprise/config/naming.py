@@ -1,4 +1,4 @@
-"""What sets a config apart from the experiment that it is made from, in a few words for the name of its run."""
+"""Name parts for a run: how its config differs from the experiment it is based on."""
 
 import re
 from pathlib import Path
@@ -9,21 +9,21 @@ from reprise.config.compose import choices, composed_tree, leaves
 from reprise.config.schema import Config
 from reprise.errors import UserError
 
-WORDS, LONGEST = 3, 40
-"""The most words, and the most characters of all of them."""
-OF_THE_MACHINE = {
+MAX_PARTS, MAX_LENGTH = 3, 40
+"""Maximum number of parts, and of characters in total."""
+MACHINE_KEYS = {
     f"trainer.{key}" for key in ("accelerator", "deterministic", "eval_batch_size", "progress", "preload_to_device", "threads")
 }
-"""Keys that say nothing of what was tried."""
+"""Keys that do not describe the experiment."""
 SECTIONS = ("data", "model", "optimizer", "scheduler", "augment", "task", "window", "trainer")
-"""Those that are looked at, in this order."""
+"""The compared sections, in this order."""
 
 
-def special(root: Path, config: Config) -> list[str]:
-    """Return words for what a config has otherwise than conf/experiment/<its name>.yaml: `flowers`, `sgd`, `lr0.003`.
+def differences(root: Path, config: Config) -> list[str]:
+    """Return name parts for the differences from conf/experiment/<config.name>.yaml: `flowers`, `sgd`, `lr0.003`.
 
-    Of another data set its name; of another choice of a group the choice; of single keys the key with its value. None where the
-    experiment is not there.
+    A different data set gives its name, a different group choice gives the choice, and a different key gives the key with its
+    value. The list is empty if the experiment does not exist.
     """
     if config.name not in choices(root, "experiment"):
         return []
@@ -32,20 +32,20 @@ def special(root: Path, config: Config) -> list[str]:
     except UserError:
         return []
     tree = config.model_dump(by_alias=True)
-    words = [word for section in SECTIONS for word in _words(root, section, tree[section], usual[section])]
-    kept = [re.sub(r"[^A-Za-z0-9._]+", "_", word).strip("_.") for word in words][:WORDS]
-    while len("-".join(kept)) > LONGEST:
+    parts = [part for section in SECTIONS for part in _section_parts(root, section, tree[section], usual[section])]
+    kept = [re.sub(r"[^A-Za-z0-9._]+", "_", part).strip("_.") for part in parts][:MAX_PARTS]
+    while len("-".join(kept)) > MAX_LENGTH:
         kept.pop()
-    return [word for word in kept if word]
+    return [part for part in kept if part]
 
 
-def _words(root: Path, section: str, now: dict[str, Any], usual: dict[str, Any]) -> list[str]:
+def _section_parts(root: Path, section: str, now: dict[str, Any], usual: dict[str, Any]) -> list[str]:
     one, other = dict(leaves(now, section)), dict(leaves(usual, section))
-    keys = [key for key in one if one[key] != other.get(key) and key not in OF_THE_MACHINE]
+    keys = [key for key in one if one[key] != other.get(key) and key not in MACHINE_KEYS]
     if section == "data":
         keys = [] if now["name"] != usual["name"] else [key for key in keys if key in {"data.limit", "data.shape", "data.resize"}]
-        return [now["name"]] if now["name"] != usual["name"] else [_word(key, one[key]) for key in keys]
-    keys = [key for key in keys if key != "window.limit"]  # it is that of the data
+        return [now["name"]] if now["name"] != usual["name"] else [_key_part(key, one[key]) for key in keys]
+    keys = [key for key in keys if key != "window.limit"]  # equals data.limit
     if not keys:
         return []
     for choice in choices(root, section):
@@ -54,11 +54,11 @@ def _words(root: Path, section: str, now: dict[str, Any], usual: dict[str, Any])
             return [choice]
     if f"{section}._target_" in keys:
         return [str(now["_target_"]).rpartition(".")[2]]
-    lists = dict.fromkeys(found[1] for key in keys if (found := re.match(r".+?\.(\w+)\.\d+(\.|$)", key)))
-    return [*lists, *(_word(key, one[key]) for key in keys if not re.search(r"\.\d+(\.|$)", key))]
+    lists = dict.fromkeys(match[1] for key in keys if (match := re.match(r".+?\.(\w+)\.\d+(\.|$)", key)))
+    return [*lists, *(_key_part(key, one[key]) for key in keys if not re.search(r"\.\d+(\.|$)", key))]
 
 
-def _word(key: str, value: Any) -> str:
+def _key_part(key: str, value: Any) -> str:
     name = key.rpartition(".")[2]
     if isinstance(value, bool) or value is None:
         return name if value else f"no_{name}"

@@ -1,4 +1,4 @@
-"""Source files of plugins, found without importing them: a run is identified by them as it is by the package's own code."""
+"""Find the source files of plugins without importing them. They are part of a run's identity, like the package's own code."""
 
 import ast
 import hashlib
@@ -15,12 +15,12 @@ import reprise
 from reprise.errors import UserError
 
 LARGEST = 64 * 2**20
-"""The most bytes that the local packages of one plugin may hold. They are copied into every run."""
+"""Maximum size in bytes of the local packages of one plugin. They are copied into every run."""
 LEFT_OUT = ("__pycache__", "node_modules")
-"""Folders of a package that hold no source; neither do hidden ones."""
+"""Folders of a package without source files. Hidden folders are skipped as well."""
 
 INSTALLED = {"site-packages", "dist-packages"}
-"""Folders that package managers install into. There may be several: of an environment, of the user, of the system."""
+"""Folders that package managers install into; environment, user and system can each have one."""
 
 
 @dataclass(frozen=True)
@@ -28,33 +28,33 @@ class Source:
     """One file of a plugin, or of a local module that a plugin imports."""
 
     name: str
-    """Its path below the folder it is imported from, with slashes: `my_package/network.py`."""
+    """Path relative to the import folder, with slashes: `my_package/network.py`."""
     file: Path
     is_local: bool
-    """False if a package manager installed it: then its name and version are recorded, and no copy of the file."""
+    """False if a package manager installed it. Then only its name and version are recorded, not a copy of the file."""
 
     @property
     def import_folder(self) -> Path:
-        """The folder that has to be on `sys.path`."""
+        """The folder that must be on `sys.path`."""
         return self.file.parents[self.name.count("/")]
 
 
 def sources(plugins: Sequence[str]) -> list[Source]:
-    """Return every file of the packages that `plugins` names, and of the local modules that they import, by name.
+    """Return all files of the packages named in `plugins` and of the local modules they import, sorted by name.
 
-    A module is local if no package manager installed it. Imports are read from the syntax tree, so a module that is imported by a
-    computed name is not found.
+    A module is local if no package manager installed it. Imports are read from the syntax tree, so modules imported by a computed
+    name are not found.
 
     Raises:
-        UserError: when a plugin cannot be found, or its files are too large to be copied into each run.
+        UserError: if a plugin cannot be found, or its files are too large to copy into each run.
 
     """
     importlib.invalidate_caches()
-    found: dict[str, Source] = {}
-    seen, left = set[str](), [plugin.partition(".")[0] for plugin in plugins]
-    named = set(left)
-    while left:
-        if (name := left.pop()) in seen:
+    collected: dict[str, Source] = {}
+    seen, pending = set[str](), [plugin.partition(".")[0] for plugin in plugins]
+    named = set(pending)
+    while pending:
+        if (name := pending.pop()) in seen:
             continue
         seen.add(name)
         files = list(_files(name))
@@ -66,13 +66,13 @@ def sources(plugins: Sequence[str]) -> list[Source]:
                 f"plugins={name}: {files[0].import_folder / name} holds {size / 2**20:,.0f} MiB, more than {LARGEST >> 20}",
                 "its files are copied into every run: move data out of the package",
             )
-        found |= {source.name: source for source in files if source.name not in found}
-        left += [imported for source in files if source.is_local for imported in _imports(source.file)]
-    return [found[name] for name in sorted(found)]
+        collected |= {source.name: source for source in files if source.name not in collected}
+        pending += [imported for source in files if source.is_local for imported in _imports(source.file)]
+    return [collected[name] for name in sorted(collected)]
 
 
 def digest(plugins: Sequence[str]) -> str:
-    """Return one sha256 over names and contents of all sources, "" without plugins."""
+    """Return one sha256 over names and contents of all sources, or "" without plugins."""
     return digest_of(sources(plugins)) if plugins else ""
 
 
@@ -83,7 +83,7 @@ def digest_of(files: Iterable[Source]) -> str:
 
 
 def _files(name: str) -> Iterator[Source]:
-    """The files of a top-level package or module; none if there is no such, or it is part of Python."""
+    """Yield the files of a top-level package or module. Yield nothing if it does not exist or is built into Python."""
     try:
         spec = importlib.util.find_spec(name)
     except (ImportError, AttributeError, ValueError):
@@ -96,26 +96,26 @@ def _files(name: str) -> Iterator[Source]:
             yield Source(file.name, file, _is_local(file))
         return
     for folder in map(Path, spec.submodule_search_locations):
-        for place, folders, files in os.walk(folder):
+        for parent, folders, files in os.walk(folder):
             folders[:] = sorted(one for one in folders if one not in LEFT_OUT and not one.startswith("."))
-            for file in (Path(place) / one for one in sorted(files)):
+            for file in (Path(parent) / one for one in sorted(files)):
                 if file.suffix != ".pyc" and not file.name.startswith(".") and file.is_file():
                     yield Source(f"{name}/{file.relative_to(folder).as_posix()}", file, _is_local(file))
 
 
 def _is_local(file: Path) -> bool:
-    """Whether no package manager installed it, nor is it Python's or reprise's; an editable install is local."""
+    """Return whether the file is not from a package manager, Python or reprise. Editable installs are local."""
     own = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(reprise.__file__).parent))
     return not INSTALLED & set(file.parts) and not any(file.is_relative_to(folder) for folder in own)
 
 
 def _imports(file: Path) -> Iterator[str]:
-    """The top-level names that a module imports absolutely, but for Python's own."""
+    """Yield the top-level names of a module's absolute imports, without the standard library and reprise."""
     if file.suffix != ".py":
         return
     try:
         tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):  # importing it will fail, and say why
+    except (SyntaxError, ValueError):  # importing it will fail with the reason
         return
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,4 +1,4 @@
-"""Where the packages named in `plugins` are found: the project's root, beside conf/, comes first for them, and for them alone."""
+"""Import path of plugins: packages named in `plugins`, and only they, are searched in the project root first."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -8,9 +8,9 @@ from types import ModuleType
 
 
 class PluginFinder:
-    """Finds the top-level packages of plugins in the project's root before anywhere else (a finder of `sys.meta_path`).
+    """A `sys.meta_path` finder that searches the project root first for top-level packages of plugins.
 
-    The root is not put in front of `sys.path`: a file `random.py` beside conf/ would then replace Python's own.
+    The root is not prepended to `sys.path`, because a file `random.py` in it would then replace Python's own.
     """
 
     def __init__(self, root: Path) -> None:
@@ -18,16 +18,16 @@ class PluginFinder:
         self.packages: set[str] = set()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return the spec of a plugin that lies in the root; None for all other modules."""
+        """Return the spec of a plugin in the root, or None for all other modules."""
         if path is not None or name not in self.packages:
             return None
         return PathFinder.find_spec(name, [str(self.root)], target)
 
 
 def make_importable(root: Path) -> None:
-    """Let this process import what lies beside conf/, however it was started: as a console script, by DVC, torchrun or SLURM.
+    """Make modules in the project root importable, however the process was started: console script, DVC, torchrun or SLURM.
 
-    The root stands last in `sys.path`, for the modules that a plugin imports from beside itself.
+    The root is appended to `sys.path`, for modules next to a plugin that the plugin imports.
     """
     for finder in _finders():
         sys.meta_path.remove(finder)
@@ -37,7 +37,7 @@ def make_importable(root: Path) -> None:
 
 
 def look_in_root(plugins: Iterable[str]) -> None:
-    """From now on, find these packages in the project's root first."""
+    """From now on, search for these packages in the project root first."""
     for finder in _finders():
         finder.packages |= {plugin.partition(".")[0] for plugin in plugins}
 

@@ -1,4 +1,4 @@
-"""The schema of a resolved config: every key, its type and its range. What the keys mean stands beside them in conf/."""
+"""Schema of a resolved config: all keys with their types and ranges. Comments in conf/ explain the keys."""
 
 import os.path
 import re
@@ -28,23 +28,23 @@ def _size(value: Any) -> Any:
 
 
 Size = Annotated[int | float, PlainValidator(_size)]
-"""How many: a count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
+"""A count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
 def _seeds(value: Any) -> Any:
-    several = value if isinstance(value, list) else [value]
-    least = 0 if isinstance(value, list) else 1
-    whole = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= least for seed in several)
-    if whole and several and len(set(several)) == len(several):
+    seeds = value if isinstance(value, list) else [value]
+    minimum = 0 if isinstance(value, list) else 1
+    valid = all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= minimum for seed in seeds)
+    if valid and seeds and len(set(seeds)) == len(seeds):
         return value
     raise ValueError("should be a count of at least 1, or a list of different seeds")
 
 
 Seeds = Annotated[int | list[int], PlainValidator(_seeds)]
-"""How many trainings, or the seed of each."""
+"""The number of trainings, or a list of their seeds."""
 
 
 def _inside(value: str) -> str:
@@ -54,38 +54,38 @@ def _inside(value: str) -> str:
 
 
 def _source(value: str) -> str:
-    scheme, _, place = value.partition(":")
-    first = {"debian": "[a-z0-9][a-z0-9+.-]*", "package": "[A-Za-z_][A-Za-z0-9_]*"}.get(scheme)
-    if first and not re.fullmatch(first, place.split("/")[0]):
+    scheme, _, location = value.partition(":")
+    pattern = {"debian": "[a-z0-9][a-z0-9+.-]*", "package": "[A-Za-z_][A-Za-z0-9_]*"}.get(scheme)
+    if pattern and not re.fullmatch(pattern, location.split("/")[0]):
         raise ValueError(f"should be {scheme}:NAME/FOLDER/")
     if ".." in value.split("/"):
         raise ValueError("should not lead upwards")
     if re.search(r"//\S*@", value):
-        raise ValueError("holds a login, which every run would write down; set REPRISE_MIRROR instead")
+        raise ValueError("holds a login, which every run would record; set REPRISE_MIRROR instead")
     return value
 
 
 FileName = Annotated[str, AfterValidator(_inside)]
-"""A name under a folder: never a way out of it."""
+"""A relative file name that stays inside its folder."""
 Source = Annotated[str, AfterValidator(_source)]
-"""A folder, an address without login, a Debian package, or a Python package (which is not imported: hence no dots)."""
+"""A folder, a URL without login, a Debian package, or a Python package (not imported, hence without dots)."""
 
 
 class Section(BaseModel):
-    """A part of the config: frozen, typed strictly, and closed to unknown keys."""
+    """A section of the config: frozen, strictly typed, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 class Target(Section):
-    """Something to build: a class or function by its import path, and its arguments (checked when it is built)."""
+    """A class or function to call, by its import path, with its arguments (checked by `build`)."""
 
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
     target: str = Field(alias="_target_")
 
     def arguments(self) -> dict[str, Any]:
-        """The arguments as plain containers, without the import path."""
+        """Return the arguments as plain containers, without the import path."""
         return self.model_dump(exclude={"target"})
 
 
@@ -98,7 +98,7 @@ class RawFile(Section):
 
     @property
     def name(self) -> str:
-        """Its name under data/raw: files that travel compressed are kept decompressed."""
+        """File name under data/raw; compressed files are stored decompressed."""
         return self.fetch.removesuffix(".gz")
 
 
@@ -110,7 +110,7 @@ class Channel(Section):
 
 
 class Dataset(Section):
-    """What every data set says of itself."""
+    """Fields common to all data sets."""
 
     name: Name
     title: str
@@ -121,7 +121,7 @@ class Dataset(Section):
 
 
 class PublishedData(Dataset):
-    """Files that somebody has published, and where."""
+    """A data set of published files, with their sources."""
 
     mirror: FileName
     sources: Annotated[list[Source], Field(min_length=1)]
@@ -139,7 +139,7 @@ class ImageData(PublishedData):
 
 
 class FolderData(Dataset):
-    """Pictures of one's own: a folder a class, or a CSV table of files and labels."""
+    """The user's own pictures: one folder per class, or a CSV table of files and labels."""
 
     kind: Literal["images"]
     reader: Literal["image_folder"]
@@ -150,7 +150,7 @@ class FolderData(Dataset):
         255,
         255,
         255,
-    ]  # the default: of earlier runs' configs
+    ]  # default for configs of earlier runs
     range: Annotated[list[int | float], Field(min_length=2, max_length=2)] | None = None
     broken: Literal["refuse", "leave_out"]
     duplicates: Literal["refuse", "leave_out", "keep"]
@@ -181,14 +181,14 @@ class SeriesData(PublishedData):
 DataConfig = Annotated[Annotated[ImageData | FolderData, Field(discriminator="reader")] | SeriesData, Field(discriminator="kind")]
 
 
-class Alone(Section):
-    """A data set with no run around it."""
+class DataSection(Section):
+    """The data section of a config on its own."""
 
     data: DataConfig
 
 
 class ImageWindow(Section):
-    """How images are split."""
+    """Split of an image data set."""
 
     kind: Literal["images"]
     val_size: Size
@@ -198,7 +198,7 @@ class ImageWindow(Section):
 
 
 class SeriesWindow(Section):
-    """How a series is split, and what of it is read and forecast."""
+    """Split of a series into windows: input steps, forecast steps and channels."""
 
     kind: Literal["series"]
     lookback: PositiveInt
@@ -217,7 +217,7 @@ WindowConfig = Annotated[ImageWindow | SeriesWindow, Field(discriminator="kind")
 
 
 class AugmentConfig(Section):
-    """How training images are altered, anew in every epoch; 0: not at all."""
+    """Augmentation of training images, drawn anew in every epoch; 0 turns a transform off."""
 
     flip: Share
     shift: NonNegativeInt
@@ -229,18 +229,18 @@ class AugmentConfig(Section):
 
     @property
     def does_nothing(self) -> bool:
-        """Whether every image stays as it is."""
+        """Whether all transforms are off."""
         return not any(self.model_dump().values())
 
 
 class OptimizerConfig(Target):
-    """An optimizer: called with the parameters and these arguments."""
+    """An optimizer, called with the parameters of the network and these arguments."""
 
     lr: PositiveFloat
 
 
 class TrainerConfig(Section):
-    """On what, how long and how a network is trained."""
+    """Devices, duration and precision of a training."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: PositiveInt
@@ -259,7 +259,7 @@ class TrainerConfig(Section):
 
     @property
     def world_size(self) -> int:
-        """Processes in all, on all nodes."""
+        """Number of processes on all nodes together."""
         return self.devices * self.num_nodes
 
     @_model_validator(mode="after")
@@ -274,7 +274,7 @@ class TrainerConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """How often the state of a training is saved, beside the ends of epochs."""
+    """When to save checkpoints, in addition to the end of each epoch."""
 
     steps: PositiveInt | None
     minutes: PositiveFloat | None
@@ -282,12 +282,12 @@ class CheckpointConfig(Section):
 
     @property
     def patience(self) -> float:
-        """Seconds to wait for a training that was stopped: its grace, and three to close the run."""
+        """Seconds to wait for a stopped training: the grace period and three seconds to close the run."""
         return self.grace + 3
 
 
 class TrackingConfig(Section):
-    """Where runs are written down."""
+    """The MLflow tracking store."""
 
     uri: str | None
     experiment: str
@@ -295,14 +295,14 @@ class TrackingConfig(Section):
 
 
 class Published(Section):
-    """A figure that somebody has published for this network and this data, of the metric the row is judged by."""
+    """A published value of the main metric for this network and data set."""
 
     value: float
     note: str
 
 
 class Config(Section):
-    """A whole run. `seeds` trainings start from `seed`, `seed + 1`, ..., or from the seeds it lists."""
+    """The config of a run. `seeds` trainings use the seeds `seed`, `seed + 1`, ..., or those listed in `seeds`."""
 
     name: Name
     seed: NonNegativeInt
@@ -323,13 +323,13 @@ class Config(Section):
 
     @property
     def every_seed(self) -> list[int]:
-        """Of each training."""
-        return self.seeds if isinstance(self.seeds, list) else [self.seed + turn for turn in range(self.seeds)]
+        """The seed of each training."""
+        return self.seeds if isinstance(self.seeds, list) else [self.seed + offset for offset in range(self.seeds)]
 
     @_model_validator(mode="before")
     @classmethod
     def _window_is_of_the_kind_of_the_data(cls, tree: Any) -> Any:
-        # Before all else: windows of the wrong kind lack keys, and that would be the complaint.
+        # Check this first: windows of the wrong kind lack keys, which would be reported instead.
         data, window = (tree.get(section) if isinstance(tree, dict) else None for section in ("data", "window"))
         if isinstance(data, dict) and isinstance(window, dict) and data.get("kind") != window.get("kind"):
             raise ValueError(f"window={window.get('kind')} cannot cut data={data.get('name')}, which holds {data.get('kind')}")
@@ -363,17 +363,17 @@ class Config(Section):
 
 
 class Surroundings(Section):
-    """On what a run is computed and where it is written down: not what it computes."""
+    """The sections that do not affect what a run computes: devices and tracking store."""
 
     trainer: TrainerConfig
     tracking: TrackingConfig
 
 
 class Pipeline(Section):
-    """What DVC makes: experiments and their data sets, those that take long apart, and overrides that hold for all of them.
+    """Schema of conf/pipeline.yaml: the experiments and data sets of the DVC pipelines, and overrides for all of them.
 
-    `datasets` and `long_datasets` are published ones; `folders` are image folders of one's own, of either list of experiments.
-    `plugins` names each plugin of these experiments with the path of its package or module, from the project's root.
+    `experiments` and `datasets` belong to dvc.yaml, `long` and `long_datasets` to long/dvc.yaml. `folders` are own image
+    folders, for both. `plugins` maps each plugin to the path of its package or module, relative to the project root.
     """
 
     experiments: dict[Name, Name]

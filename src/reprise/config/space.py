@@ -1,4 +1,4 @@
-"""What a sweep searches: ranges and choices by key, and how their values are written as overrides."""
+"""Search space of a sweep: ranges and choices by key, and the conversion of their values to overrides."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from reprise.config.schema import Section
 
 
 def written(value: Any) -> str:
-    """A value as Hydra reads it back from an override."""
+    """Return a value in the syntax of Hydra's overrides."""
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{written(each)}' for key, each in value.items())}}}"
     if isinstance(value, list):
@@ -28,7 +28,7 @@ def _is_word(text: str) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value as the database of sweeps keeps it: `1e-3`, which YAML takes for text, as a number; a list as its text."""
+    """Return a value as the sweep database stores it: lists as text, and `1e-3`, which YAML reads as text, as a number."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)
     return written(value) if isinstance(value, dict | list) else value
@@ -39,17 +39,17 @@ Number = Annotated[float, BeforeValidator(plain)]
 
 
 class Part(Section):
-    """A part of the space. `when` names other keys of it and the values they must have for this one to be searched."""
+    """One key of the space. `when`: other keys and the values they must have for this key to be searched."""
 
     when: dict[str, Plain] = Field(default={})
 
     def is_active(self, chosen: Mapping[str, Any]) -> bool:
-        """Whether it is searched, beside these values of the keys before it."""
+        """Return whether the key is searched, given the values of earlier keys."""
         return all(other in chosen and chosen[other] == value for other, value in self.when.items())
 
 
 class Range(Part):
-    """A number between two, both included; with `log` on a scale of powers."""
+    """A range of numbers, both ends included; with `log` on a logarithmic scale."""
 
     low: Number
     high: Number
@@ -67,22 +67,22 @@ class Range(Part):
         return self
 
     def ends(self) -> list[Any]:
-        """The values to try a config with."""
+        """Return the two ends of the range, for the preflight."""
         return [self.low, self.high]
 
     def holds(self, value: Any) -> bool:
-        """Whether it can be drawn, but for the step."""
+        """Return whether the value is in the range, ignoring the step."""
         return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 class FloatRange(Range):
-    """Any number."""
+    """A range of real numbers."""
 
     kind: Literal["float"]
 
 
 class IntRange(Range):
-    """Whole numbers."""
+    """A range of integers."""
 
     kind: Literal["int"]
     low: int
@@ -91,44 +91,44 @@ class IntRange(Range):
 
 
 class Choice(Part):
-    """One of several: values of a key (numbers, words, lists), or files of a config group."""
+    """A choice between values of a key (numbers, strings, lists) or files of a config group."""
 
     kind: Literal["choice"]
     values: Annotated[list[Plain], Field(min_length=1)]
 
     def ends(self) -> list[Any]:
-        """The values to try a config with: all."""
+        """Return all values, for the preflight."""
         return self.values
 
     def holds(self, value: Any) -> bool:
-        """Whether it is one of them."""
+        """Return whether the value is one of the choices."""
         return value in self.values
 
 
 Space = dict[str, Annotated[FloatRange | IntRange | Choice, Field(discriminator="kind")]]
-"""By key; a key stands behind those its `when` names."""
+"""Parts by key; a key comes after those named in its `when`."""
 
 
 def conditions(space: Space, key: str) -> dict[str, Any]:
-    """The values that other keys must have for this one to be searched, and for those to be searched in their turn."""
-    needed: dict[str, Any] = {}
+    """Return the values that other keys must have for this key to be searched, including indirect conditions."""
+    required: dict[str, Any] = {}
     for other, value in space[key].when.items():
-        needed |= {**conditions(space, other), other: value}
-    return needed
+        required |= {**conditions(space, other), other: value}
+    return required
 
 
 def combinations(space: Space) -> list[dict[str, Any]]:
-    """Every combination of choices, the last key changing fastest; a key that is not searched beside the others is left out."""
-    every: list[dict[str, Any]] = [{}]
+    """Return every combination of choices, the last key changing fastest. Inactive keys are omitted."""
+    result: list[dict[str, Any]] = [{}]
     for key, part in space.items():
-        every = [
-            {**chosen, **more}
-            for chosen in every
-            for more in ([{key: value} for value in part.ends()] if part.is_active(chosen) else [{}])
+        result = [
+            {**chosen, **added}
+            for chosen in result
+            for added in ([{key: value} for value in part.ends()] if part.is_active(chosen) else [{}])
         ]
-    return every
+    return result
 
 
 def as_overrides(chosen: Mapping[str, Any]) -> list[str]:
-    """Values by key as Hydra's overrides; groups first, for they bring keys with them."""
+    """Return values by key as Hydra overrides, group choices first because they define keys."""
     return [f"{key}={written(value)}" for key, value in sorted(chosen.items(), key=lambda item: "." in item[0])]

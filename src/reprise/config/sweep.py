@@ -1,4 +1,4 @@
-"""What a sweep is: its space, how it is searched, what it is judged by. `conf/sweep/*.yaml`, frozen when a sweep begins."""
+"""Schema of a sweep (`conf/sweep/*.yaml`): space, sampler, pruner and objectives. Frozen when the sweep starts."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -17,36 +17,36 @@ from reprise.config.targets import nearest
 from reprise.config.validation import LOGIN, refuse_files, refuse_overrides
 from reprise.errors import UserError
 
-BY_DEFAULT = {
+DEFAULT_OBJECTIVES = {
     "images": {"metric": "val/accuracy", "direction": "maximize"},
     "series": {"metric": "val/mae", "direction": "minimize"},
 }
-"""What trials are judged by where nothing is said, by the kind of the data."""
-OWN = ("sweep", "experiment", "name", "n_trials")
-"""Keys of a sweep that are set on the command line without `sweep.` before them."""
-INSTEAD = {
-    "seeds": "say sweep.seeds=3 for three trainings a trial",
-    "resume": "say name=NEW for a sweep from the start",
+"""The default objective by kind of data."""
+SWEEP_KEYS = ("sweep", "experiment", "name", "n_trials")
+"""Keys of a sweep that are set on the command line without the prefix `sweep.`."""
+REPLACEMENTS = {
+    "seeds": "use sweep.seeds=3 for three trainings per trial",
+    "resume": "use name=NEW to start a new sweep",
 }
-"""Keys of an experiment that a sweep has another word for."""
+"""Keys of an experiment that a sweep replaces, with a hint."""
 
 
 class Objective(Section):
-    """What a trial is judged by: a metric of val at its best epoch, or `parameters` or `train_seconds`. Never one of test."""
+    """The objective of a trial: a val metric at its best epoch, `parameters` or `train_seconds`. Test metrics are not allowed."""
 
     metric: Annotated[str, Field(pattern=r"^(val/\w+|parameters|train_seconds)$")]
     direction: Literal["maximize", "minimize"]
 
 
 class Limit(Section):
-    """A trial above it is none to choose."""
+    """An upper limit of a metric; trials above it cannot become the best."""
 
     metric: Annotated[str, Field(pattern=r"^(val/\w+|parameters|train_seconds)$")]
     at_most: float
 
 
 class Sampler(Section):
-    """How the next trial is chosen."""
+    """The sampler that chooses the next trial."""
 
     kind: Literal["tpe", "cmaes", "gp", "random", "grid", "sobol"] = "tpe"
     seed: NonNegativeInt = 0
@@ -55,23 +55,23 @@ class Sampler(Section):
 
 
 class Pruner(Section):
-    """When a trial is given up before its end, from what val said after each epoch (`wilcoxon`: after each seed)."""
+    """The pruner that stops unpromising trials, by val metrics after each epoch (`wilcoxon`: after each seed)."""
 
     kind: Literal["none", "median", "hyperband", "asha", "wilcoxon"] = "none"
     warmup: NonNegativeInt = 0
-    """The first epoch after which a trial can be given up; those of several seeds count on."""
+    """The first epoch after which a trial can be pruned; epochs are counted over all seeds of the trial."""
     startup: NonNegativeInt = 5
-    """Trials that must have ended before one can be given up (`median`)."""
+    """Number of finished trials before pruning starts (`median`)."""
     reduction: Annotated[int, Field(ge=2)] = 3
-    """Of so many trials one goes on to the next rung (`hyperband`, `asha`)."""
+    """One of this many trials is promoted to the next rung (`hyperband`, `asha`)."""
 
 
 WILCOXON_SEEDS = 5
-"""The fewest that can tell: four pairs that all point one way come out at p = 1/16, three at 1/8, and 1/10 is asked."""
+"""Minimum number of seeds: four pairs of equal sign give p = 1/16, three give 1/8, and the threshold is 1/10."""
 
 
 class Sweep(Section):
-    """A whole sweep."""
+    """The settings of a sweep."""
 
     name: Name
     experiment: str
@@ -81,14 +81,14 @@ class Sweep(Section):
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
     seeds: PositiveInt = 1
-    """Trainings of one trial; it is judged by their mean."""
+    """Trainings per trial; the objective is their mean."""
     max_failures: NonNegativeInt = 10
-    """More failed trials than this end the sweep."""
+    """The sweep stops after more failed trials than this."""
     overrides: list[str] = Field(default=[])
-    """What holds for all trials."""
+    """Overrides for all trials."""
     space: Space
     first: list[dict[str, Plain]] = Field(default=[])
-    """Values that the first trials begin with, as those known to be good; the sampler draws what they leave open."""
+    """Values of the first trials, e.g. known good settings; the sampler draws the missing keys."""
 
     @_model_validator(mode="after")
     def _space_fits_together(self) -> Self:
@@ -112,8 +112,8 @@ class Sweep(Section):
         if self.sampler.kind == "grid":
             if not all(isinstance(part, Choice) for part in self.space.values()):
                 raise ValueError("sampler.kind=grid needs a choice for every key")
-            if self.n_trials > (most := len(combinations(self.space))):
-                raise ValueError(f"n_trials={self.n_trials}: the grid has {most} combinations")
+            if self.n_trials > (size := len(combinations(self.space))):
+                raise ValueError(f"n_trials={self.n_trials}: the grid has {size} combinations")
             if self.first:
                 raise ValueError("first: a grid has an order of its own")
         return self
@@ -141,46 +141,46 @@ class Sweep(Section):
         return self
 
     def active(self, chosen: dict[str, Any]) -> Iterator[tuple[str, FloatRange | IntRange | Choice]]:
-        """The keys to search, in order; `chosen` is filled by the caller as it goes."""
+        """Yield the active keys in order; the caller adds each drawn value to `chosen` during the iteration."""
         for key, part in self.space.items():
             if part.is_active(chosen):
                 yield key, part
 
     def config(self, root: Path, chosen: dict[str, Any]) -> Config:
-        """The config of a trial, from the conf/ under `root`."""
+        """Compose the config of a trial from conf/ under `root`."""
         return compose(root, [f"experiment={self.experiment}", *self.overrides, *as_overrides(chosen)])
 
     def ends(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Values that reach each end of each part of the space, and the key whose end it is: what a sweep is tried out with."""
+        """Yield each key with values at each end of its range, for the preflight."""
         for key, part in self.space.items():
             for value in part.ends():
                 yield key, {**conditions(self.space, key), key: value}
 
 
 def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
-    """The sweep that `sweep=NAME key=value …` asks for.
+    """Return the sweep described by `sweep=NAME key=value …`.
 
-    `sweep.KEY=value` sets a key of the sweep, as do n_trials and name; all other keys are those of the experiment and hold for
-    every trial. With `sweep=grid`, keys with several values (`a=1,2`) are the space.
+    `sweep.KEY=value`, n_trials and name set keys of the sweep. All other keys belong to the experiment and apply to every trial.
+    With `sweep=grid`, keys with several values (`a=1,2`) form the space.
 
     Raises:
-        UserError: for an unknown sweep, an unknown key (naming the nearest), or a value out of range.
+        UserError: for an unknown sweep, an unknown key (with the nearest name), or a value out of range.
 
     """
-    said, held = _apart(words)
-    named, experiment = said.pop("sweep", None), said.pop("experiment", None)
+    settings, overrides = _split_words(words)
+    named, experiment = settings.pop("sweep", None), settings.pop("experiment", None)
     if named is None:
         raise UserError("no sweep named", f"add sweep=NAME, one of {', '.join([*choices(root, 'sweep'), 'grid'])}")
     refuse_files(root / "conf")
-    tree, held = _grid(held) if named == "grid" else (_named(root, named), held)
-    tree = {"name": named if named != "grid" else f"grid-{experiment}", **tree, "overrides": held}
+    tree, overrides = _grid(overrides) if named == "grid" else (_named(root, named), overrides)
+    tree = {"name": named if named != "grid" else f"grid-{experiment}", **tree, "overrides": overrides}
     if experiment:
         tree["experiment"] = experiment
-    for key, value in said.items():
+    for key, value in settings.items():
         put(tree, key, yaml.safe_load(value))
     if "experiment" in tree and "objectives" not in tree:
-        kind = compose(root, [f"experiment={tree['experiment']}", *held]).window.kind
-        tree["objectives"] = [BY_DEFAULT[kind]]
+        kind = compose(root, [f"experiment={tree['experiment']}", *overrides]).window.kind
+        tree["objectives"] = [DEFAULT_OBJECTIVES[kind]]
     sweep = validated(Sweep, tree, f"conf/sweep/{named}.yaml")
     _preflight(root, sweep)
     return sweep
@@ -188,47 +188,47 @@ def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
 
 @dataclass(frozen=True)
 class Resumed:
-    """What `resume` was asked: the sweep, what it sets anew, and what else was said, which has to be as the sweep was begun."""
+    """The arguments of `resume`: the sweep, settings to change, and other settings, which must equal those of the sweep."""
 
     name: str
     changes: dict[str, Any]
-    """Of n_trials and max_failures, by key."""
+    """New values of n_trials and max_failures, by key."""
     settings: dict[str, Any]
-    """Of the sweep's other keys."""
+    """Values of other keys of the sweep."""
     overrides: list[str]
 
     def demand_same(self, sweep: Sweep) -> None:
-        """Refuse what the sweep was not begun with, naming the command that goes on with it.
+        """Check that all other settings equal those the sweep was started with.
 
         Raises:
-            UserError: naming the first such word.
+            UserError: naming the first different setting and the command that resumes the sweep.
 
         """
-        begun, space = sweep.model_dump(), {key: part.model_dump() for key, part in sweep.space.items()}
-        others = [f"sweep.{key}={value}" for key, value in self.settings.items() if _at(begun, key) != value]
+        started, space = sweep.model_dump(), {key: part.model_dump() for key, part in sweep.space.items()}
+        others = [f"sweep.{key}={value}" for key, value in self.settings.items() if _at(started, key) != value]
         others += [word for word in self.overrides if word not in sweep.overrides and not _is_in(space, word)]
         if others:
             command = f"reprise sweep sweep={self.name} resume"
-            hint = f"`{command}` goes on with it; n_trials and sweep.max_failures alone may be set anew, name=NEW begins another"
-            raise UserError(f"{others[0]}: sweep {self.name} was begun without it, and goes on as it was begun", hint)
+            hint = f"`{command}` resumes it; only n_trials and sweep.max_failures can change, name=NEW starts a new sweep"
+            raise UserError(f"{others[0]}: sweep {self.name} was started without it, and its settings cannot change", hint)
 
 
 def read_resumed(words: Sequence[str]) -> Resumed:
-    """Return what `sweep=NAME resume key=value …` asks for. The words that began the sweep may be said again.
+    """Return the arguments of `sweep=NAME resume key=value …`. The settings of the original command may be repeated.
 
     Raises:
-        UserError: when no sweep is named.
+        UserError: if no sweep is named.
 
     """
-    said, held = _apart(words)
-    settings = {key: yaml.safe_load(value) for key, value in said.items()}
+    given, overrides = _split_words(words)
+    settings = {key: yaml.safe_load(value) for key, value in given.items()}
     named, name = settings.pop("sweep", None), settings.pop("name", None)
     if named == "grid" and "experiment" in settings:
-        named = f"grid-{settings['experiment']}"  # as `read_sweep` calls it
+        named = f"grid-{settings['experiment']}"  # the name that `read_sweep` gives it
     if not (name or named):
-        raise UserError("resume goes on with a sweep as it was begun", "say `reprise sweep sweep=NAME resume`")
+        raise UserError("no sweep named to resume", "use `reprise sweep sweep=NAME resume`")
     changes: dict[str, Any] = {key: settings.pop(key) for key in ("n_trials", "max_failures") if key in settings}
-    return Resumed(str(name or named), changes, settings, held)
+    return Resumed(str(name or named), changes, settings, overrides)
 
 
 def _at(tree: Any, path: str) -> Any:
@@ -238,28 +238,28 @@ def _at(tree: Any, path: str) -> Any:
 
 
 def _is_in(space: dict[str, Any], word: str) -> bool:
-    """Whether an override with several values (`a=1,2`) is a part of the space of a grid."""
+    """Return whether an override with several values (`a=1,2`) is part of the space of a grid."""
     values = [yaml.safe_load(one.partition("=")[2]) for one in variants(word)]
     return len(values) > 1 and space.get(word.partition("=")[0], {}).get("values") == values
 
 
-def _apart(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """What is said of the sweep, by key, and the words that hold for every trial."""
-    said: dict[str, str] = {}
-    held: list[str] = []
+def _split_words(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Split the arguments into settings of the sweep, by key, and overrides for every trial."""
+    settings: dict[str, str] = {}
+    overrides: list[str] = []
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise UserError(f"{word}: not of the form key=value")
         if LOGIN.search(value):
             raise UserError(f"{key}: holds a login, which the study would keep", "set MLFLOW_TRACKING_URI instead")
-        if key in OWN or key.startswith("sweep."):
-            said[key.removeprefix("sweep.")] = value
-        elif instead := INSTEAD.get(key):
-            raise UserError(f"{word}: is no setting of a trial", instead)
+        if key in SWEEP_KEYS or key.startswith("sweep."):
+            settings[key.removeprefix("sweep.")] = value
+        elif hint := REPLACEMENTS.get(key):
+            raise UserError(f"{word}: is no setting of a trial", hint)
         else:
-            held.append(word)
-    return said, held
+            overrides.append(word)
+    return settings, overrides
 
 
 def _named(root: Path, name: str) -> dict[str, Any]:
@@ -270,22 +270,22 @@ def _named(root: Path, name: str) -> dict[str, Any]:
 
 
 def _grid(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """A space of every combination of the keys that were given several values, and the words that hold for all."""
+    """Return a grid over the keys that have several values, and the overrides for all trials."""
     refuse_overrides(words)
-    several = [each for word in words if len(each := variants(word)) > 1]
-    if not several:
-        raise UserError("sweep=grid searches keys with several values", "say key=1,2,3")
-    split = [[one.partition("=")[::2] for one in each] for each in several]
+    searched = [each for word in words if len(each := variants(word)) > 1]
+    if not searched:
+        raise UserError("sweep=grid searches keys with several values", "add key=1,2,3")
+    split = [[one.partition("=")[::2] for one in each] for each in searched]
     space = {each[0][0]: {"kind": "choice", "values": [yaml.safe_load(value) for _, value in each]} for each in split}
-    tree = {"space": space, "sampler": {"kind": "grid"}, "n_trials": math.prod(map(len, several))}
+    tree = {"space": space, "sampler": {"kind": "grid"}, "n_trials": math.prod(map(len, searched))}
     return tree, [word for word in words if len(variants(word)) == 1]
 
 
 def put(tree: dict[str, Any], path: str, value: Any) -> None:
-    """Set the value at a dotted path of nested dicts; what is missing on the way is made.
+    """Set the value at a dotted path of nested dicts; create missing dicts.
 
     Raises:
-        UserError: when a value stands in the way.
+        UserError: if a part of the path is a value, not a dict.
 
     """
     *sections, last = path.split(".")
@@ -297,7 +297,7 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _preflight(root: Path, sweep: Sweep) -> None:
-    """Compose a config with each end of each part of the space: what is wrong is said before the first trial."""
+    """Compose a config at each end of each key of the space, to report errors before the first trial."""
     if sweep.config(root, sweep.first[0] if sweep.first else {}).trainer.world_size > 1:
         raise UserError("a trial trains on one device", "take trainer=auto; workers=N trains N trials at the same time")
     for key, chosen in sweep.ends():

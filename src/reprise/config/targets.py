@@ -1,4 +1,4 @@
-"""`_target_` is code: what may be named, and building it with arguments checked against its signature."""
+"""Build the objects named by `_target_`: check the import path against an allowlist and the arguments against the signature."""
 
 import dataclasses
 import difflib
@@ -24,14 +24,14 @@ ALLOWED = {
     "optimizer": ("torch.optim.*",),
     "scheduler": ("reprise.training.schedules.*", "torch.optim.lr_scheduler.*"),
 }
-"""What the `_target_` of a section may be, beside the packages named in `plugins`; `*` is one name."""
-HYDRA_WORDS = {"_args_", "_partial_", "_convert_", "_recursive_"}
-"""What Hydra's `instantiate` would understand beside `_target_`. Nothing here calls it."""
+"""Allowed `_target_` of each section, in addition to the packages named in `plugins`; `*` matches one name."""
+HYDRA_KEYS = {"_args_", "_partial_", "_convert_", "_recursive_"}
+"""Keys that Hydra's `instantiate` would interpret besides `_target_`. It is not used here."""
 VARIADIC = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 def check_allowed(target: Any, plugins: Sequence[str], path: str) -> None:
-    """Refuse an import path outside the allowlist of the section that `path` begins with."""
+    """Raise UserError for an import path that is not on the allowlist of the section that `path` starts with."""
     allowed = ALLOWED.get(path.split(".")[0], ())
     if isinstance(target, str):
         if target.startswith(tuple(f"{plugin}." for plugin in plugins)):
@@ -45,43 +45,46 @@ def check_allowed(target: Any, plugins: Sequence[str], path: str) -> None:
 
 
 def check_plugins(plugins: Sequence[str]) -> None:
-    """Refuse plugins that are no package of the user's own: Python's and those that reprise needs can load and run anything.
+    """Raise UserError for plugins from Python or from the dependencies of reprise: such packages can load and run any code.
 
-    The others are found in the project's root first, from now on.
+    From now on, the other plugins are searched in the project root first.
     """
     for plugin in plugins:
-        if (top := plugin.split(".")[0]) in sys.stdlib_module_names or top in _brought():
+        if (top := plugin.split(".")[0]) in sys.stdlib_module_names or top in _dependencies():
             raise UserError(f"plugins={plugin}: no package of your own", "write a module that calls it, and name that")
     look_in_root(plugins)
 
 
 @functools.cache
-def _brought() -> frozenset[str]:
-    """The import names of reprise, of what it requires, and of what that requires."""
-    known, left = set[str](), ["reprise"]
-    while left:
-        name = re.sub(r"[-_.]+", "-", left.pop()).lower()
+def _dependencies() -> frozenset[str]:
+    """Return the import names of reprise and of its direct and indirect dependencies."""
+    known, pending = set[str](), ["reprise"]
+    while pending:
+        name = re.sub(r"[-_.]+", "-", pending.pop()).lower()
         if name not in known:
             known.add(name)
-            left += _requirements(name)
+            pending += _requirements(name)
     owners = importlib.metadata.packages_distributions()
     return frozenset(module for module, names in owners.items() if {re.sub(r"[-_.]+", "-", one).lower() for one in names} & known)
 
 
 def _requirements(distribution: str) -> list[str]:
     try:
-        said = importlib.metadata.requires(distribution) or []
-    except importlib.metadata.PackageNotFoundError:  # for another Python or system
+        lines = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:  # only for another Python version or system
         return []
-    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in said if "extra ==" not in line]
+    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
 
 
 def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **given: Any) -> Any:
-    """Call what `node` names with its own arguments and those given here.
+    """Call the target of `node` with its arguments and those given here.
 
-    An argument that the signature does not know, that is given here, or of another type than the signature says, is the
-    user's error, and so is a `ValueError` or `TypeError` of the constructor; `path` is where the node stands in the config
-    (`model`, …).
+    `path` is the path of the node in the config (`model`, …).
+
+    Raises:
+        UserError: for an argument that is unknown, of the wrong type, or already given here, and for a `ValueError` or
+            `TypeError` of the constructor.
+
     """
     function = _locate(node.target, plugins, path)
     parameters = list(inspect.signature(function).parameters.values())
@@ -90,13 +93,13 @@ def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **given: 
     try:
         return function(*args, **own, **given)
     except (ValueError, TypeError) as error:
-        about = re.match(r"\w+", str(error))  # many a complaint begins with the argument's name
-        separator = "." if about and about.group() in own else ": "
+        first_word = re.match(r"\w+", str(error))  # many messages start with the name of the argument
+        separator = "." if first_word and first_word.group() in own else ": "
         raise UserError(f"{path}{separator}{error}", f"it is built by {node.target}") from error
 
 
 def _locate(target: str, plugins: Sequence[str], path: str) -> Any:
-    """Import what the path names. It must also be *defined* in an allowed package: what torch.nn merely imports is not."""
+    """Import the target. It must be *defined* in an allowed package; names that torch.nn merely imports are refused."""
     where = f"{path}._target_"
     check_plugins(plugins)
     check_allowed(target, plugins, where)
@@ -105,41 +108,41 @@ def _locate(target: str, plugins: Sequence[str], path: str) -> Any:
         module = importlib.import_module(module_name)
     except ImportError as error:
         raise UserError(f"{where}={target}: {error}") from error
-    found = getattr(module, name, None)
-    if found is None:
+    target_object = getattr(module, name, None)
+    if target_object is None:
         raise UserError(f"{where}={target}: {module_name} has no {name}")
-    if not (inspect.isclass(found) or inspect.isfunction(found)):
+    if not (inspect.isclass(target_object) or inspect.isfunction(target_object)):
         raise UserError(f"{where}={target}: neither a class nor a function")
-    if not f"{found.__module__}.".startswith(tuple(f"{package}." for package in (*_packages(path), *plugins))):
-        raise UserError(f"{where}={found.__module__}.{found.__qualname__}: not on the allowlist")
-    if not target.startswith(tuple(f"{plugin}." for plugin in plugins)) and not _is_of_its_kind(found, path):
+    if not f"{target_object.__module__}.".startswith(tuple(f"{package}." for package in (*_packages(path), *plugins))):
+        raise UserError(f"{where}={target_object.__module__}.{target_object.__qualname__}: not on the allowlist")
+    if not target.startswith(tuple(f"{plugin}." for plugin in plugins)) and not _fits_section(target_object, path):
         raise UserError(f"{where}={target}: no {path}")
-    return found
+    return target_object
 
 
 def _packages(section: str) -> list[str]:
     return [pattern.split(".*")[0] for pattern in ALLOWED.get(section, ())]
 
 
-def _is_of_its_kind(found: Any, section: str) -> bool:
-    """Whether a class makes what its section is for; a schedule of ours is a function."""
-    from torch import nn, optim  # late: to read a config takes no PyTorch
+def _fits_section(target_object: Any, section: str) -> bool:
+    """Return whether a class has the base class of its section. Functions are allowed only as schedulers."""
+    from torch import nn, optim  # late: reading a config does not need PyTorch
 
     kinds = {"model": nn.Module, "optimizer": optim.Optimizer, "scheduler": optim.lr_scheduler.LRScheduler, "task": object}
-    return issubclass(found, kinds[section]) if inspect.isclass(found) else section == "scheduler"
+    return issubclass(target_object, kinds[section]) if inspect.isclass(target_object) else section == "scheduler"
 
 
 def _check_arguments(
     function: Any, free: Sequence[inspect.Parameter], taken: Collection[str], arguments: dict[str, Any], path: str
 ) -> dict[str, Any]:
-    """The arguments, each as the type that the signature says; `free` are the parameters they may name."""
+    """Return the arguments converted to the types of the signature; `free` are the parameters that may be set."""
     settable = [parameter.name for parameter in free if parameter.kind not in VARIADIC]
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in free)
     hints = _hints(function)
     checked = {}
     for name, value in arguments.items():
         if name in taken:
-            raise UserError(f"{path}.{name}: is given by reprise itself", "leave it away")
+            raise UserError(f"{path}.{name}: is given by reprise itself", "omit it")
         if name not in settable and not takes_any:
             raise UserError(f"{path}.{name}: no such key", nearest(name, settable, f"{path}."))
         checked[name] = _convert(value, hints.get(name, Any), f"{path}.{name}")
@@ -153,21 +156,21 @@ def _check_arguments(
 def _hints(function: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except NameError:  # a plugin that imports its types for type checkers alone: its arguments are its own to judge
+    except NameError:  # a plugin that imports types only under TYPE_CHECKING: its arguments are not checked
         return {}
 
 
 def nearest(name: str, known: Sequence[str], prefix: str = "") -> str:
-    """The known name that is most like the one given, after `prefix`; else all there are."""
+    """Return a hint with the most similar known name, after `prefix`, or with all known names."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
     return f"the nearest is {prefix}{near[0]}" if near else f"there are {', '.join(known)}" if known else "it takes none"
 
 
 def _convert(value: Any, hint: Any, path: str) -> Any:
-    """The value as the type the signature says: plain types as they are, dataclasses built from dicts."""
+    """Return the value converted to the type of the signature: plain types unchanged, dataclasses built from dicts."""
     try:
         adapter = _adapter(hint)
-    except PydanticUserError:  # a type pydantic knows nothing of: the constructor's to judge
+    except PydanticUserError:  # a type that pydantic does not support: the constructor checks it
         return value
     try:
         return adapter.validate_python(value)
@@ -187,5 +190,5 @@ def _convert(value: Any, hint: Any, path: str) -> Any:
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # a dataclass, which brings a config of its own
+    except PydanticUserError:  # a dataclass, which has a config of its own
         return TypeAdapter(hint)

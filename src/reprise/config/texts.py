@@ -1,4 +1,4 @@
-"""Overrides whose value is a text: taken as typed, whatever characters it holds, where the schema says that the key is a text."""
+"""Quote override values for Hydra's grammar where the schema says the key is a string, so that any character is allowed."""
 
 import functools
 import re
@@ -17,21 +17,21 @@ DOUBLE = '"'
 
 
 def quoted(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides with every text in the quotes of Hydra's grammar: `data.path=/a, b=c` may hold any character.
+    """Return the overrides with string values quoted for Hydra: the value of `data.path=/a, b=c` may contain any character.
 
-    What is written in quotes already is left to Hydra, as are references (`${data.name}`) and null where the key may be null.
+    Quoted values, references (`${data.name}`) and null for nullable keys stay unchanged.
     """
     return [_quoted(item) for item in overrides]
 
 
 def quote(text: str, mark: str = "'") -> str:
-    """Return a text in quotes that Hydra reads back as it is. Backslashes are doubled only where Hydra halves them."""
-    escaped = re.sub(rf"(\\*)({mark}|\Z)", lambda found: found[1] * 2 + (f"\\{mark}" if found[2] else ""), text)
+    """Return the text in quotes for Hydra. Backslashes are doubled only where Hydra unescapes them."""
+    escaped = re.sub(rf"(\\*)({mark}|\Z)", lambda match: match[1] * 2 + (f"\\{mark}" if match[2] else ""), text)
     return f"{mark}{escaped}{mark}"
 
 
 def unreadable(overrides: Sequence[str]) -> UserError | None:
-    """Return what to say of the first override that Hydra's grammar cannot read: the quotes with which it can."""
+    """Return an error for the first override that Hydra's grammar cannot parse, with the correct quoting."""
     for item in overrides:
         key, equals, value = item.partition("=")
         if equals and not _parses(item):
@@ -52,7 +52,7 @@ def _quoted(item: str) -> str:
 
 
 def _parses(item: str) -> bool:
-    from hydra.core.override_parser.overrides_parser import OverridesParser  # late: 0.1 s, and few overrides need it
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # late: takes 0.1 s, and few overrides need it
     from hydra.errors import HydraException
 
     try:
@@ -64,7 +64,7 @@ def _parses(item: str) -> bool:
 
 @functools.cache
 def _texts() -> dict[str, bool]:
-    """Return the dotted path of every key of the config that holds a text, with whether it may be null."""
+    """Return the dotted path of every string key of the config, with whether it may be null."""
     return dict(_of_model(Config, ""))
 
 
@@ -80,7 +80,7 @@ def _of_model(model: type[BaseModel], path: str) -> Iterator[tuple[str, bool]]:
 
 
 def _kinds(annotation: Any) -> Iterator[Any]:
-    """Return the plain types of a union, without what `Annotated` adds."""
+    """Yield the plain types of a union, without `Annotated` metadata."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
         yield from _kinds(typing.get_args(annotation)[0])

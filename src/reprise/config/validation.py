@@ -1,4 +1,4 @@
-"""What is refused before Hydra composes or OmegaConf resolves: ways out of conf/, code, the environment, logins, explosions."""
+"""Safety checks before Hydra composes and OmegaConf resolves: path traversal, resolvers, environment, logins, anchor bombs."""
 
 import functools
 import re
@@ -11,21 +11,21 @@ import yaml
 from reprise.errors import UserError
 
 LARGEST = 1_000_000
-"""Characters of a config with its anchors and interpolations written out; shipped ones have some thousands."""
+"""Maximum characters of a config with anchors and interpolations expanded; the shipped ones have a few thousand."""
 DEEPEST = 64
-"""Levels of nesting."""
+"""Maximum levels of nesting."""
 POINTER = re.compile(r"\$\{([\w.-]+)\}")
 LOGIN = re.compile(r"(?i)://[^\s/]*@|://[^\s/:]*:\S*@|[?&;]\w*(?:pass|pwd|secret|token|key)\w*=[^&;\s]")
-"""A user name, password or token in an address."""
+"""Matches a user name, password or token in an address."""
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def refuse_overrides(overrides: Sequence[str]) -> None:
-    """An override names a key of the config: not a package, not a file, nothing of Hydra's own."""
+    """Raise UserError for an override that does not name a config key: a package, a file, or one of Hydra's own settings."""
     for item in overrides:
         key, equals, _ = item.lstrip("+~").partition("=")
         if not (equals or item.startswith("~")) or not key:
-            continue  # Hydra's to complain of
+            continue  # Hydra reports it
         if key.split(".")[0] == "hydra":
             raise UserError(f"{key}: no such key", "Hydra's own settings stay as they are")
         if not re.fullmatch(r"[\w.-]+", key) or key.startswith("-"):
@@ -33,25 +33,25 @@ def refuse_overrides(overrides: Sequence[str]) -> None:
 
 
 def refuse_files(conf: Path) -> None:
-    """Every file of conf/, also those that Hydra would not read: none of them is a trap for a later run."""
+    """Check every file of conf/, also those that this run does not read but a later run might."""
     for file in sorted(conf.rglob("*.yaml")):
         try:
             refuse_file(file, _objection(file.read_text("utf-8")))
-        except (OSError, UnicodeDecodeError):  # said by whoever needs the file
+        except (OSError, UnicodeDecodeError):  # reported when the file is needed
             continue
 
 
 def refuse_file(file: Path, objection: str) -> None:
-    """Raise what there is to object to."""
+    """Raise UserError if there is an objection."""
     if objection:
         raise UserError(f"{file}: {objection}")
 
 
 @functools.lru_cache(maxsize=512)
 def _objection(text: str) -> str:
-    """Why a file of conf/ is refused, or "". Text that is no YAML is left to whoever reads it."""
-    if said := explosion(text):
-        return said
+    """Return why a file of conf/ is refused, or "". Invalid YAML is reported when the file is read."""
+    if objection := explosion(text):
+        return objection
     try:
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader, in C where there is one
     except (yaml.YAMLError, ValueError):
@@ -59,37 +59,37 @@ def _objection(text: str) -> str:
     if isinstance(tree, dict):
         if any(str(key).split(".")[0] == "hydra" for key in tree):
             return "hydra: no such key; Hydra's own settings stay as they are"
-        for _, said in texts(tree.get("defaults")):
-            if ".." in said or "hydra" in said or not re.fullmatch(r"[\w@ ./?-]*", said):
-                return f"defaults: {said}: names no file of conf/"
-    for path, said in texts(tree):
-        if LOGIN.search(said):
-            return f"{path}: holds a login, and runs keep conf/; set MLFLOW_TRACKING_URI or REPRISE_MIRROR instead"
+        for _, entry in texts(tree.get("defaults")):
+            if ".." in entry or "hydra" in entry or not re.fullmatch(r"[\w@ ./?-]*", entry):
+                return f"defaults: {entry}: names no file of conf/"
+    for path, value in texts(tree):
+        if LOGIN.search(value):
+            return f"{path}: holds a login, and runs record conf/; set MLFLOW_TRACKING_URI or REPRISE_MIRROR instead"
     return ""
 
 
 def explosion(text: str) -> str:
-    """Whether YAML is larger or deeper than any config, its anchors written out ("billion laughs"), or holds itself; or "".
+    """Return why YAML is too large or too deep with its anchors expanded ("billion laughs"), or recursive; else "".
 
-    Nothing is built for it: ten lines of anchors can make gigabytes.
+    The check only parses events and builds no objects: ten lines of anchors can expand to gigabytes.
     """
     sizes: dict[str, int] = {}
     opened: list[tuple[str | None, int]] = []
     try:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) and event.anchor not in sizes:
-                return f"*{event.anchor} stands for what it is itself a part of, or for nothing"
+                return f"*{event.anchor} refers to itself or to an undefined anchor"
             if _measure(event, sizes, opened) > LARGEST:
-                return f"more than {LARGEST:,} characters with its anchors written out"
+                return f"more than {LARGEST:,} characters with its anchors expanded"
             if len(opened) > DEEPEST:
                 return f"nested more than {DEEPEST} levels deep"
-    except yaml.YAMLError:  # said by whoever reads it
+    except yaml.YAMLError:  # reported when the file is read
         pass
     return ""
 
 
 def _measure(event: yaml.Event, sizes: dict[str, int], opened: list[tuple[str | None, int]]) -> int:
-    """The size of the node that ends with an event; `opened` are anchor and size so far of every node that has not ended."""
+    """Return the size of the node that ends with this event. `opened`: anchor and current size of every open node."""
     anchor, size = getattr(event, "anchor", None), 1
     if isinstance(event, yaml.CollectionStartEvent):
         opened.append((anchor, size))
@@ -114,7 +114,7 @@ def _add(size: int, opened: list[tuple[str | None, int]]) -> int:
 
 
 def refuse_depth(tree: Any, where: Path | str) -> None:
-    """Nesting that would exhaust the interpreter's stack."""
+    """Raise UserError for nesting that would exhaust the interpreter's stack."""
     level = [tree]
     for _ in range(DEEPEST):
         level = [child for node in level for child in _children(node)]
@@ -124,22 +124,25 @@ def refuse_depth(tree: Any, where: Path | str) -> None:
 
 
 def refuse_pointers(tree: Any) -> None:
-    """A config may point at its own values. It may not call code, read the environment (secrets would get into runs), or grow."""
-    written = 0
+    """Allow interpolations of the config's own values only.
+
+    Resolvers could run code or copy secrets from the environment into runs; chains of interpolations could grow without bound.
+    """
+    length = 0
     for path, text in texts(tree):
         if "${" in POINTER.sub("", text):
             raise UserError(f"{path}={text}: calls a resolver", "only ${key.of.the.config} is allowed")
         for name in POINTER.findall(text):
             target = _at(tree, path, name)
             if any("${" in inner for _, inner in texts(target)):
-                raise UserError(f"{path}={text}: points at what points elsewhere", "name the last key itself")
-            written += len(str(target))
-    if written > LARGEST:
-        raise UserError(f"the config has more than {LARGEST:,} characters with its interpolations written out")
+                raise UserError(f"{path}={text}: refers to another interpolation", "name the last key itself")
+            length += len(str(target))
+    if length > LARGEST:
+        raise UserError(f"the config has more than {LARGEST:,} characters with its interpolations expanded")
 
 
 def texts(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every text of nested dicts and lists, keys too, with its dotted path."""
+    """Yield every string of nested dicts and lists, including keys, with its dotted path."""
     if isinstance(node, str):
         yield path, node
     for key, child in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
@@ -154,7 +157,7 @@ def _children(node: Any) -> list[Any]:
 
 
 def _at(tree: Any, path: str, name: str) -> Any:
-    """What `${name}`, standing at `path`, points at; leading dots count from there upwards. None: nothing."""
+    """Return the value of `${name}` at `path`, or None. Each leading dot of the name goes up one level."""
     up = len(name) - len(name.lstrip("."))
     parts = [*path.split(".")[: -up or None], *name.lstrip(".").split(".")] if up else name.split(".")
     for part in parts:

@@ -1,1 +1,1 @@
-"""Bytes to batches."""
+"""Data pipeline: raw files, arrays, splits, windows and batches."""

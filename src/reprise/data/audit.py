@@ -1,4 +1,4 @@
-"""Audit of published statistics: what windows.json says is computed again, from the files alone and by another algorithm."""
+"""Audit of the statistics in windows.json: compute them again from the files, by another algorithm."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from reprise.data import store
 Floats = npt.NDArray[np.float64]
 
 BLOCK = 256
-"""Images, and BLOCK * BLOCK steps of a series, that are summed at once."""
+"""Block size of the sums: BLOCK images, or BLOCK * BLOCK steps of a series."""
 EPSILON = np.finfo(np.float64).eps
 TOLERANCE = 1e-9
-"""Of rounding, relative to the standard deviation. Another row moves a statistic of n rows by about 1/n."""
+"""Rounding tolerance relative to the standard deviation. One more row would change a statistic of n rows by about 1/n."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Moments:
 
     @classmethod
     def of(cls, blocks: Iterable[Floats]) -> "Moments":
-        """Merge blocks `float64 [sample, channel]`."""
+        """Return the moments of all blocks `float64 [sample, channel]`."""
         merged: Moments | None = None
         for block in blocks:
             mean = block.mean(axis=0)
@@ -44,7 +44,7 @@ class Moments:
         return merged
 
     def merge(self, other: "Moments") -> "Moments":
-        """Return the moments of both together."""
+        """Return the moments of both sets of samples together."""
         count, gap = self.count + other.count, other.mean - self.mean
         return Moments(
             count,
@@ -56,15 +56,15 @@ class Moments:
 
     @property
     def std(self) -> Floats:
-        """The population standard deviation; 1 of a constant channel, which is not scaled."""
+        """Population standard deviation; 1 for constant channels, which are not scaled."""
         return np.where(self.high > self.low, np.sqrt(self.deviations / self.count), 1.0)
 
 
 def statistics(windows: Path, arrays: Path) -> dict[str, Any]:
-    """Check the statistics in windows.json against those of the published train split.
+    """Check the statistics in windows.json against those of the train split on disk.
 
     Returns:
-        `passed`, what is `stated` and what was `found`.
+        `passed`, the `stated` statistics (windows.json) and the `found` ones (recomputed).
 
     """
     meta = store.read_json(windows / "windows.json")
@@ -89,10 +89,10 @@ def _is_close(stated: Floats, found: Floats, slack: Floats) -> bool:
 
 
 def _rounding(found: dict[str, Floats], meta: dict[str, Any]) -> dict[str, Floats]:
-    """By how much each statistic may differ: by rounding of numbers as large as the level."""
+    """Return the allowed difference of each statistic: rounding errors at the level of the values."""
     mean, std = found["mean"], found["std"]
     step = TOLERANCE * std + 4 * EPSILON * np.abs(mean)
-    if meta["kind"] == "images":  # whose variance is a difference of squares
+    if meta["kind"] == "images":  # the variance was computed as a difference of squares
         return {"mean": step, "std": step + 8 * EPSILON * np.square(mean) / std}
     return {"mean": step, "std": step, "naive_mae": step[meta["target_positions"]]}
 
@@ -108,7 +108,7 @@ def _of_images(images: npt.NDArray[np.uint8], chosen: npt.NDArray[np.int64]) -> 
 
 
 def _of_series(rows: npt.NDArray[np.floating[Any]], meta: dict[str, Any]) -> dict[str, Floats]:
-    """The statistics of the input channels, calendar features not scaled, and the mean absolute step of the targets."""
+    """Return mean and std of the input channels (calendar features are not scaled) and the mean absolute step of the targets."""
     starts = range(0, len(rows), BLOCK * BLOCK)
     moments = Moments.of(rows[start : start + BLOCK * BLOCK, meta["input_columns"]].astype(np.float64) for start in starts)
     targets = rows[:, meta["target_columns"]]

@@ -1,6 +1,6 @@
-"""Augmentation: training images altered batch by batch, on their device, by numbers drawn from (seed, epoch, row) alone.
+"""Augmentation of training images, batch by batch on their device, with random numbers that depend only on (seed, epoch, row).
 
-So the bits do not depend on batch size, workers, ranks or what ran before. Shapes: `B` batch, `H W` pixels, `C` channels.
+The results do not depend on batch size, workers, ranks or earlier steps. Shapes: `B` batch, `H W` pixels, `C` channels.
 """
 
 import math
@@ -15,32 +15,32 @@ from reprise.config import AugmentConfig
 KNOTS = 4
 """Points of the elastic grid along each side."""
 DRAWS = 12 + 2 * KNOTS**2
-"""Random numbers a sample: flip, two shifts, angle, scale, shear, six for the erased rectangle; then the elastic grid."""
+"""Random numbers per sample: flip, two shifts, angle, scale, shear, six for the erased rectangle; then the elastic grid."""
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = 0.3
-"""Least and largest share of the picture that is erased, and the least aspect: Zhong et al. 2017, section 4."""
+"""Minimum and maximum erased share of the image, and the minimum aspect ratio: Zhong et al. 2017, section 4."""
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How the images of one training are altered."""
+    """The augmentation of one training."""
 
-    wanted: AugmentConfig
+    config: AugmentConfig
     seed: int
 
     def __call__(self, images: Tensor, rows: Tensor, epoch: int) -> Tensor:
-        """Images `float32 [B, H, W, C]` (0 to 255) of these rows `int64 [B]`, altered as this epoch alters them."""
-        wanted = self.wanted
+        """Return the augmented images `float32 [B, H, W, C]` (0 to 255) of these rows `int64 [B]` in this epoch."""
+        config = self.config
         draws = uniform(self.seed, epoch, rows, DRAWS)
-        if wanted.flip or wanted.shift or wanted.rotate or wanted.scale or wanted.shear or wanted.elastic:
-            grid = _grid(wanted, draws, images.shape)
+        if config.flip or config.shift or config.rotate or config.scale or config.shear or config.elastic:
+            grid = _grid(config, draws, images.shape)
             moved = F.grid_sample(images.movedim(-1, 1), grid, padding_mode="zeros", align_corners=False)
             images = moved.movedim(1, -1)
-        return _erase(images, wanted.erase, draws[:, 6:12]) if wanted.erase else images
+        return _erase(images, config.erase, draws[:, 6:12]) if config.erase else images
 
 
 def uniform(seed: int, epoch: int, rows: Tensor, count: int) -> Tensor:
-    """Numbers in [0, 1), `float32 [B, count]`: each a hash of (seed, epoch, row, position), the same on every device.
+    """Return numbers in [0, 1), `float32 [B, count]`: hashes of (seed, epoch, row, position), the same on every device.
 
     Source: Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators (its 64-bit finalizer).
     """
@@ -52,27 +52,27 @@ def uniform(seed: int, epoch: int, rows: Tensor, count: int) -> Tensor:
 
 
 def _mix(values: Tensor) -> Tensor:
-    """Each `int64` scattered over all of them; products wrap around."""
-    values = (values + 1) * -0x61C8864680B583EB  # 2**64 over the golden ratio, as a signed number
+    """Hash each `int64` to an `int64`; products wrap around."""
+    values = (values + 1) * -0x61C8864680B583EB  # 2**64 / golden ratio, as a signed number
     values = (values ^ _shifted(values, 30)) * -0x40A7B892E31B1A47
     values = (values ^ _shifted(values, 27)) * -0x6B2FB644ECCEEE15
     return values ^ _shifted(values, 31)
 
 
-def _shifted(values: Tensor, paths: int) -> Tensor:
-    """The 64 bits moved right, zeros moving in (`>>` of a signed number repeats its sign)."""
-    return (values >> paths) & ((1 << (64 - paths)) - 1)
+def _shifted(values: Tensor, places: int) -> Tensor:
+    """Return the logical right shift of 64 bits (`>>` of a signed number would repeat its sign)."""
+    return (values >> places) & ((1 << (64 - places)) - 1)
 
 
-def _grid(wanted: AugmentConfig, draws: Tensor, shape: torch.Size) -> Tensor:
-    """Where each pixel of the altered images is read, `float32 [B, H, W, 2]` from -1 to 1, as `grid_sample` wants it."""
+def _grid(config: AugmentConfig, draws: Tensor, shape: torch.Size) -> Tensor:
+    """Return the source position of each output pixel for `grid_sample`, `float32 [B, H, W, 2]` from -1 to 1."""
     batch, height, width, channels = shape
     signed = 2 * draws - 1
-    mirror = 1 - 2 * (draws[:, 0] < wanted.flip).to(torch.float32)
-    steps = torch.round(draws[:, 1:3] * (2 * wanted.shift + 1) - wanted.shift - 0.5)  # whole pixels
-    turn = math.radians(wanted.rotate) * signed[:, 3]
-    size = 1 / (1 + wanted.scale * signed[:, 4])
-    slant = math.tan(math.radians(wanted.shear)) * signed[:, 5]
+    mirror = 1 - 2 * (draws[:, 0] < config.flip).to(torch.float32)
+    steps = torch.round(draws[:, 1:3] * (2 * config.shift + 1) - config.shift - 0.5)  # whole pixels
+    turn = math.radians(config.rotate) * signed[:, 3]
+    size = 1 / (1 + config.scale * signed[:, 4])
+    slant = math.tan(math.radians(config.shear)) * signed[:, 5]
     cos, sin = torch.cos(turn) * size, torch.sin(turn) * size
     rows = [
         cos * mirror,
@@ -83,22 +83,22 @@ def _grid(wanted: AugmentConfig, draws: Tensor, shape: torch.Size) -> Tensor:
         2 * steps[:, 1] / height,
     ]
     grid = F.affine_grid(torch.stack(rows, 1).view(batch, 2, 3), [batch, channels, height, width], align_corners=False)
-    if wanted.elastic:
-        knots = signed[:, 12:].view(batch, 2, KNOTS, KNOTS) * 2 * wanted.elastic
+    if config.elastic:
+        knots = signed[:, 12:].view(batch, 2, KNOTS, KNOTS) * 2 * config.elastic
         bend = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
         grid = grid + bend.movedim(1, -1) / torch.tensor([width, height], dtype=bend.dtype, device=bend.device)
     return grid
 
 
 def _erase(images: Tensor, probability: float, draws: Tensor) -> Tensor:
-    """A rectangle of some of the images, of one random grey each. Source: Zhong et al. 2017, algorithm 1."""
+    """Fill a random rectangle of some images with a random grey. Source: Zhong et al. 2017, algorithm 1."""
     _, height, width, _ = images.shape
     least, most = ERASED_AREA
     area = height * width * (least + (most - least) * draws[:, 1])
     aspect = torch.exp((2 * draws[:, 2] - 1) * -math.log(ERASED_ASPECT))
     tall, wide = (area * aspect).sqrt().clamp(max=height).round(), (area / aspect).sqrt().clamp(max=width).round()
     top, left = torch.floor(draws[:, 3] * (height - tall + 1)), torch.floor(draws[:, 4] * (width - wide + 1))
-    wide = wide * (draws[:, 0] < probability)  # nothing, where none is wanted
+    wide = wide * (draws[:, 0] < probability)  # width 0 for images that are not erased
     inside_rows, inside_columns = (
         (along >= begin[:, None]) & (along < (begin + length)[:, None])
         for along, begin, length in (

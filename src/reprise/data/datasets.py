@@ -1,6 +1,6 @@
-"""One split as tensors: a batch is gathered by index and normalised there.
+"""One split as tensors: batches are gathered by index and standardized on the device of the arrays.
 
-Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels. Channels are always last, as they are stored.
+Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels. Channels are always last.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from reprise.errors import UserError
 REMAKE_ARRAYS = "make it again with `reprise preprocess`"
 REMAKE_WINDOWS = "make it again with `reprise window`"
 NANOSECONDS = 10**9
-"""In a second."""
+"""Nanoseconds per second."""
 SECONDS_A_YEAR = 365.2425 * 86_400
-"""The Gregorian mean."""
+"""Mean length of a year in the Gregorian calendar."""
 
 
 class Batch(NamedTuple):
-    """What a step gets.
+    """The batch of one step.
 
-    `inputs` are normalised, `float32 [B, H, W, C]` or `[B, T, C]`; `targets` are classes `int64 [B]` or normalised
-    values `float32 [B, horizon, target]`. `share` weighs the mean loss of this rank's part of the batch, so that the mean
-    over ranks is the mean over the whole batch: 1 where the ranks hold equally many.
+    `inputs` are standardized, `float32 [B, H, W, C]` or `[B, T, C]`; `targets` are classes `int64 [B]` or standardized
+    values `float32 [B, horizon, target]`. `loss_weight` weighs the mean loss of this rank's part of the batch, so that the mean
+    over ranks is the mean over the whole batch. It is 1 if all ranks have equally many samples.
     """
 
     inputs: Tensor
@@ -43,7 +43,7 @@ class Batch(NamedTuple):
 
 
 Augmentation = Callable[[Tensor], Tensor]
-"""Images `float32 [B, H, W, C]` (0 to 255) to images altered for training."""
+"""Maps images `float32 [B, H, W, C]` (0 to 255) to augmented images."""
 
 
 class Dataset(Protocol):
@@ -51,32 +51,32 @@ class Dataset(Protocol):
 
     def __len__(self) -> int: ...
     def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
-        """The batch of these rows, on the device the arrays are on; `augment` has a say before images are normalised."""
+        """Return the batch of these rows, on the device of the arrays. `augment` is applied before standardization."""
         ...
 
     def raw(self, rows: Tensor) -> Tensor:
-        """The inputs of these rows before normalising."""
+        """Return the inputs of these rows before standardization."""
         ...
 
     def to(self, device: torch.device) -> Self:
-        """The same split with its arrays on a device."""
+        """Return the split with its arrays on a device."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where the arrays are."""
+        """Device of the arrays."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
+        """Size of the arrays in bytes."""
         ...
 
 
 def standardize(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """Return `(values - mean) / std` by channel as float32: the one place where it is done.
+    """Return `(values - mean) / std` by channel as float32. All standardization in the package uses this function.
 
-    The arithmetic is float64 where an argument is float64: on a high level, small steps are lost before the mean is subtracted.
+    The arithmetic is float64 if an argument is float64: float32 would lose small steps of values far from 0.
     """
     if values.dtype == torch.uint8:
         return values.to(torch.float32).sub_(mean).div_(std)
@@ -85,7 +85,7 @@ def standardize(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Images:
-    """Labelled images: pixels `uint8 [sample, H, W, C]`, labels `int64 [sample]`, and which samples are this split's."""
+    """Labelled images: pixels `uint8 [sample, H, W, C]`, labels `int64 [sample]`, and the sample indices of this split."""
 
     pixels: Tensor
     labels: Tensor
@@ -97,33 +97,33 @@ class Images:
         return len(self.samples)
 
     def raw(self, rows: Tensor) -> Tensor:
-        """The pixels of these rows `uint8 [B, H, W, C]`."""
+        """Return the pixels of these rows, `uint8 [B, H, W, C]`."""
         return self.pixels[self.samples[rows]]
 
     def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
-        """The normalised images and labels of these rows."""
+        """Return the standardized images and the labels of these rows."""
         samples = self.samples[rows]
         pixels = self.pixels[samples]
         return Batch(standardize(augment(pixels.float()) if augment else pixels, self.mean, self.std), self.labels[samples])
 
     def to(self, device: torch.device) -> Images:
-        """The same split on a device."""
+        """Return the split on a device."""
         return replace(self, **{name: tensor.to(device) for name, tensor in vars(self).items()})
 
     @property
     def device(self) -> torch.device:
-        """Where the arrays are."""
+        """Device of the arrays."""
         return self.pixels.device
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
+        """Size of the arrays in bytes."""
         return self.pixels.nbytes + self.labels.nbytes
 
 
 @dataclass(frozen=True)
 class SeriesWindows:
-    """Windows of a normalised series `float32 [time, C]`: `lookback` steps read, then `horizon` steps forecast."""
+    """Windows of a standardized series `float32 [time, C]`: `lookback` input steps, then `horizon` steps to forecast."""
 
     series: Tensor
     starts: Tensor
@@ -131,40 +131,40 @@ class SeriesWindows:
     horizon: int
     targets: list[int]
     unscaled: Tensor
-    """The series in its own units, float32 or float64 as it is stored, on the host."""
+    """The series in its own units, float32 or float64 as stored, on the host."""
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def raw(self, rows: Tensor) -> Tensor:
-        """The steps read `[B, lookback, C]` before normalising."""
+        """Return the input steps `[B, lookback, C]` before standardization."""
         return self.unscaled.unfold(0, self.lookback, 1)[self.starts[rows].cpu()].transpose(1, 2).contiguous()
 
     def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
-        """The steps read `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`."""
+        """Return the input steps `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`."""
         assert augment is None, "a series is not augmented: the config refuses it"
         views = self.series.unfold(0, self.lookback + self.horizon, 1)  # [start, C, T], a view
         windows = views[self.starts[rows]].transpose(1, 2)
         return Batch(windows[:, : self.lookback].contiguous(), windows[:, self.lookback :, self.targets].contiguous())
 
     def to(self, device: torch.device) -> SeriesWindows:
-        """The same split on a device."""
+        """Return the split on a device."""
         return replace(self, series=self.series.to(device), starts=self.starts.to(device))
 
     @property
     def device(self) -> torch.device:
-        """Where the arrays are."""
+        """Device of the arrays."""
         return self.series.device
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
+        """Size of the arrays in bytes."""
         return self.series.nbytes
 
 
 @dataclass(frozen=True)
 class Windows:
-    """A published windows folder and the arrays it points into. A file is checked against its manifest when it is opened."""
+    """A windows folder and the arrays it indexes. Each file is checked against its manifest when it is opened."""
 
     folder: Path
     arrays: Path
@@ -177,12 +177,12 @@ class Windows:
 
     @property
     def digest(self) -> str:
-        """Return one hash of the splits, their statistics and the arrays they index; no code, no notes."""
+        """Return one hash of the splits, their statistics and the arrays they index, without code versions and notes."""
         indices = {name: sha256 for name, sha256 in self._manifest.items() if name.endswith(".npy")}
         return _hash([indices, {key: value for key, value in self.meta.items() if key not in {"made_by", "notes"}}])
 
     def samples(self, split: str) -> str:
-        """Return one hash of what a split is measured on: its indices, and the arrays of its part."""
+        """Return one hash of the evaluated samples of a split: its indices and the arrays they index."""
         part = f"{self.meta['parts'][split]}/" if self.meta["kind"] == "images" else ""
         arrays = store.manifest(self.arrays, REMAKE_ARRAYS).items()
         indexed = {name: sha256 for name, sha256 in arrays if name.startswith(part) and name.endswith(".npy")}
@@ -194,22 +194,22 @@ class Windows:
         return store.manifest(self.folder, REMAKE_WINDOWS)
 
     def learning(self) -> tuple[Dataset, Dataset]:
-        """The train and the val split."""
+        """Return the train and the val split."""
         return self._open("train"), self._open("val")
 
     def val(self) -> Dataset:
-        """The val split."""
+        """Return the val split."""
         return self._open("val")
 
     def test(self) -> Dataset:
-        """The test split. Only `evaluate` calls this: `lock_test_split` makes it fail in every process that trains."""
+        """Return the test split. Only `evaluate` calls this; after `lock_test_split` (in training processes) it raises."""
         if _test_split_locked:
             raise UserError("the test split is locked in a process that trains", "only `reprise evaluate` opens it")
         return self._open("test")
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the statistics, and of a series as it is stored."""
+        """The dtype of the statistics, and of a series as stored."""
         return torch.float64 if self.meta.get("dtype") == "float64" else torch.float32
 
     def history(self) -> npt.NDArray[np.float32] | npt.NDArray[np.float64]:
@@ -217,15 +217,15 @@ class Windows:
         return np.asarray(self._array("values")[:, self.meta["target_columns"]])
 
     def time(self) -> npt.NDArray[np.datetime64]:
-        """Return the time stamps of the series, `datetime64[ns] [time]` in UTC."""
+        """Return the timestamps of the series, `datetime64[ns] [time]` in UTC."""
         return np.array(self._array("time")).view("datetime64[ns]")
 
     def chosen(self, split: str) -> npt.NDArray[np.int64]:
-        """The samples of a split, or the first row of each of its windows."""
+        """Return the samples of a split, or the first row of each of its windows."""
         return np.array(store.open_array(store.check(self.folder, f"{split}.npy", REMAKE_WINDOWS)))
 
     def images(self, split: str) -> npt.NDArray[np.uint8]:
-        """The images that the samples of a split are rows of, `uint8 [sample, H, W, C]`, memory-mapped."""
+        """Return the array of images that the samples of a split index, `uint8 [sample, H, W, C]`, memory-mapped."""
         return self._array(f"{self.meta['parts'][split]}/images")
 
     def _array(self, name: str) -> npt.NDArray[Any]:
@@ -251,8 +251,8 @@ def _hash(content: Any) -> str:
 
 
 def calendar(time: npt.NDArray[np.int64], features: list[str]) -> npt.NDArray[np.float32]:
-    """Return sine and cosine of the part of the year, `float32 [time, 2 * feature]`, of time stamps in nanoseconds since 1970."""
-    seconds, fraction = time // NANOSECONDS, time % NANOSECONDS / NANOSECONDS  # float64 holds today only to 256 ns
+    """Return sine and cosine of the phase of the year, `float32 [time, 2 * feature]`; `time` is in nanoseconds since 1970."""
+    seconds, fraction = time // NANOSECONDS, time % NANOSECONDS / NANOSECONDS  # float64 resolves current dates only to 256 ns
     columns = []
     for feature in features:
         period = {"year": SECONDS_A_YEAR}[feature]
@@ -262,7 +262,12 @@ def calendar(time: npt.NDArray[np.int64], features: list[str]) -> npt.NDArray[np
 
 
 def open_windows(folder: Path, arrays: Path) -> Windows:
-    """A windows folder with the arrays it was made from."""
+    """Open a windows folder with the arrays it was made from.
+
+    Raises:
+        UserError: if the arrays are not those the windows were made from.
+
+    """
     meta = store.read_json(store.check(folder, "windows.json", REMAKE_WINDOWS))
     store.manifest(arrays, REMAKE_ARRAYS)
     if meta["arrays"] != store.digest(arrays):
@@ -271,7 +276,7 @@ def open_windows(folder: Path, arrays: Path) -> Windows:
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:
-    """A tensor over a memory-mapped array, which PyTorch would warn is not writable; nothing here writes."""
+    """Return a tensor over a memory-mapped array, without PyTorch's warning about read-only arrays; nothing writes to it."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
@@ -281,6 +286,6 @@ _test_split_locked = False
 
 
 def lock_test_split() -> None:
-    """From now on, this process cannot open a test split."""
+    """Make `Windows.test` raise in this process from now on."""
     global _test_split_locked
     _test_split_locked = True

@@ -1,4 +1,4 @@
-"""Published formats to arrays: pure functions of bytes. `name` is only for messages."""
+"""Parsers of published file formats: pure functions from bytes to arrays. `name` is used only in messages."""
 
 import decimal
 import io
@@ -17,7 +17,7 @@ _IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0
 
 
 def read_idx(content: bytes, name: str) -> npt.NDArray[Any]:
-    """An IDX file: two zero bytes, a type, a rank, the extents (big-endian), the numbers.
+    """Parse an IDX file: two zero bytes, a type, a rank, the extents (big-endian), the numbers.
 
     Source: the file format section of LeCun's MNIST page.
     """
@@ -36,7 +36,7 @@ def read_idx(content: bytes, name: str) -> npt.NDArray[Any]:
 
 
 def read_csv_images(content: bytes, name: str, shape: Sequence[int]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """A headless CSV of one image a row: its pixels row by row, then its label.
+    """Parse a CSV without header and with one image per row: its pixels row by row, then its label.
 
     Returns:
         images `uint8 [sample, height, width, channel]` and labels `int64 [sample]`.
@@ -58,28 +58,28 @@ def read_csv_images(content: bytes, name: str, shape: Sequence[int]) -> tuple[np
 
 @dataclass(frozen=True)
 class Series:
-    """A series as it was read: `time` int64 [T], nanoseconds since 1970 (UTC), and `values` float32 or float64 [T, channel]."""
+    """A parsed series: `time` int64 [T], nanoseconds since 1970 (UTC), and `values` float32 or float64 [T, channel]."""
 
     time: npt.NDArray[np.int64]
     values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
     frequency: timestamps.Frequency
     float64_channels: list[str]
-    """Those that float32 cannot hold; one is enough for all to be float64."""
+    """Channels that float32 cannot represent. If there is one, all channels are float64."""
 
 
 def read_csv_series(content: bytes, name: str, time: str, channels: Sequence[str]) -> Series:
-    """Read a CSV with a header and one time step a row, its time stamp as in ISO 8601 (without an offset: UTC).
+    """Parse a CSV with a header and one time step per row, with ISO 8601 timestamps (without an offset: UTC).
 
-    The steps are equal, or months, quarters, years or working days of the calendar. Values are float32, or float64 where float32
-    would erase differences of a channel.
+    Steps must be equal, or calendar months, quarters, years or working days. Values are float32, or float64 if float32 would lose
+    differences within a channel.
 
     Raises:
-        UserError: naming row and column of a missing column, a text or empty cell, or a gap between time stamps.
+        UserError: naming row and column of a missing column, a text or empty cell, or a gap between timestamps.
 
     """
     first_line = _read_table(content, name, header=None, rows=1)  # as a header, pandas renames the second of two equal names
-    for wanted in (time, *channels):
-        _demand_column(wanted, [cell for row in first_line.to_numpy().tolist() for cell in row], name)
+    for column_name in (time, *channels):
+        _demand_column(column_name, [cell for row in first_line.to_numpy().tolist() for cell in row], name)
     table = _read_table(content, name, header=0)
     if len(table) < 2:
         what = "one row" if len(table) else "no row below its header"
@@ -97,7 +97,7 @@ def read_csv_series(content: bytes, name: str, time: str, channels: Sequence[str
 
 
 def _demand_column(column: str, present: list[str], name: str) -> None:
-    """Refuse a table without exactly one such column, with the likeliest reason."""
+    """Raise UserError, with the most likely reason, unless the table has exactly one such column."""
     if present.count(column) > 1:
         raise UserError(f"{name}: {present.count(column)} columns are called {column!r}", "rename all but one")
     if column in present:
@@ -113,7 +113,7 @@ def _demand_column(column: str, present: list[str], name: str) -> None:
 
 
 def _demand_float64_holds(cells: Any, values: npt.NDArray[np.float64], where: str) -> None:
-    """Refuse a column written in more digits than float64 holds, where those digits are what changes from row to row."""
+    """Raise UserError if values have more digits than float64 holds and differ only in those digits."""
     if cells.nunique() == len(np.unique(values)) and not rounding.is_near_resolution(values):
         return
     with decimal.localcontext(prec=100):
@@ -126,9 +126,9 @@ def _demand_float64_holds(cells: Any, values: npt.NDArray[np.float64], where: st
 
 
 def _read_table(content: bytes, name: str, header: int | None, rows: int | None = None) -> Any:
-    """Return the cells as text, of the first `rows` lines if given, without blank lines.
+    """Return the cells as text without blank lines, only of the first `rows` lines if given.
 
-    The index counts rows as an editor does, a header among them.
+    The index counts lines as an editor does, including the header.
     """
     import pandas as pd
 
@@ -138,10 +138,10 @@ def _read_table(content: bytes, name: str, header: int | None, rows: int | None 
         )
     except pd.errors.EmptyDataError:
         raise UserError(f"{name} is no CSV table: it is empty, or its first line is") from None
-    except ValueError as error:  # pandas' own errors, and those of the encoding, are ValueErrors
+    except ValueError as error:  # parser and encoding errors are ValueErrors
         raise UserError(f"{name} is no CSV table: {error}") from None
     first = 1 if header is None else 2
-    if not isinstance(table.index, pd.RangeIndex):  # pandas took the cells too many for an index
+    if not isinstance(table.index, pd.RangeIndex):  # pandas used the extra cells as an index
         raise UserError(f"{name}, row {first}: more cells than the header has columns")
     table.index += first
     return table[(table != "").any(axis=1)]
@@ -151,7 +151,7 @@ def _numbers(column: Any, name: str, where: str) -> npt.NDArray[np.float64]:
     import pandas as pd
 
     numbers: npt.NDArray[np.float64] = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
-    bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)  # nor is NaN
+    bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)  # also true for NaN
     if bad.any():
         row = int(bad.argmax())
         where = f"{name}, row {column.index[row]}, {where}: {column.iloc[row]!r}"

@@ -1,4 +1,4 @@
-"""Batches on the device: order, shards over ranks, and prefetching where the arrays do not fit there."""
+"""Batches on the device: order, shards over ranks, and prefetching from the host if the arrays do not fit on the device."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,18 +13,18 @@ from reprise.data.augment import Augment
 from reprise.data.datasets import Batch, Dataset
 
 MEMORY_SHARE = 0.5
-"""Of a GPU's free memory, what the arrays may take; beyond it they stay on the host."""
+"""Largest share of a GPU's free memory for the arrays; larger arrays stay on the host."""
 AHEAD = 2
-"""Batches gathered ahead of the network when the arrays stay on the host."""
+"""Batches prefetched if the arrays stay on the host."""
 Gather = Callable[[Tensor], Batch]
 
 
 @dataclass
 class TrainLoader:
-    """Every sample once an epoch, in an order that is a function of `(seed, epoch)` alone.
+    """Yields every sample once per epoch, in an order that depends only on `(seed, epoch)`.
 
     `batch_size` is that of the whole step: each of `world` ranks takes its contiguous part of every batch. A last batch with
-    fewer samples than ranks is left out. `augment` alters images, each as (seed, epoch, row) says.
+    fewer samples than ranks is dropped. `augment` depends only on (seed, epoch, row).
     """
 
     examples: Dataset
@@ -36,9 +36,9 @@ class TrainLoader:
     augment: Augment | None = None
     epoch: int = 0
     given: int = 0
-    """Batches of this epoch that were handed out."""
+    """Batches of this epoch yielded so far."""
     start: int = 0
-    """Batches of the next iteration that were handed out before a checkpoint."""
+    """Batches of the next iteration to skip, because they were yielded before the checkpoint."""
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.examples), self.batch_size)
@@ -46,28 +46,28 @@ class TrainLoader:
 
     @property
     def sampler(self) -> "TrainLoader":
-        """Itself: Lightning calls `set_epoch` of a loader's sampler before each epoch, and of nothing else."""
+        """Return self: before each epoch, Lightning calls `set_epoch` only on the sampler of a loader."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """From the next iteration on, the order is that of this epoch."""
+        """Use the order of this epoch from the next iteration on."""
         self.epoch = epoch
 
     def state_dict(self) -> dict[str, int]:
-        """For a checkpoint in the midst of an epoch."""
+        """Return the state for a checkpoint within an epoch."""
         return {"given": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """The next iteration goes on after the batches that were handed out already."""
+        """Make the next iteration continue after the batches already yielded."""
         self.start = state["given"] % len(self)
 
     def __iter__(self) -> Iterator[Batch]:
         start, self.start = self.start, 0
         order = epoch_order(len(self.examples), self.seed, self.epoch).to(self.examples.device)
         parts: list[tuple[Tensor, float]] = []
-        for whole in torch.split(order, self.batch_size)[: len(self)]:
-            part = whole.tensor_split(self.world)[self.rank]
-            parts.append((part, len(part) * self.world / len(whole)))
+        for batch_rows in torch.split(order, self.batch_size)[: len(self)]:
+            part = batch_rows.tensor_split(self.world)[self.rank]
+            parts.append((part, len(part) * self.world / len(batch_rows)))
         for given, batch in enumerate(_batches(self._gather, self.examples.device, parts[start:], self.device), start + 1):
             self.given = given
             yield batch
@@ -79,11 +79,11 @@ class TrainLoader:
 
 @dataclass
 class EvalLoader:
-    """Every sample exactly once, in order; of the batches, rank r takes r, r + world, and so on.
+    """Yields every sample exactly once, in order; rank r takes the batches r, r + world, and so on.
 
-    So each batch holds the same samples whatever the number of ranks, and gives the same bits. All ranks get equally many: one
-    for which none is left gets the first batch with a `share` of 0, which counts nothing. Lightning leaves out a rank without
-    batches, and a sharded network (FSDP) computes on all ranks or on none.
+    Each batch has the same samples for any number of ranks, so results are bit-identical. All ranks yield equally many batches:
+    a rank with one fewer yields the first batch with `loss_weight` 0. Lightning skips ranks without batches, but a sharded
+    network (FSDP) must compute on all ranks or none.
     """
 
     examples: Dataset
@@ -95,9 +95,9 @@ class EvalLoader:
 
     def __post_init__(self) -> None:
         batches = torch.split(torch.arange(len(self.examples), device=self.examples.device), self.batch_size)
-        turns = math.ceil(len(batches) / self.world)
+        per_rank = math.ceil(len(batches) / self.world)
         own = [(rows, 1.0) for rows in batches[self.rank :: self.world]]
-        self.parts = own + [(batches[0], 0.0)] * (turns - len(own))
+        self.parts = own + [(batches[0], 0.0)] * (per_rank - len(own))
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -107,13 +107,13 @@ class EvalLoader:
 
 
 def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
-    """Draw a permutation of `range(length)` that depends on `(seed, epoch)` alone, drawn on the CPU so that devices agree."""
+    """Return a permutation of `range(length)` that depends only on `(seed, epoch)`. It is drawn on the CPU for all devices."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(length, generator=generator)
 
 
 def move_to_device(examples: Dataset, device: torch.device, preload_to_device: bool | str) -> Dataset:
-    """The split on the device when it is wanted there or (`auto`) when it fits; else on the host, to be streamed."""
+    """Return the split on the device if requested or, for `auto`, if it fits; otherwise unchanged, for streaming."""
     if preload_to_device == "auto":
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
         preload_to_device = free is None or examples.nbytes < MEMORY_SHARE * free
@@ -122,20 +122,20 @@ def move_to_device(examples: Dataset, device: torch.device, preload_to_device: b
 
 def _batches(gather: Gather, source: torch.device, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
     if source == device:
-        for rows, share in parts:
-            yield gather(rows)._replace(loss_weight=share)
+        for rows, loss_weight in parts:
+            yield gather(rows)._replace(loss_weight=loss_weight)
     else:
         yield from _streamed(gather, parts, device)
 
 
 def _streamed(gather: Gather, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
-    """Gather on the host in a thread, `AHEAD` batches in front, and copy from pinned memory while the network works."""
+    """Gather on the host in a thread, `AHEAD` batches in advance, and copy from pinned memory while the network computes."""
 
-    def pinned(rows: Tensor, share: float) -> Batch:
+    def pinned(rows: Tensor, loss_weight: float) -> Batch:
         inputs, targets, _ = gather(rows)
         if device.type == "cuda":
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        return Batch(inputs, targets, share)
+        return Batch(inputs, targets, loss_weight)
 
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
         waiting: list[Future[Batch]] = []
@@ -143,5 +143,5 @@ def _streamed(gather: Gather, parts: list[tuple[Tensor, float]], device: torch.d
             if number < len(parts):
                 waiting.append(pool.submit(pinned, *parts[number]))
             if number >= AHEAD:
-                inputs, targets, share = waiting.pop(0).result()
-                yield Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), share)
+                inputs, targets, loss_weight = waiting.pop(0).result()
+                yield Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), loss_weight)

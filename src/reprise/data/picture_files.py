@@ -1,6 +1,6 @@
-"""Find the picture files of a folder of class folders or of a CSV table, and name every other file that is there.
+"""List the picture files of a folder of class folders or of a CSV table.
 
-A file below the folder is either listed to be read, or returned as left out with the reason.
+Every file below the folder is either listed to be read, or returned as left out with the reason.
 """
 
 import csv
@@ -15,10 +15,10 @@ from pathlib import Path
 from reprise.errors import UserError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".gif", ".tif", ".tiff"}
-"""Of files that are read, in any case. Files without a suffix are read if they begin as a picture file does."""
+"""Suffixes of picture files, case-insensitive. A file without a suffix is read if it has the signature of a picture."""
 PARTS = ("train", "test")
 PART_NAMES = {"train", "training", "test", "testing", "val", "valid", "validation", "dev"}
-"""Folder names that mean a part of a published split rather than a class."""
+"""Folder names that denote a part of a published split, not a class."""
 _SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*")
 
 HIDDEN = "hidden"
@@ -32,7 +32,7 @@ class Listed:
 
     file: Path
     name: str
-    """The path relative to what was listed, for messages."""
+    """Path relative to the listed folder or table, for messages."""
     label: str
     part: str = "train"
 
@@ -48,7 +48,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Listing:
-    """The pictures of a data set, sorted by part, class and name, and everything else that was found beside them."""
+    """The pictures of a data set, sorted by part, class and name, and all other files found."""
 
     pictures: list[Listed]
     left_out: list[LeftOut]
@@ -60,13 +60,13 @@ class Listing:
 
 
 def listing(path: Path) -> Listing:
-    """Return every picture of a folder of class folders, or of a CSV table.
+    """Return the pictures of a folder of class folders, or of a CSV table.
 
-    A folder that holds only the folders train and test is taken for a published split, each with its class folders. Links to
-    files and folders are followed; a link that leads back to a folder above it is left out.
+    A folder that contains only the folders train and test is a published split, each with its class folders. Links to files and
+    folders are followed; a link to a parent folder is left out.
 
     Raises:
-        UserError: when there is no such path, or no class, or a class without a picture.
+        UserError: if there is no such path, no class, or a class without pictures.
 
     """
     if path.is_file():
@@ -93,7 +93,7 @@ def listing(path: Path) -> Listing:
 
 
 def digest(listed: Sequence[Listed]) -> str:
-    """Return a hash of which files are listed, as what, and of which size."""
+    """Return a hash of the listed files: part, label, name and size of each."""
     text = "".join(
         f"{one.part}\t{one.label}\t{one.name}\t{one.file.stat().st_size if one.file.is_file() else -1}\n" for one in listed
     )
@@ -101,7 +101,7 @@ def digest(listed: Sequence[Listed]) -> str:
 
 
 def pictures_in(path: Path) -> tuple[list[Path], list[LeftOut]]:
-    """Return a picture file, or all those below a folder, sorted; and what else was found below the folder."""
+    """Return a picture file, or all pictures below a folder, sorted; and the other files found there."""
     if not path.is_dir():
         return [path], []
     files, left_out = _below(path, frozenset())
@@ -110,7 +110,7 @@ def pictures_in(path: Path) -> tuple[list[Path], list[LeftOut]]:
 
 @dataclass(frozen=True)
 class _Scan:
-    """One folder: its folders, its picture files, the rest, and the identities of it and the folders above it."""
+    """One folder: its subfolders, picture files, files left out, and the device and inode numbers of it and its parents."""
 
     folders: list[Path]
     files: list[Path]
@@ -138,7 +138,7 @@ def _scan(folder: Path, above: frozenset[tuple[int, int]]) -> _Scan:
 
 
 def _kind(entry: Path, above: frozenset[tuple[int, int]]) -> tuple[str, bool]:
-    """Why an entry of a folder is not read ("": it is), and whether it is a folder."""
+    """Return why an entry of a folder is not read ("" if it is read), and whether it is a folder."""
     if entry.name.startswith("."):
         return HIDDEN, False
     try:
@@ -162,18 +162,18 @@ def _is_picture(file: Path) -> bool:
 
 
 def _below(folder: Path, above: frozenset[tuple[int, int]]) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """All picture files below a folder, sorted, and what is left out."""
-    files, left_out, waiting = [], [], [(folder, above)]
-    while waiting:
-        found = _scan(*waiting.pop())
-        files += found.files
-        left_out += found.left_out
-        waiting += [(inner, found.above) for inner in found.folders]
+    """Return all picture files below a folder, sorted, and the files left out."""
+    files, left_out, pending = [], [], [(folder, above)]
+    while pending:
+        scan = _scan(*pending.pop())
+        files += scan.files
+        left_out += scan.left_out
+        pending += [(inner, scan.above) for inner in scan.folders]
     return sorted(files), sorted(left_out)
 
 
 def _named(root: Path, left_out: Sequence[tuple[Path, str]]) -> list[LeftOut]:
-    """What is left out, named relative to `root`. A hidden folder counts as the files in it."""
+    """Return the files left out, named relative to `root`. A hidden folder counts as the number of its files."""
     named = []
     for path, why in left_out:
         inside = 1
@@ -184,7 +184,7 @@ def _named(root: Path, left_out: Sequence[tuple[Path, str]]) -> list[LeftOut]:
 
 
 def _text(path: Path | str) -> str:
-    """A file name as text that can be written as UTF-8; file systems allow any bytes."""
+    """Return a file name as text that can be encoded as UTF-8; file systems allow any bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -212,7 +212,7 @@ def _classes(root: Path, folder: Path, part: str, above: frozenset[tuple[int, in
 
 
 def _table(file: Path) -> list[Listed]:
-    """Rows of `file,label`; files are relative to the table."""
+    """Return the files of a table with the columns `file,label`; paths are relative to the table."""
     try:
         listed = _unique(_rows(file), file)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -223,7 +223,7 @@ def _table(file: Path) -> list[Listed]:
 
 
 def _rows(file: Path) -> Iterator[tuple[int, str, str]]:
-    """Line number, file and label of each row."""
+    """Yield line number, file and label of each row."""
     rows = csv.DictReader(io.StringIO(file.read_text("utf-8-sig")), strict=True)
     if missing := {"file", "label"} - set(rows.fieldnames or ()):
         raise UserError(f"{file} has no column {sorted(missing)[0]!r}", "its first line should be file,label")

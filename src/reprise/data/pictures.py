@@ -24,21 +24,21 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class Decoding:
-    """How picture files are decoded: settings of the data set, which `predict` and `explain` use as well."""
+    """Settings for decoding picture files. They belong to the data set; `predict` and `explain` use them as well."""
 
     shape: tuple[int, ...]
     """Height, width, and 1 channel (grey) or 3 (colour)."""
     resize: str
     """stretch, crop or pad."""
     background: tuple[int, ...] = (255, 255, 255)
-    """Red, green and blue of the ground that transparent pixels are composited onto."""
+    """Background colour (red, green, blue) for transparent pixels."""
     limits: tuple[float, float] | None = None
-    """The stored values that become 0 and 255, of pictures with more than 8 bits a pixel; none: 0 and 65,535."""
+    """Stored values that become 0 and 255, for pictures with more than 8 bits per channel; None: 0 and 65,535."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found in a file, before its pixels were brought to size."""
+    """Properties of a picture file before resizing."""
 
     height: int
     width: int
@@ -46,18 +46,18 @@ class Facts:
     """1 for grey, 3 for colour."""
     transparent: bool
     frames: bool
-    """Whether it holds several frames, of which the first is read."""
+    """Whether the file has several frames; only the first is read."""
     bits: int
     """8, 16 or 32."""
     peak: float
     """The largest stored value."""
     clipped: int
-    """Pixels outside the limits."""
+    """Number of pixels outside the limits."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pixels `uint8 [height, width, channel]` of the asked shape."""
+    """Pixels `uint8 [height, width, channel]` in the configured shape."""
 
     pixels: Pixels
     facts: Facts
@@ -65,7 +65,7 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Picture:
-    """A file that was read: what was decoded or what is wrong with it, and the sha256 of its bytes."""
+    """A file that was read: the decoded picture or the problem, and the sha256 of its bytes."""
 
     listed: Listed
     decoded: Decoded | None
@@ -80,17 +80,17 @@ class Picture:
 
 
 class UnsupportedPictureError(ValueError):
-    """A whole picture whose values cannot be read without guessing."""
+    """An intact picture whose pixel format is not supported."""
 
 
 def read_all(listed: Sequence[Listed], decoding: Decoding) -> Iterator[Picture]:
-    """Yield every picture in the order listed, decoded on all processors."""
+    """Yield every picture in the order listed, decoded on all available CPUs."""
     with ThreadPoolExecutor(cpus.available(), thread_name_prefix="pictures") as pool:
         yield from pool.map(lambda one: _read(one, decoding), listed)
 
 
 def shapes(listed: Sequence[Listed]) -> list[tuple[int, int, int] | None]:
-    """Height, width and channels (1 or 3) of each file, upright, from its header alone; none where it cannot be read."""
+    """Return height, width (upright) and channels (1 or 3) of each file, from its header only; None if it cannot be read."""
     with ThreadPoolExecutor(cpus.available(), thread_name_prefix="pictures") as pool:
         return list(pool.map(_shape, listed))
 
@@ -101,7 +101,7 @@ def stacked(read: Iterable[Picture]) -> Pixels:
 
 
 def pixel_hash(pixels: Pixels) -> bytes:
-    """Hash decoded pixels: equal pixels have equal hashes, whatever file format they came from."""
+    """Return a hash of decoded pixels, independent of the file format."""
     return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=16).digest()
 
 
@@ -123,21 +123,21 @@ def _shape(listed: Listed) -> tuple[int, int, int] | None:
     try:
         with Image.open(listed.file, formats=FORMATS) as opened:
             (width, height), channels = opened.size, _channels(opened)
-            lies = opened.getexif().get(_ORIENTATION) in {5, 6, 7, 8}
-            turned = lies and opened.format != "TIFF"  # of which Pillow states the upright size
-            return (width, height, channels) if turned else (height, width, channels)
-    except Exception:  # as in `decode`, which names what is wrong with it
+            sideways = opened.getexif().get(_ORIENTATION) in {5, 6, 7, 8}
+            swapped = sideways and opened.format != "TIFF"  # for TIFF, Pillow reports the upright size
+            return (width, height, channels) if swapped else (height, width, channels)
+    except Exception:  # as in `decode`, which reports the problem
         return None
 
 
 def decode(content: bytes, decoding: Decoding) -> Decoded:
-    """Decode the content of a picture file; of several frames, the first.
+    """Decode the content of a picture file. Of several frames, only the first is decoded.
 
-    The picture is turned upright as its EXIF orientation states. Transparent pixels are composited onto `decoding.background` in
-    full resolution. Of more than 8 bits a pixel, `decoding.limits` become 0 and 255, in 256 equal steps.
+    The picture is rotated according to its EXIF orientation. Transparent pixels are composited onto `decoding.background` at full
+    resolution. Values with more than 8 bits are mapped from `decoding.limits` to 0 to 255, in 256 equal steps.
 
     Raises:
-        ValueError: when the bytes are no whole picture, or its values cannot be read.
+        ValueError: if the picture is damaged or its pixel format is not supported.
 
     """
     from PIL import Image, ImageOps, UnidentifiedImageError  # late: only pictures need it
@@ -154,22 +154,22 @@ def decode(content: bytes, decoding: Decoding) -> Decoded:
         raise ValueError("no picture") from None
     except UnsupportedPictureError:
         raise
-    except Exception as error:  # Pillow and what it stands on fail in as many ways as there are damaged files
+    except Exception as error:  # Pillow and its libraries can raise any exception for damaged files
         raise ValueError(f"damaged: {error}") from None
     picture = picture.convert("L" if channels == 1 else "RGB")
     fit: Any = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[decoding.resize]
-    filtering = Image.Resampling.BILINEAR  # Pillow widens it to the size of what is shrunk: nothing is skipped
+    filtering = Image.Resampling.BILINEAR  # Pillow scales the filter when shrinking, so no pixel is skipped
     pixels = np.array(fit(picture, (width, height), filtering), np.uint8).reshape(height, width, channels)
     return Decoded(pixels, facts)
 
 
 def _upright(opened: Any, decoding: Decoding) -> tuple[Any, Facts]:
-    """The picture as 8-bit L or RGB, opaque and upright."""
+    """Return the picture as 8-bit L or RGB, opaque and upright, with its properties."""
     from PIL import Image
 
     depth, white_is_zero = _stored_depth(opened), _white_is_zero(opened)
     _mask_transparent_value(opened)
-    opened.load()  # before the EXIF notes are read: PNG may hold them after its pixels; TIFF turns its pixels itself
+    opened.load()  # before reading EXIF: PNG can store it after the pixels; Pillow rotates TIFF while loading
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
         3: Image.Transpose.ROTATE_180,
@@ -192,7 +192,7 @@ def _upright(opened: Any, decoding: Decoding) -> tuple[Any, Facts]:
         opaque = opaque.transpose(turn)
     if bits == 8:
         peak = float(np.max(opaque.getextrema()))
-    frames = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))  # MPO: a photograph and its previews
+    frames = opened.format != "MPO" and bool(getattr(opened, "is_animated", False))  # MPO: a photo with its previews
     coloured = transparent and len(set(decoding.background)) > 1
     facts = Facts(opaque.height, opaque.width, 3 if coloured else _channels(opened), transparent, frames, bits, peak, clipped)
     return opaque, facts
@@ -203,9 +203,9 @@ def _channels(opened: Any) -> int:
 
 
 def _composite(picture: Any, background: Sequence[int]) -> tuple[Any, bool]:
-    """The picture as opaque L or RGB, and whether it was transparent.
+    """Return the picture as opaque L or RGB, and whether it was transparent.
 
-    Each channel is `round((value * alpha + ground * (255 - alpha)) / 255)`.
+    Each channel is `round((value * alpha + background * (255 - alpha)) / 255)`.
     """
     from PIL import Image
 
@@ -213,9 +213,9 @@ def _composite(picture: Any, background: Sequence[int]) -> tuple[Any, bool]:
         layered = picture.convert("RGBA")
         alpha = layered.getchannel("A")
         if alpha.getextrema()[0] < 255:
-            ground = Image.new("RGB", layered.size, tuple(background))
-            ground.paste(layered, mask=alpha)
-            return ground, True
+            canvas = Image.new("RGB", layered.size, tuple(background))
+            canvas.paste(layered, mask=alpha)
+            return canvas, True
         return layered.convert("RGB"), False
     if picture.mode in {"1", "L"}:
         return picture.convert("L"), False
@@ -223,13 +223,18 @@ def _composite(picture: Any, background: Sequence[int]) -> tuple[Any, bool]:
 
 
 def _eight_bits(opened: Any, limits: tuple[float, float] | None, white_is_zero: bool) -> tuple[Any, float, int]:
-    """One channel of 16 or 32 bits as L, or LA where one value is transparent; the largest value; pixels outside the limits."""
+    """Convert one channel of 16 or 32 bits to L, or LA if one value is transparent.
+
+    Returns:
+        the picture, the largest value, and the number of pixels outside the limits.
+
+    """
     from PIL import Image
 
     values = np.asarray(opened)
     if opened.mode.startswith("I;16"):
         low, high = limits or FULL_RANGE
-        numbers = np.arange(65_536.0)[:: -1 if white_is_zero else 1]  # what each stored value means
+        numbers = np.arange(65_536.0)[:: -1 if white_is_zero else 1]  # the meaning of each stored value
         outside = (numbers < low) | (numbers > high)
         scaled = _scaled(numbers, low, high, 1)[values]
         peak, clipped = numbers[[values.min(), values.max()]].max(), outside[values].sum()
@@ -250,13 +255,13 @@ def _eight_bits(opened: Any, limits: tuple[float, float] | None, white_is_zero: 
 
 
 def _scaled(numbers: npt.NDArray[np.float64], low: float, high: float, step: int) -> Pixels:
-    """The range in 256 equal parts. Of whole numbers (`step` 1), `high` is the last value of it and not its border."""
+    """Map the range to 256 equal steps. For integers (`step` 1), `high` is the last value inside the range."""
     scaled: Pixels = np.floor((numbers - low) * 256 / (high - low + step)).clip(0, 255).astype(np.uint8)
     return scaled
 
 
 def _high_bytes(opened: Any, limits: tuple[float, float] | None) -> tuple[Any, float]:
-    """A picture of several channels of 16 bits: Pillow reads the high byte of each, which is the full range in 256 steps."""
+    """Convert several channels of 16 bits: Pillow reads the high byte of each, i.e. the full range in 256 steps."""
     if limits not in {None, FULL_RANGE}:
         raise UnsupportedPictureError("16 bits in several channels: data.range holds for pictures of one channel only")
     if "transparency" in opened.info:
@@ -267,18 +272,18 @@ def _high_bytes(opened: Any, limits: tuple[float, float] | None) -> tuple[Any, f
 
 
 def _raw_mode(opened: Any) -> str:
-    """How the pixels are stored, in Pillow's notation: "L;4", "RGB;16B"."""
+    """Return the storage format of the pixels in Pillow's notation: "L;4", "RGB;16B"."""
     arguments = opened.tile[0].args if opened.tile else ""
     return arguments if isinstance(arguments, str) else str(arguments[0])
 
 
 def _stored_depth(opened: Any) -> int:
-    """Bits of a channel, 8 or 16."""
+    """Return the bits per channel, 8 or 16."""
     return 16 if opened.format in {"PNG", "TIFF"} and re.search(r";16[BLN]?$", _raw_mode(opened)) else 8
 
 
 def _mask_transparent_value(opened: Any) -> None:
-    """Bring the transparent value of a PNG to the scale of its pixels, which Pillow widens from 2 or 4 bits to 8.
+    """Scale the transparent value of a PNG like its pixels, which Pillow expands from 2 or 4 bits to 8.
 
     Source: the PNG specification, 11.3.2.1 (only the low bits of the stored value count).
     """
@@ -293,5 +298,5 @@ def _mask_transparent_value(opened: Any) -> None:
 
 
 def _white_is_zero(opened: Any) -> bool:
-    """Whether a TIFF of 16 or 32 bits stores white as 0; Pillow inverts such pixels up to 8 bits only."""
+    """Return whether a TIFF stores white as 0. Pillow inverts such pixels only up to 8 bits."""
     return bool(opened.format == "TIFF" and opened.tag_v2.get(262) == 0)

@@ -1,4 +1,4 @@
-"""The on-disk contract: folders that appear whole or not at all, with a sha256 manifest that is checked when they are opened."""
+"""On-disk storage: folders are published atomically, with a sha256 manifest that is checked when files are opened."""
 
 import contextlib
 import errno
@@ -23,27 +23,27 @@ MANIFEST = "manifest.json"
 
 @contextlib.contextmanager
 def publish(folder: Path) -> Iterator[Path]:
-    """A temporary folder to fill, which takes the place of `folder` when the block ends well and vanishes when it does not."""
+    """Yield a temporary folder. It replaces `folder` when the block succeeds and is deleted when the block raises."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _beside(folder) as draft:
+    with _temporary_sibling(folder) as draft:
         draft.chmod(0o755)
         yield draft
         write_json(draft / MANIFEST, {name: sha256(draft / name) for name in _files(draft)})
         for path in (*draft.rglob("*"), draft):
             _fsync(path)
-        _take_place(draft, folder)
+        _replace_folder(draft, folder)
         _fsync(folder.parent)
 
 
-def _take_place(draft: Path, folder: Path) -> None:
-    """Rename the draft to `folder`. The old one is moved aside whole before it is deleted: a kill leaves no half of it."""
-    with _beside(folder) as aside:
-        for turn in itertools.count():
+def _replace_folder(draft: Path, folder: Path) -> None:
+    """Rename the draft to `folder`. The old folder is renamed before it is deleted, so a kill never leaves a part of it."""
+    with _temporary_sibling(folder) as discarded:
+        for attempt in itertools.count():
             with contextlib.suppress(FileNotFoundError):
-                folder.rename(aside / str(turn))
+                folder.rename(discarded / str(attempt))
             try:
                 draft.rename(folder)
-            except OSError as error:  # another process published the folder in between: the last one stays
+            except OSError as error:  # another process published the folder meanwhile: the last one wins
                 if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
                     raise
             else:
@@ -51,26 +51,26 @@ def _take_place(draft: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _beside(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside another, gone after the block. Those of processes that were killed go first.
+def _temporary_sibling(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder next to `folder` and delete it after the block. Delete those of killed processes first.
 
-    Whoever works in one holds a lock on it, which the operating system lets go of when its process dies. On a file system that
-    cannot lock a folder (NFS) nothing that was left is found dead, so it stays.
+    The process that uses a temporary folder holds a lock on it, which the operating system releases when the process dies. On a
+    file system without folder locks (NFS), folders of killed processes stay.
     """
-    with contextlib.ExitStack() as held:
-        with contextlib.ExitStack() as alone:
+    with contextlib.ExitStack() as own_lock:
+        with contextlib.ExitStack() as parent_lock:
             with contextlib.suppress(OSError):
-                alone.enter_context(_locked(folder.parent))
-            for left in folder.parent.glob(f".{folder.name}.*"):
-                with contextlib.suppress(OSError), _locked(left, fcntl.LOCK_NB):
-                    shutil.rmtree(left, ignore_errors=True)
-            made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+                parent_lock.enter_context(_locked(folder.parent))
+            for stale in folder.parent.glob(f".{folder.name}.*"):
+                with contextlib.suppress(OSError), _locked(stale, fcntl.LOCK_NB):
+                    shutil.rmtree(stale, ignore_errors=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             with contextlib.suppress(OSError):
-                held.enter_context(_locked(made))
+                own_lock.enter_context(_locked(temporary))
         try:
-            yield made
+            yield temporary
         finally:
-            shutil.rmtree(made, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -84,7 +84,7 @@ def _locked(folder: Path, flags: int = 0) -> Iterator[None]:
 
 
 def verify(folder: Path, hint: str) -> dict[str, str]:
-    """The manifest of a published folder, once every file was found to be as it says; `mend` says what makes the folder.
+    """Check every file of a published folder and return its manifest. `hint` tells how to make the folder again.
 
     Raises:
         UserError: naming the first file that is missing, changed or unknown.
@@ -97,7 +97,7 @@ def verify(folder: Path, hint: str) -> dict[str, str]:
 
 
 def manifest(folder: Path, hint: str) -> dict[str, str]:
-    """The sha256 of every file of a published folder, once the files there were found to be those it lists."""
+    """Return the sha256 of every file of a published folder, after checking that exactly the listed files exist."""
     if not (folder / MANIFEST).is_file():
         raise UserError(f"no {folder / MANIFEST if folder.is_dir() else folder}", hint)
     listed: dict[str, str] = read_json(folder / MANIFEST)
@@ -112,9 +112,9 @@ def manifest(folder: Path, hint: str) -> dict[str, str]:
 
 
 def check(folder: Path, name: str, hint: str) -> Path:
-    """The path of one file of a published folder, once its bytes were found to be those that were written.
+    """Return the path of one file of a published folder, after checking its sha256.
 
-    The JSON files of the folder are looked at with it: they are small, and say what the others mean.
+    The JSON files of the folder are checked as well: they are small and describe the others.
     """
     listed = manifest(folder, hint)
     for one in (name, *(other for other in listed if other.endswith(".json"))):
@@ -128,71 +128,71 @@ def check(folder: Path, name: str, hint: str) -> Path:
 
 
 def digest(folder: Path) -> str:
-    """One hash for the content of a published folder: that of its manifest."""
+    """Return one hash for the content of a published folder: the sha256 of its manifest."""
     return sha256(folder / MANIFEST)
 
 
 def made(folder: Path) -> Path:
-    """A folder, with those above it, made if it is not there."""
+    """Create a folder and its parents if missing, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def write_array(file: Path, array: npt.NDArray[Any]) -> None:
-    """An array as .npy, its folders made."""
+    """Write an array as .npy; create missing folders."""
     file.parent.mkdir(parents=True, exist_ok=True)
     np.save(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def open_array(file: Path) -> npt.NDArray[Any]:
-    """An array, memory-mapped and read-only: only what is touched is read.
+    """Return an array, memory-mapped and read-only.
 
     Raises:
-        UserError: when the file is no array of plain numbers. It is not unpickled.
+        UserError: if the file is no array of plain numbers. It is not unpickled.
 
     """
     try:
         return np.lib.format.open_memmap(file, mode="r")  # never an archive, never a pickle
     except OSError:
         raise
-    except Exception:  # a header fails in as many ways as there are files
+    except Exception:  # a damaged header can raise any exception
         raise UserError(f"{file} holds something else than an array of numbers, and was not run", _remake(file.parent)) from None
 
 
 def as_json(content: Any) -> str:
-    """Return plain values as JSON that a person can read."""
+    """Return plain values as indented JSON."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Write plain values as JSON that a person can read."""
+    """Write plain values as indented JSON."""
     file.write_text(as_json(content), "utf-8")
 
 
 def read_json(file: Path) -> Any:
-    """What `write_json` wrote; in a published folder, once it was found to be what the manifest says.
+    """Return the content of a JSON file. In a published folder, check its sha256 first.
 
     Raises:
-        UserError: when the file is damaged.
+        UserError: if the file is damaged.
 
     """
     if file.name != MANIFEST and file.with_name(MANIFEST).is_file():
         check(file.parent, file.name, _remake(file.parent))
     try:
         return json.loads(file.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:  # of the encoding, or of JSON
+    except (ValueError, RecursionError) as error:  # encoding or JSON errors
         raise UserError(f"{file} is damaged: {error}", f"delete {file.parent}, then {_remake(file.parent)}") from None
 
 
 def _remake(folder: Path) -> str:
-    """What makes a folder under data/ or mlruns/ again, by what it is a folder of."""
+    """Return the hint how to make a folder under data/ or mlruns/ again."""
     makers = {"processed": "reprise preprocess", "windows": "reprise window"}
     kinds = [part for part in folder.parts if part in makers]
     return f"make it again with `{makers[kinds[-1]] if kinds else 'dvc repro'}`"
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Replace a file whole: a temporary one beside it, fsync, rename, fsync of the folder. Safe against a kill at any instant."""
+    """Replace a file atomically: write a temporary file next to it, fsync, rename, fsync the folder."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
     draft = Path(name)
@@ -205,14 +205,14 @@ def write_atomically(file: Path, content: bytes) -> None:
         draft.replace(file)
         _fsync(file.parent)
     except OSError as error:
-        error.filename = str(file)  # a write that fails does not say where
+        error.filename = str(file)  # the error of a failed write has no file name
         raise
     finally:
         draft.unlink(missing_ok=True)
 
 
 def sha256(file: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
+    """Return the sha256 of a file in hex."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -1,7 +1,7 @@
-"""Time stamps of a series: read as nanoseconds, and the frequency they follow. Shape: `T` time steps.
+"""Parse the timestamps of a series to nanoseconds and infer their frequency. Shape: `T` time steps.
 
-`time` is UTC and `wall` the local clock of the same instants, both `int64 [T]` in nanoseconds since 1970. They differ where the
-time stamps carry an offset from UTC: a month begins, and a working day ends, by the local clock.
+`time` is UTC and `wall` the local time of the same instants, both `int64 [T]` in nanoseconds since 1970. They differ if the
+timestamps have an offset from UTC. Months and working days follow local time.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ MONTH_DAYS = {
     "E": "the last day of the month",
     "BE": "the last working day of the month",
 }
-"""How pandas' aliases end, and what that means."""
+"""Endings of pandas' aliases and their meaning."""
 STEPS_PER_UNIT = 10
-"""A step that is rounded to the unit of the time stamps must be at least so many units long."""
+"""Minimum length of a step, in units to which the timestamps are rounded."""
 MOST = 0.75
-"""The share of rows that makes a rule of what they have in common, when an error is explained."""
+"""Share of rows that must follow a rule for an error message to assume it."""
 OFFSET = r"\d[T ]\d{2}[\d:.,]*\s*(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})?\s*$"
 
 
 @dataclass(frozen=True)
 class Frequency:
-    """How far apart the time steps are: `alias` as pandas writes it (`D`, `200ms`, `MS`, `B`), or in words where it has none.
+    """The distance of time steps: `alias` in pandas' notation (`D`, `200ms`, `MS`, `B`), or in words if pandas has none.
 
-    `unit`: the unit to which the time stamps were rounded, in nanoseconds, where their steps differ by that rounding alone.
+    `unit`: the unit in nanoseconds to which the timestamps were rounded, if the steps differ only by that rounding.
     """
 
     alias: str
@@ -51,18 +51,18 @@ class Frequency:
 
 
 def read(cells: pd.Series[str], name: str) -> tuple[Nanoseconds, Nanoseconds]:
-    """Parse ISO 8601 time stamps (without an offset: UTC) or quarters (2012Q3). Return `time` and `wall`.
+    """Parse ISO 8601 timestamps (without an offset: UTC) or quarters (2012Q3). Return `time` and `wall`.
 
     Raises:
-        UserError: naming row and column of a cell that is no time stamp or that nanoseconds cannot hold.
+        UserError: naming row and column of a cell that is no timestamp or is out of the range of nanoseconds.
 
     """
-    import pandas as pd  # late: 0.4 s, and only series need it
+    import pandas as pd  # late: takes 0.4 s, and only series need it
 
     quarters = r"^\s*(\d{4})-?Q([1-4])\s*$"
-    dates = cells.str.replace(quarters, lambda found: f"{found[1]}-{3 * int(found[2]) - 2:02d}", regex=True)
+    dates = cells.str.replace(quarters, lambda match: f"{match[1]}-{3 * int(match[2]) - 2:02d}", regex=True)
     stamps = pd.to_datetime(dates, errors="coerce", format="ISO8601", utc=True)
-    # pandas takes `now` and `today` for dates, and drops digits beyond the ninth of a second
+    # pandas accepts `now` and `today` as dates, and drops digits after the ninth decimal of a second
     wrong = stamps.isna() | ~dates.str.match(r"\s*\d{4}") | dates.str.contains(r"[.,]\d{9}\d*[1-9]", regex=True)
     _refuse_first(cells, wrong, name, "is no date", "write dates as 2012-12-31 23:59:59")
     outside = (stamps.dt.year < 1678) | (stamps.dt.year > 2261)
@@ -81,10 +81,10 @@ def _refuse_first(cells: pd.Series[str], wrong: pd.Series[bool], name: str, what
 
 
 def frequency(time: Nanoseconds, wall: Nanoseconds) -> Frequency | None:
-    """Return the frequency of increasing time stamps, or None where they follow none.
+    """Return the frequency of increasing timestamps, or None if they are irregular.
 
-    Tried in turn: months by the calendar (from three rows on), equal steps, days and working days by the calendar, and equal
-    steps that were rounded to a unit of at most a second.
+    The order of attempts: calendar months (at least three rows), equal steps, calendar days and working days, and equal steps
+    rounded to a unit of at most a second.
     """
     if len(time) < 2 or (np.diff(time) <= 0).any():
         return None
@@ -99,7 +99,7 @@ def frequency(time: Nanoseconds, wall: Nanoseconds) -> Frequency | None:
 
 
 def _calendar_months(wall: Nanoseconds) -> str | None:
-    """Months, quarters or years: equal steps of months, at one time of day, on a day that the calendar names."""
+    """Return the alias of equal steps of months (also quarters and years) at one time of day on one day rule, or None."""
     months = _months(wall)
     step = int(months[1] - months[0])
     if len(wall) < 3 or step < 1 or (np.diff(months) != step).any() or (wall % DAY != wall[0] % DAY).any():
@@ -115,7 +115,7 @@ def _calendar_months(wall: Nanoseconds) -> str | None:
 
 
 def _day_rule(wall: Nanoseconds) -> tuple[str, npt.NDArray[np.bool_]]:
-    """The rule for the day of the month that most rows keep, and which rows keep it, `bool [T]`."""
+    """Return the rule for the day of the month that most rows follow, and which rows follow it, `bool [T]`."""
     day, days = _day_of_month(wall)
     weekday = _weekday(wall)
     first_weekday, last_weekday = (weekday - (day - 1)) % 7, (weekday + days - day) % 7
@@ -124,14 +124,14 @@ def _day_rule(wall: Nanoseconds) -> tuple[str, npt.NDArray[np.bool_]]:
     fits = {kind: day == expected for kind, expected in zip(MONTH_DAYS, (1, opening, days, closing), strict=True)}
     week = (day - 1) // 7
     fits[f"WOM-{week[0] + 1}{WEEKDAYS[weekday[0]]}"] = (week == week[0]) & (weekday == weekday[0])
-    usual = _commonest(day)
+    usual = _most_common(day)
     fits[f"day {usual}"] = day == np.minimum(usual, days)
     fits[f"day {day.max()}"] = day == np.minimum(day.max(), days)
     return max(fits.items(), key=lambda rule: np.count_nonzero(rule[1]))
 
 
 def _month_alias(kind: str, step: int, month: int) -> str:
-    """Return pandas' alias of a step of months; `kind`: S or E, start or end, with B for the first or last working day."""
+    """Return pandas' alias of a step of months; `kind` is S (start) or E (end), with prefix B for the working day."""
     length, letter = next((length, letter) for length, letter in ((12, "Y"), (3, "Q"), (1, "M")) if step % length == 0)
     alias = f"{_count(step // length)}{kind[:-1]}{letter}{kind[-1]}"
     if letter == "M":
@@ -154,7 +154,7 @@ def _count(number: int) -> str:
 
 
 def _calendar_days(wall: Nanoseconds) -> str | None:
-    """Equal steps of days by a local clock that was put forward or back, or Monday to Friday."""
+    """Return the alias of equal steps of days in local time (with daylight saving changes) or of working days, or None."""
     if (wall % DAY != wall[0] % DAY).any():
         return None
     steps = np.diff(wall)
@@ -168,42 +168,42 @@ def _weekend(wall: Nanoseconds) -> npt.NDArray[np.bool_]:
 
 
 def _weekday(wall: Nanoseconds) -> Nanoseconds:
-    """Monday is 0."""
+    """Return the weekday; Monday is 0."""
     return (wall // DAY + 3) % 7  # 1970-01-01 was a Thursday
 
 
 def _working_days(wall: Nanoseconds) -> Nanoseconds:
-    """Monday to Friday, numbered; Saturday and Sunday count as Friday."""
+    """Return the number of the working day; Saturday and Sunday count as Friday."""
     return (wall // DAY + 3) // 7 * 5 + np.minimum(_weekday(wall), 4)
 
 
 def _rounded(time: Nanoseconds, steps: Nanoseconds) -> Frequency | None:
-    """Equal steps whose time stamps were rounded, as 3 Hz is to milliseconds: no stamp is a unit or more off the even grid."""
+    """Return the frequency of equal steps with rounded timestamps (3 Hz in milliseconds): all within one unit of an even grid."""
     unit, last = int(np.gcd.reduce(steps)), len(steps)
     whole, rest = divmod(int(time[-1] - time[0]), last)
     if unit > SECOND or whole < STEPS_PER_UNIT * unit:
         return None
     row = np.arange(last + 1)
-    off = (time - time[0] - row * whole) - row * rest / last  # the first bracket is exact
+    off = (time - time[0] - row * whole) - row * rest / last  # the part in parentheses is exact
     if (np.abs(off) > unit).any():
         return None
     return Frequency(_fixed(round(whole + rest / last), int(time[0])), unit)
 
 
 def _months(wall: Nanoseconds) -> Nanoseconds:
-    """Months since January 1970."""
+    """Return the months since January 1970."""
     return wall.view("datetime64[ns]").astype("datetime64[M]").astype(np.int64)
 
 
 def _day_of_month(wall: Nanoseconds) -> tuple[Nanoseconds, Nanoseconds]:
-    """Day of the month, from 1, and the number of days of that month."""
+    """Return the day of the month, from 1, and the number of days of that month."""
     months = wall.view("datetime64[ns]").astype("datetime64[M]")
-    first, live_status = ((months + ahead).astype("datetime64[D]").astype(np.int64) for ahead in (0, 1))
-    return wall // DAY - first + 1, live_status - first
+    first, next_first = ((months + ahead).astype("datetime64[D]").astype(np.int64) for ahead in (0, 1))
+    return wall // DAY - first + 1, next_first - first
 
 
 def explain(time: Nanoseconds, wall: Nanoseconds, cells: pd.Series[str], name: str) -> UserError:
-    """Return the error that says at which row time stamps break their order or their rule."""
+    """Return the error that names the first row where timestamps break their order or their rule."""
     steps = np.diff(time)
     if (steps < 0).all():
         row, what = 1, "the rows run from the newest to the oldest"
@@ -219,41 +219,41 @@ def explain(time: Nanoseconds, wall: Nanoseconds, cells: pd.Series[str], name: s
 
 
 def _first_uneven(time: Nanoseconds, wall: Nanoseconds) -> tuple[int, str]:
-    """The first row that breaks the rule that most rows keep, and how. Without a calendar, the commonest step is the rule."""
+    """Return the first row that breaks the rule of most rows, and how. If no calendar rule fits, it is the most common step."""
     months, weekend = np.diff(_months(wall)), _weekend(wall)
-    usual_time = wall % DAY == _commonest(wall % DAY)
+    usual_time = wall % DAY == _most_common(wall % DAY)
     kind, fits = _day_rule(wall)
     if (months > 0).all() and np.count_nonzero(fits & usual_time) >= MOST * len(wall):
         if not (fits & usual_time).all():
             return int((fits & usual_time).argmin()), f"not on {MONTH_DAYS.get(kind, kind)} as the other rows are"
-        return _deviation(months, lambda number: _words(number, "month"))
+        return _deviation(months, lambda number: _plural(number, "month"))
     over_a_weekend = (np.diff(wall) == 3 * DAY) & (_weekday(wall[:-1]) == 4)
-    if usual_time.all() and _commonest(np.diff(wall)) == DAY and np.count_nonzero(over_a_weekend) > np.count_nonzero(weekend):
+    if usual_time.all() and _most_common(np.diff(wall)) == DAY and np.count_nonzero(over_a_weekend) > np.count_nonzero(weekend):
         if weekend.any():
             return int(weekend.argmax()), "on a weekend, where the other rows are on working days"
-        return _deviation(np.diff(_working_days(wall)), lambda number: _words(number, "working day"))
+        return _deviation(np.diff(_working_days(wall)), lambda number: _plural(number, "working day"))
     return _deviation(np.diff(time), _span)
 
 
 def _deviation(steps: Nanoseconds, words: Callable[[int], str]) -> tuple[int, str]:
-    rule = _commonest(steps)
+    rule = _most_common(steps)
     row = int((steps != rule).argmax()) + 1
     return row, f"{words(int(steps[row - 1]))} after the row before, where {words(rule)} is the rule"
 
 
-def _commonest(steps: Nanoseconds) -> int:
-    """The step that occurs most often; the shortest of several."""
+def _most_common(steps: Nanoseconds) -> int:
+    """Return the most common step; the shortest if several are equally common."""
     values, counts = np.unique(steps, return_counts=True)
     return int(values[counts.argmax()])
 
 
-def _words(number: int, noun: str) -> str:
+def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
 def _span(nanoseconds: int) -> str:
-    """A duration in days where it is a whole number of them, else in seconds, exactly."""
+    """Return a duration as text: in days if it is a whole number of days, otherwise in seconds, exactly."""
     if nanoseconds % DAY == 0:
-        return _words(nanoseconds // DAY, "day")
+        return _plural(nanoseconds // DAY, "day")
     whole, rest = divmod(nanoseconds, SECOND)
     return f"{whole}.{rest:09d}".rstrip("0").rstrip(".") + " s"

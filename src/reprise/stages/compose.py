@@ -23,7 +23,7 @@ def load(name: str, paths: ProjectPaths) -> configs.Config:
 
     """
     file = paths.config(name)
-    return configs.load(store.check(file.parent, file.name, HINT) if file.is_file() else file, beside=(SOURCES,))
+    return configs.load(store.check(file.parent, file.name, HINT) if file.is_file() else file, ignore=(SOURCES,))
 
 
 def run(paths: ProjectPaths, console: Console) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from reprise.config.naming import special
+from reprise.config.naming import differences
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
@@ -44,7 +44,7 @@ def of_seeds(config: Config, folder: Path, training: Training, tags: Mapping[str
     """
     seeds, token = config.every_seed, training.token(resume.PARENT)
     about = {GROUP: "seeds", "experiment": config.name, "data": config.data.name, "model": model(config), "seeds": seeds}
-    parts = [] if "trial" in tags or tags.get("origin") == "pipeline" else special(folder.parent, config)
+    parts = [] if "trial" in tags or tags.get("origin") == "pipeline" else differences(folder.parent, config)
     name = "-".join([config.name, *parts, f"{len(seeds)}seeds", token[:4]])
     run = parent(config.tracking, folder, token, name, recorded(config), {**tags, **about})
     training.opened(resume.PARENT, run.id)

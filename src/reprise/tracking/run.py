@@ -14,7 +14,7 @@ import numpy.typing as npt
 from mlflow.exceptions import MlflowException
 
 from reprise.config.compose import leaves
-from reprise.config.naming import special
+from reprise.config.naming import differences
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
@@ -145,7 +145,11 @@ def started(
     if known is None or not (folder / "runs" / known / "run.json").is_file():
         token = training.token(config.seed)
         parts = (
-            [f"trial{tags['trial']}"] if "trial" in tags else [] if tags.get("origin") == "pipeline" else special(root, config)
+            [f"trial{tags['trial']}"]
+            if "trial" in tags
+            else []
+            if tags.get("origin") == "pipeline"
+            else differences(root, config)
         )
         name = "-".join([config.name, *parts, f"seed{config.seed}", token[:4]])
         run = open_new(config.tracking, folder, token, name, recorded(config))
