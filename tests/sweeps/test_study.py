@@ -160,7 +160,7 @@ def test_resume_takes_the_words_that_began_the_sweep_and_names_the_command_where
     for word in ("optimizer.lr=3", "sweep.seeds=2", "trainer.max_epochs=3", "experiment=mnist_best"):
         with pytest.raises(UserError, match=r"was started without it, .*; `reprise sweep sweep=mine resume` resumes it"):
             read_resumed(["sweep=mine", word]).demand_same(begun)
-    with pytest.raises(UserError, match="say `reprise sweep sweep=NAME resume`"):
+    with pytest.raises(UserError, match="use `reprise sweep sweep=NAME resume`"):
         read_resumed(["n_trials=3"])
 
 
@@ -169,7 +169,7 @@ def test_resume_finds_a_grid_and_a_sweep_of_another_name(root: Path) -> None:
     begun, resumed = read_sweep(root, words), read_resumed(words)
     assert resumed.name == begun.name == "grid-digits_cnn"
     resumed.demand_same(begun)
-    with pytest.raises(UserError, match="begun without it"):
+    with pytest.raises(UserError, match="started without it"):
         read_resumed([*words[:2], "optimizer.lr=0.001,0.004"]).demand_same(begun)
     assert read_resumed(["sweep=mine", "name=second"]).name == "second"
 
