@@ -29,7 +29,8 @@ Mean ± standard deviation over seeds. The epoch was chosen on val; test was ope
 published numbers validated on the test set and trained on all other images, which is not done here: our rows set some of the
 training images aside for val. Those of the lessons (`mnist_cnn…`, `fashion_mnist_cnn`) keep the published network, optimizer and
 batch size, and follow a cosine schedule; how each number was published stands below the table. Rows marked † take long:
-`dvc repro --all-pipelines` makes them. The same processor kind gives the same weights: their sha256 are listed at the end.
+`dvc repro --all-pipelines` makes them; rows from before weights were published by hash are in [results-long.md](results-long.md).
+The same kind of processor gives the same weights: their sha256 are listed at the end.
 """
 Content = dict[str, Any]
 Row = tuple[str, ...]
