@@ -175,4 +175,4 @@ def test_a_wheel_holds_what_the_page_is_made_of(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", build], cwd=tmp_path, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as opened:
-        assert {f"reprise/runs/page/compare.{kind}" for kind in ("html", "css", "js")} <= set(opened.namelist())
+        assert {f"reprise/analysis/page/compare.{kind}" for kind in ("html", "css", "js")} <= set(opened.namelist())

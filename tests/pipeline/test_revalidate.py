@@ -36,8 +36,8 @@ def test_a_comment_in_training_code_costs_no_training(project: Path) -> None:
     assert "train@digits_cnn" in stale
     done = revalidate(project)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "train@digits_cnn: same outputs" in done.stdout
-    assert "long/dvc.yaml:train@temperature_lstm: same outputs" in done.stdout
+    assert "train@digits_cnn: same weights over the first 20 steps" in done.stdout
+    assert "long/dvc.yaml:train@temperature_lstm: same weights over the first 20 steps" in done.stdout
     assert ran(run_in(project, "dvc", "repro", "--dry", "--all-pipelines").stdout) == set()
 
 

@@ -43,6 +43,7 @@ def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str
     key = resume.key_of("multirun", [tracking.recorded(job.config) for job in jobs])
     with resume.hold(paths.store, key, train.PATIENCE) as state:
         if not first.resume:
+            recovery.close_all(paths.store, [entry["run_id"] for entry in state.runs.values() if "run_id" in entry])
             state.forget()
         token = state.token(resume.PARENT)
         tags = {GROUP: "multirun", "experiment": first.name, "data": first.data.name, "mlflow.source.name": command}

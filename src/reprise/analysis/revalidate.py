@@ -74,7 +74,8 @@ def run(paths: ProjectPaths, only: Sequence[str], console: Console) -> bool:
         if not difference:
             _dvc(paths.root, "commit", "--force", "--quiet", stage.address)
         passed &= not difference
-        message = f"differs: {difference}" if difference else f"same outputs with the changed {', '.join(stage.changed)}"
+        same = f"same weights over the first {FIRST_STEPS} steps" if stage.kind == "train" else "same outputs"
+        message = f"differs: {difference}" if difference else f"{same} with the changed {', '.join(stage.changed)}"
         console.print(f"revalidate  {stage.address}: {message}", markup=False, highlight=False, soft_wrap=True)
     if not stages:
         console.print("revalidate  no stage whose code alone changed", highlight=False)
@@ -121,9 +122,9 @@ def _temporary_project(paths: ProjectPaths, outputs: Sequence[str]) -> Iterator[
     """Make a temporary project that links to this one, without the outputs of a stage and without mlruns/."""
     with tempfile.TemporaryDirectory(dir=store.made(paths.store), prefix="revalidate-") as folder:
         copy = Path(folder)
-        for name in ("conf", "src", "long", "dvc.yaml", "dvc.lock"):
-            if (paths.root / name).exists():
-                (copy / name).symlink_to(paths.root / name)
+        for entry in paths.root.iterdir():  # plugins and image folders may lie beside conf/
+            if entry.name not in {"data", "mlruns", ".git", ".dvc"}:
+                (copy / entry.name).symlink_to(entry)
         hidden = {paths.root / out for out in outputs}
         for kind in FOLDERS:
             source = paths.root / "data" / kind
@@ -158,14 +159,19 @@ def _check_raw(paths: ProjectPaths, dataset: str) -> str:
 def _check_first_steps(paths: ProjectPaths, experiment: str) -> str:
     """Train the first steps of every seed in a new process and return the first difference from the recorded weights."""
     models = paths.models(experiment)
-    machine = trained.this_machine(compose.load(experiment, paths).trainer)
+    config = compose.load(experiment, paths)
+    if config.trainer.world_size > 1:
+        return f"cannot be compared: trainer.devices={config.trainer.devices}, and fingerprints are those of one device"
+    machine = trained.this_machine(config.trainer)
     for entry in store.read_json(models / trained.TRAINING):
         seed = entry["outcome"]["seed"]
         if entry["machine"] != machine:
             return f"cannot be compared: seed {seed} was trained on {entry['machine']}, this is {machine}"
+        recorded: list[Fingerprint] = store.read_json(trained.fingerprints_file(models, seed))
+        if not recorded:
+            return f"cannot be compared: no fingerprints of seed {seed}"
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             fingerprints = pool.submit(_first_steps, paths, experiment, seed).result()
-        recorded: list[Fingerprint] = store.read_json(trained.fingerprints_file(models, seed))
         if difference := first_difference(recorded, fingerprints[: len(recorded)]):
             return f"seed {seed}: {difference}"
     return ""
@@ -173,9 +179,11 @@ def _check_first_steps(paths: ProjectPaths, experiment: str) -> str:
 
 def _first_steps(paths: ProjectPaths, experiment: str, seed: int) -> list[Fingerprint]:
     """Return the fingerprints of the first steps. Runs in the spawned process."""
+    from reprise.config.plugins import make_importable
     from reprise.data.datasets import open_windows
     from reprise.stages.train import first_steps
 
+    make_importable(paths.root)
     config = compose.load(experiment, paths).model_copy(update={"seed": seed, "seeds": 1})
     windows = open_windows(paths.windows(experiment), paths.processed(config.data.name))
     return first_steps(config, windows, FIRST_STEPS, streamed=False)

@@ -141,7 +141,9 @@ def register(run: str, alias: str, margin: float | None, force: str | None) -> N
     from reprise.analysis import register
 
     model = register.run(project(), run, alias, force, console, margin)
-    suggest((f"reprise predict {model} PICTURES", "classifies with it"), (f"reprise lineage {model}", "what it was made from"))
+    suggest(
+        (f"reprise evaluate {model}", "evaluates it on the test split"), (f"reprise lineage {model}", "what it was made from")
+    )
 
 
 @click.command()

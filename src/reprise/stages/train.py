@@ -37,7 +37,6 @@ from reprise.stages.trained import (
 from reprise.tracking import certificates, event_log, groups, lineage, recovery, resume
 from reprise.tracking import run as tracking
 from reprise.tracking.address import address
-from reprise.tracking.descriptions import BEST
 from reprise.training.checkpoint import WEIGHTS, BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.training.learner import SPEED, Learner, MetricCallback
@@ -316,7 +315,8 @@ def _finalize_run(run: tracking.Run, trained: Trained, config: Config, windows: 
         )
         network.load_state_dict(weights)
         predictor = Predictor(network, task, windows.meta["statistics"], windows.dtype)
-        example = windows.val().raw(torch.arange(2))
+        val = windows.val()
+        example = val.raw(torch.arange(2) % len(val))  # two samples, also of a split of one
         with torch.inference_mode():
             prediction = predictor(example)
         run.model(predictor, example.numpy(), prediction.numpy(), description(windows.meta))
@@ -340,11 +340,11 @@ def _publish(config: Config, trained: list[Trained], paths: ProjectPaths) -> Non
 
 
 def _repeatable(file: Path) -> str:
-    """Return the metrics of an event log as JSON lines, without those that differ between runs or are stored twice."""
+    """Return the training and validation metrics of an event log as JSON lines, without durations, which differ between runs."""
     points = [
         {"key": key, "value": value, "step": step}
         for key, history in event_log.read_history(file).items()
-        if key not in SPEED and not key.startswith(BEST)
+        if key not in SPEED and key.startswith(("train/", "val/"))
         for step, value in history
     ]
     return "".join(json.dumps(point) + "\n" for point in points)

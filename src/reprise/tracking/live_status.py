@@ -13,7 +13,7 @@ from reprise.tracking import backend
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.record import find_in_store
-from reprise.tracking.resume import held_runs
+from reprise.tracking.resume import held_ids_and_tokens, held_runs
 from reprise.tracking.run import find, has_run_dir
 from reprise.tracking.statuses import PROCESS_DIED
 
@@ -84,12 +84,13 @@ def _check_is_training(tags: dict[str, str], requested: str) -> None:
 
 
 def _from_run_dir(folder: Path, run_dir: Path) -> LiveStatus:
-    alive = run_dir.name in held_runs(folder)  # before the event log is read, as the run may end in between
+    about, config = store.read_json(run_dir / "run.json"), store.read_json(run_dir / "config.json")
+    # Before the event log is read, as the run may end in between. A run that is about to be opened is known by its token.
+    alive = not held_ids_and_tokens(folder).isdisjoint({run_dir.name, about.get("token", "")})
     event_log, metrics = EventLog(run_dir), dict[str, Times]()
     for entry in event_log.entries:
         if "key" in entry and entry["key"].startswith(EPOCH_METRICS):
             metrics.setdefault(entry["key"], []).append((entry["step"], entry["value"], entry["timestamp"]))
-    about, config = store.read_json(run_dir / "run.json"), store.read_json(run_dir / "config.json")
     is_stale = event_log.status == "RUNNING" and not alive
     status, why = ("FAILED", PROCESS_DIED) if is_stale else (event_log.status, event_log.tags.get("error", ""))
     return LiveStatus(about["name"], status, why, config["trainer"]["max_epochs"], metrics)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # takes two seconds to import; callers that log a model have 
 PARAM_LENGTH = 6000
 """Maximum length of a param in MLflow."""
 SYNC_SECONDS_WHEN_STOPPED = 1.5
-"""Seconds that a stopped training may spend on syncing: it must end within ten, and its last checkpoint may take eight."""
+"""Seconds that a stopped training may spend on syncing, after `checkpoint.grace` seconds for its last checkpoint."""
 CURRENT_STORE = "elsewhere"
 """Stands for the current store, in place of the unknown original store of a run from another machine."""
 

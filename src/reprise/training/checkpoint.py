@@ -230,7 +230,7 @@ class Checkpoints(pl.Callback):
         if not self.best.is_file():
             return None
         _link(self.best, store.made(self.folder) / f"{step:010}{BEST_SUFFIX}")
-        return self.best.with_suffix(".sha256").read_text().split()[0]
+        return store.sha256(self.best)  # a kill may have left no hash file, or an old one
 
     def _restore_best(self, step: int, sha256: str | None) -> None:
         """Restore the best weights of a checkpoint if they were replaced after it was written.
@@ -248,6 +248,7 @@ class Checkpoints(pl.Callback):
             if not kept.is_file() or store.sha256(kept) != sha256:
                 raise UserError(f"{kept}: the best weights of this checkpoint are missing or damaged", "begin anew: resume=false")
             _link(kept, self.best)
+        if sha256 is not None:  # also where the weights are right: a kill may have come before their hash was written
             store.write_atomically(beside, f"{sha256}  {self.best.name}\n".encode())
 
     @contextmanager
