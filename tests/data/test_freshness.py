@@ -60,9 +60,9 @@ def test_pictures_that_changed_are_read_again(change: str, project: ProjectPaths
 def test_a_file_that_was_only_touched_is_not_read_again(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     wanted = data(path, name="pets")
-    freshness.arrays(wanted, project, console)
+    arrays = freshness.arrays(wanted, project, console)
     later(path / "cat" / "1.png")
-    freshness.demand(wanted, project)
+    assert freshness.stale(wanted, arrays, "reprise preprocess") is None
 
 
 def test_other_settings_of_one_name_are_refused_with_the_command_that_makes_them(
