@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from reprise.tracking import lineage
 
@@ -50,7 +51,8 @@ def save(
     (folder / "data" / "input.json").write_text(json.dumps(input_spec), "utf-8")
     (folder / "code").mkdir()
     shutil.copyfile(LOADER, folder / "code" / LOADER.name)
-    model = Model.load(folder)
+    # Model.load takes a path that holds % or ? for an address.
+    model = Model.from_dict(yaml.safe_load((folder / "MLmodel").read_text("utf-8")))
     model.signature = ModelSignature(outputs=outputs)
     model.metadata = {
         **metadata,
