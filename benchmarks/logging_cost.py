@@ -21,8 +21,8 @@ from rich.console import Console
 from reprise import config as configs
 from reprise.config import Config
 from reprise.data.datasets import Windows
+from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.stages.project_paths import ProjectPaths
 from reprise.tracking import resume
 from reprise.tracking.mlflow_sync import MlflowSync
 from reprise.tracking.run import Run

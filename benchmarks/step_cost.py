@@ -29,8 +29,8 @@ from torch.utils.data import DataLoader, Dataset
 from reprise import config as configs
 from reprise.config import Config
 from reprise.data.datasets import Images, Windows
+from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.stages.project_paths import ProjectPaths
 from reprise.tracking import resume
 from reprise.training import precision
 from reprise.training.trainer import quiet_lightning

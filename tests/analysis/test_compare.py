@@ -17,7 +17,7 @@ from scipy import stats
 from reprise.analysis import compare_view
 from reprise.analysis.compare import Comparison, ComparisonQuery, compare, ranked
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import listing
 from tests.analysis.trainings import rows, write
 from tests.pipeline.conftest import run_in

@@ -8,7 +8,7 @@ import pytest
 from reprise.analysis import register
 from reprise.analysis.compare import Group, Table, ranked
 from reprise.config import tracking_config
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import listing
 from tests.analysis.trainings import rows, write
 

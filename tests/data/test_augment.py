@@ -11,8 +11,8 @@ from reprise.config import AugmentConfig, compose
 from reprise.data.augment import ERASED_AREA, Augment, uniform
 from reprise.data.datasets import Images
 from reprise.data.loader import EvalLoader, TrainLoader, epoch_order
+from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.stages.project_paths import ProjectPaths
 from reprise.training.trainer import make_trainer
 
 NOTHING = {"flip": 0.0, "shift": 0, "rotate": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0, "erase": 0.0}

@@ -14,8 +14,8 @@ from rich.console import Console
 from reprise.config import compose_dataset
 from reprise.data import store
 from reprise.errors import Notice, UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import freshness, preprocess
-from reprise.stages.project_paths import ProjectPaths
 from tests.data.test_pictures import data, encoded, folder_of, picture, write
 
 

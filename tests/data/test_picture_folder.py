@@ -11,8 +11,8 @@ from rich.console import Console
 from reprise.config import FolderData
 from reprise.data import picture_files, pictures, store
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import download, preprocess
-from reprise.stages.project_paths import ProjectPaths
 from tests.data.test_pictures import data, encoded, folder_of, picture, refusal, write
 
 

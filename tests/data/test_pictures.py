@@ -18,8 +18,8 @@ from reprise.config import FolderData, compose_dataset
 from reprise.data import pictures, store
 from reprise.data.pictures import Decoding
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import freshness, preprocess
-from reprise.stages.project_paths import ProjectPaths
 
 Pixels = npt.NDArray[np.uint8]
 KINDS = {".png": "PNG", ".bmp": "BMP", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}

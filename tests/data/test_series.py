@@ -20,9 +20,9 @@ from reprise.config import Config, compose
 from reprise.data import store
 from reprise.data.datasets import SeriesWindows, Windows, open_windows
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import freshness, preprocess, window
 from reprise.stages.kept_predictions import NaiveForecasts
-from reprise.stages.project_paths import ProjectPaths
 from reprise.training.predictor import Predictor
 from reprise.training.tasks import Forecasting
 from tests.data.conftest import CONF

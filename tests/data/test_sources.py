@@ -20,8 +20,8 @@ from rich.console import Console
 from reprise.config import DataConfig, ImageData, compose_dataset
 from reprise.data.sources import BLOCK, Fetcher
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import download
-from reprise.stages.project_paths import ProjectPaths
 from tests.data.conftest import Server, left_in
 
 CONTENT = random.Random(0).randbytes(3 * BLOCK + 17)

@@ -21,8 +21,8 @@ from reprise.config import Config, ImageData, SeriesData, compose
 from reprise.data import splits, store
 from reprise.data.datasets import open_windows
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import download, freshness, preprocess, window
-from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import Trained, windows_of
 from tests.data.conftest import left_in
 from tests.data.test_formats import idx

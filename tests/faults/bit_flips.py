@@ -13,8 +13,8 @@ from rich.console import Console
 from reprise.config import Config
 from reprise.data import store
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import compose, download, evaluate, preprocess, train, window
-from reprise.stages.project_paths import ProjectPaths
 from reprise.training.checkpoint import save_weights
 from tests.pipeline.conftest import make_project, run_in
 

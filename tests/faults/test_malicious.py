@@ -23,8 +23,8 @@ from reprise.config import Config
 from reprise.data import store
 from reprise.data.datasets import open_windows
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import download, freshness, preprocess, window
-from reprise.stages.project_paths import ProjectPaths
 from reprise.training.checkpoint import load_weights
 from tests.faults.exploit_payloads import ARRAYS, INVALID_ARRAYS, PAYLOADS, WEIGHTS, Maker, watched
 from tests.pipeline.conftest import make_project

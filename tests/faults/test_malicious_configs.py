@@ -12,8 +12,8 @@ from rich.console import Console
 
 from reprise.config import Config, build, check, compose, compose_dataset, load, pipeline
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import download
-from reprise.stages.project_paths import ProjectPaths
 from tests.faults.exploit_payloads import PAYLOADS, watched
 from tests.pipeline.conftest import ROOT
 

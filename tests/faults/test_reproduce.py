@@ -20,7 +20,7 @@ from reprise.analysis.trained import open_run
 from reprise.analysis.working_copy import demand_trust, link_data
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import lineage, record
 from reprise.tracking.event_log import FILE, EventLog
 from tests.cli_fork_server import CliForkServer

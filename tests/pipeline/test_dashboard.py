@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.stages.trained import read_published
 from tests.pipeline.conftest import run_in
 from tests.pipeline.test_sweep import QUICK, sweep, write

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from reprise.data import store
 from reprise.errors import Notice
+from reprise.project_paths import ProjectPaths
 from reprise.stages import evaluate, report
-from reprise.stages.project_paths import ProjectPaths
 from reprise.tracking.event_log import EventLog
 from tests.pipeline.conftest import run_in
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from reprise import config as configs
 from reprise.data import store
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import download, preprocess, window
-from reprise.stages.project_paths import ProjectPaths
 from reprise.training.checkpoint import load_weights
 from tests.pipeline.conftest import make_project, run_in
 

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from reprise.config.compose import leaves
 from reprise.data import store
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.stages.trained import read_published
 from tests.pipeline.conftest import ROOT, run_in
 
@@ -224,8 +224,8 @@ def test_a_stage_reads_no_key_that_dvc_is_not_told_of(made: Path, monkeypatch: p
     """The pipeline's window stage, run with a config that notes every read."""
     from rich.console import Console
 
+    from reprise.project_paths import ProjectPaths
     from reprise.stages import compose, window
-    from reprise.stages.project_paths import ProjectPaths
 
     paths, read = ProjectPaths(made), set[str]()
     spied: Any = Spy(compose.load("digits_cnn", paths), "", read)

@@ -9,7 +9,7 @@ from rich.console import Console
 from reprise.config import Config, tracking_config
 from reprise.config.plugins import make_importable
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.stages.train import first_steps, prepare, scope
 from reprise.tracking import certificates, lineage
 from reprise.tracking.certificates import Certificate

@@ -13,7 +13,7 @@ from reprise.analysis import significance
 from reprise.analysis.significance import Test
 from reprise.config.targets import nearest
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import listing
 from reprise.tracking.descriptions import BEST, GROUP
 from reprise.tracking.listing import Row

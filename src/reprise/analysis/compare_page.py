@@ -17,7 +17,7 @@ from reprise.analysis.compare_view import described
 from reprise.analysis.significance import bounds
 from reprise.data import store
 from reprise.errors import without_login
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import groups, listing
 from reprise.tracking.address import address
 from reprise.tracking.descriptions import GROUP

@@ -7,7 +7,7 @@ from rich.console import Console
 from reprise.analysis import browser
 from reprise.config import tracking_config
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import backend, shared_views
 from reprise.tracking.address import address, database
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.record import Line, RunRecord, listed
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from reprise.config import Config
 from reprise.data import store
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.stages.project_paths import ProjectPaths
 from reprise.tracking import groups, recovery, resume
 from reprise.tracking import run as tracking
 from reprise.tracking.descriptions import GROUP

@@ -12,7 +12,7 @@ from reprise.analysis import compare, significance
 from reprise.analysis.compare import ComparisonQuery, Group, PairwiseTest, Table
 from reprise.config import tracking_config
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import descriptions, listing, registry
 from reprise.tracking.listing import Row
 

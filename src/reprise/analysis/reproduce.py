@@ -19,7 +19,7 @@ from reprise.analysis.working_copy import WorkingCopy, demand_trust, link_data, 
 from reprise.config import CheckpointConfig, tracking_config
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.stages.train import NONDETERMINISTIC
 from reprise.tracking import backend, lineage, record, recovery
 from reprise.tracking import run as tracking

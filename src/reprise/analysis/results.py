@@ -14,7 +14,7 @@ from rich.table import Table
 from reprise.config import Pipeline, pipeline
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.stages.trained import Trained, known_runs
 
 HEADLINE = {"accuracy": "accuracy", "mae": "MAE", "mae_scaled": "MAE (scaled)"}

@@ -25,8 +25,8 @@ from rich.console import Console
 from reprise.config import compose_dataset
 from reprise.data import store
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import compose, trained
-from reprise.stages.project_paths import ProjectPaths
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, first_difference
 
 ORDER = ("compose", "download", "list_folder", "preprocess", "preprocess_folder", "window", "train", "evaluate")

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from reprise.config import TrackingConfig, tracking_config
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import recovery
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from reprise.config import Config, FolderData, check
 from reprise.data.datasets import Windows
 from reprise.data.pictures import Decoding
+from reprise.project_paths import ProjectPaths
 from reprise.stages import preprocess_folder
-from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.train import build_parts
 from reprise.stages.trained import Trained, load_trained, read_trained, windows_of
 from reprise.tracking import lineage, record

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from reprise.config import TrackingConfig
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking.live_status import LiveStatus, StatusReader, follow, running_names
 
 POLL_SECONDS = 1.0

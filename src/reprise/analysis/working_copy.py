@@ -15,7 +15,7 @@ from rich.console import Console
 
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import recovery, repository
 from reprise.tracking.record import RunRecord
 from reprise.tracking.repository import NoRepository, git, last_line

@@ -11,7 +11,7 @@ from rich.console import Console
 from reprise import config as configs
 from reprise import distributed, terminal
 from reprise.completion import Override
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 
 
 class Run(click.ParamType[str]):

@@ -12,7 +12,7 @@ from reprise import parent_watchdog, terminal
 from reprise.cli.common import console, optional_run_argument, overrides_argument, project, suggest, write
 from reprise.completion import Override
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 
 DASHBOARD = "reprise dashboard", "shows all runs in the browser"
 pipeline_option = click.option(

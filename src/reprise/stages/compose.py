@@ -8,7 +8,7 @@ from reprise import config as configs
 from reprise.config import plugin_sources
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 
 HINT = "run `reprise compose`"
 SOURCES = "plugin_sources"

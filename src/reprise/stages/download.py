@@ -24,7 +24,7 @@ from reprise.config.schema import PublishedData, RawFile
 from reprise.data import picture_files, store
 from reprise.data.sources import Fetcher
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 
 
 def run(data: DataConfig, paths: ProjectPaths, console: Console) -> Path:

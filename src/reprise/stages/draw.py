@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from reprise.config import Config
 from reprise.data import store
 from reprise.data.datasets import Windows, open_windows
+from reprise.project_paths import ProjectPaths
 from reprise.stages import report
 from reprise.stages.kept_predictions import Classified, Forecasts, NaiveForecasts, forecasts_to_keep
-from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.train import build_parts
 from reprise.stages.trained import Trained, history_file, load_trained, read_as_trained, read_published, weights_file, windows_of
 from reprise.tracking import event_log

@@ -19,8 +19,8 @@ from reprise.data.datasets import Dataset, Windows, open_windows
 from reprise.data.loader import EvalLoader, move_to_device
 from reprise.distributed import is_first, launched
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages.kept_predictions import Classified, NaiveForecasts, forecasts_to_keep
-from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.train import build_parts
 from reprise.stages.trained import (
     TRAINING,

@@ -14,8 +14,8 @@ from reprise.config.choices import group_values
 from reprise.config.schema import PublishedData
 from reprise.data import picture_files, store
 from reprise.errors import UserError, warn
+from reprise.project_paths import ProjectPaths
 from reprise.stages import download, preprocess
-from reprise.stages.project_paths import ProjectPaths
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from reprise.config import pipeline, plugin_sources
 from reprise.config.targets import check_plugins
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 
 
 def run(name: str, paths: ProjectPaths, console: Console) -> None:

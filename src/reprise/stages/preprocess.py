@@ -11,8 +11,8 @@ from reprise.config import DataConfig, FolderData, ImageData, SeriesData
 from reprise.config.schema import RawFile
 from reprise.data import formats, store
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import preprocess_folder
-from reprise.stages.project_paths import ProjectPaths
 
 Arrays = dict[str, npt.NDArray[Any]]
 

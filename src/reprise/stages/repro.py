@@ -12,7 +12,7 @@ import yaml
 from rich.console import Console
 from voluptuous import Invalid
 
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking.repository import GitMissingError, git
 
 

@@ -21,8 +21,8 @@ from reprise.data.datasets import Windows, lock_test_split, open_windows
 from reprise.data.loader import EvalLoader, TrainLoader, move_to_device
 from reprise.distributed import is_first, launched
 from reprise.errors import Pruned
+from reprise.project_paths import ProjectPaths
 from reprise.stages import freshness, window
-from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import (
     FINGERPRINTS,
     TRAINING,

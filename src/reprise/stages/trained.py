@@ -17,7 +17,7 @@ from reprise.config import Config, TrainerConfig, check
 from reprise.data import store
 from reprise.data.datasets import REMAKE_WINDOWS, Windows
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import event_log, groups, lineage
 from reprise.training.checkpoint import load_weights
 from reprise.training.trainer import threads

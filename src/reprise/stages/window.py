@@ -13,7 +13,7 @@ import reprise
 from reprise.config import Config, ImageWindow, SeriesWindow
 from reprise.data import audit, rounding, splits, store
 from reprise.errors import UserError
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.tracking import lineage
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from reprise.config.sweep import Resumed, Sweep
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
-from reprise.stages.project_paths import ProjectPaths
+from reprise.project_paths import ProjectPaths
 from reprise.sweeps import launchers, preflight, tuned
 from reprise.sweeps import study as studies
 from reprise.sweeps.launchers import Launcher, LaunchRequest, Worker

@@ -8,8 +8,8 @@ from reprise.config.sweep import Sweep
 from reprise.config.targets import nearest
 from reprise.data.datasets import Windows, lock_test_split
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.stages.project_paths import ProjectPaths
 
 
 def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:

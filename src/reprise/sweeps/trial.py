@@ -11,8 +11,8 @@ from rich.console import Console
 from reprise.config import Config
 from reprise.config.space import as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
+from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.stages.project_paths import ProjectPaths
 from reprise.stages.trained import Trained, read_trained
 from reprise.sweeps import study as studies
 from reprise.sweeps.study import GIVEN_UP, STARTS, THREADS, Study
