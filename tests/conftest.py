@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Fixtures that apply to every test."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ VARIABLE = "MLFLOW_TRACKING_URI"
 
 @pytest.fixture(autouse=True)
 def no_tracking_address() -> Iterator[None]:
-    """Remove the address that a test before left in the environment: `mlflow.set_tracking_uri` sets it for the whole process."""
+    """Remove the address that an earlier test left in the environment: `mlflow.set_tracking_uri` sets it for the process."""
     os.environ.pop(VARIABLE, None)
     yield
     os.environ.pop(VARIABLE, None)

@@ -1,4 +1,4 @@
-"""The command line: what is wrong is said in one line with exit code 2, and help is at hand."""
+"""The command line: a user error is one line with exit code 2, and every command has help."""
 
 import errno
 import os
@@ -46,18 +46,18 @@ KEY_WORDS = {
     "sync": ["tracking.uri=ADDRESS"],
     "dashboard": ["--port", "127.0.0.1"],
 }
-"""What a user of a subcommand looks for in its help."""
+"""Words that the help of each subcommand must contain."""
 
 
 def run(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m reprise …` in a process of its own."""
+    """Run `python -m reprise …` in a separate process."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REPRISE_", "_REPRISE", "COMP_"))}
     command = [sys.executable, "-m", "reprise", *arguments]
     return subprocess.run(command, cwd=cwd, env=inherited | environment, capture_output=True, text=True, timeout=60)
 
 
-def called(*arguments: str) -> int:
-    """The exit code of a command line, in this process."""
+def exit_code(*arguments: str) -> int:
+    """Run a command line in this process. Return its exit code."""
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert isinstance(ended.value.code, int)
@@ -65,13 +65,13 @@ def called(*arguments: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+def project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("signal.signal", lambda *_: None)  # the handlers are for processes of their own
+    monkeypatch.setattr("signal.signal", lambda *_: None)  # a test process keeps its own handlers
     monkeypatch.delenv("REPRISE_DEBUG", raising=False)
 
 
-def test_a_mistake_is_one_line_on_stderr_and_exit_code_2() -> None:
+def test_a_user_error_is_one_line_on_stderr_with_exit_code_2() -> None:
     done = run("compose", "experiment=digits_cnn", "optimizer.lrr=1")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
@@ -79,22 +79,22 @@ def test_a_mistake_is_one_line_on_stderr_and_exit_code_2() -> None:
     )
 
 
-def test_the_traceback_is_there_for_those_who_ask() -> None:
+def test_reprise_debug_shows_the_traceback() -> None:
     done = run("compose", "experiment=digits_cnn", "optimizer.lrr=1", REPRISE_DEBUG="1")
     assert done.returncode != 0
     assert done.stderr.startswith("Traceback")
     assert "UserError: optimizer.lrr: no such key" in done.stderr
 
 
-def test_outside_a_project_the_mend_is_said(tmp_path: Path) -> None:
+def test_outside_a_project_the_error_names_the_remedy(tmp_path: Path) -> None:
     done = run("train", "experiment=digits_cnn", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == f"reprise: no conf/config.yaml in {tmp_path} or above it; run reprise inside a clone of the project\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_command_line_is_quick_to_start() -> None:
-    """PyTorch, Lightning and MLflow take seconds; only the commands that need them wait for them."""
+def test_the_command_line_starts_without_heavy_imports() -> None:
+    """PyTorch, Lightning and MLflow take seconds to import; only the commands that need them import them."""
     code = (
         "import sys, reprise.__main__; slow = {'torch', 'mlflow', 'pytorch_lightning', 'hydra', 'sklearn', 'pandas', 'matplotlib'};"
         "print(sorted(slow & set(sys.modules)))"
@@ -104,7 +104,7 @@ def test_a_command_line_is_quick_to_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'\\?; see `reprise --help`"),
         (["train", "--pipelin"], "No such option '--pipelin'. Did you mean '--pipeline'\\?; see `reprise train --help`"),
@@ -128,38 +128,38 @@ def test_a_command_line_is_quick_to_start() -> None:
         (["train", "--pipeline", "nothing"], "no .*data/config/nothing.yaml; run `reprise compose` first, or `dvc repro` .*"),
     ],
 )  # fmt: skip
-def test_whatever_is_wrong_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert called(*arguments) == 2
+def test_every_user_error_is_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(*arguments) == 2
     printed = capsys.readouterr()
-    assert re.fullmatch(f"reprise: {said}\n", printed.err)
+    assert re.fullmatch(f"reprise: {message}\n", printed.err)
     assert printed.out == ""
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOTDIR])
-def test_no_space_no_permission_and_no_folder_are_the_users_to_mend(
+def test_a_full_disk_missing_permission_or_folder_is_a_user_error(
     number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fails(*_: object) -> None:
         raise OSError(number, os.strerror(number), "data/config/.draft")
 
     monkeypatch.setattr("reprise.stages.compose.run", fails)
-    assert called("compose") == 2
+    assert exit_code("compose") == 2
     assert capsys.readouterr().err == f"reprise: data/config/.draft: {os.strerror(number)}\n"
 
 
-def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def defect(*_: object) -> None:
+def test_an_internal_error_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_key_error(*_: object) -> None:
         raise KeyError("forgotten")
 
-    monkeypatch.setattr("reprise.stages.compose.run", defect)
+    monkeypatch.setattr("reprise.stages.compose.run", raise_key_error)
     with pytest.raises(KeyError, match="forgotten"):
         main(["compose"])
 
 
-def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert called() == 2
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code() == 2
     assert "Usage: reprise" in capsys.readouterr().err
-    assert called("--help") == 0
+    assert exit_code("--help") == 0
     shown = capsys.readouterr().out
     positions = [shown.index(f"\n  {command} ") for command in cli.commands]
     assert positions == sorted(positions)  # in the order in which they are used
@@ -167,13 +167,13 @@ def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.parametrize("command", cli.commands)
-def test_every_command_has_help_that_names_what_one_looks_for(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert called(command, "-h") == 0
+def test_the_help_of_every_command_contains_its_key_words(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(command, "-h") == 0
     shown = " ".join(capsys.readouterr().out.split())
     for word in KEY_WORDS[command]:
         assert word in shown
     lines = (cli.commands[command].help or "").splitlines()
-    assert len(lines[0].split(". ")[0]) < 68, "what stands in the list of commands is cut off on a narrow terminal"
+    assert len(lines[0].split(". ")[0]) < 68, "the summary in the list of commands would be cut off on a narrow terminal"
 
 
 def test_every_example_in_the_help_of_train_composes() -> None:
@@ -186,15 +186,15 @@ def test_every_example_in_the_help_of_train_composes() -> None:
         assert compose(ROOT, example.split()).name in example
 
 
-def test_a_config_is_printed_as_it_will_be_read(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_printed_config_loads_back_equal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from reprise.config import compose, load
 
-    assert called("compose", "experiment=digits_cnn", "seed=3") == 0
+    assert exit_code("compose", "experiment=digits_cnn", "seed=3") == 0
     (tmp_path / "digits_cnn.yaml").write_text(capsys.readouterr().out)
     assert load(tmp_path / "digits_cnn.yaml") == compose(ROOT, ["experiment=digits_cnn", "seed=3"])
 
 
-def test_output_cut_off_by_a_reader_is_no_error() -> None:
+def test_a_closed_pipe_is_no_error() -> None:
     """`reprise compose … | head -1`."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -204,8 +204,8 @@ def test_output_cut_off_by_a_reader_is_no_error() -> None:
     assert done.stderr == ""
 
 
-def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: str, *words: str) -> list[str]:
-    """What click offers a shell for the last of `words`."""
+def completions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], shell: str, *words: str) -> list[str]:
+    """Return the completions that click offers a shell for the last of `words`."""
     monkeypatch.setenv("_REPRISE_COMPLETE", f"{shell}_complete")
     monkeypatch.setenv("COMP_WORDS", " ".join(["reprise", *words]) if shell == "bash" else " ".join(["reprise", *words[:-1]]))
     monkeypatch.setenv("COMP_CWORD", str(len(words)) if shell == "bash" else words[-1])
@@ -217,38 +217,38 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("shell", ["bash", "fish"])
 def test_commands_and_keys_are_completed(shell: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "train" in " ".join(completed(monkeypatch, capsys, shell, "tr"))
-    assert completed(monkeypatch, capsys, shell, "train", "exp") == ["experiment="]
-    assert completed(monkeypatch, capsys, shell, "evaluate", "1234", "trainer.max") == ["trainer.max_epochs="]
-    assert any(option.startswith("--pipeline") for option in completed(monkeypatch, capsys, shell, "train", "--pi"))
+    assert "train" in " ".join(completions(monkeypatch, capsys, shell, "tr"))
+    assert completions(monkeypatch, capsys, shell, "train", "exp") == ["experiment="]
+    assert completions(monkeypatch, capsys, shell, "evaluate", "1234", "trainer.max") == ["trainer.max_epochs="]
+    assert any(option.startswith("--pipeline") for option in completions(monkeypatch, capsys, shell, "train", "--pi"))
 
 
-def test_values_are_completed_where_the_shell_splits_at_the_equals_sign(
+def test_values_are_completed_in_a_shell_that_splits_at_the_equals_sign(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Bash hands over `experiment`, `=`, `dig`, and puts the answer after the sign."""
-    assert completed(monkeypatch, capsys, "bash", "train", "experiment", "=", "dig") == ["digits_cnn"]
-    assert completed(monkeypatch, capsys, "bash", "train", "optimizer", "=") == ["adam", "adamw", "sgd"]
+    """Bash passes `experiment`, `=`, `dig`, and inserts the completion after the sign."""
+    assert completions(monkeypatch, capsys, "bash", "train", "experiment", "=", "dig") == ["digits_cnn"]
+    assert completions(monkeypatch, capsys, "bash", "train", "optimizer", "=") == ["adam", "adamw", "sgd"]
     words = ["train", "experiment", "=", "temperature_lstm", "seed", "=", "3", "model.h"]
-    assert completed(monkeypatch, capsys, "bash", *words) == ["model.hidden="]
+    assert completions(monkeypatch, capsys, "bash", *words) == ["model.hidden="]
 
 
-def test_values_are_completed_where_the_shell_does_not(
+def test_values_are_completed_in_a_shell_that_does_not_split_at_the_equals_sign(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert completed(monkeypatch, capsys, "fish", "train", "experiment=dig") == ["experiment=digits_cnn"]
-    assert completed(monkeypatch, capsys, "fish", "train", "experiment=temperature_lstm", "model.h") == ["model.hidden="]
+    assert completions(monkeypatch, capsys, "fish", "train", "experiment=dig") == ["experiment=digits_cnn"]
+    assert completions(monkeypatch, capsys, "fish", "train", "experiment=temperature_lstm", "model.h") == ["model.hidden="]
 
 
-def test_outside_a_project_there_is_nothing_to_complete(
+def test_outside_a_project_nothing_is_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert completed(monkeypatch, capsys, "fish", "train", "experiment=dig") == []
+    assert completions(monkeypatch, capsys, "fish", "train", "experiment=dig") == []
 
 
-def test_bash_itself_completes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script that a user sources, run by a real bash; no space follows `key=`."""
+def test_completion_works_in_a_real_bash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs the script that a user sources; no space is added after `key=`."""
     script = """
         eval "$(_REPRISE_COMPLETE=bash_source reprise)"
         compopt() { printf "%s " compopt "$@"; }
@@ -260,8 +260,8 @@ def test_bash_itself_completes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout.splitlines() == ["compopt -o nospace trainer.max_epochs=", "digits_cnn"], done.stderr
 
 
-def test_an_error_of_one_line_stays_one_line() -> None:
-    assert str(UserError("what\n  went wrong", "how\n to mend it")) == "what went wrong; how to mend it"
+def test_line_breaks_in_a_user_error_are_removed() -> None:
+    assert str(UserError("what\n  went wrong", "how\n to fix it")) == "what went wrong; how to fix it"
     assert str(UserError("what went wrong")) == "what went wrong"
     assert isinstance(UserError("x"), Exception)
     assert not isinstance(UserError("x"), click.ClickException)

@@ -13,7 +13,7 @@ from reprise.data.datasets import Windows
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
-torch.set_num_threads(1)  # the networks are too small to share
+torch.set_num_threads(1)  # the networks are too small for more
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = {  # experiments that choose data and task, and leave the rest to the defaults
@@ -40,7 +40,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def windows_for(config: Config) -> Windows:
-    """What `window` says in windows.json for a config, as far as networks and tasks read it."""
+    """Return the metadata that `window` writes to windows.json for a config, as far as networks and tasks read it."""
     meta: dict[str, Any]
     if isinstance(config.data, ImageData | FolderData):
         shape = config.data.shape or [28, 28, 1]  # null: an image folder takes the shape of its files

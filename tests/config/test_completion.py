@@ -1,4 +1,4 @@
-"""Tab completion of overrides: groups, their choices, keys of the config that was chosen."""
+"""Tab completion of overrides: groups, their choices, and the keys of the selected config."""
 
 from pathlib import Path
 
@@ -11,23 +11,23 @@ from reprise.config import choices, compose
 from reprise.config.completion import complete_override
 
 
-def test_the_beginning_of_a_group_is_completed(root: Path) -> None:
+def test_a_group_prefix_is_completed(root: Path) -> None:
     assert complete_override(root, [], "exp") == ["experiment="]
     assert "optimizer=" in complete_override(root, [], "opti")
 
 
 @pytest.mark.parametrize("group", ["experiment", "model", "trainer"])
-def test_after_the_equals_sign_come_the_choices(root: Path, group: str) -> None:
+def test_after_the_equals_sign_the_choices_are_completed(root: Path, group: str) -> None:
     assert complete_override(root, [], f"{group}=") == [f"{group}={choice}" for choice in choices(root, group)]
     assert complete_override(root, [], "experiment=dig") == ["experiment=digits_cnn"]
     assert complete_override(root, [], "optimizer.lr=") == []
 
 
-def test_keys_are_those_of_the_experiment_already_named(root: Path) -> None:
+def test_keys_are_those_of_the_named_experiment(root: Path) -> None:
     assert complete_override(root, ["experiment=temperature_lstm"], "model.h") == ["model.hidden="]
     assert complete_override(root, ["experiment=digits_cnn"], "model.h") == []
     assert complete_override(root, ["experiment=digits_cnn", "optimizer=sgd"], "optimizer.mom") == ["optimizer.momentum="]
-    assert complete_override(root, [], "trainer.max") == ["trainer.max_epochs="]  # of some experiment, while none is named
+    assert complete_override(root, [], "trainer.max") == ["trainer.max_epochs="]  # keys of any experiment, if none is named
 
 
 def test_every_completed_key_can_be_set(root: Path) -> None:
@@ -38,12 +38,12 @@ def test_every_completed_key_can_be_set(root: Path) -> None:
     assert compose(root, ["experiment=digits_cnn", *setting]).trainer.model_dump() == values
 
 
-def test_a_mistake_in_the_words_before_leaves_the_groups(root: Path) -> None:
+def test_groups_are_completed_after_an_invalid_override(root: Path) -> None:
     assert complete_override(root, ["experiment=nothing"], "trai") == ["trainer="]
 
 
 @given(st.lists(st.from_regex(r"[a-z.]+(=[a-z0-9]+)", fullmatch=True)))
-def test_words_that_bash_split_are_whole_again(words: list[str]) -> None:
+def test_words_that_bash_split_are_rejoined(words: list[str]) -> None:
     split = [part for word in words for part in (word.partition("="))]
     assert rejoined(split) == words
-    assert rejoined(words) == words  # as zsh and fish leave them
+    assert rejoined(words) == words  # zsh and fish do not split words

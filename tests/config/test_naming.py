@@ -1,4 +1,4 @@
-"""The name of a run carries its data set and what is special about it."""
+"""The name of a run contains its data set and the settings that differ from its experiment."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from reprise.config import compose
 from reprise.config.naming import MAX_LENGTH, differences
 from tests.config.conftest import ROOT
 
-SAID = {
+DIFFERENCES = {
     (): [],
     ("seed=7", "seeds=3", "trainer=cpu", "trainer.progress=false", "resume=false", "tracking.log_model=false"): [],
     ("optimizer.lr=0.003",): ["lr0.003"],
@@ -23,12 +23,12 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("overrides", SAID)
-def test_what_is_special_is_said_in_a_few_words(overrides: tuple[str, ...]) -> None:
-    assert differences(ROOT, compose(ROOT, ["experiment=digits_cnn", *overrides])) == SAID[overrides]
+@pytest.mark.parametrize("overrides", DIFFERENCES)
+def test_the_name_contains_the_settings_that_differ(overrides: tuple[str, ...]) -> None:
+    assert differences(ROOT, compose(ROOT, ["experiment=digits_cnn", *overrides])) == DIFFERENCES[overrides]
 
 
-def test_a_set_of_ones_own_is_named_and_all_of_it_can_be_typed(tmp_path: Path) -> None:
+def test_the_name_of_a_custom_data_set_has_only_characters_that_can_be_typed(tmp_path: Path) -> None:
     words = [
         f"data.path={tmp_path}/a, b",
         "data.name=my.flowers-2",
@@ -36,14 +36,14 @@ def test_a_set_of_ones_own_is_named_and_all_of_it_can_be_typed(tmp_path: Path) -
         "trainer.max_epochs=3",
         "optimizer.lr=1e-05",
     ]
-    said = differences(ROOT, compose(ROOT, ["experiment=image_folder", *words]))
-    assert said == ["my.flowers_2", "gelu", "lr1e_05"]
-    name = "-".join(said)
+    parts = differences(ROOT, compose(ROOT, ["experiment=image_folder", *words]))
+    assert parts == ["my.flowers_2", "gelu", "lr1e_05"]
+    name = "-".join(parts)
     assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
     assert len(name) <= MAX_LENGTH
 
 
-def test_an_experiment_that_is_not_there_is_nothing_to_differ_from(tmp_path: Path) -> None:
+def test_an_unknown_experiment_gives_no_differences(tmp_path: Path) -> None:
     config = compose(ROOT, ["experiment=digits_cnn", "optimizer.lr=0.5"])
     assert differences(tmp_path, config) == []
-    assert differences(ROOT, config.model_copy(update={"name": "of_nobody"})) == []
+    assert differences(ROOT, config.model_copy(update={"name": "unknown"})) == []

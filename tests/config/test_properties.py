@@ -1,4 +1,4 @@
-"""What holds of any config, not of a few."""
+"""Property tests of configs."""
 
 import copy
 import math
@@ -31,7 +31,7 @@ nested = st.recursive(
 def test_a_written_config_reads_back_equal(
     tmp_path_factory: pytest.TempPathFactory, text: str, rate: float, seed: int, arguments: dict[str, Any]
 ) -> None:
-    """Whatever characters a citation holds, whatever a number looks like in YAML, whatever a plugin is given."""
+    """For any text, any number format in YAML, and any arguments of a plugin."""
     tree = copy.deepcopy(TREE)
     tree["data"]["citation"] = text
     tree["optimizer"]["lr"], tree["seed"] = rate, seed
@@ -39,7 +39,7 @@ def test_a_written_config_reads_back_equal(
     try:
         config = check(tree)
     except UserError as refused:
-        assume("is missing" not in str(refused))  # "???" means that a value has to be given
+        assume("is missing" not in str(refused))  # "???" marks a required value
         raise
     file = tmp_path_factory.getbasetemp() / "config.yaml"
     file.write_text(render(config), encoding="utf-8")
@@ -49,7 +49,7 @@ def test_a_written_config_reads_back_equal(
 
 
 @given(nested)
-def test_every_leaf_is_found_under_its_path_and_no_other(tree: Any) -> None:
+def test_every_leaf_has_exactly_one_path(tree: Any) -> None:
     for path, value in leaves(tree):
         node = tree
         for part in path.split(".") if path else []:
@@ -71,7 +71,7 @@ def test_a_size_is_a_count_or_a_share(value: Any) -> None:
 
 
 @pytest.mark.parametrize("section", ["data", "window", "trainer", "tracking"])
-def test_a_key_with_any_letter_left_out_finds_the_key(section: str) -> None:
+def test_a_key_with_a_missing_letter_is_matched_to_the_right_key(section: str) -> None:
     for name in TREE[section]:
         for at in range(len(name)):
             typo = name[:at] + name[at + 1 :]

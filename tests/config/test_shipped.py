@@ -1,4 +1,4 @@
-"""Every config that ships composes, builds what it names, and learns from a batch."""
+"""Every shipped config composes, builds its parts, and trains on one batch."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from reprise.stages.train import build_parts
 from tests.config.conftest import ROOT, windows_for
 
 EXPERIMENTS = choices(ROOT, "experiment")
-NEEDED = {"image_folder": ["data.path=pictures"]}
-"""What only the user can say."""
+REQUIRED_OVERRIDES = {"image_folder": ["data.path=pictures"]}
+"""Overrides of keys without a default."""
 PARAMETERS = {
     "mnist_cnn64": 121_930,
     "mnist_cnn128": 225_034,
@@ -32,13 +32,13 @@ PARAMETERS = {
     "ablation_batch_norm": 225_130,
     "ablation_all": 371_274,
 }
-"""Of every experiment of the pipeline; the first five are those of the lessons."""
-OF_KIND = {"cnn": "bare_images", "cnn1d": "bare_series", "lstm": "bare_series", "gru": "bare_series"}
-"""Which data a model reads."""
+"""Number of parameters of every experiment of the pipeline; the first five are published networks."""
+EXPERIMENT_FOR_MODEL = {"cnn": "bare_images", "cnn1d": "bare_series", "lstm": "bare_series", "gru": "bare_series"}
+"""An experiment whose data the model can read."""
 
 
-def learn_one_batch(config: Config) -> dict[str, bool]:
-    """What came of a forward pass, loss, backward pass, a step of the optimizer and one of the schedule, as the Learner makes them."""
+def train_one_batch(config: Config) -> dict[str, bool]:
+    """Run forward pass, loss, backward pass, optimizer step and scheduler step, as `Learner` does. Return the result of each check."""
     windows = windows_for(config)
     network, task = build_parts(config, windows)
     optimizer = build(config.optimizer, "optimizer", config.plugins, network.parameters())
@@ -61,11 +61,11 @@ def learn_one_batch(config: Config) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_learns_from_a_batch(root: Path, experiment: str) -> None:
-    config = compose(root, [f"experiment={experiment}", *NEEDED.get(experiment, [])])
-    assert config.name == experiment  # its folder under data/ is called as its file
-    learned = learn_one_batch(config)
-    assert all(learned.values()), learned
+def test_every_experiment_trains_on_a_batch(root: Path, experiment: str) -> None:
+    config = compose(root, [f"experiment={experiment}", *REQUIRED_OVERRIDES.get(experiment, [])])
+    assert config.name == experiment  # its folder under data/ has the name of its file
+    checks = train_one_batch(config)
+    assert all(checks.values()), checks
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -73,43 +73,43 @@ def test_every_experiment_learns_from_a_batch(root: Path, experiment: str) -> No
 def test_every_experiment_composes_with_every_trainer_and_reads_back_equal(
     root: Path, tmp_path: Path, experiment: str, trainer: str
 ) -> None:
-    config = compose(root, [f"experiment={experiment}", f"trainer={trainer}", *NEEDED.get(experiment, [])])
+    config = compose(root, [f"experiment={experiment}", f"trainer={trainer}", *REQUIRED_OVERRIDES.get(experiment, [])])
     assert config.trainer.world_size == (2 if "dp" in trainer else 1)
     (tmp_path / "config.yaml").write_text(render(config))
     assert load(tmp_path / "config.yaml") == config
 
 
 @pytest.mark.parametrize("model", choices(ROOT, "model"))
-def test_every_model_learns_from_a_batch(clone: Path, model: str) -> None:
-    learned = learn_one_batch(compose(clone, [f"experiment={OF_KIND[model]}", f"model={model}"]))
-    assert all(learned.values()), learned
+def test_every_model_trains_on_a_batch(clone: Path, model: str) -> None:
+    checks = train_one_batch(compose(clone, [f"experiment={EXPERIMENT_FOR_MODEL[model]}", f"model={model}"]))
+    assert all(checks.values()), checks
 
 
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in ("optimizer", "scheduler") for name in choices(ROOT, group)])
-def test_every_optimizer_and_schedule_learns_from_a_batch(root: Path, choice: str) -> None:
-    learned = learn_one_batch(compose(root, ["experiment=digits_cnn", choice]))
-    assert all(learned.values()), learned
+def test_every_optimizer_and_schedule_trains_on_a_batch(root: Path, choice: str) -> None:
+    checks = train_one_batch(compose(root, ["experiment=digits_cnn", choice]))
+    assert all(checks.values()), checks
 
 
 @pytest.mark.parametrize("name", choices(ROOT, "data"))
-def test_every_data_set_is_named_as_its_file_and_is_the_same_alone_and_in_a_run(clone: Path, name: str) -> None:
-    needed = NEEDED.get(name, [])
-    alone = compose_dataset(clone, name, needed)
+def test_every_data_set_has_the_name_of_its_file_and_composes_the_same_alone_and_in_a_run(clone: Path, name: str) -> None:
+    required = REQUIRED_OVERRIDES.get(name, [])
+    alone = compose_dataset(clone, name, required)
     assert alone.name == name
-    assert compose(clone, [f"experiment=bare_{alone.kind}", f"data={name}", *needed]).data == alone
+    assert compose(clone, [f"experiment=bare_{alone.kind}", f"data={name}", *required]).data == alone
 
 
-def test_every_experiment_of_the_pipeline_has_the_parameters_it_says(root: Path) -> None:
-    wanted = pipeline(root)
-    found = {}
-    for name in wanted.experiments | wanted.long:
+def test_every_experiment_of_the_pipeline_has_the_expected_number_of_parameters(root: Path) -> None:
+    lists = pipeline(root)
+    counts = {}
+    for name in lists.experiments | lists.long:
         config = compose(root, [f"experiment={name}"])
         network, _ = build_parts(config, windows_for(config))
-        found[name] = sum(weight.numel() for weight in network.parameters())
-    assert found == PARAMETERS
+        counts[name] = sum(weight.numel() for weight in network.parameters())
+    assert counts == PARAMETERS
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_gives_others(root: Path) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_different_ones(root: Path) -> None:
     config = compose(root, ["experiment=digits_cnn"])
     first, again, other = (build_parts(config.model_copy(update={"seed": seed}), windows_for(config))[0] for seed in (3, 3, 4))
     for one, same, different in zip(first.parameters(), again.parameters(), other.parameters(), strict=True):
@@ -118,16 +118,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_gives_others(root: Pat
 
 
 def test_the_pipeline_names_experiments_and_data_sets_that_exist(root: Path) -> None:
-    wanted = pipeline(root)
-    assert not wanted.experiments.keys() & wanted.long
-    for experiment, data in (wanted.experiments | wanted.long).items():
-        assert compose(root, [f"experiment={experiment}", *wanted.overrides]).data.name == data
-    assert set(wanted.experiments.values()) == set(wanted.datasets)
-    assert set(wanted.long.values()) - set(wanted.datasets) == set(wanted.long_datasets)
+    lists = pipeline(root)
+    assert not lists.experiments.keys() & lists.long
+    for experiment, data in (lists.experiments | lists.long).items():
+        assert compose(root, [f"experiment={experiment}", *lists.overrides]).data.name == data
+    assert set(lists.experiments.values()) == set(lists.datasets)
+    assert set(lists.long.values()) - set(lists.datasets) == set(lists.long_datasets)
 
 
-def test_every_key_of_conf_that_is_chosen_from_a_few_names_them_beside_it(root: Path) -> None:
-    """The comments in conf/ are where a user learns what a key may be."""
+def test_every_choice_in_the_trainer_config_is_documented_in_a_comment(root: Path) -> None:
+    """The comments in conf/ document the allowed values."""
     text = (root / "conf" / "trainer" / "auto.yaml").read_text()
     for words in ("auto, cpu or gpu", "single, ddp or fsdp", "float32, tf32, bf16 or fp16"):
         assert words in text

@@ -1,4 +1,4 @@
-"""`_target_` is code: nothing outside the allowlist is called, however it is named."""
+"""`_target_` is code: nothing outside the allowlist is called, however it is written."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ OUTSIDE = [
     "reprise.analysis.dashboard.serve",
     "nothing",
 ]
-REACHED_THROUGH_TORCH = [  # what a module of torch.nn or torch.optim imports, by way of that module
+REACHED_THROUGH_TORCH = [  # objects that modules of torch.nn or torch.optim import, reached through these modules
     "torch.nn.functional.torch.load",
     "torch.optim.adam.torch.hub.load",
     "torch.nn.functional.importlib.import_module",
@@ -43,9 +43,7 @@ def tree(root: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", OUTSIDE)
 @pytest.mark.parametrize("section", ["task", "model", "optimizer", "scheduler"])
-def test_a_config_that_names_code_outside_the_allowlist_is_refused_as_a_whole(
-    tree: dict[str, Any], section: str, path: str
-) -> None:
+def test_a_config_that_names_code_outside_the_allowlist_is_refused(tree: dict[str, Any], section: str, path: str) -> None:
     tree[section]["_target_"] = path
     with pytest.raises(UserError, match=rf"^{section}\._target_={path}: not on the allowlist; name its package in plugins"):
         check(tree)
@@ -74,7 +72,7 @@ def test_nothing_outside_the_allowlist_is_built(path: str) -> None:
 
 
 class Trap:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -86,7 +84,7 @@ class Trap:
 @pytest.mark.parametrize(
     "path", ["os.system", "subprocess.getoutput", "builtins.exec", "torch.load", "torch.nn.functional.torch.load"]
 )
-def test_what_is_refused_was_not_run(tmp_path: Path, path: str) -> None:
+def test_a_refused_target_is_not_executed(tmp_path: Path, path: str) -> None:
     trap, evil = tmp_path / "trap", tmp_path / "evil.pt"
     torch.save(Trap(trap), evil)
     code = {"builtins.exec": f"open({str(trap)!r}, 'w')", "os.system": f"touch {trap}", "subprocess.getoutput": f"touch {trap}"}
@@ -96,20 +94,20 @@ def test_what_is_refused_was_not_run(tmp_path: Path, path: str) -> None:
     assert not trap.exists()
 
 
-def test_a_target_among_arguments_is_data_and_not_built() -> None:
+def test_a_target_among_arguments_is_not_built() -> None:
     nested = {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}
     with pytest.raises(UserError, match=r"^model.in_features=\{.*\}: should be a valid integer"):
         build(target("torch.nn.Linear", in_features=nested, out_features=2), "model", [])
 
 
-def test_a_class_of_torch_is_built_with_arguments_of_the_types_it_wants() -> None:
+def test_a_torch_class_is_built_with_arguments_of_the_right_types() -> None:
     layer = build(target("torch.nn.Linear", in_features=3, out_features=2, bias=False), "model", [])
     assert isinstance(layer, torch.nn.Linear)
     assert layer.bias is None
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("torch.nn.Linaer", "torch.nn has no Linaer"),
         ("torch.nn.", "not on the allowlist"),
@@ -119,8 +117,8 @@ def test_a_class_of_torch_is_built_with_arguments_of_the_types_it_wants() -> Non
         ("torch.nn.Linear.forward", "not on the allowlist"),
     ],
 )
-def test_a_target_that_does_not_exist_is_named(path: str, said: str) -> None:
-    with pytest.raises(UserError, match=rf"^model\._target_={path}: {said}"):
+def test_a_target_that_does_not_exist_is_named_in_the_error(path: str, message: str) -> None:
+    with pytest.raises(UserError, match=rf"^model\._target_={path}: {message}"):
         build(target(path), "model", [])
 
 
@@ -143,14 +141,14 @@ def anything(outputs, **others):
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a package of the user's own."""
+    """The name of a user's package."""
     (tmp_path / "my_networks.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "my_networks", raising=False)
     return "my_networks"
 
 
-def test_a_plugin_is_built_when_it_is_named_and_not_even_imported_otherwise(plugin: str, tree: dict[str, Any]) -> None:
+def test_a_plugin_is_imported_and_built_only_if_it_is_named(plugin: str, tree: dict[str, Any]) -> None:
     tree["model"] = {"_target_": f"{plugin}.Net", "width": 5}
     with pytest.raises(UserError, match="not on the allowlist"):
         check(tree)
@@ -163,16 +161,16 @@ def test_a_plugin_is_built_when_it_is_named_and_not_even_imported_otherwise(plug
 
 
 @pytest.mark.parametrize("path", ["my_networks.torch.load", "my_networks.TYPE_CHECKING", "my_networks_too.Net"])
-def test_naming_a_plugin_opens_no_other_package(plugin: str, path: str) -> None:
+def test_naming_a_plugin_allows_no_other_package(plugin: str, path: str) -> None:
     with pytest.raises(UserError, match=rf"^model\._target_={path}"):
         build(target(path), "model", [plugin])
 
 
-def test_a_function_that_takes_any_argument_is_given_any(plugin: str) -> None:
+def test_a_function_with_var_keywords_accepts_any_argument(plugin: str) -> None:
     assert build(target(f"{plugin}.anything", depth=3), "model", [plugin], outputs=2) == {"depth": 3}
 
 
-def test_a_plugin_that_is_not_there_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_whose_import_fails_names_the_missing_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "needs_more.py").write_text("import not_installed_anywhere\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(UserError, match="No module named 'not_installed_anywhere'"):

@@ -1,4 +1,4 @@
-"""A text on the command line arrives as it was typed; of what cannot be read, the quotes are shown with which it can."""
+"""Text values on the command line are taken as typed. If one cannot be parsed, the error shows how to quote it."""
 
 import os.path
 import shlex
@@ -40,13 +40,13 @@ def test_a_path_is_taken_as_typed(text: str) -> None:
 @pytest.mark.parametrize(
     "folder", ["a b", "a,b", "a=b", "[a]", "{a}", "it's", 'say "a"', "café 猫", "1", "null", "a\\", "50%", "#1", "a:b", "(a)"]
 )
-def test_a_folder_of_any_name_can_be_named(folder: str, tmp_path: Path) -> None:
+def test_a_folder_with_any_name_can_be_given(folder: str, tmp_path: Path) -> None:
     path = str(tmp_path / folder)
     data = compose_dataset(ROOT, "image_folder", [f"data.path={path}"])
     assert getattr(data, "path", None) == path
 
 
-def test_the_rest_of_the_config_is_composed_too_and_a_home_is_expanded() -> None:
+def test_tilde_is_expanded_and_the_rest_of_the_config_is_composed() -> None:
     config = compose(ROOT, ["experiment=image_folder", "data.path=~/my, pictures", "data.title=a=b", "tracking.uri=null"])
     assert getattr(config.data, "path", None) == os.path.expanduser("~/my, pictures")  # noqa: PTH111 -- the reference
     assert config.data.title == "a=b"
@@ -55,19 +55,19 @@ def test_the_rest_of_the_config_is_composed_too_and_a_home_is_expanded() -> None
     assert compose(ROOT, ["experiment=digits_cnn", f"tracking.uri={address}"]).tracking.uri == address
 
 
-def test_quotes_and_references_mean_what_they_mean_to_hydra() -> None:
+def test_quotes_and_interpolations_work_as_in_hydra() -> None:
     data = compose_dataset(ROOT, "image_folder", ["data.path='a, b'", "data.title=${data.name}"])
     assert (getattr(data, "path", None), data.title) == ("a, b", "image_folder")
 
 
 @pytest.mark.parametrize("value", ["a,b=c", "x'y z", "a, {", "[1"])
-def test_the_quoting_that_works_is_shown(value: str) -> None:
-    """Of a key that may hold anything, an argument of the model."""
+def test_the_error_shows_a_quoting_that_works(value: str) -> None:
+    """For a key of any type: an argument of the model."""
     word = f"model.init={value}"
     with pytest.raises(UserError) as refused:
         compose(ROOT, ["experiment=digits_cnn", word])
-    said = str(refused.value)
-    assert said.startswith(f"model.init={value}: the value cannot be read; if it is a text, quote it twice")
-    (shown,) = shlex.split(said.partition("for Hydra: ")[2])
+    message = str(refused.value)
+    assert message.startswith(f"model.init={value}: the value cannot be read; if it is a text, quote it twice")
+    (shown,) = shlex.split(message.partition("for Hydra: ")[2])
     assert unreadable([shown]) is None
     assert OverridesParser.create().parse_override(shown).value() == value

@@ -1,4 +1,4 @@
-"""What is wrong with a config is said in one line: the whole key, why, and the nearest key there is."""
+"""Config errors are one line: the full key, the reason, and the nearest valid key."""
 
 import re
 from pathlib import Path
@@ -11,14 +11,14 @@ from reprise.stages.train import build_parts
 from tests.config.conftest import windows_for
 
 
-def refusal(root: Path, *overrides: str) -> str:
+def error_message(root: Path, *overrides: str) -> str:
     with pytest.raises(UserError) as refused:
         compose(root, overrides)
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
 
-COMPLAINTS = {
+ERRORS = {
     "optimizer.lrr=1": "optimizer.lrr: no such key; the nearest is optimizer.lr; to add an argument: +optimizer.lrr=1",
     "epochs=3": "epochs: no such key; the nearest is trainer.max_epochs",
     "+trainer.max_epoch=3": "trainer.max_epoch: no such key; the nearest is trainer.max_epochs",
@@ -62,37 +62,37 @@ COMPLAINTS = {
 }
 
 
-@pytest.mark.parametrize("override", COMPLAINTS)
-def test_a_wrong_override_is_named_with_its_key_and_the_nearest(root: Path, override: str) -> None:
-    assert refusal(root, "experiment=digits_cnn", override) == COMPLAINTS[override]
+@pytest.mark.parametrize("override", ERRORS)
+def test_an_invalid_override_is_reported_with_its_key_and_the_nearest_one(root: Path, override: str) -> None:
+    assert error_message(root, "experiment=digits_cnn", override) == ERRORS[override]
 
 
-def test_images_do_not_fit_windows_of_a_series_nor_unknown_channels(root: Path) -> None:
-    assert refusal(root, "experiment=temperature_lstm", "window=images").startswith(
+def test_a_window_must_fit_the_kind_of_data_and_its_channels(root: Path) -> None:
+    assert error_message(root, "experiment=temperature_lstm", "window=images").startswith(
         "window=images cannot cut data=seattle_weather"
     )
     for key in ("inputs", "targets"):
-        said = refusal(root, "experiment=temperature_lstm", f"window.{key}=[tmp_max]")
-        assert said == f"window.{key} names 'tmp_max'; data=seattle_weather has temp_max, temp_min, precipitation, wind"
+        message = error_message(root, "experiment=temperature_lstm", f"window.{key}=[tmp_max]")
+        assert message == f"window.{key} names 'tmp_max'; data=seattle_weather has temp_max, temp_min, precipitation, wind"
 
 
-def test_devices_that_cannot_be_used_together_are_refused(root: Path) -> None:
-    fsdp = refusal(root, "experiment=digits_cnn", "trainer=fsdp", "trainer.precision=fp16")
+def test_invalid_combinations_of_trainer_settings_are_refused(root: Path) -> None:
+    fsdp = error_message(root, "experiment=digits_cnn", "trainer=fsdp", "trainer.precision=fp16")
     assert fsdp == "trainer: strategy=fsdp does not scale the loss, which precision=fp16 needs; take bf16"
-    batch = refusal(root, "experiment=digits_cnn", "trainer=ddp_cpu", "trainer.devices=64")
+    batch = error_message(root, "experiment=digits_cnn", "trainer=ddp_cpu", "trainer.devices=64")
     assert batch == "trainer: batch_size=32 cannot be split over 64 devices"
 
 
-def test_scaled_gradients_are_not_clipped(root: Path) -> None:
-    wanted = ["experiment=digits_cnn", "trainer.precision=fp16", "trainer.gradient_clip=1"]
-    assert "needs optimizer.fused=false" in refusal(root, *wanted)
-    assert compose(root, [*wanted, "optimizer.fused=false"]).trainer.gradient_clip == 1
+def test_fp16_with_gradient_clipping_needs_an_unfused_optimizer(root: Path) -> None:
+    overrides = ["experiment=digits_cnn", "trainer.precision=fp16", "trainer.gradient_clip=1"]
+    assert "needs optimizer.fused=false" in error_message(root, *overrides)
+    assert compose(root, [*overrides, "optimizer.fused=false"]).trainer.gradient_clip == 1
 
 
-def test_without_an_experiment_the_experiments_are_named(root: Path) -> None:
-    there_are = ", ".join(choices(root, "experiment"))
-    assert "digits_cnn, " in there_are
-    assert refusal(root, "optimizer.lr=1") == f"no experiment named; add experiment=NAME, one of {there_are}"
+def test_without_an_experiment_the_error_lists_all_experiments(root: Path) -> None:
+    available = ", ".join(choices(root, "experiment"))
+    assert "digits_cnn, " in available
+    assert error_message(root, "optimizer.lr=1") == f"no experiment named; add experiment=NAME, one of {available}"
 
 
 ARGUMENTS = {
@@ -111,7 +111,7 @@ ARGUMENTS = {
 
 
 @pytest.mark.parametrize("override", ARGUMENTS)
-def test_a_wrong_argument_of_a_network_or_task_is_named_with_its_key(root: Path, override: str) -> None:
+def test_an_invalid_argument_of_a_network_or_task_is_reported_with_its_key(root: Path, override: str) -> None:
     config = compose(root, ["experiment=digits_cnn", override])
     with pytest.raises(UserError) as refused:
         build_parts(config, windows_for(config))
@@ -119,45 +119,45 @@ def test_a_wrong_argument_of_a_network_or_task_is_named_with_its_key(root: Path,
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("+optimizer.amsgrat=true", "optimizer.amsgrat: no such key; the nearest is optimizer.amsgrad"),
         ("optimizer.weight_decay=-1", "optimizer: Invalid weight_decay value: -1.0; it is built by torch.optim.Adam"),
         ("+optimizer.params=[]", "optimizer.params: is given by reprise itself; omit it"),
     ],
 )
-def test_a_wrong_argument_of_an_optimizer_is_named_with_its_key(root: Path, override: str, said: str) -> None:
+def test_an_invalid_argument_of_an_optimizer_is_reported_with_its_key(root: Path, override: str, message: str) -> None:
     config = compose(root, ["experiment=digits_cnn", override])
     network, _ = build_parts(config, windows_for(config))
-    with pytest.raises(UserError, match=f"^{re.escape(said)}$"):
+    with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         build(config.optimizer, "optimizer", config.plugins, network.parameters())
 
 
 @pytest.mark.parametrize(
     "hidden", ["${oc.env:HOME}", "a ${oc.env:HOME} b", "${oc.decode:'1'}", "${${name}:HOME}", "${oc.env:${name}}"]
 )
-def test_no_config_reads_the_environment_or_calls_code(clone: Path, hidden: str) -> None:
-    """Also not by a resolver whose name is itself an interpolation."""
+def test_a_config_cannot_call_a_resolver(clone: Path, hidden: str) -> None:
+    """A resolver could read the environment. One whose name is an interpolation is refused as well."""
     experiment = clone / "conf" / "experiment" / "bare_images.yaml"
     experiment.write_text(
         experiment.read_text().replace("name: bare_images", f'name: oc.env\ntracking:\n  experiment: "{hidden}"')
     )
-    said = refusal(clone, "experiment=bare_images")
-    assert said == f"tracking.experiment={hidden}: calls a resolver; only ${{key.of.the.config}} is allowed"
+    message = error_message(clone, "experiment=bare_images")
+    assert message == f"tracking.experiment={hidden}: calls a resolver; only ${{key.of.the.config}} is allowed"
 
 
-def test_a_config_may_point_at_its_own_keys(root: Path) -> None:
+def test_a_config_can_refer_to_its_own_keys(root: Path) -> None:
     config = compose(root, ["experiment=digits_cnn", "tracking.experiment=of ${data.name} by ${optimizer.lr}"])
     assert config.tracking.experiment == "of digits by 0.001"
 
 
-def test_a_broken_file_is_named_with_its_line(clone: Path) -> None:
+def test_a_yaml_error_is_reported_with_file_and_line(clone: Path) -> None:
     for folder, name in (("data", "digits"), ("optimizer", "adam"), ("experiment", "digits_cnn")):
         file = clone / "conf" / folder / f"{name}.yaml"
-        whole = file.read_text()
-        file.write_text(whole + "\n  a: [1\nb: : 2\n")
-        assert re.search(rf"conf/{folder}/{name}.yaml.*line \d+", refusal(clone, "experiment=digits_cnn"))
-        file.write_text(whole)
+        content = file.read_text()
+        file.write_text(content + "\n  a: [1\nb: : 2\n")
+        assert re.search(rf"conf/{folder}/{name}.yaml.*line \d+", error_message(clone, "experiment=digits_cnn"))
+        file.write_text(content)
     (clone / "conf" / "pipeline.yaml").write_text("a: b: c")
     with pytest.raises(UserError, match=r"conf/pipeline.yaml.*line 1"):
         pipeline(clone)
@@ -167,13 +167,13 @@ def test_a_broken_file_is_named_with_its_line(clone: Path) -> None:
 
 
 def test_a_series_is_not_augmented(root: Path) -> None:
-    said = refusal(root, "experiment=temperature_lstm", "augment=digits")
-    assert said == "augment alters images, and data=seattle_weather is a series; take augment=none"
+    message = error_message(root, "experiment=temperature_lstm", "augment=digits")
+    assert message == "augment alters images, and data=seattle_weather is a series; take augment=none"
 
 
-def test_keys_of_a_data_set_are_checked_when_it_is_named_alone(root: Path) -> None:
+def test_keys_of_a_data_set_composed_alone_are_checked(root: Path) -> None:
     assert compose_dataset(root, "image_folder", ["data.path=a", "data.shape=[8,8,3]"]).shape == [8, 8, 3]  # type: ignore[union-attr]
-    for overrides, said in (
+    for overrides, message in (
         ([], "data.path: is missing; set data.path=…"),
         (["data.pth=a"], "data.pth: no such key; the nearest is data.path"),
         (["data.path=a", "data.resize=fill"], "data.resize=fill: should be 'stretch', 'crop' or 'pad'"),
@@ -181,10 +181,10 @@ def test_keys_of_a_data_set_are_checked_when_it_is_named_alone(root: Path) -> No
     ):
         with pytest.raises(UserError) as refused:
             compose_dataset(root, "image_folder", overrides)
-        assert str(refused.value) == said
+        assert str(refused.value) == message
 
 
-def test_a_data_set_of_its_own_is_checked_too(clone: Path) -> None:
+def test_an_unknown_or_invalid_data_set_is_reported(clone: Path) -> None:
     with pytest.raises(UserError, match=r"^no data set named digit; the nearest is digits$"):
         compose_dataset(clone, "digit")
     with pytest.raises(UserError, match="no data set named"):
@@ -195,7 +195,7 @@ def test_a_data_set_of_its_own_is_checked_too(clone: Path) -> None:
         compose_dataset(clone, "digits")
 
 
-def test_a_written_config_that_was_changed_by_hand_is_refused_with_its_file(root: Path, tmp_path: Path) -> None:
+def test_an_invalid_written_config_is_refused_with_its_file(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "digits_cnn.yaml"
     with pytest.raises(UserError, match="run `reprise compose` first"):
         load(file)
@@ -209,13 +209,15 @@ def test_a_written_config_that_was_changed_by_hand_is_refused_with_its_file(root
         load(file)
 
 
-def test_a_config_cannot_be_changed_behind_the_back_of_its_checks(root: Path) -> None:
+def test_a_config_is_frozen(root: Path) -> None:
     config: Config = compose(root, ["experiment=digits_cnn"])
     with pytest.raises(ValueError, match="frozen"):
         config.seed = 3  # type: ignore[misc]
 
 
-def test_outside_a_project_there_is_no_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+def test_the_project_root_is_found_from_subfolders_and_not_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"^no conf/config.yaml in .* or above it; run reprise inside a clone of the project$"):
         project_root()

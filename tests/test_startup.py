@@ -1,4 +1,4 @@
-"""What every process of reprise sets before it loads anything heavy."""
+"""Environment variables that reprise sets before torch is imported."""
 
 import hashlib
 import os
@@ -25,32 +25,34 @@ print(hashlib.sha256(b"".join(weight.detach().numpy().tobytes() for weight in ne
 """
 
 
-def said(script: str, *options: str, **environment: str) -> str:
-    outside = {key: value for key, value in os.environ.items() if key not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+def stdout_of(script: str, *options: str, **environment: str) -> str:
+    inherited = {key: value for key, value in os.environ.items() if key not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
     command = [sys.executable, *options, "-c", script]
-    return subprocess.run(command, cwd=ROOT, env=outside | environment, capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=ROOT, env=inherited | environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [({}, reprise.SPIN_COUNT), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
 )
-def test_openmp_threads_do_not_wait_busily_unless_the_user_says_how_they_wait(environment: dict[str, str], expected: str) -> None:
-    assert said(f"import reprise; {CHECK}", **environment) == expected
+def test_gomp_spincount_is_set_unless_the_user_sets_it_or_a_wait_policy(environment: dict[str, str], expected: str) -> None:
+    assert stdout_of(f"import reprise; {CHECK}", **environment) == expected
 
 
 @pytest.mark.parametrize("entry", ["reprise.__main__", "reprise.training.trainer"])
-def test_every_way_in_sets_it_before_libgomp_is_loaded(entry: str) -> None:
-    """libgomp prints what it has read when it is loaded; the program sees the same."""
+def test_every_entry_point_sets_gomp_spincount_before_libgomp_is_loaded(entry: str) -> None:
+    """libgomp prints the values that it reads when it is loaded."""
     script = f"import importlib, os; importlib.import_module('{entry}'); import torch"
     command = [sys.executable, "-c", script]
-    outside = {key: value for key, value in os.environ.items() if key not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
-    environment = outside | {"OMP_DISPLAY_ENV": "VERBOSE"}
+    inherited = {key: value for key, value in os.environ.items() if key not in {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}}
+    environment = inherited | {"OMP_DISPLAY_ENV": "VERBOSE"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert f"GOMP_SPINCOUNT = '{reprise.SPIN_COUNT}'" in done.stderr
 
 
-def test_how_threads_wait_changes_no_bit() -> None:
-    digests = {said(TRAIN, GOMP_SPINCOUNT=count, OMP_NUM_THREADS="2") for count in (reprise.SPIN_COUNT, "100000")}
+def test_gomp_spincount_does_not_change_the_weights() -> None:
+    digests = {stdout_of(TRAIN, GOMP_SPINCOUNT=count, OMP_NUM_THREADS="2") for count in (reprise.SPIN_COUNT, "100000")}
     assert len(digests) == 1
     assert len(digests.pop()) == len(hashlib.sha256().hexdigest())
