@@ -33,7 +33,9 @@ PARAMETERS = {
     "ablation_all": 371_274,
 }
 """Number of parameters of every experiment of the pipeline; the first five are published networks."""
-EXPERIMENT_FOR_MODEL = {"cnn": "bare_images", "cnn1d": "bare_series", "lstm": "bare_series", "gru": "bare_series"}
+EXPERIMENT_FOR_MODEL = {"cnn": "bare_images"} | dict.fromkeys(
+    ("cnn1d", "lstm", "gru", "lstm_bidirectional", "resnet1d", "inception_time"), "bare_series"
+)
 """An experiment whose data the model can read."""
 
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from reprise.models.convnet import ACTIVATIONS, Block, ConvNet, Dense
+from reprise.models.inception_time import InceptionTime
 from reprise.models.recurrent import Recurrent
+from reprise.models.resnet1d import ResNet1d
 
 Make = Callable[[list[int], int], nn.Module]
 IMAGE, COLOUR, SERIES = [8, 10, 1], [7, 6, 3], [12, 2]
@@ -41,6 +43,11 @@ NETWORKS: dict[str, tuple[Make, list[int]]] = {
     **{name: (convnet(Block(8), activation=name), SERIES) for name in ACTIVATIONS},
     "lstm": (recurrent(cell="lstm", hidden=16), SERIES),
     "gru of two layers": (recurrent(cell="gru", hidden=16, layers=2), SERIES),
+    "bidirectional lstm": (recurrent(cell="lstm", hidden=16, bidirectional=True), SERIES),
+    "bidirectional gru of two layers": (recurrent(cell="gru", hidden=16, layers=2, bidirectional=True), SERIES),
+    "resnet": (lambda shape, outputs: ResNet1d(shape, outputs, filters=[16, 16, 24]), SERIES),
+    "inception": (lambda shape, outputs: InceptionTime(shape, outputs, filters=8, kernels=[6, 3]), SERIES),
+    "inception, one channel, four modules": (lambda shape, outputs: InceptionTime(shape, outputs, depth=4, filters=8), [50, 1]),
 }
 
 
