@@ -23,7 +23,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.analysis.page import Page
-from tests.analysis.trainings import rows, write
+from tests.analysis.trainings import rows, write_run
 from tests.pipeline.conftest import ROOT, make_project
 
 from reprise.analysis.compare import ranked
@@ -42,7 +42,7 @@ def make_store(project: Path, count: int) -> None:
     config = {key: json.dumps(value).strip('"') for key, value in leaves(recorded(compose(ROOT, ["experiment=digits_cnn"])))}
     history = 0.98 - 0.5 * np.exp(-np.arange(EPOCHS) / 5)
     others = {f"val/other{number}": 0.5 for number in range(METRICS - 1)}
-    first = write(project / "mlruns", 0, list(history), once=others, config=config)
+    first = write_run(project / "mlruns", 0, list(history), once=others, config=config)
     generator = np.random.default_rng(0)
     with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as store, store:
         for number in range(METRICS - 1):
@@ -93,15 +93,15 @@ def page(project: Path) -> None:
     )
     with tempfile.TemporaryDirectory() as profile, Page(project / "page.html", Path(profile)) as opened:
         opened.show()
-        seen = opened.ask("return performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        loaded = opened.ask("return performance.getEntriesByType('navigation')[0].loadEventEnd")
+        seen = opened.execute("return performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        loaded = opened.execute("return performance.getEntriesByType('navigation')[0].loadEventEnd")
         print(f"the page, {opened.file.stat().st_size / 1e6:.1f} MB, is seen after {seen:.0f} ms and ready after {loaded:.0f} ms")
         for what, script in {
             "sorts by the figure": "document.querySelectorAll('#groups thead button')[2].click()",
             "filters": "at('filter').value = '0.001'; filter()",
         }.items():
             timed = f"const began = performance.now(); {script}; document.body.offsetHeight; return performance.now() - began"
-            print(f"the page {what} in {opened.ask(timed):.0f} ms")
+            print(f"the page {what} in {opened.execute(timed):.0f} ms")
 
 
 def trained(project: Path) -> None:

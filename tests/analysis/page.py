@@ -1,4 +1,4 @@
-"""A page in a real browser, with an account of what it asked the network for."""
+"""An HTML page in a real browser, with the network requests that it makes."""
 
 import json
 import shutil
@@ -36,29 +36,29 @@ class Page:
         self.driver.quit()
 
     def show(self, width: int = 1280, scheme: str = "light") -> None:
-        """Open the file, as a phone does where it is narrow."""
+        """Open the file, with mobile emulation if the width is below 720 pixels."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 720}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
         self.driver.get(self.file.resolve().as_uri())
-        self.until(lambda: self.all("#curves .legendtoggle"))
+        self.wait_until(lambda: self.find_all("#curves .legendtoggle"))
 
-    def ask(self, script: str) -> Any:
+    def execute(self, script: str) -> Any:
         return self.driver.execute_script(script)
 
-    def all(self, selector: str) -> list[WebElement]:
+    def find_all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
-    def until(self, holds: Callable[[], Any]) -> None:
-        WebDriverWait(self.driver, 60).until(lambda _: holds())
+    def wait_until(self, condition: Callable[[], Any]) -> None:
+        WebDriverWait(self.driver, 60).until(lambda _: condition())
 
     def requests(self) -> list[str]:
-        """Every address that was asked for since the last call, what lies in the page itself left out."""
+        """Return the URLs requested since the last call, without `data:` and `blob:`."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
         return [url for url in sent if not url.startswith(("data:", "blob:"))]
 
-    def complaints(self) -> list[str]:
-        """What the browser wrote to its console."""
+    def console_messages(self) -> list[str]:
+        """Return the messages in the browser's console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]

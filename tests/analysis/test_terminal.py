@@ -1,4 +1,4 @@
-"""What a terminal cannot show is replaced; no command ends in UnicodeEncodeError for it."""
+"""Characters that a terminal cannot show are replaced; no command fails with UnicodeEncodeError."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from reprise import terminal
 from reprise.__main__ import main
-from tests.analysis.trainings import write
+from tests.analysis.trainings import write_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,25 +21,25 @@ def stream(encoding: str) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
 
 
-def said(to: io.TextIOWrapper) -> str:
-    assert isinstance(to.buffer, io.BytesIO)
-    return to.buffer.getvalue().decode(to.encoding, "surrogateescape")
+def written(text_stream: io.TextIOWrapper) -> str:
+    assert isinstance(text_stream.buffer, io.BytesIO)
+    return text_stream.buffer.getvalue().decode(text_stream.encoding, "surrogateescape")
 
 
 @given(st.text(st.characters()), st.sampled_from(["ascii", "latin-1", "cp1252", "koi8-r", "shift_jis", "utf-8"]))
-def test_any_text_can_be_printed_and_what_the_terminal_has_stays(text: str, encoding: str) -> None:
+def test_any_text_can_be_printed_and_supported_characters_are_kept(text: str, encoding: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", stream(encoding))
         terminal.protect()
         sys.stdout.write(text)
-        shown = said(sys.stdout)
-    kept = [character for character in text if encoded(character, encoding)]
+        shown = written(sys.stdout)
+    kept = [character for character in text if can_encode(character, encoding)]
     assert all(character in shown for character in kept)
     if len(kept) == len(text):
         assert shown.encode(encoding) == text.encode(encoding)
 
 
-def encoded(character: str, encoding: str) -> bool:
+def can_encode(character: str, encoding: str) -> bool:
     try:
         character.encode(encoding)
     except UnicodeEncodeError:
@@ -47,24 +47,24 @@ def encoded(character: str, encoding: str) -> bool:
     return character not in "\r\n"
 
 
-def test_our_own_characters_are_spelled_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_special_characters_of_the_output_are_transliterated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", stream("ascii"))
     terminal.protect()
     sys.stdout.write("0.941 ± 0.001 – lr 1→2 … café 猫")
-    assert said(sys.stdout) == "0.941 +- 0.001 - lr 1->2 ... cafe ?"
+    assert written(sys.stdout) == "0.941 +- 0.001 - lr 1->2 ... cafe ?"
 
 
 COMMANDS = (["runs"], ["runs", "--json"], ["compare"], ["compare", "--json"], ["compose", "experiment=temperature_lstm"])
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_every_listing_reaches_a_terminal_without_unicode(
+def test_every_listing_works_on_a_terminal_without_unicode(
     encoding: str,
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for seed in (0, 1):
-        write(
+        write_run(
             project / "mlruns",
             seed,
             [0.8, 0.9 + seed / 100],
@@ -78,21 +78,21 @@ def test_every_listing_reaches_a_terminal_without_unicode(
         monkeypatch.setattr(sys, "stderr", err)
         with pytest.raises(SystemExit) as end:
             main(command)
-        assert end.value.code == (0 if command in COMMANDS else 2), said(err)
-        assert "naive" in said(out).replace("ï", "i").replace("\\u00ef", "i") or command not in COMMANDS[:4]
+        assert end.value.code == (0 if command in COMMANDS else 2), written(err)
+        assert "naive" in written(out).replace("ï", "i").replace("\\u00ef", "i") or command not in COMMANDS[:4]
         if "--json" in command:
-            assert "猫 ± naïve" in json.dumps(json.loads(said(out)), ensure_ascii=False)
+            assert "猫 ± naïve" in json.dumps(json.loads(written(out)), ensure_ascii=False)
 
 
 @pytest.mark.parametrize(
-    "surroundings", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"}]
+    "environment", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "latin-1"}]
 )
-def test_a_process_of_its_own_prints_help_and_complaints(surroundings: dict[str, str]) -> None:
+def test_help_and_errors_are_printed_in_any_locale(environment: dict[str, str]) -> None:
     for arguments, code in ((["compare", "--help"], 0), (["compose", "experiment=猫"], 2)):
         done = subprocess.run(
             [sys.executable, "-m", "reprise", *arguments],
             cwd=ROOT,
-            env={"PATH": "/usr/bin:/bin", **surroundings},
+            env={"PATH": "/usr/bin:/bin", **environment},
             capture_output=True,
         )
         assert done.returncode == code, done.stderr

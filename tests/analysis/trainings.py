@@ -1,4 +1,4 @@
-"""Trainings written into a real store, without being trained; and rows as the store gives them."""
+"""Write runs into a real tracking store without training, and make rows as the store returns them."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ CONFIG = {
 }
 
 
-def write(
+def write_run(
     store: Path,
     seed: int,
     history: Sequence[float],
@@ -32,12 +32,14 @@ def write(
     once: dict[str, float] | None = None,
     config: dict[str, str] | None = None,
 ) -> str:
-    """The id of a run with these values of a metric, an epoch each; the best epoch is the highest. `once`: single metrics."""
+    """Write a run with one value of a metric per epoch, and return its id. The highest value is the best. `once`: other metrics."""
     client = backend.connect(backend.local_address(store), store)
     params = {**CONFIG, **(config or {}), "name": experiment, "seed": str(seed), "seeds": "1"}
     data = params["data.name"]
-    found = client.get_experiment_by_name(data)
-    run = client.create_run(found.experiment_id if found else client.create_experiment(data), run_name=f"{experiment}-seed{seed}")
+    existing = client.get_experiment_by_name(data)
+    run = client.create_run(
+        existing.experiment_id if existing else client.create_experiment(data), run_name=f"{experiment}-seed{seed}"
+    )
     facts = {
         "experiment": experiment,
         "data": data,
@@ -62,10 +64,10 @@ def write(
     return str(run.info.run_id)
 
 
-def rows(figures: Any, **config: str) -> list[Row]:
-    """A group as the store would give it: figures of val/accuracy, one a seed, `[S]`."""
+def rows(values: Any, **config: str) -> list[Row]:
+    """Return the rows of a group as the store would: one value of val/accuracy per seed, `[S]`."""
     params = {**CONFIG, **config}
     return [
         Row(f"{config}{seed}", f"run-seed{seed}", "FINISHED", 0, {"seed": str(seed)}, params, {}, {"val/accuracy": float(value)})
-        for seed, value in enumerate(figures)
+        for seed, value in enumerate(values)
     ]

@@ -1,4 +1,4 @@
-"""Figures are closed after each test."""
+"""Close all figures after each test."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,6 @@ from matplotlib import pyplot as plt
 
 
 @pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
+def _close_figures() -> Iterator[None]:
     yield
     plt.close("all")

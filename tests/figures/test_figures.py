@@ -1,4 +1,4 @@
-"""Every figure is drawn from small arrays, shows the numbers it was given, and is the same bytes each time."""
+"""Every figure is drawn from small arrays, shows the given numbers, and has the same bytes each time."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,19 +14,19 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from reprise.figures import classification, comparison, forecasting, network, training
 from reprise.figures.style import GREEN, ORANGE, save
 
-DRAW = np.random.default_rng(0)
+RNG = np.random.default_rng(0)
 NAMES = ["cat", "dog", "ship"]
-IMAGES = DRAW.integers(0, 256, (5, 8, 9, 1), np.uint8)
-COLOUR = DRAW.integers(0, 256, (5, 8, 9, 3), np.uint8)
+IMAGES = RNG.integers(0, 256, (5, 8, 9, 1), np.uint8)
+COLOUR = RNG.integers(0, 256, (5, 8, 9, 3), np.uint8)
 PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.999, 0.0005, 0.0005], [0.1, 0.5, 0.4], [0.3, 0.3, 0.4]])
 LABELS = np.array([0, 1, 2, 2, 2])
 HISTORY = {
     f"{split}/{name}": [(1, 0.5), (2, 0.4), (3, 0.45)] for split in ("train", "val") for name in ("loss", "accuracy", "mae")
 }
 TIME = np.datetime64("2020-01-01", "ns") + (np.arange(40)[:, None] + np.arange(5)) * np.timedelta64(1, "D")
-TRUTH, FORECAST, NAIVE = (DRAW.normal(size=(40, 5)) for _ in range(3))
-FILTERS = DRAW.normal(size=(11, 3, 3, 3)).astype(np.float32)
-MAPS = DRAW.random((3, 6, 7, 20), np.float32)
+TRUTH, FORECAST, NAIVE = (RNG.normal(size=(40, 5)) for _ in range(3))
+FILTERS = RNG.normal(size=(11, 3, 3, 3)).astype(np.float32)
+MAPS = RNG.random((3, 6, 7, 20), np.float32)
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: training.curves(HISTORY, "accuracy", 2, "a run"),
@@ -60,25 +60,27 @@ FIGURES: dict[str, Callable[[], Figure]] = {
 }
 
 
-LONG = ["a class name that is rather long indeed", "another one, of the same length as that", "ship"]
-WIDE: dict[str, Callable[[], Figure]] = {
+LONG_NAMES = ["a class name that is rather long indeed", "another one, of the same length as that", "ship"]
+LONG_TEXTS: dict[str, Callable[[], Figure]] = {
     "long names": lambda: classification.confusion_matrix(
-        np.eye(3, dtype=np.int64), LONG, "image_folder-own-seed0-a604: 18 images"
+        np.eye(3, dtype=np.int64), LONG_NAMES, "image_folder-own-seed0-a604: 18 images"
     ),
     "two classes": lambda: classification.confusion_matrix(
         np.eye(2, dtype=np.int64), ["circle", "triangle"], "image_folder-own-seed0-a604: 18 test images"
     ),
-    "long files": lambda: classification.file_predictions(COLOUR, PROBABILITIES, LONG, ["IMG_2023_MMMMMMMMMM.jpeg"] * 5, "a run"),
+    "long files": lambda: classification.file_predictions(
+        COLOUR, PROBABILITIES, LONG_NAMES, ["IMG_2023_MMMMMMMMMM.jpeg"] * 5, "a run"
+    ),
     "long unit": lambda: forecasting.forecast(
         TIME, TRUTH, FORECAST, NAIVE, "temperature_of_the_air", "thousands of passengers per month and year", "a run " * 20
     ),
-    "long scores": lambda: classification.scores([0.5, 0.9, 0.7], [0.4, 1.0, 0.7], [0.6, 0.8, 0.7], LONG, "a run " * 20),
+    "long scores": lambda: classification.scores([0.5, 0.9, 0.7], [0.4, 1.0, 0.7], [0.6, 0.8, 0.7], LONG_NAMES, "a run " * 20),
 }
 
 
-@pytest.mark.parametrize("name", FIGURES | WIDE)
-def test_a_figure_is_the_same_bytes_each_time_and_no_text_is_clipped_and_no_legend_hides_data(name: str, tmp_path: Path) -> None:
-    figures = [(FIGURES | WIDE)[name]() for _ in range(2)]
+@pytest.mark.parametrize("name", FIGURES | LONG_TEXTS)
+def test_a_figure_has_the_same_bytes_each_time_and_no_text_is_clipped_and_no_legend_hides_data(name: str, tmp_path: Path) -> None:
+    figures = [(FIGURES | LONG_TEXTS)[name]() for _ in range(2)]
     for number, figure in enumerate(figures):
         save(figure, tmp_path / f"{number}.png")
     assert (tmp_path / "0.png").read_bytes() == (tmp_path / "1.png").read_bytes()
@@ -99,21 +101,21 @@ def test_a_figure_is_the_same_bytes_each_time_and_no_text_is_clipped_and_no_lege
 
 
 def drawn_texts(figure: Figure) -> list[Text]:
-    """All texts but the labels of ticks outside the view, which matplotlib keeps and does not draw."""
-    found: list[Text] = [*figure.texts]
+    """Return all texts, without the labels of ticks outside the view, which matplotlib keeps but does not draw."""
+    texts: list[Text] = [*figure.texts]
     for axes in figure.axes:
-        found += [axes.title, *axes.texts, *(axes.get_legend().get_texts() if axes.get_legend() else [])]
+        texts += [axes.title, *axes.texts, *(axes.get_legend().get_texts() if axes.get_legend() else [])]
         for axis in (axes.xaxis, axes.yaxis) if axes.axison else ():
             low, high = sorted(axis.get_view_interval())
-            found += [axis.label, *(tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)]
-    return [one for one in found if one.get_visible() and one.get_text().strip()]
+            texts += [axis.label, *(tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)]
+    return [one for one in texts if one.get_visible() and one.get_text().strip()]
 
 
 def titles(figure: Figure) -> list[tuple[str, str]]:
     return [(axis.get_title(loc="center"), str(axis.title.get_color())) for axis in figure.axes if axis.get_title(loc="center")]
 
 
-def test_a_prediction_is_green_when_right_and_red_with_the_truth_when_wrong() -> None:
+def test_the_title_of_a_prediction_is_green_if_correct_and_else_names_the_true_class() -> None:
     figure = classification.predictions(IMAGES, LABELS, PROBABILITIES, NAMES, "a run")
     assert titles(figure) == [
         ("✓ cat, 80 %", GREEN),
@@ -124,36 +126,36 @@ def test_a_prediction_is_green_when_right_and_red_with_the_truth_when_wrong() ->
     ]
 
 
-def test_a_confusion_matrix_says_counts_and_shares_of_the_row() -> None:
+def test_a_confusion_matrix_shows_counts_and_row_percentages() -> None:
     figure = classification.confusion_matrix(np.array([[3, 1, 0], [0, 0, 0], [1, 0, 1]]), NAMES, "a run")
     assert sorted(text.get_text() for text in figure.axes[0].texts) == ["1\n25.0 %", "1\n50.0 %", "1\n50.0 %", "3\n75.0 %"]
 
 
 def test_the_bars_of_the_reliability_diagram_add_up_to_the_calibration_error() -> None:
-    confidence = np.concatenate([0.5 + DRAW.random(500) / 2, [0.6, 0.8, 1.0]])  # on edges of the bins too
-    right = DRAW.random(503) < confidence**2
+    confidence = np.concatenate([0.5 + RNG.random(500) / 2, [0.6, 0.8, 1.0]])  # also on bin edges
+    right = RNG.random(503) < confidence**2
     figure = classification.reliability(confidence, right, 15, 0.0, "a run")
     accuracy, counts = ([bar.get_height() for bar in axis.patches] for axis in figure.axes)
     means = figure.axes[0].lines[1].get_xdata()
-    found = sum(count / 503 * abs(bar - mean) for count, bar, mean in zip(counts, accuracy, np.asarray(means), strict=True))
+    result = sum(count / 503 * abs(bar - mean) for count, bar, mean in zip(counts, accuracy, np.asarray(means), strict=True))
     probabilities = torch.tensor(np.stack([confidence, 1 - confidence], 1))
     reference = multiclass_calibration_error(probabilities, torch.tensor(~right).long(), 2, n_bins=15).item()
-    assert found == pytest.approx(reference, abs=1e-6)
+    assert result == pytest.approx(reference, abs=1e-6)
 
 
-def test_the_worst_class_stands_first() -> None:
+def test_the_worst_class_is_first() -> None:
     figure = FIGURES["scores"]()
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[::-1] == ["cat", "ship", "dog"]  # the axis counts upwards
+    assert labels[::-1] == ["cat", "ship", "dog"]  # the y axis points upwards
 
 
 def test_feature_maps_show_the_most_active_features() -> None:
     maps = np.zeros((2, 4, 4, 30), np.float32)
     maps[..., [3, 29, 7]] = 1.0
     figure = network.feature_maps(IMAGES[:2], ["a", "b"], maps, "a run")
-    said = [text.get_text() for text in figure.axes[0].texts]
-    assert said[:2] == ["a", "b"]
-    shown = [int(text) for text in said[2:]]
+    labels = [text.get_text() for text in figure.axes[0].texts]
+    assert labels[:2] == ["a", "b"]
+    shown = [int(text) for text in labels[2:]]
     assert {3, 7, 29} <= set(shown)
     assert shown == sorted(shown)
     assert len(shown) == network.MAX_MAPS
@@ -178,7 +180,7 @@ def test_bars_of_a_half_hourly_forecast_are_half_an_hour_wide_and_whole_windows_
 )
 def test_forecasts_of_any_frequency_have_readable_dates(frequency: int, unit: str, horizon: int) -> None:
     time = np.datetime64("2024-03-01", "ns") + (np.arange(30)[:, None] + np.arange(horizon)) * np.timedelta64(frequency, unit)
-    values = DRAW.normal(size=time.shape)
+    values = RNG.normal(size=time.shape)
     figure = forecasting.forecast(time, values, values, values, "a", "b", "a run")
     figure.draw_without_rendering()
     dates = [label.get_text() for label in figure.axes[1].get_xticklabels() if label.get_text()]
@@ -187,7 +189,7 @@ def test_forecasts_of_any_frequency_have_readable_dates(frequency: int, unit: st
     assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
 
 
-def test_counts_of_few_predictions_have_whole_plain_ticks() -> None:
+def test_the_count_axis_has_plain_integer_ticks() -> None:
     for confidence in (np.linspace(0.5, 1, 18), np.concatenate([np.full(5000, 0.99), [0.4, 0.6]])):
         figure = classification.reliability(confidence, confidence > 0.6, 15, 0.1, "a run")
         figure.draw_without_rendering()

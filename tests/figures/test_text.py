@@ -1,4 +1,4 @@
-"""User text in figures is drawn as it is written: any class, file, channel or unit; nothing is clipped, nothing hides data."""
+"""User text in figures (classes, files, channels, units) is drawn literally."""
 
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from matplotlib.text import Text
 
 from reprise.figures import classification, comparison, forecasting, network, style, text, training
 
-NASTY = [
+UNUSUAL_NAMES = [
     r"$\frac$",
     "US$ and CA$",
     "_nolegend_",
@@ -31,17 +31,17 @@ NASTY = [
     "a class name that is far too long to be drawn along any axis of a figure, number 2",
 ]
 LINES = st.lists(st.text(min_size=1, max_size=40), min_size=2, max_size=6, unique=True)
-DRAW = np.random.default_rng(0)
+RNG = np.random.default_rng(0)
 
 
 def figures(names: Sequence[str]) -> Iterator[Figure]:
-    """Every figure that shows user text, with these as classes, files, channels, units and titles."""
+    """Yield every figure that shows user text, with these names as classes, files, channels, units and titles."""
     count, title = len(names), f"run: {text.literal(names[0])}"
-    images = DRAW.integers(0, 256, (count, 4, 4, 1), np.uint8)
-    probabilities, share = DRAW.dirichlet(np.ones(count), count), list(np.linspace(0, 1, count))
-    maps = DRAW.random((count, 4, 4, 3), np.float32)
+    images = RNG.integers(0, 256, (count, 4, 4, 1), np.uint8)
+    probabilities, share = RNG.dirichlet(np.ones(count), count), list(np.linspace(0, 1, count))
+    maps = RNG.random((count, 4, 4, 3), np.float32)
     time = np.datetime64("2020-01-01", "ns") + (np.arange(6)[:, None] + np.arange(2)) * np.timedelta64(30, "m")
-    values = DRAW.normal(size=(6, 2))
+    values = RNG.normal(size=(6, 2))
     history = {f"{split}/{name}": [(1, 0.5)] for split in ("train", "val") for name in ("loss", names[0])}
     yield classification.samples(images, np.arange(count), names, title)
     yield classification.predictions(images, np.arange(count), probabilities, names, title)
@@ -56,11 +56,11 @@ def figures(names: Sequence[str]) -> Iterator[Figure]:
     yield forecasting.error_by_step({"forecast": values[0]}, names[1], title)
 
 
-@example(NASTY)
+@example(UNUSUAL_NAMES)
 @given(LINES)
 @settings(max_examples=2, deadline=None)
 def test_no_user_text_is_parsed_and_every_character_is_drawn_or_spelled_out(names: list[str]) -> None:
-    """A missing glyph or a malformed formula would be a warning or an exception, and both fail a test."""
+    """A missing glyph or a malformed formula would be a warning or an exception, and both fail the test."""
     for figure in figures(names):
         with plt.style.context(style.LITERAL):
             text.set_fonts(figure)
@@ -71,7 +71,7 @@ def test_no_user_text_is_parsed_and_every_character_is_drawn_or_spelled_out(name
 
 @given(LINES)
 @settings(deadline=None)
-def test_labels_tell_classes_apart(names: list[str]) -> None:
+def test_shortened_labels_are_distinct(names: list[str]) -> None:
     shown = text.labels(names, 12)
     assert len(set(shown)) == len(names)
     assert all(text.width(one) <= 12 for one in shown)
@@ -79,7 +79,7 @@ def test_labels_tell_classes_apart(names: list[str]) -> None:
 
 
 @given(st.text(st.characters(codec="latin-1", exclude_categories=["Cc", "Cf"]), min_size=1).filter(str.strip))
-def test_what_the_font_has_is_left_as_it_is(name: str) -> None:
+def test_text_that_the_font_supports_is_unchanged(name: str) -> None:
     assert text.literal(name) == name
 
 
@@ -99,7 +99,7 @@ def test_characters_that_cannot_be_drawn_are_spelled_out(name: str, shown: str) 
 
 @pytest.fixture
 def without_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine with matplotlib's default font alone."""
+    """Simulate a machine that has only matplotlib's default font."""
     text._font.cache_clear()
     monkeypatch.setattr(text, "_installed", list)
     yield
@@ -107,7 +107,7 @@ def without_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("without_fonts")
-def test_without_a_font_letters_are_named_and_a_note_says_why(tmp_path: Path) -> None:
+def test_without_a_font_characters_are_spelled_out_and_a_note_explains_it(tmp_path: Path) -> None:
     assert text.literal("猫 ねこ 한글 🐈") == "⟨U+732B⟩ ⟨neko⟩ ⟨hangeul⟩ ⟨cat⟩"
     figure = classification.confusion_matrix(np.eye(2, dtype=np.int64), ["猫", "犬"], "a run")
     style.save(figure, tmp_path / "figure.png")
@@ -115,7 +115,7 @@ def test_without_a_font_letters_are_named_and_a_note_says_why(tmp_path: Path) ->
     assert "no installed font" in figure.get_supxlabel().replace("\n", " ")
 
 
-def test_a_font_that_has_the_characters_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_font_that_has_the_characters_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "Cats.ttf"
     pen = TTGlyphPen(None)
     for number, point in enumerate([(0, 0), (0, 900), (900, 900), (900, 0)]):

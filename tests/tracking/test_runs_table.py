@@ -7,7 +7,7 @@ import pytest
 
 from reprise.tracking import backend, runs_table, shared_views
 from reprise.tracking.runs_table import TableRow, columns, decoded, encoded
-from tests.analysis.trainings import write
+from tests.analysis.trainings import write_run
 
 
 def shown(lr: str, metrics: dict[str, float], **more: str) -> TableRow:
@@ -48,13 +48,13 @@ def test_the_best_run_comes_first(mode: str, ascending: bool) -> None:
 
 def test_each_data_set_has_a_view_with_the_columns_of_all_its_runs(tmp_path: Path) -> None:
     folder, judged = tmp_path / "mlruns", {"monitor": "val/accuracy", "mode": "max"}
-    write(folder, 0, [0.5, 0.7], tags=judged, once={"best/val/accuracy": 0.7, "test/accuracy": 0.6})
-    write(folder, 0, [0.5, 0.8], tags=judged, once={"best/val/accuracy": 0.8}, config={"optimizer.lr": "0.01"})
+    write_run(folder, 0, [0.5, 0.7], tags=judged, once={"best/val/accuracy": 0.7, "test/accuracy": 0.6})
+    write_run(folder, 0, [0.5, 0.8], tags=judged, once={"best/val/accuracy": 0.8}, config={"optimizer.lr": "0.01"})
     other = {"data.name": "weather"}
-    write(
+    write_run(
         folder, 0, [1.0], tags={"monitor": "val/mae", "mode": "min"}, metric="val/mae", once={"best/val/mae": 1.0}, config=other
     )
-    write(folder, 1, [], status="FAILED", config={"data.name": "nothing"})
+    write_run(folder, 1, [], status="FAILED", config={"data.name": "nothing"})
     client = backend.connect(backend.local_address(folder), folder)
     pages = shared_views.write(folder, None)
     assert list(pages) == ["weather", "digits"]
