@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 
 from reprise.config.schema import TrackingConfig
 from reprise.errors import UserError
-from reprise.sweeps import study
+from reprise.sweeps import optuna_storage, study
 from reprise.tracking import backend
 from reprise.tracking.address import address, checked, database, database_address, local_address
 
@@ -143,7 +143,7 @@ def test_a_refusal_does_not_show_a_login(given_one: str) -> None:
 
 
 def test_a_database_of_sweeps_that_cannot_be_opened_is_a_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "TABLES_TIMEOUT", 0)
+    monkeypatch.setattr(optuna_storage, "TABLES_TIMEOUT", 0)
     (tmp_path / "sweeps.db").mkdir()
     with pytest.raises(UserError, match=r"the database of sweeps sqlite:.*fails: .*unable to open"):
         study.exists("mine", tmp_path, f"sqlite:///{tmp_path}/sweeps.db")

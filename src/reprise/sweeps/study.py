@@ -14,15 +14,16 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
 
 from reprise.config.compose import validated
 from reprise.config.space import FloatRange, IntRange, combinations
 from reprise.config.sweep import Sweep
 from reprise.data import store
-from reprise.errors import UserError, without_login
+from reprise.errors import UserError
+from reprise.sweeps import optuna_storage
+from reprise.sweeps.optuna_storage import StoredStudy
 from reprise.sweeps.samplers import make_pruner, make_sampler
-from reprise.tracking.address import checked, database, database_address
+from reprise.tracking.address import checked, database_address
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -41,8 +42,6 @@ MAX_TIMEZONE_DIFFERENCE = 26 * 3600.0
 """Seconds between the local times of the two time zones that are furthest apart."""
 CREATION_TIMEOUT = 60.0
 """Seconds to wait while another machine creates the trials of a sweep."""
-TABLES_TIMEOUT = 5.0
-"""Seconds to wait while another machine creates the tables of the database."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -77,11 +76,16 @@ class StudySnapshot:
 class Study:
     """An open study and its folder, which holds the trials' locks and the frozen conf/. Workers that share disks share it."""
 
-    optuna: optuna.Study
+    stored: StoredStudy
     sweep: Sweep
     folder: Path
     folder_id: str
     """A unique id of the folder."""
+
+    @property
+    def optuna(self) -> optuna.Study:
+        """The study of Optuna."""
+        return self.stored.study
 
     @property
     def token(self) -> str:
@@ -125,7 +129,7 @@ class Study:
         if not taken_here:
             if LAST_HEARTBEAT not in trial.user_attrs:  # its process may have died before the first heartbeat: count from now on
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                    self._open_trial(trial).set_user_attr(LAST_HEARTBEAT, time.time())
+                    self.stored.open_trial(trial.number).set_user_attr(LAST_HEARTBEAT, time.time())
                 return False
             return bool(time.time() - trial.user_attrs[LAST_HEARTBEAT] > LOST_AFTER_SECONDS)
         with suppress(Timeout), lock.acquire(timeout=0):
@@ -134,7 +138,7 @@ class Study:
 
     def _take_stale(self, snapshot: StudySnapshot) -> tuple[Trial, FileLock] | None:
         for frozen in filter(self._is_stale, snapshot.unfinished):
-            trial, lock = self._open_trial(frozen), self._lock(frozen.number)
+            trial, lock = self.stored.open_trial(frozen.number), self._lock(frozen.number)
             starts = frozen.user_attrs.get(STARTS, 1) + 1
             if starts <= MAX_STARTS:
                 lock.acquire()
@@ -149,12 +153,11 @@ class Study:
         for frozen in snapshot.of(TrialState.WAITING):
             lock = self._lock(frozen.number)
             lock.acquire()  # first: if the process is killed before it records PLACE, the lock file shows the folder
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                if self.optuna._storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING):
-                    trial = self._open_trial(frozen)
-                    trial.set_user_attr(BEGAN, time.time())
-                    self._record_taken(trial)
-                    return trial, lock
+            if self.stored.start_waiting_trial(frozen.number):
+                trial = self.stored.open_trial(frozen.number)
+                trial.set_user_attr(BEGAN, time.time())
+                self._record_taken(trial)
+                return trial, lock
             lock.release()
             Path(lock.lock_file).unlink()
         return None
@@ -163,11 +166,6 @@ class Study:
         """Write the first heartbeat, before other machines can check for one, and the folder of the trial."""
         trial.set_user_attr(LAST_HEARTBEAT, time.time())
         trial.set_user_attr(PLACE, self.folder_id)
-
-    def _open_trial(self, trial: FrozenTrial) -> Trial:
-        """Return a live trial, after clearing Optuna's cache so that its sampler sees all trials that have ended."""
-        self.optuna._thread_local.cached_all_trials = None
-        return Trial(self.optuna, trial._trial_id)
 
     def _lock(self, number: int) -> FileLock:
         return FileLock(self.folder / f"trial-{number}.lock")
@@ -285,12 +283,11 @@ def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
     """
     folder_id = _folder_id(store.made(folder / "sweeps" / sweep.name))
     with FileLock(folder / "sweeps" / "begin.lock"):
-        location: dict[str, Any] = {"study_name": sweep.name, "storage": _connect(address(folder, storage), folder)}
-        try:
-            opened = optuna.create_study(**location, directions=[objective.direction for objective in sweep.objectives])
+        connection = optuna_storage.connect(address(folder, storage), folder)
+        created = optuna_storage.create(connection, sweep.name, [objective.direction for objective in sweep.objectives])
+        opened = (created or optuna_storage.load(connection, sweep.name)).study
+        if created:
             opened.set_user_attr(PLACE, folder_id)
-        except optuna.exceptions.DuplicatedStudyError:
-            opened = optuna.load_study(**location)
         if storage is None or opened.user_attrs.get(PLACE) == folder_id:
             _fill(opened, sweep, root)
         else:
@@ -353,8 +350,7 @@ def _enqueue(opened: optuna.Study, sweep: Sweep) -> None:
 
 def exists(name: str, folder: Path, storage: str | None) -> bool:
     """Return whether a sweep of this name exists."""
-    names = optuna.get_all_study_names(_connect(address(folder, storage), folder))
-    return name in names
+    return name in optuna.get_all_study_names(optuna_storage.connect(address(folder, storage), folder))
 
 
 def load(name: str, folder: Path, storage: str | None) -> Study:
@@ -365,9 +361,10 @@ def load(name: str, folder: Path, storage: str | None) -> Study:
 
     """
     try:
-        opened = optuna.load_study(study_name=name, storage=_connect(address(folder, storage), folder))
+        stored = optuna_storage.load(optuna_storage.connect(address(folder, storage), folder), name)
     except KeyError:
         raise UserError(f"no sweep {name} was begun", f"`reprise sweep sweep={name}` begins it") from None
+    opened = stored.study
     if SPEC not in opened.user_attrs:
         raise UserError(f"sweep {name} was cut short while it was begun", "say the same again without resume")
     sweep = _spec(opened)
@@ -377,7 +374,7 @@ def load(name: str, folder: Path, storage: str | None) -> Study:
         if not path.is_file() or path.read_text("utf-8") != text:
             store.write_atomically(store.made(path.parent) / path.name, text.encode())
     opened.pruner = make_pruner(sweep, sweep.config(study_folder, {}).trainer.max_epochs * sweep.seeds)
-    return Study(opened, sweep, study_folder, _folder_id(study_folder))
+    return Study(stored, sweep, study_folder, _folder_id(study_folder))
 
 
 def _folder_id(folder: Path) -> str:
@@ -390,20 +387,6 @@ def _folder_id(folder: Path) -> str:
 
 def _spec(opened: optuna.Study) -> Sweep:
     return validated(Sweep, json.loads(opened.user_attrs[SPEC]), f"the study {opened.study_name}")
-
-
-def _connect(uri: str, folder: Path) -> optuna.storages.BaseStorage:
-    """Open the database. A lock lets one process create the tables; SQLite waits for its lock instead of failing."""
-    options = {"connect_args": {"timeout": 100}} if database(uri) else {"pool_pre_ping": True}
-    with FileLock(store.made(folder / "sweeps") / "storage.lock"):
-        try:
-            with suppress(IntegrityError, OperationalError):  # another machine creates the tables at the same time
-                return optuna.storages.RDBStorage(uri, engine_kwargs=options)
-            time.sleep(TABLES_TIMEOUT)
-            return optuna.storages.RDBStorage(uri, engine_kwargs=options)
-        except SQLAlchemyError as error:
-            reason, shown = without_login(str(error).split("\n")[0])[:200], uri.partition("?")[0]
-            raise UserError(f"the database of sweeps {shown} fails: {reason}", "start it, or set storage") from error
 
 
 def is_finite(values: Sequence[float]) -> bool:

@@ -36,7 +36,7 @@ def work(name: str, paths: ProjectPaths, storage: str | None, parent: str) -> No
             try:
                 _Trial(study, trial, paths, {PARENT: parent, "sweep": name, "trial": str(trial.number)}).run()
             except UpdateFinishedTrialError:  # no heartbeat for so long that another machine took the trial
-                continue
+                study = studies.load(name, paths.store, storage)  # Optuna's cached trials are from before that
 
 
 class _Trial:
