@@ -14,9 +14,9 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from reprise.errors import UserError, without_login
+from reprise.tracking import mlflow_tables
 from reprise.tracking.address import address as address
 from reprise.tracking.address import database as database_of
-from reprise.tracking.address import database_address
 from reprise.tracking.address import local_address as local_address
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -60,14 +60,10 @@ def connect(uri: str, folder: Path) -> MlflowClient:
 
 def _make_database(database: Path, folder: Path) -> None:
     """Create an empty store atomically: MLflow cannot open a database whose creation was interrupted."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # late: not needed for a server
-
     draft = database.with_name(f".{database.name}")
     for file in database.parent.glob(f"{draft.name}*"):  # of an interrupted creation
         file.unlink()
-    SqlAlchemyStore(database_address(draft), (folder / "artifacts").resolve().as_uri()).engine.dispose()  # type: ignore[no-untyped-call]
-    with contextlib.closing(sqlite3.connect(draft)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
+    mlflow_tables.create_database(draft, folder / "artifacts")
     draft.rename(database)
 
 
