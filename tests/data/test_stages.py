@@ -483,7 +483,9 @@ def note_in_lock(project: ProjectPaths, experiment: str, splits_code: bytes) -> 
         {"path": f"src/reprise/{Path(file).relative_to(package)}", "hash": "md5", "md5": hashlib.md5(content).hexdigest()}
         for file, content in contents.items()
     ]
-    (project.root / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": {f"window@{experiment}": {"deps": deps}}}))
+    (project.root / "dvc.lock").write_text(
+        yaml.safe_dump({"schema": "2.0", "stages": {f"window@{experiment}": {"cmd": "reprise window", "deps": deps}}})
+    )
 
 
 def test_windows_are_known_by_their_settings_and_their_arrays(project: ProjectPaths, console: Console) -> None:

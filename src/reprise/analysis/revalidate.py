@@ -19,7 +19,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 
 from reprise.config import compose_dataset
@@ -27,6 +26,7 @@ from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import compose, trained
+from reprise.tracking import dvc_files
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, first_difference
 
 ORDER = ("compose", "download", "list_folder", "preprocess", "preprocess_folder", "window", "train", "evaluate")
@@ -98,10 +98,8 @@ def changed_stages(root: Path) -> list[Stage]:
 
 
 def _stage(root: Path, address: str, changed: Sequence[str]) -> Stage:
-    file, _, name = address.rpartition(":")
-    lock = root / (file or "dvc.yaml").replace("dvc.yaml", "dvc.lock")
-    locked = yaml.safe_load(lock.read_text("utf-8"))["stages"][name]
-    return Stage(address, shlex.split(locked["cmd"])[1:], [out["path"] for out in locked["outs"]], changed)
+    locked = dvc_files.locked_stage(root, address)
+    return Stage(address, shlex.split(locked.command)[1:], list(locked.outputs), changed)
 
 
 def check(paths: ProjectPaths, stage: Stage) -> str:
@@ -123,7 +121,7 @@ def _temporary_project(paths: ProjectPaths, outputs: Sequence[str]) -> Iterator[
     with tempfile.TemporaryDirectory(dir=store.made(paths.store), prefix="revalidate-") as folder:
         copy = Path(folder)
         for entry in paths.root.iterdir():  # plugins and image folders may lie beside conf/
-            if entry.name not in {"data", "mlruns", ".git", ".dvc"}:
+            if entry.name not in {"data", "mlruns", ".git", dvc_files.FOLDER}:
                 (copy / entry.name).symlink_to(entry)
         hidden = {paths.root / out for out in outputs}
         for kind in FOLDERS:

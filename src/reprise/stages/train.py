@@ -34,7 +34,7 @@ from reprise.stages.trained import (
     this_machine,
     weights_file,
 )
-from reprise.tracking import certificates, event_log, groups, lineage, recovery, resume
+from reprise.tracking import certificates, dvc_files, event_log, groups, lineage, recovery, resume
 from reprise.tracking import run as tracking
 from reprise.tracking.address import address
 from reprise.training.checkpoint import WEIGHTS, BestWeights, Checkpoints, load_weights, newest_checkpoint, save_weights
@@ -86,7 +86,7 @@ def run(
         **(also or {}),
     }
     if publish:  # in a DVC stage: DVC has just checked the inputs
-        known = lineage.dvc_hashes(paths.root)
+        known = dvc_files.output_hashes(paths.root)
         folders = (paths.processed(config.data.name), paths.windows(config.name))
         tags |= {f"dvc.{path}": known[path] for folder in folders if (path := str(folder.relative_to(paths.root))) in known}
     with contextlib.ExitStack() as stack:

@@ -14,7 +14,7 @@ from reprise.config import Config, ImageWindow, SeriesWindow
 from reprise.data import audit, rounding, splits, store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.tracking import lineage
+from reprise.tracking import dvc_files, lineage
 
 
 def run(config: Config, paths: ProjectPaths, console: Console, folder: Path | None = None) -> Path:
@@ -77,7 +77,7 @@ def made_by(config: Config) -> dict[str, Any]:
 
 def is_by_this_code(paths: ProjectPaths, experiment: str) -> bool:
     """Return whether the pipeline's windows of an experiment were made by the current code, according to dvc.lock."""
-    locked = lineage.dvc_dependencies(paths.root, f"window@{experiment}")
+    locked = dvc_files.dependency_hashes(paths.root, f"window@{experiment}")
     package = Path(reprise.__file__).parent
     return all(
         locked.get(f"src/reprise/{Path(file).relative_to(package)}") == hashlib.md5(Path(file).read_bytes()).hexdigest()  # noqa: S324

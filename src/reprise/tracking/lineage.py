@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 import reprise
 from reprise.config import plugin_sources
 from reprise.data import store
@@ -18,8 +16,6 @@ from reprise.errors import UserError, warn
 from reprise.tracking import repository
 from reprise.tracking.repository import NoRepository
 
-SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""PyYAML's loader in C if available: the one in Python takes a second for a dvc.lock of a thousand lines."""
 TRAINING_SOURCES = ("data", "training", "models", "stages/train.py")
 """Parts of the package that determine the trained weights."""
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
@@ -138,19 +134,3 @@ def processor() -> str:
     lines = cpuinfo.read_text("utf-8", "replace").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def dvc_hashes(root: Path) -> dict[str, str]:
-    """Return the md5 of every output in DVC's lock files, by path. Valid within a DVC stage, as DVC has just checked them."""
-    return {out["path"]: out["md5"] for stage in _locked_stages(root).values() for out in stage.get("outs", [])}
-
-
-def dvc_dependencies(root: Path, stage: str) -> dict[str, str]:
-    """Return the md5 of every dependency at the last run of a stage, by path, from DVC's lock files; empty if it never ran."""
-    return {dep["path"]: dep["md5"] for dep in _locked_stages(root).get(stage, {}).get("deps", [])}
-
-
-def _locked_stages(root: Path) -> dict[str, Any]:
-    locks = [file for file in (root / "dvc.lock", root / "long" / "dvc.lock") if file.is_file()]
-    parsed = [yaml.load(file.read_text("utf-8"), SAFE_LOADER) for file in locks]  # noqa: S506 -- both are safe loaders
-    return {name: stage for lock in parsed for name, stage in lock["stages"].items()}

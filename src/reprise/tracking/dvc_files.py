@@ -1,0 +1,134 @@
+"""Adapter of DVC's own files: the only module that knows dvc.lock, the folder .dvc/ and DVC's schemas.
+
+DVC has no public function that returns the hashes in dvc.lock, and its command line takes a second to start. It writes dvc.lock,
+its list of processes and its run cache in place, so a kill can leave incomplete files. tests/tracking/test_dvc_files.py fails if
+a new version changes these files.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reprise.errors import UserError
+from reprise.tracking.repository import GitMissingError, git
+
+FOLDER = ".dvc"
+"""DVC's folder in a project, with its config, cache and temporary files."""
+SCHEMA = "2.0"
+"""The version of dvc.lock that this module reads."""
+SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's loader in C if available: the one in Python takes a second for a dvc.lock of a thousand lines."""
+
+
+@dataclass(frozen=True)
+class LockedStage:
+    """A stage as DVC ran it last."""
+
+    command: str
+    dependencies: Mapping[str, str]
+    """The md5 of every dependency, by path. The md5 of a folder ends with `.dir`."""
+    outputs: Mapping[str, str]
+    """The md5 of every output, by path."""
+
+
+def output_hashes(root: Path) -> dict[str, str]:
+    """Return the md5 of every output of the pipelines, by path. Valid within a DVC stage, as DVC has just checked them."""
+    return {path: md5 for stage in _locked_stages(root).values() for path, md5 in stage.outputs.items()}
+
+
+def dependency_hashes(root: Path, stage: str) -> Mapping[str, str]:
+    """Return the md5 of every dependency at the last run of a stage, by path; empty if it never ran."""
+    stages = _locked_stages(root)
+    return stages[stage].dependencies if stage in stages else {}
+
+
+def locked_stage(root: Path, address: str) -> LockedStage:
+    """Return a stage at its last run. `address` is its name in DVC, `train@digits_cnn` or `long/dvc.yaml:train@mnist_best`.
+
+    Raises:
+        UserError: if it never ran.
+
+    """
+    file, _, name = address.rpartition(":")
+    stages = _read_lock((root / (file or "dvc.yaml")).with_name("dvc.lock"))
+    if name not in stages:
+        raise UserError(f"{address}: not in dvc.lock", f"run it first: `dvc repro {address}`")
+    return stages[name]
+
+
+def _locked_stages(root: Path) -> dict[str, LockedStage]:
+    """Return the stages of both pipelines."""
+    return _read_lock(root / "dvc.lock") | _read_lock(root / "long" / "dvc.lock")
+
+
+def _read_lock(file: Path) -> dict[str, LockedStage]:
+    """Return the stages of a lock file by name; none if there is no file.
+
+    Raises:
+        UserError: if the file has another schema.
+
+    """
+    if not file.is_file():
+        return {}
+    lock = yaml.load(file.read_text("utf-8"), SAFE_LOADER)  # noqa: S506 -- both are safe loaders
+    schema = lock.get("schema") if isinstance(lock, dict) else None
+    if schema != SCHEMA:
+        raise UserError(f"{file}: schema {schema}, where {SCHEMA} is expected", "run `reprise repro`, or install the pinned DVC")
+    return {
+        name: LockedStage(stage["cmd"], _hashes(stage.get("deps", [])), _hashes(stage.get("outs", [])))
+        for name, stage in lock.get("stages", {}).items()
+    }
+
+
+def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
+    return {entry["path"]: entry["md5"] for entry in entries}
+
+
+def repair(root: Path) -> list[Path]:
+    """Restore or delete DVC's own files that a kill left incomplete, and return them.
+
+    An invalid dvc.lock is restored from git. The outputs of stages missing in it come from DVC's run cache, so nothing is
+    recomputed. An invalid .dvc/tmp/rwlock is deleted: its entries matter only to the process that wrote them. Temporary files and
+    empty folders in the run cache are deleted, since every later DVC command would fail on them.
+    """
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
+
+    locks = [
+        file
+        for file in (root / "dvc.lock", *root.glob("*/dvc.lock"))
+        if not _is_valid(file, yaml.safe_load, COMPILED_LOCKFILE_SCHEMA)
+    ]
+    for file in locks:
+        file.unlink()
+        with suppress(GitMissingError):
+            git(root, "checkout", "--quiet", "--", str(file))  # fails if it was never committed
+    process_list = root / FOLDER / "tmp" / "rwlock"
+    invalid = [] if _is_valid(process_list, json.loads, dict) else [process_list]
+    run_cache = root / FOLDER / "cache" / "runs"
+    drafts = list(run_cache.glob("*/*/.*.tmp"))
+    for file in (*invalid, *drafts):
+        file.unlink()
+    empty = [folder for folder in run_cache.glob("*/*") if not any(folder.iterdir())]
+    for folder in empty:
+        folder.rmdir()
+    return [*locks, *invalid, *drafts, *empty]
+
+
+def _is_valid(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:
+    """Return whether a file can be parsed and passes `check`. A missing file is valid."""
+    from voluptuous import Invalid  # late: only used to check dvc.lock
+
+    with suppress(FileNotFoundError):
+        try:
+            text = file.read_text("utf-8")
+            if not text.endswith(("\n", "}")):  # both kinds of files end so; a cut within a value may leave valid YAML
+                return False
+            check(parse(text))
+        except (ValueError, TypeError, yaml.YAMLError, Invalid):
+            return False
+    return True
