@@ -33,10 +33,14 @@ PARAMETERS = {
     "ablation_all": 371_274,
 }
 """Number of parameters of every experiment of the pipeline; the first five are published networks."""
-EXPERIMENT_FOR_MODEL = {"cnn": "bare_images"} | dict.fromkeys(
-    ("cnn1d", "lstm", "gru", "lstm_bidirectional", "resnet1d", "inception_time"), "bare_series"
+SERIES = ["experiment=bare_series"]
+UNIVARIATE = [*SERIES, "window.inputs=[temp_max]"]
+DATA_FOR_MODEL = (
+    {"cnn": ["experiment=bare_images"], "cycle_net": [*UNIVARIATE, "window.calendar=[year]"]}
+    | dict.fromkeys(("cnn1d", "lstm", "gru", "lstm_bidirectional", "resnet1d", "inception_time"), SERIES)
+    | dict.fromkeys(("linear", "nlinear", "dlinear", "rlinear", "sparse_tsf", "time_base", "patch_tst"), UNIVARIATE)
 )
-"""An experiment whose data the model can read."""
+"""Overrides that choose data which the model can read."""
 
 
 def train_one_batch(config: Config) -> dict[str, bool]:
@@ -83,7 +87,7 @@ def test_every_experiment_composes_with_every_trainer_and_reads_back_equal(
 
 @pytest.mark.parametrize("model", choices(ROOT, "model"))
 def test_every_model_trains_on_a_batch(clone: Path, model: str) -> None:
-    checks = train_one_batch(compose(clone, [f"experiment={EXPERIMENT_FOR_MODEL[model]}", f"model={model}"]))
+    checks = train_one_batch(compose(clone, [*DATA_FOR_MODEL[model], f"model={model}"]))
     assert all(checks.values()), checks
 
 
