@@ -21,7 +21,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.pipeline.conftest import clone
-from tests.pipeline.test_sweep import QUICK, found, kill_at_random, runs, sweep, trials, write
+from tests.pipeline.test_sweep import QUICK, kill_at_random, outcomes, runs, sweep, trials, write_sweep
 
 SERIES = ["trainer.max_epochs=4", "tracking.log_model=false"]
 SPACE = {"optimizer.lr": {"kind": "float", "low": 0.001, "high": 0.01, "log": True}}
@@ -31,7 +31,9 @@ MAE = [{"metric": "val/mae", "direction": "minimize"}]
 
 def workers(project: Path) -> None:
     """Trials an hour of two workers against those of one worker with all cores, from the first start to the last end."""
-    write(project, "pace", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=20)
+    write_sweep(
+        project, "pace", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=20
+    )
     ratios = []
     for turn in range(5):
         rates = {}
@@ -52,7 +54,9 @@ def overhead(project: Path) -> None:
 
     What is left of the first when the training is over is a few milliseconds; the rest of the second is delivery to MLflow.
     """
-    write(project, "cost", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=12)
+    write_sweep(
+        project, "cost", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=12
+    )
     sweep(project, "sweep=cost", "workers=1", *SERIES)
     children = {int(run.data.tags["trial"]): run for run in runs(project, "cost") if "trial" in run.data.tags}
     before, beside = [], []
@@ -74,7 +78,9 @@ def pruning(project: Path) -> None:
     end before its epochs were up.
     """
     shipped = yaml.safe_load((project / "conf" / "sweep" / "fashion_mnist_cnn.yaml").read_text())
-    write(project, "random", **shipped | {"sampler": {"kind": "random"}, "pruner": {"kind": "none"}, "first": [], "n_trials": 20})
+    write_sweep(
+        project, "random", **shipped | {"sampler": {"kind": "random"}, "pruner": {"kind": "none"}, "first": [], "n_trials": 20}
+    )
     held = ["workers=1", "window.limit=4000", "window.val_size=2000", *LIGHT]
     gains = []
     for seed in range(5):
@@ -101,11 +107,11 @@ def pruning(project: Path) -> None:
 
 def kills(project: Path) -> None:
     """Twenty kills of the driver or its worker: the same trials as undisturbed, each with one run that finished."""
-    write(project, "finds", n_trials=20)
+    write_sweep(project, "base", n_trials=20)
     longer = ["workers=1", "trainer.max_epochs=20", *QUICK]
-    sweep(project, "sweep=finds", "name=undisturbed", *longer)
-    done = kill_at_random(project, ["sweep=finds", "name=killed", *longer], 20, 12, random.Random(0))
-    same = found(project, "killed") == found(project, "undisturbed")
+    sweep(project, "sweep=base", "name=undisturbed", *longer)
+    done = kill_at_random(project, ["sweep=base", "name=killed", *longer], 20, 12, random.Random(0))
+    same = outcomes(project, "killed") == outcomes(project, "undisturbed")
     states = Counter(trial.state.name for trial in trials(project, "killed"))
     finished = [
         run.data.tags["trial"] for run in runs(project, "killed") if run.info.status == "FINISHED" and "trial" in run.data.tags
@@ -119,7 +125,7 @@ def kills(project: Path) -> None:
 
 def crowd(project: Path) -> None:
     """Eight workers on one study and one tracking store."""
-    write(project, "crowd", n_trials=48, sampler={"kind": "random"})
+    write_sweep(project, "crowd", n_trials=48, sampler={"kind": "random"})
     began = time.monotonic()
     sweep(project, "sweep=crowd", "workers=8", "trainer.max_epochs=1", *QUICK)
     done = trials(project, "crowd")

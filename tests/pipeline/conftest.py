@@ -85,7 +85,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pipeline_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone after `dvc repro --all-pipelines`, which runs once. Each test process gets a copy."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"

@@ -1,4 +1,4 @@
-"""What the guide prints about logged models runs as it is printed."""
+"""The example of the guide for logged models runs as printed."""
 
 import re
 from pathlib import Path
@@ -21,16 +21,16 @@ def snippet() -> str:
 
 
 def test_the_snippet_of_the_guide_runs_as_printed(
-    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    pipeline_project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(made)
-    before, uri = set(made.iterdir()), mlflow.get_tracking_uri()
+    monkeypatch.chdir(pipeline_project)
+    before, uri = set(pipeline_project.iterdir()), mlflow.get_tracking_uri()
     variables: dict[str, object] = {}
     try:
         exec(compile(snippet(), "docs/guide.md", "exec"), variables)
     finally:
         mlflow.set_tracking_uri(uri)
-    assert set(made.iterdir()) == before  # no mlflow.db of its own
+    assert set(pipeline_project.iterdir()) == before  # no new mlflow.db
     printed = capsys.readouterr().out.split()
 
     model, pixels = variables["model"], np.asarray(variables["pixels"])
@@ -40,7 +40,7 @@ def test_the_snippet_of_the_guide_runs_as_printed(
     assert printed == [metadata["classes"][number] for number in model.predict(pixels).argmax(1)]
     assert metadata["input"] == {"dtype": "uint8", "shape": [8, 8, 1]}
     assert metadata["pixels"] == "grey, 0 to 255, channels last"
-    np.testing.assert_array_equal(model.predict(pixels.astype(np.int64)), model.predict(pixels))  # as JSON is parsed
+    np.testing.assert_array_equal(model.predict(pixels.astype(np.int64)), model.predict(pixels))  # integers, as parsed from JSON
     for wrong in (pixels / 255, pixels[0], pixels.astype(np.int64) + 1000, pixels > 0, pixels[:0]):
         with pytest.raises(ValueError, match=r"^the input .*; this model takes uint8 \[B, 8, 8, 1\]") as refused:
             model.predict(wrong)
@@ -48,8 +48,10 @@ def test_the_snippet_of_the_guide_runs_as_printed(
         assert "\n" not in str(refused.value)
 
 
-def test_a_forecaster_tells_its_channels_units_and_lookback(made: Path) -> None:
-    (folder,) = (file.parent for file in made.glob("mlruns/runs/*/model/MLmodel") if "kind: series" in file.read_text())
+def test_a_logged_forecasting_model_describes_its_channels_units_and_lookback(pipeline_project: Path) -> None:
+    (folder,) = (
+        file.parent for file in pipeline_project.glob("mlruns/runs/*/model/MLmodel") if "kind: series" in file.read_text()
+    )
     model = mlflow.pyfunc.load_model(str(folder))
     metadata = model.metadata.metadata
     assert metadata["targets"] == ["temp_max"]
@@ -57,12 +59,12 @@ def test_a_forecaster_tells_its_channels_units_and_lookback(made: Path) -> None:
     assert metadata["lookback"] == metadata["input"]["shape"][0]
     assert len(metadata["channels"]) == metadata["input"]["shape"][1]
     example = np.ones((2, *metadata["input"]["shape"]))
-    assert model.predict(example).shape == (2, metadata["horizon"], 1)  # float64 is as good as float32
+    assert model.predict(example).shape == (2, metadata["horizon"], 1)  # float64 is accepted too
     example[0, 0, 0] = np.nan
     with pytest.raises(ValueError, match=r"^the input has values that are not finite; this model takes float32 \[B, "):
         model.predict(example)
 
 
-def test_any_class_name_is_kept_as_it_is() -> None:
+def test_unusual_class_names_are_stored_unchanged() -> None:
     meta = {"kind": "images", "classes": [r"$\frac$", "猫"], "input_shape": [8, 8, 3]}
     assert description(meta) == {"kind": "images", "classes": [r"$\frac$", "猫"], "pixels": "RGB, 0 to 255, channels last"}

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.conftest import ROOT, run_in
-from tests.pipeline.test_repro import ran
+from tests.pipeline.test_repro import stages_run
 
 
 @pytest.fixture(scope="module")
-def project(made: Path) -> Path:
-    """A project whose pipeline ran, with source files of its own."""
-    (made / "src").unlink()
-    shutil.copytree(ROOT / "src", made / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    return made
+def project(pipeline_project: Path) -> Path:
+    """A project whose pipeline has run, with its own copy of the sources."""
+    (pipeline_project / "src").unlink()
+    shutil.copytree(ROOT / "src", pipeline_project / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    return pipeline_project
 
 
 def revalidate(project: Path, *stages: str) -> subprocess.CompletedProcess[str]:
@@ -32,13 +32,13 @@ def edit(project: Path, file: str, old: str, new: str) -> None:
 
 def test_a_comment_in_training_code_costs_no_training(project: Path) -> None:
     edit(project, "training/randomness.py", "import ", "# A comment.\nimport ")
-    stale = ran(run_in(project, "dvc", "repro", "--dry").stdout)
+    stale = stages_run(run_in(project, "dvc", "repro", "--dry").stdout)
     assert "train@digits_cnn" in stale
     done = revalidate(project)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "train@digits_cnn: same weights over the first 20 steps" in done.stdout
     assert "long/dvc.yaml:train@temperature_lstm: same weights over the first 20 steps" in done.stdout
-    assert ran(run_in(project, "dvc", "repro", "--dry", "--all-pipelines").stdout) == set()
+    assert stages_run(run_in(project, "dvc", "repro", "--dry", "--all-pipelines").stdout) == set()
 
 
 def test_a_changed_initialisation_is_caught_and_named(project: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sweeps for real: workers, kills, pruning, failures, and what is left of it in MLflow and in conf/."""
+"""Real sweeps: workers, kills, pruning, failures, and their results in MLflow and in conf/."""
 
 import random
 import signal
@@ -21,7 +21,7 @@ from reprise.sweeps import study as studies
 from tests.pipeline.conftest import clone, fork_server, run_in
 
 QUICK = ["window.limit=320", "trainer.threads=1", "tracking.log_model=false", "trainer.batch_size=32"]
-FINDS = {
+BASE_SWEEP = {
     "experiment": "digits_cnn",
     "n_trials": 6,
     "objectives": [{"metric": "val/accuracy", "direction": "maximize"}],
@@ -46,9 +46,9 @@ def sweep(project: Path, *words: str, code: int = 0, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-def write(project: Path, name: str, **changes: Any) -> None:
+def write_sweep(project: Path, name: str, **changes: Any) -> None:
     folder = project / "conf" / "sweep"
-    (folder / f"{name}.yaml").write_text(yaml.safe_dump(FINDS | changes, sort_keys=False))
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(BASE_SWEEP | changes, sort_keys=False))
 
 
 def trials(project: Path, name: str) -> list[FrozenTrial]:
@@ -61,19 +61,21 @@ def runs(project: Path, name: str) -> list[Run]:
     return list(client.search_runs(every, f"tags.sweep = '{name}'", order_by=["attributes.start_time ASC"]))
 
 
-def found(project: Path, name: str) -> list[tuple[TrialState, Any, dict[str, Any]]]:
+def outcomes(project: Path, name: str) -> list[tuple[TrialState, Any, dict[str, Any]]]:
     return [(trial.state, trial.values, trial.params) for trial in trials(project, name)]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(project: Path) -> list[tuple[TrialState, Any, dict[str, Any]]]:
-    write(project, "finds")
-    said = sweep(project, "sweep=finds", "name=undisturbed", "workers=1", *QUICK)
-    assert "sweep  6/6  trial 5: val/accuracy" in said
-    return found(project, "undisturbed")
+    write_sweep(project, "base")
+    output = sweep(project, "sweep=base", "name=undisturbed", "workers=1", *QUICK)
+    assert "sweep  6/6  trial 5: val/accuracy" in output
+    return outcomes(project, "undisturbed")
 
 
-def test_a_sweep_is_one_run_with_a_run_for_each_trial_and_ends_in_an_experiment(project: Path, undisturbed: list[Any]) -> None:
+def test_a_sweep_has_a_child_run_per_trial_and_writes_the_best_settings_as_an_experiment(
+    project: Path, undisturbed: list[Any]
+) -> None:
     parent, *children = runs(project, "undisturbed")
     assert parent.info.status == "FINISHED"
     assert [child.data.tags["mlflow.parentRunId"] for child in children] == [parent.info.run_id] * 6
@@ -90,21 +92,21 @@ def test_a_sweep_is_one_run_with_a_run_for_each_trial_and_ends_in_an_experiment(
     assert not any(key.startswith("test/") for run in [parent, *children] for key in run.data.metrics)
 
 
-def kill_at_random(project: Path, words: list[str], kills: int, longest: float, chance: random.Random) -> int:
-    """Start a sweep again and again, and kill the driver, or its worker, after a random time; how many kills there were."""
+def kill_at_random(project: Path, arguments: list[str], kills: int, longest: float, rng: random.Random) -> int:
+    """Start a sweep repeatedly, and kill the driver or its worker after a random time. Return the number of kills."""
     done = 0
     while True:
-        driver = fork_server().start("sweep", *words, folder=project)
+        driver = fork_server().start("sweep", *arguments, folder=project)
         while not driver.has_ended():
-            until = time.monotonic() + (longest * chance.random() if done < kills else 300)
-            while not driver.has_ended() and time.monotonic() < until:
+            deadline = time.monotonic() + (longest * rng.random() if done < kills else 300)
+            while not driver.has_ended() and time.monotonic() < deadline:
                 time.sleep(0.01)
             if driver.has_ended():
                 break
-            assert done < kills, "it does not come to its end"
+            assert done < kills, "the sweep does not finish"
             workers = psutil.Process(driver.pid).children(recursive=True)
             done += 1
-            if chance.random() < 0.5 and workers:
+            if rng.random() < 0.5 and workers:
                 workers[0].kill()
             else:
                 driver.kill()
@@ -114,29 +116,29 @@ def kill_at_random(project: Path, words: list[str], kills: int, longest: float, 
             return done
 
 
-def test_killed_at_random_instants_it_ends_with_the_same_trials(project: Path, undisturbed: list[Any]) -> None:
-    assert kill_at_random(project, ["sweep=finds", "name=killed", "workers=1", *QUICK], 4, 6, random.Random(1)) == 4
-    assert found(project, "killed") == undisturbed
+def test_a_sweep_killed_at_random_times_ends_with_the_same_trials(project: Path, undisturbed: list[Any]) -> None:
+    assert kill_at_random(project, ["sweep=base", "name=killed", "workers=1", *QUICK], 4, 6, random.Random(1)) == 4
+    assert outcomes(project, "killed") == undisturbed
     parent, *children = runs(project, "killed")
     assert parent.info.status == "FINISHED"
     finished = [child for child in children if child.info.status == "FINISHED"]
     assert sorted(int(child.data.tags["trial"]) for child in finished) == list(range(6))
 
 
-def test_what_waits_is_frozen_and_a_sweep_is_not_begun_again_as_another(project: Path) -> None:
-    write(project, "frozen", n_trials=1, sampler={"kind": "random"})
+def test_waiting_trials_keep_their_config_and_a_sweep_cannot_restart_with_other_settings(project: Path) -> None:
+    write_sweep(project, "frozen", n_trials=1, sampler={"kind": "random"})
     file = project / "conf" / "experiment" / "digits_cnn.yaml"
     before = file.read_text()
     words = ["sweep=frozen", "trainer.max_epochs=1", *QUICK]
     studies.begin(read_sweep(project, words), project, project / "mlruns", None)
     file.write_text(before.replace("trainer:", "trainer:\n  patience: 7"))
-    said = sweep(project, "sweep=frozen", "resume", "workers=1")
-    assert "sweep  frozen: 1 waiting" in said
+    output = sweep(project, "sweep=frozen", "resume", "workers=1")
+    assert "sweep  frozen: 1 waiting" in output
     (run,) = (run for run in runs(project, "frozen") if "trial" in run.data.tags)
     assert run.data.params["trainer.patience"] == "null"
     assert compose(project, ["experiment=frozen_tuned"]).trainer.patience is None
-    said = sweep(project, *words, "n_trials=3", "workers=1", code=2)
-    assert "a sweep frozen was begun with another n_trials; say name=NEW for a new one" in said
+    output = sweep(project, *words, "n_trials=3", "workers=1", code=2)
+    assert "a sweep frozen was begun with another n_trials; say name=NEW for a new one" in output
     file.write_text(before)
 
 
@@ -165,21 +167,21 @@ class Leaky(nn.Module):
 """
 
 
-def test_the_test_split_stays_shut(project: Path, undisturbed: list[Any]) -> None:
+def test_a_trial_cannot_read_the_test_split(project: Path, undisturbed: list[Any]) -> None:
     (project / "leaky.py").write_text(LEAKY)
     (project / "conf" / "model" / "leaky.yaml").write_text("_target_: leaky.Leaky\npeek: never\n")
-    held = ["plugins=[leaky]", "model=leaky", "trainer.max_epochs=1", *QUICK]
+    overrides = ["plugins=[leaky]", "model=leaky", "trainer.max_epochs=1", *QUICK]
     for peek, code in (("in training", 0), ("at first", 2)):
         space = {"model.peek": {"kind": "choice", "values": [peek, "never"]}}
-        write(project, "leaky", space=space, sampler={"kind": "grid"}, n_trials=2)
-        said = sweep(
-            project, "sweep=leaky", f"name={peek.replace(' ', '-')}", "workers=1", *held, code=code, PYTHONPATH=str(project)
+        write_sweep(project, "leaky", space=space, sampler={"kind": "grid"}, n_trials=2)
+        output = sweep(
+            project, "sweep=leaky", f"name={peek.replace(' ', '-')}", "workers=1", *overrides, code=code, PYTHONPATH=str(project)
         )
-    assert "space.model.peek: " in said
-    assert "the test split is locked in a process that trains" in said
-    leak, sound = trials(project, "in-training")
-    assert (leak.state, sound.state) == (TrialState.FAIL, TrialState.COMPLETE)
-    assert "the test split is locked in a process that trains" in leak.user_attrs["error"]
+    assert "space.model.peek: " in output
+    assert "the test split is locked in a process that trains" in output
+    leaking, valid = trials(project, "in-training")
+    assert (leaking.state, valid.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert "the test split is locked in a process that trains" in leaking.user_attrs["error"]
     assert not (project / "mlruns" / "sweeps" / "at-first").exists()
     _, child, *_ = runs(project, "undisturbed")
     done = run_in(project, "reprise", "evaluate", child.info.run_name)
@@ -190,31 +192,31 @@ def test_the_test_split_stays_shut(project: Path, undisturbed: list[Any]) -> Non
     )
 
 
-def test_trials_fail_alone_with_their_reason_and_too_many_end_the_sweep(project: Path) -> None:
+def test_a_trial_fails_alone_with_its_reason_and_too_many_failures_end_the_sweep(project: Path) -> None:
     space = {
         "optimizer.lr": {"kind": "choice", "values": [1e30, 0.1]},
         "model.dense": {"kind": "choice", "values": [[{"units": 16}], [{"units": 10**11}]]},
     }
-    write(project, "failing", space=space, sampler={"kind": "grid"}, n_trials=4)
+    write_sweep(project, "failing", space=space, sampler={"kind": "grid"}, n_trials=4)
     words = ["sweep.max_failures=1", "workers=1", "optimizer=sgd", "trainer.max_epochs=1", *QUICK]
-    said = sweep(project, "sweep=failing", *words, code=2)
-    assert "2 trials of sweep failing failed, the last: " in said
-    assert "can't allocate memory" in said.partition("the last: ")[2]
-    assert "`reprise sweep sweep=failing resume sweep.max_failures=N` lets more fail" in said
+    output = sweep(project, "sweep=failing", *words, code=2)
+    assert "2 trials of sweep failing failed, the last: " in output
+    assert "can't allocate memory" in output.partition("the last: ")[2]
+    assert "`reprise sweep sweep=failing resume sweep.max_failures=N` lets more fail" in output
     sweep(project, "sweep=failing", "resume", "sweep.max_failures=3", "workers=1")
-    diverges, *_, fits, does_not = trials(project, "failing")
+    diverges, *_, fits, too_large = trials(project, "failing")
     assert [trial.state.name for trial in trials(project, "failing")] == ["FAIL", "FAIL", "COMPLETE", "FAIL"]
     assert "training diverged: train/loss is" in diverges.user_attrs["error"]
-    assert "can't allocate memory" in does_not.user_attrs["error"]
+    assert "can't allocate memory" in too_large.user_attrs["error"]
     tuned = yaml.safe_load((project / "conf" / "experiment" / "failing_tuned.yaml").read_text())
     assert tuned["model"]["dense"] == [{"units": 16}]
     assert fits.params["optimizer.lr"] == tuned["optimizer"]["lr"] == 0.1
 
 
-def test_a_pruned_trial_stops_after_that_epoch_and_says_so(project: Path) -> None:
+def test_a_pruned_trial_stops_after_that_epoch_and_is_tagged(project: Path) -> None:
     space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.004, 0.005, 1e-9]}}
     pruner = {"kind": "median", "startup": 2, "warmup": 1}
-    write(project, "pruned", space=space, sampler={"kind": "grid"}, pruner=pruner, n_trials=4)
+    write_sweep(project, "pruned", space=space, sampler={"kind": "grid"}, pruner=pruner, n_trials=4)
     sweep(project, "sweep=pruned", "workers=1", "trainer.max_epochs=5", *QUICK)
     *_, last = trials(project, "pruned")
     assert last.state == TrialState.PRUNED
@@ -230,24 +232,22 @@ GRID = ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=0.001,0.002", "opti
 @pytest.fixture(scope="module")
 def grid(project: Path) -> list[tuple[TrialState, Any, dict[str, Any]]]:
     sweep(project, *GRID, "workers=2")
-    return found(project, "grid-digits_cnn")
+    return outcomes(project, "grid-digits_cnn")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("words", [["launcher=ray"], ["launcher=slurm", "launcher.cluster=local"]], ids=["ray", "submitit"])
-def test_other_launchers_end_with_the_trials_that_processes_of_this_machine_end_with(
-    project: Path, grid: list[Any], words: list[str]
-) -> None:
+def test_other_launchers_give_the_same_trials_as_local_processes(project: Path, grid: list[Any], words: list[str]) -> None:
     name = words[0].partition("=")[2]
     sweep(project, *GRID, f"name={name}", "workers=2", *words)
     assert {state for state, _, _ in grid} == {TrialState.COMPLETE}
-    assert found(project, name) == grid
+    assert outcomes(project, name) == grid
 
 
-def test_two_workers_share_trials_and_several_objectives_have_a_front(project: Path) -> None:
+def test_two_workers_share_trials_and_several_objectives_give_a_pareto_front(project: Path) -> None:
     space = {"optimizer.lr": {"kind": "choice", "values": [0.001, 0.003]}}
-    objectives = [*FINDS["objectives"], {"metric": "parameters", "direction": "minimize"}]  # type: ignore[misc]
-    write(project, "front", space=space, sampler={"kind": "random"}, objectives=objectives, n_trials=4)
+    objectives = [*BASE_SWEEP["objectives"], {"metric": "parameters", "direction": "minimize"}]  # type: ignore[misc]
+    write_sweep(project, "front", space=space, sampler={"kind": "random"}, objectives=objectives, n_trials=4)
     sweep(project, "sweep=front", "workers=2", "sweep.seeds=2", "trainer.max_epochs=1", *QUICK)
     done = trials(project, "front")
     assert [trial.state for trial in done] == [TrialState.COMPLETE] * 4
@@ -260,10 +260,10 @@ def test_two_workers_share_trials_and_several_objectives_have_a_front(project: P
 
 
 @pytest.fixture(autouse=True)
-def _no_process_is_left(project: Path) -> Iterator[None]:
+def _no_process_remains(project: Path) -> Iterator[None]:
     yield
-    left = [process for process in psutil.process_iter(["cwd", "cmdline"]) if process.info["cwd"] == str(project)]
+    remaining = [process for process in psutil.process_iter(["cwd", "cmdline"]) if process.info["cwd"] == str(project)]
     began = time.monotonic()
-    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in left):
-        assert time.monotonic() - began < 30, left
+    while any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in remaining):
+        assert time.monotonic() - began < 30, remaining
         time.sleep(0.1)

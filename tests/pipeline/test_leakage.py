@@ -1,4 +1,4 @@
-"""Nothing leaks: training cannot see the test split, however it tries."""
+"""No leakage: training cannot read the test split."""
 
 import hashlib
 import shutil
@@ -22,8 +22,8 @@ from tests.pipeline.conftest import make_project, run_in
 QUIET = Console(quiet=True)
 
 
-def prepared(folder: Path, experiment: str, change: str = "") -> ProjectPaths:
-    """Processed arrays and windows of an experiment; `change` alters the test rows before the windows are made."""
+def prepare_data(folder: Path, experiment: str, change: str = "") -> ProjectPaths:
+    """Make the arrays and windows of an experiment. With `change`, test rows are altered before the windows are made."""
     paths = ProjectPaths(make_project(folder))
     config = configs.compose(paths.root, [f"experiment={experiment}"])
     download.run(config.data, paths, QUIET)
@@ -48,9 +48,9 @@ def trained_weights(paths: ProjectPaths, experiment: str) -> dict[str, bytes]:
     return {name: tensor.numpy().tobytes() for name, tensor in load_weights(run_dir / "best.safetensors").items()}
 
 
-def test_training_gives_the_same_bits_whatever_the_test_rows_hold(tmp_path: Path) -> None:
-    before = trained_weights(prepared(tmp_path / "as_published", "temperature_lstm"), "temperature_lstm")
-    after = trained_weights(prepared(tmp_path / "changed", "temperature_lstm", change="test rows"), "temperature_lstm")
+def test_the_test_rows_do_not_change_the_trained_weights(tmp_path: Path) -> None:
+    before = trained_weights(prepare_data(tmp_path / "as_published", "temperature_lstm"), "temperature_lstm")
+    after = trained_weights(prepare_data(tmp_path / "changed", "temperature_lstm", change="test rows"), "temperature_lstm")
     assert before == after
 
 
@@ -70,12 +70,12 @@ print("opened:", *sorted(inside))
 """
 
 
-def idx(array: np.ndarray) -> bytes:
+def idx_bytes(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + b"".join(extent.to_bytes(4, "big") for extent in array.shape) + array.tobytes()
 
 
 def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
-    """Every file that a training process opens, by the interpreter's own account."""
+    """An audit hook of the interpreter records the files that the training process opens."""
     root = make_project(tmp_path / "clone")
     (root / "published").mkdir()
     generator = np.random.default_rng(0)
@@ -85,8 +85,8 @@ def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
             ("images", generator.integers(0, 256, (count, 8, 8), np.uint8)),
             ("labels", np.arange(count, dtype=np.uint8) % 2),
         ):
-            (root / "published" / f"{part}-{name}").write_bytes(idx(array))
-            digest = hashlib.sha256(idx(array)).hexdigest()
+            (root / "published" / f"{part}-{name}").write_bytes(idx_bytes(array))
+            digest = hashlib.sha256(idx_bytes(array)).hexdigest()
             files.append({"fetch": f"{part}-{name}", "array": f"{part}/{name}", "sha256": digest})
     data = yaml.safe_load((root / "conf" / "data" / "digits.yaml").read_text())
     data |= {"name": "published", "reader": "idx", "sources": [f"{root}/published/"], "files": files, "classes": ["0", "1"]}
@@ -108,7 +108,7 @@ def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
 
 
 def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> None:
-    paths = prepared(tmp_path / "clone", "digits_cnn")
+    paths = prepare_data(tmp_path / "clone", "digits_cnn")
     code = (
         "from pathlib import Path; from reprise.data import datasets\n"
         f"w = datasets.open_windows(Path({str(paths.windows('digits_cnn'))!r}), Path({str(paths.processed('digits'))!r}))\n"
@@ -124,14 +124,14 @@ def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", ["src/reprise/stages/train.py", "src/reprise/training/learner.py"])
-def test_the_code_that_trains_locks_first_and_never_asks(path: str) -> None:
+def test_the_training_code_never_requests_the_test_split(path: str) -> None:
     source = (Path(__file__).resolve().parents[2] / path).read_text()
     assert ".test()" not in source
 
 
-def test_a_model_that_asks_for_the_test_split_fails_its_run(tmp_path: Path) -> None:
+def test_a_model_that_reads_the_test_split_fails_its_run(tmp_path: Path) -> None:
     """A network from a plugin package opens the windows folder itself, inside the training process."""
-    paths = prepared(tmp_path / "clone", "digits_cnn")
+    paths = prepare_data(tmp_path / "clone", "digits_cnn")
     plugin = tmp_path / "plugin" / "peeking"
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(
@@ -154,8 +154,8 @@ def test_a_model_that_asks_for_the_test_split_fails_its_run(tmp_path: Path) -> N
     assert done.stderr.splitlines()[-1].startswith("reprise: the test split is locked")
 
 
-def test_windows_and_arrays_are_refused_when_a_byte_of_them_changed(tmp_path: Path) -> None:
-    paths = prepared(tmp_path / "clone", "digits_cnn")
+def test_an_array_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
+    paths = prepare_data(tmp_path / "clone", "digits_cnn")
     file = paths.processed("digits") / "train" / "images.npy"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1

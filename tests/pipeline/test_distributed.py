@@ -1,4 +1,4 @@
-"""Several processes: each sample counts once, one run is written, and the figures do not depend on how many there are."""
+"""Two processes: each sample counts once, one run is written, and the metrics equal those of one process."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from reprise.data import store
 from tests.pipeline.conftest import clone, run_in
 
 CASES = {"digits_cnn": ("digits", "window.test_size=361"), "temperature_lstm": ("seattle_weather", "window.test_size=221")}
-"""Experiment: its MLflow experiment, and what makes its number of test samples odd."""
+"""Experiment: its MLflow experiment, and an override that makes the number of test samples odd."""
 
 
 @pytest.mark.parametrize(
@@ -20,21 +20,23 @@ CASES = {"digits_cnn": ("digits", "window.test_size=361"), "temperature_lstm": (
         pytest.param("digits_cnn", "fsdp_cpu", marks=pytest.mark.long),
     ],
 )
-def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(tmp_path: Path, experiment: str, trainer: str) -> None:
+def test_two_processes_write_one_run_and_evaluate_exactly_as_one_process(tmp_path: Path, experiment: str, trainer: str) -> None:
     project = clone(tmp_path / "clone")
-    tracked, odd = CASES[experiment]
-    done = run_in(project, "reprise", "train", f"experiment={experiment}", odd, f"trainer={trainer}", "tracking.log_model=false")
+    mlflow_experiment, odd_test_size = CASES[experiment]
+    done = run_in(
+        project, "reprise", "train", f"experiment={experiment}", odd_test_size, f"trainer={trainer}", "tracking.log_model=false"
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 2/2") == 1  # the first rank alone speaks
+    assert done.stdout.count("epoch 2/2") == 1  # only the first rank prints
     client = MlflowClient(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
-    (run,) = client.search_runs([client.get_experiment_by_name(tracked).experiment_id])
+    (run,) = client.search_runs([client.get_experiment_by_name(mlflow_experiment).experiment_id])
     assert run.info.status == "FINISHED"
     assert run.data.tags["devices"] == "2"
     assert [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")] == [1, 2]
-    found = []
+    outputs = []
     for devices in ("trainer=cpu", f"trainer={trainer}"):
         run_dir = project / "mlruns" / "runs" / run.info.run_id
-        told = run_in(
+        evaluated = run_in(
             project,
             "reprise",
             "evaluate",
@@ -44,8 +46,9 @@ def test_two_processes_train_one_run_and_evaluate_to_the_last_digit_as_one(tmp_p
             "trainer.threads=1",
             "trainer.eval_batch_size=50",
         )
-        assert told.returncode == 0, told.stderr
-        found.append(told.stdout)
+        assert evaluated.returncode == 0, evaluated.stderr
+        outputs.append(evaluated.stdout)
         assert store.read_json(run_dir / "run.json")["run_id"] == run.info.run_id
-    assert found[0] == found[1]
-    assert len(client.get_metric_history(run.info.run_id, "test/loss")) == 1  # said once, for it came out the same
+    assert outputs[0] == outputs[1]
+    # logged once, because both evaluations gave the same value
+    assert len(client.get_metric_history(run.info.run_id, "test/loss")) == 1

@@ -1,9 +1,9 @@
-"""The 10,000 MNIST test images as PNG files in class folders: what is learned from the files, and from the same arrays.
+"""The 10,000 MNIST test images as PNG files in class folders: what a training learns from the files and from the same arrays.
 
 Prints the test accuracy of a training from the folder, of the same training from the arrays, of `predict` over the test pictures
 one file at a time as a user has them, and how many of 20 broken files among them are named. Run by hand: some minutes.
 
-    python benchmarks/own_pictures.py [--epochs 3]
+    python benchmarks/image_folder.py [--epochs 3]
 """
 
 import argparse
