@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.cli_fork_server import CliForkServer
 from tests.faults.conftest import CNN, LSTM
 from tests.faults.test_checkpoints import kill_writers
-from tests.faults.test_kills import Killed, kill_and_restart
-from tests.faults.test_repro import kill_until_done, made, repro
+from tests.faults.test_kills import KillOutcome, kill_and_restart
+from tests.faults.test_repro import kill_until_done, outputs, repro
 from tests.pipeline.conftest import clone, make_project
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, command in (("CNN", CNN), ("LSTM", LSTM)):
             fork_server = CliForkServer(make_project(Path(folder) / name))
-            done: list[Killed] = kill_and_restart(fork_server, command, asked.trainings, random.Random(1))
+            done: list[KillOutcome] = kill_and_restart(fork_server, command, asked.trainings, random.Random(1))
             fork_server.end()
             for what in ("same_weights", "one_run", "same_points"):
                 print(f"{name}: {what.replace('_', ' ')} {sum(getattr(one, what) for one in done)} of {len(done)}", flush=True)
@@ -44,7 +44,7 @@ def main() -> None:
             undisturbed, killed = (clone(Path(folder) / name) for name in ("undisturbed", "killed"))
             assert repro(undisturbed).wait() == 0, (undisturbed / "repro.log").read_text()
             times = kill_until_done(killed, asked.repros, random.Random(1), longest=12)
-            same = "the same bytes" if made(killed) == made(undisturbed) else "OTHER bytes"
+            same = "the same bytes" if outputs(killed) == outputs(undisturbed) else "OTHER bytes"
             print(f"`dvc repro` killed {times} times and started again each time: {same}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""A project whose data is made, small networks to train in it, and what a run must look like in the end."""
+"""A project, commands that train small networks in it, and readers of its tracking store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ EPOCHS = 3
 
 @pytest.fixture(scope="module")
 def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliForkServer]:
-    """Commands in a project of their own."""
+    """Run commands in a project of the test module."""
     started = CliForkServer(make_project(tmp_path_factory.mktemp("faults") / "project"))
     yield started
     started.end()
@@ -35,7 +35,7 @@ def runs(project: Path) -> dict[str, Run]:
 
 
 def history(store: MlflowClient, run: Run) -> dict[str, list[tuple[int, float]]]:
-    """Every point the store has of a run, but for those that are others in every run: times."""
+    """Return the recorded points of a run, without the metrics that differ from run to run (times)."""
     return {
         key: sorted((point.step, point.value) for point in store.get_metric_history(run.info.run_id, key))
         for key in run.data.metrics

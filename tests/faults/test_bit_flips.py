@@ -18,24 +18,24 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> PipelineProject:
     return PipelineProject(tmp_path_factory.mktemp("project") / "clone", seed=0)
 
 
-def test_what_is_sound_is_used_without_a_word(project: PipelineProject) -> None:
+def test_undamaged_outputs_are_accepted(project: PipelineProject) -> None:
     project.use()
     assert {project.output(file)[1] for file in project.original} == set(OUTPUTS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_flipped_bit_is_noticed_named_and_mended(kind: str, project: PipelineProject) -> None:
+def test_a_flipped_bit_is_detected_named_and_repaired(kind: str, project: PipelineProject) -> None:
     bit_flips = [project.flip(kind) for _ in range(FLIPS[kind])]
     assert [flip for flip in bit_flips if not flip.handled] == []
     assert not (project.paths.store / "windows").exists()  # no stage silently wrote elsewhere
 
 
-def test_a_flipped_bit_of_a_config_is_noticed_named_and_mended(project: PipelineProject) -> None:
+def test_a_flipped_bit_of_a_config_is_detected_named_and_repaired(project: PipelineProject) -> None:
     assert [flip for flip in (project.flip("config") for _ in range(5)) if not flip.handled] == []
 
 
 def test_configs_are_not_used_without_their_manifest(project: PipelineProject) -> None:
-    """DVC checks it out under another name when a bit of its list of files is flipped."""
+    """DVC checks the manifest out under another name if a bit of its list of files is flipped."""
     manifest = project.paths.config("").with_name(store.MANIFEST)
     elsewhere = manifest.rename(manifest.with_name("manifesu.json"))
     assert error_message(project.use).startswith(f"no {manifest}; run `reprise compose`")
@@ -43,7 +43,7 @@ def test_configs_are_not_used_without_their_manifest(project: PipelineProject) -
     assert error_message(project.use) == ""
 
 
-def test_a_flipped_bit_of_trained_weights_is_noticed_before_they_are_evaluated(project: PipelineProject) -> None:
+def test_a_flipped_bit_of_trained_weights_is_detected_before_they_are_evaluated(project: PipelineProject) -> None:
     folder, generator = publish_model(project), random.Random(0)
     for file in sorted(folder.iterdir()):
         for _ in range(3):
@@ -56,7 +56,7 @@ def test_a_flipped_bit_of_trained_weights_is_noticed_before_they_are_evaluated(p
     assert list(project.paths.results("").iterdir()) == [] if project.paths.results("").is_dir() else True
 
 
-def test_a_damaged_cache_is_mended_when_dvc_is_made_to_look_at_it(project: PipelineProject) -> None:
+def test_a_damaged_cache_is_repaired_when_dvc_hashes_it_again(project: PipelineProject) -> None:
     """As documented in the guide: DVC trusts write-protected objects and hashes others."""
     array = project.paths.processed("digits") / "train" / "images.npy"
     content, cache = array.read_bytes(), project.paths.root / ".dvc" / "cache" / "files" / "md5"

@@ -1,4 +1,4 @@
-"""Whatever happens while a checkpoint is written, or to it afterwards, one that is sound is there."""
+"""A valid checkpoint exists after a kill during a write, and after damage to the newest one."""
 
 import multiprocessing
 import os
@@ -20,11 +20,11 @@ OFFSETS = 100
 
 
 def state(step: int) -> dict[str, object]:
-    """Some megabytes, as a checkpoint of a small network has."""
+    """Return some megabytes, like the checkpoint of a small network."""
     return {"step": step, "weights": torch.full((1_000_000,), float(step))}
 
 
-def write_for_ever(folder: Path, scratch: str) -> None:
+def write_checkpoints_forever(folder: Path, scratch: str) -> None:
     os.environ["TMPDIR"] = scratch
     step = 0
     while True:
@@ -32,45 +32,49 @@ def write_for_ever(folder: Path, scratch: str) -> None:
         AtomicIO().save_checkpoint(state(step), folder / f"{step:010}.pt")
 
 
-@pytest.mark.parametrize("scratch", ["same", "/dev/shm"], ids=["temporary folder beside", "temporary folder elsewhere"])
-def test_a_kill_while_a_checkpoint_is_written_leaves_a_sound_one(tmp_path: Path, scratch: str) -> None:
+@pytest.mark.parametrize(
+    "scratch", ["same", "/dev/shm"], ids=["temporary folder on the same disk", "temporary folder on another disk"]
+)
+def test_a_kill_during_a_checkpoint_write_leaves_a_valid_one(tmp_path: Path, scratch: str) -> None:
     assert kill_writers(tmp_path, scratch if Path(scratch).is_dir() else str(tmp_path), KILLS) == KILLS
 
 
 def kill_writers(folder: Path, scratch: str, kills: int) -> int:
-    """Kill that many processes that write checkpoints, each after its first one stands; how many left a sound one."""
-    sound = 0
+    """Kill processes that write checkpoints, each after its first checkpoint. Return how many left a valid one."""
+    valid = 0
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["reprise.training.checkpoint"])
-    chance = random.Random(0)
+    rng = random.Random(0)
     for turn in range(kills):
-        place = folder / f"{turn}"
-        writer = context.Process(target=write_for_ever, args=(place, scratch))
+        writer_folder = folder / f"{turn}"
+        writer = context.Process(target=write_checkpoints_forever, args=(writer_folder, scratch))
         writer.start()
-        while not list(place.glob("*.sha256")):
+        while not list(writer_folder.glob("*.sha256")):
             time.sleep(0.002)
-        time.sleep(chance.random() / 10)
+        time.sleep(rng.random() / 10)
         assert writer.pid
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
-        written = max(int(file.stem) for file in place.glob("*.sha256"))
-        found = newest_checkpoint(place)
-        if found is not None and int(found.stem) >= written - 1:
-            step, loaded = int(found.stem), AtomicIO().load_checkpoint(found)
-            sound += loaded["step"] == step and torch.equal(loaded["weights"], torch.full((1_000_000,), float(step)))
-    return sound
+        written = max(int(file.stem) for file in writer_folder.glob("*.sha256"))
+        checkpoint = newest_checkpoint(writer_folder)
+        if checkpoint is not None and int(checkpoint.stem) >= written - 1:
+            step, loaded = int(checkpoint.stem), AtomicIO().load_checkpoint(checkpoint)
+            valid += loaded["step"] == step and torch.equal(loaded["weights"], torch.full((1_000_000,), float(step)))
+    return valid
 
 
 @pytest.mark.filterwarnings("default::reprise.errors.Notice")
-def test_a_newest_checkpoint_truncated_or_damaged_anywhere_is_passed_over(tmp_path: Path) -> None:
+def test_a_truncated_or_damaged_newest_checkpoint_is_skipped(tmp_path: Path) -> None:
     for step in (1, 2):
         AtomicIO().save_checkpoint({"step": step, "weights": torch.arange(1000.0)}, tmp_path / f"{step:010}.pt")
     newest = tmp_path / "0000000002.pt"
-    whole = newest.read_bytes()
-    chance = random.Random(0)
+    content = newest.read_bytes()
+    rng = random.Random(0)
     for turn in range(OFFSETS):
-        offset = chance.randrange(len(whole))
-        damaged = whole[:offset] if turn % 2 else whole[:offset] + bytes([whole[offset] ^ 1 << turn % 8]) + whole[offset + 1 :]
+        offset = rng.randrange(len(content))
+        damaged = (
+            content[:offset] if turn % 2 else content[:offset] + bytes([content[offset] ^ 1 << turn % 8]) + content[offset + 1 :]
+        )
         AtomicIO().save_checkpoint({"step": 2, "weights": torch.arange(1000.0)}, newest)
         newest.write_bytes(damaged)
         with pytest.warns(Notice, match=r"0000000002\.pt is not what was written .*; the one before is taken"):
@@ -80,7 +84,7 @@ def test_a_newest_checkpoint_truncated_or_damaged_anywhere_is_passed_over(tmp_pa
     assert newest_checkpoint(tmp_path) == newest
 
 
-def test_a_checkpoint_that_a_kill_left_half_done_is_swept_away_without_a_word(tmp_path: Path) -> None:
+def test_an_incomplete_checkpoint_is_removed_silently(tmp_path: Path) -> None:
     for step in (1, 2):
         AtomicIO().save_checkpoint({"step": step}, tmp_path / f"{step:010}.pt")
     (tmp_path / "0000000002.sha256").unlink()
@@ -88,7 +92,7 @@ def test_a_checkpoint_that_a_kill_left_half_done_is_swept_away_without_a_word(tm
     assert not (tmp_path / "0000000002.pt").exists()
 
 
-def test_only_the_newest_two_are_kept_and_drafts_of_the_dead_are_swept_away(tmp_path: Path) -> None:
+def test_only_the_newest_two_checkpoints_are_kept_and_stale_drafts_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".0000000001.pt.abc").write_bytes(b"half of one")
     for step in range(1, 5):
         AtomicIO().save_checkpoint({"step": step}, tmp_path / f"{step:010}.pt")
@@ -100,7 +104,7 @@ def test_only_the_newest_two_are_kept_and_drafts_of_the_dead_are_swept_away(tmp_
     ]
 
 
-def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(fork_server: CliForkServer) -> None:
+def test_a_training_with_a_damaged_newest_checkpoint_resumes_from_the_previous_one(fork_server: CliForkServer) -> None:
     run_dirs = fork_server.folder / "mlruns" / "runs"
     fork_server.run(*CNN)
     (undisturbed,) = runs(fork_server.folder)
@@ -112,8 +116,8 @@ def test_a_training_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_befo
     assert child.wait() == -signal.SIGKILL
     newest = max(run_dirs.glob("*/checkpoints/*.sha256")).with_suffix(".pt")
     newest.write_bytes(newest.read_bytes()[:-100])
-    said = fork_server.run(*CNN).output
-    assert f"{newest.name} is not what was written (sha256 differs); the one before is taken" in said
-    assert "goes on after step" in said
+    output = fork_server.run(*CNN).output
+    assert f"{newest.name} is not what was written (sha256 differs); the one before is taken" in output
+    assert "goes on after step" in output
     (run_id,) = runs(fork_server.folder).keys() - {undisturbed}
     assert (run_dirs / run_id / "best.safetensors").read_bytes() == (run_dirs / undisturbed / "best.safetensors").read_bytes()

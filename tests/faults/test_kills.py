@@ -1,4 +1,4 @@
-"""A training that is killed, and started again, ends as one that was not."""
+"""A training that is killed and restarted ends like an undisturbed one."""
 
 import random
 import signal
@@ -17,56 +17,56 @@ KILLS = 5
 
 
 @dataclass(frozen=True)
-class Killed:
-    """How a training that was killed once, and started again, compares with one that was not."""
+class KillOutcome:
+    """Whether a killed and restarted training equals an undisturbed one."""
 
     same_weights: bool
     one_run: bool
     same_points: bool
 
 
-def kill_and_restart(fork_server: CliForkServer, command: list[str], kills: int, chance: random.Random) -> list[Killed]:
-    """Kill trainings at random instants between their start and their end, that many times."""
+def kill_and_restart(fork_server: CliForkServer, command: list[str], kills: int, rng: random.Random) -> list[KillOutcome]:
+    """Kill trainings at random times and restart them. Return the outcome of each."""
     run_dirs = fork_server.folder / "mlruns" / "runs"
     fork_server.run(*command)  # makes the data
     before = runs(fork_server.folder)
-    began = time.monotonic()
+    start = time.monotonic()
     fork_server.run(*command)
-    whole = time.monotonic() - began
+    duration = time.monotonic() - start
     (undisturbed,) = runs(fork_server.folder).keys() - before.keys()
-    wanted = history(client(fork_server.folder), runs(fork_server.folder)[undisturbed])
+    expected = history(client(fork_server.folder), runs(fork_server.folder)[undisturbed])
     weights = (run_dirs / undisturbed / "best.safetensors").read_bytes()
-    done: list[Killed] = []
-    while len(done) < kills:
+    outcomes: list[KillOutcome] = []
+    while len(outcomes) < kills:
         before = runs(fork_server.folder)
         child = fork_server.start(*command)
-        time.sleep(whole * chance.random())
+        time.sleep(duration * rng.random())
         child.kill()
         if not (child.wait() == -signal.SIGKILL and any((fork_server.folder / "mlruns" / "in_progress").glob("*.json"))):
-            whole *= 0.98  # it came too late, or before there was anything to lose
+            duration *= 0.98  # it had ended, or was not yet recorded as in progress
             continue
         fork_server.run(*command)
         new = [run for run_id, run in runs(fork_server.folder).items() if run_id not in before]
-        done.append(
-            Killed(
+        outcomes.append(
+            KillOutcome(
                 same_weights=all((run_dirs / run.info.run_id / "best.safetensors").read_bytes() == weights for run in new),
                 one_run=[run.info.status for run in new] == ["FINISHED"],
-                same_points=[history(client(fork_server.folder), run) for run in new] == [wanted],
+                same_points=[history(client(fork_server.folder), run) for run in new] == [expected],
             )
         )
-    return done
+    return outcomes
 
 
 @pytest.mark.parametrize("command", [CNN, LSTM], ids=["cnn", "lstm"])
-def test_a_training_killed_at_any_instant_ends_with_the_same_bits_in_the_same_run(
+def test_a_training_killed_at_any_time_ends_with_the_same_bits_in_the_same_run(
     fork_server: CliForkServer, command: list[str]
 ) -> None:
-    done = kill_and_restart(fork_server, command, KILLS, random.Random(0))
-    assert done == [Killed(same_weights=True, one_run=True, same_points=True)] * KILLS
+    outcomes = kill_and_restart(fork_server, command, KILLS, random.Random(0))
+    assert outcomes == [KillOutcome(same_weights=True, one_run=True, same_points=True)] * KILLS
 
 
 @pytest.fixture(autouse=True)
-def _trainings_of_other_tests_are_not_met(fork_server: CliForkServer) -> None:
+def _hide_trainings_of_other_tests(fork_server: CliForkServer) -> None:
     for file in (fork_server.folder / "mlruns" / "in_progress").glob("*.json"):
         file.unlink()
     for folder in fork_server.folder.glob("mlruns/runs/*/checkpoints"):
@@ -74,7 +74,7 @@ def _trainings_of_other_tests_are_not_met(fork_server: CliForkServer) -> None:
 
 
 def steps_done(fork_server: CliForkServer) -> int:
-    """Of the newest checkpoint there is."""
+    """Return the step of the newest checkpoint, or 0."""
     return max((int(file.stem) for file in fork_server.folder.glob("mlruns/runs/*/checkpoints/*.sha256")), default=0)
 
 
@@ -88,17 +88,17 @@ LONG = [*CNN, "trainer.max_epochs=100000"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_training_writes_a_checkpoint_and_goes_on_from_it(
+def test_a_stopped_training_writes_a_checkpoint_and_resumes_from_it(
     fork_server: CliForkServer, number: signal.Signals, code: int
 ) -> None:
     command = [*LONG, f"seed={number.value}", "checkpoint.steps=null"]
     before = runs(fork_server.folder)
     child = fork_server.start(*command)
     wait_for_checkpoint(fork_server, child)
-    asked = time.monotonic()
+    signalled_at = time.monotonic()
     child.kill(number)
     assert child.wait() == code, child.output
-    assert time.monotonic() - asked < 10
+    assert time.monotonic() - signalled_at < 10
     (run_id,) = runs(fork_server.folder).keys() - before.keys()
     assert runs(fork_server.folder)[run_id].info.status == "KILLED"
     reached = steps_done(fork_server)
@@ -106,17 +106,17 @@ def test_a_stopped_training_writes_a_checkpoint_and_goes_on_from_it(
     while steps_done(fork_server) <= reached:
         assert not child.has_ended(), child.output
         time.sleep(0.01)
-    while runs(fork_server.folder)[run_id].info.status != "RUNNING":  # delivered every two seconds
+    while runs(fork_server.folder)[run_id].info.status != "RUNNING":  # entries are sent every two seconds
         assert not child.has_ended(), child.output
         time.sleep(0.05)
     child.kill(number)
     assert child.wait() == code, child.output
     assert f"goes on after step {reached:,}" in child.output
     assert runs(fork_server.folder).keys() - before.keys() == {run_id}
-    fork_server.run(*CNN, f"seed={number.value}", "resume=false")  # another key: it leaves the first alone
+    fork_server.run(*CNN, f"seed={number.value}", "resume=false")  # another key, so the first training is not resumed
 
 
-def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_closed_by_the_next(
+def test_a_second_start_of_a_running_training_is_refused_and_a_stale_run_is_closed_by_the_next_training(
     fork_server: CliForkServer,
 ) -> None:
     other = CliForkServer(fork_server.folder)
@@ -127,18 +127,20 @@ def test_a_second_start_of_a_training_that_goes_on_is_refused_and_a_dead_one_is_
     assert second.wait() == 2
     assert "this training is running in another process" in second.output
     other.run(*CNN, "seed=5")
-    (alive,) = (run for run_id, run in runs(fork_server.folder).items() if run_id not in before and run.info.status == "RUNNING")
+    (running,) = (
+        run for run_id, run in runs(fork_server.folder).items() if run_id not in before and run.info.status == "RUNNING"
+    )
     child.kill()
     assert child.wait() == -signal.SIGKILL
-    said = other.run(*CNN, "seed=6").output
-    assert f"{alive.info.run_name}: its process had died; closed as FAILED" in said
-    closed = runs(fork_server.folder)[alive.info.run_id]
+    output = other.run(*CNN, "seed=6").output
+    assert f"{running.info.run_name}: its process had died; closed as FAILED" in output
+    closed = runs(fork_server.folder)[running.info.run_id]
     assert closed.info.status == "FAILED"
     assert closed.data.tags["error"] == "its process died"
     other.end()
 
 
-def test_two_processes_that_are_killed_go_on_as_two_with_the_same_bits(fork_server: CliForkServer) -> None:
+def test_two_killed_processes_resume_with_the_same_bits(fork_server: CliForkServer) -> None:
     command = [*CNN, "trainer=ddp_cpu", "trainer.max_epochs=40", "checkpoint.steps=20", "checkpoint.grace=5"]
     run_dirs = fork_server.folder / "mlruns" / "runs"
     before = runs(fork_server.folder)
@@ -149,7 +151,7 @@ def test_two_processes_that_are_killed_go_on_as_two_with_the_same_bits(fork_serv
     wait_for_checkpoint(fork_server, child)
     ranks = psutil.Process(child.pid).children(recursive=True)
     assert len(ranks) >= 2
-    for process in (child, ranks[0]):  # the other rank then waits for one that is no more
+    for process in (child, ranks[0]):  # the other rank then waits for a process that has died
         process.kill()
     assert child.wait() == -signal.SIGKILL
     psutil.wait_procs(ranks, timeout=30)
@@ -157,11 +159,11 @@ def test_two_processes_that_are_killed_go_on_as_two_with_the_same_bits(fork_serv
     assert "goes on after step" in fork_server.run(*command).output
     (new,) = runs(fork_server.folder).keys() - before.keys()
     assert (run_dirs / new / "best.safetensors").read_bytes() == (run_dirs / undisturbed / "best.safetensors").read_bytes()
-    found, wanted = (history(client(fork_server.folder), runs(fork_server.folder)[run_id]) for run_id in (new, undisturbed))
-    assert found == wanted
+    resumed, expected = (history(client(fork_server.folder), runs(fork_server.folder)[run_id]) for run_id in (new, undisturbed))
+    assert resumed == expected
 
 
-def test_a_kill_while_the_tracking_store_is_made_leaves_none_or_a_whole_one(tmp_path: Path) -> None:
+def test_a_kill_during_the_creation_of_the_tracking_store_leaves_no_partial_store(tmp_path: Path) -> None:
     fork_server = CliForkServer(make_project(tmp_path / "project"))
     draft = fork_server.folder / "mlruns" / ".mlflow.db"
     child = fork_server.start(*CNN)
@@ -176,7 +178,7 @@ def test_a_kill_while_the_tracking_store_is_made_leaves_none_or_a_whole_one(tmp_
     fork_server.end()
 
 
-def test_another_config_is_another_run(fork_server: CliForkServer) -> None:
+def test_another_config_starts_another_run(fork_server: CliForkServer) -> None:
     before = runs(fork_server.folder)
     child = fork_server.start(*LONG, "seed=7")
     while runs(fork_server.folder).keys() == before.keys():

@@ -1,4 +1,4 @@
-"""A config is data: no key, target, resolver, tag, anchor, name or address in it makes us execute, read or write what it should not."""
+"""A config is data: no key, target, resolver, tag, anchor, name or address in it can execute code, or read or write other files."""
 
 import shutil
 from collections.abc import Callable
@@ -21,7 +21,7 @@ SECRET = "hunter2-do-not-tell"
 SECTIONS = ("task", "model", "optimizer", "scheduler")
 
 TARGETS: dict[str, dict[str, Any]] = {
-    # Python's own
+    # Python's standard library
     "os.system": {"command": "touch CANARY"},
     "os.execv": {"path": "/usr/bin/touch", "argv": ["touch", "CANARY"]},
     "posix.system": {"command": "touch CANARY"},
@@ -41,7 +41,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "operator.methodcaller": {"name": "system"},
     "types.FunctionType": {"code": "x"},
     "lambda: __import__('os').system('touch CANARY')": {},
-    # what we stand on
+    # dependencies
     "torch.load": {"f": "evil.pt", "weights_only": False},
     "torch.hub.load": {"repo_or_dir": ".", "model": "model", "source": "local"},
     "torch.jit.load": {"f": "evil.pt"},
@@ -57,7 +57,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "yaml.unsafe_load": {"stream": "!!python/object/apply:os.system ['touch CANARY']"},
     "torchmetrics.text.bert.BERTScore": {"model_name_or_path": "evil"},
     "kornia.augmentation.container.base.torch.load": {},
-    # by way of packages that are allowed
+    # reached through allowed packages
     "torch.nn.functional.torch.load": {"f": "evil.pt", "weights_only": False},
     "torch.nn.functional.torch.hub.load": {"repo_or_dir": ".", "model": "model", "source": "local"},
     "torch.nn.functional.importlib.import_module": {"name": "evil"},
@@ -77,7 +77,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "torch.optim.optimizer.register_optimizer_step_pre_hook": {"hook": "x"},
     "torch.optim.lr_scheduler.partial": {"func": "os.system"},
     "torch.optim.lr_scheduler.types.FunctionType": {},
-    # ours, but no model, task, optimizer or schedule
+    # in reprise, but no model, task, optimizer or schedule
     "reprise.__main__.main": {"arguments": ["dashboard"]},
     "reprise.config.targets.importlib.import_module": {"name": "evil"},
     "reprise.data.store.shutil.rmtree": {"path": "CANARY"},
@@ -95,7 +95,7 @@ TARGETS: dict[str, dict[str, Any]] = {
     "reprise.training.schedules.math.exp": {},
     "reprise.models.convnet.torch.load": {"f": "evil.pt", "weights_only": False},
     "reprise.models.convnet.nn.functional.torch.hub.load": {"repo_or_dir": ".", "model": "model", "source": "local"},
-    # no path at all
+    # not an import path
     "": {},
     ".": {},
     "..os.system": {"command": "touch CANARY"},
@@ -104,10 +104,10 @@ TARGETS: dict[str, dict[str, Any]] = {
     "torch.nn.Linear;os.system": {},
     "../../evil.py": {},
 }
-"""Import paths that must not be called, with the arguments that would do the harm."""
+"""Import paths that must not be called, with harmful arguments."""
 
 OVERRIDES = {
-    # targets where none is looked for, and Hydra's words beside one
+    # targets in unexpected places, and Hydra's special keys next to one
     "+model.extra={_target_:os.system,command:x}": "model.extra._target_=os.system: not on the allowlist",
     "+model.extra=[1,{inner:[{_target_:os.system}]}]": "model.extra.1.inner.0._target_=os.system: not on the allowlist",
     "+model.extra={_target_:[os.system]}": "model.extra._target_",
@@ -118,7 +118,7 @@ OVERRIDES = {
     "+data._target_=os.system": "data._target_: no such key",
     "+_target_=os.system": "_target_: no such key",
     "+trainer.callbacks=[{_target_:os.system}]": "trainer.callbacks: no such key",
-    # packages that are nobody's own
+    # packages that are not the user's
     "plugins=[os]": "plugins=os: no package of your own",
     "plugins=[builtins]": "plugins=builtins: no package of your own",
     "plugins=[os.path]": "plugins=os.path: no package of your own",
@@ -151,7 +151,7 @@ OVERRIDES = {
     "+model.${oc.env:SECRET}=1": "no such key",
     "experiment=${oc.env:SECRET}": "no conf/experiment/",
     "optimizer=${oc.env:SECRET}": "no conf/optimizer/",
-    # pointers that grow, or never end
+    # interpolations that grow or never end
     "data.citation=${data.citation}": "refers to another interpolation",
     "+model.extra=${model}": "refers to another interpolation",
     "+model.extra=[${.}]": "no such key",
@@ -176,7 +176,7 @@ OVERRIDES = {
     "optimizer@model=adam": "optimizer@model: no such key",
     "optimizer.lr=0.1,0.2": "Ambiguous value",
     "optimizer.lr=choice(1,2)": "requires --multirun",
-    # out of conf/, out of data/
+    # paths outside conf/ and data/
     "experiment=../../evil": "experiment=../../evil: no conf/experiment/../../evil.yaml",
     "optimizer=../../evil": "optimizer=../../evil: no conf/optimizer/../../evil.yaml",
     "data=../../../etc/passwd": "data=../../../etc/passwd: no conf/data/",
@@ -200,11 +200,11 @@ OVERRIDES = {
     "data.sources=['debian:-oDir::Bin::dpkg=CANARY/']": "should be debian:NAME/FOLDER/",
     "data.sources=['debian:x;touch CANARY/']": "should be debian:NAME/FOLDER/",
     "data.sources=[CONF/../]": "should not lead upwards",
-    # nested until the stack ends
+    # nested too deeply for the stack
     f"+model.extra={'[' * 400}{']' * 400}": "nested too deeply",
     f"+model.extra={'{a:' * 100}1{'}' * 100}": "nested",
 }
-"""Single overrides, and what is said of them."""
+"""Single overrides, and the expected error message."""
 
 
 def experiment(conf: Path, text: str) -> None:
@@ -225,12 +225,12 @@ def in_root(text: str) -> Callable[[Path], None]:
 
 LAUGHS = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12))
 MERGES = "\n".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12))
-POINTERS = "\n".join(f"    a{n}: {f'${{model.extra.a{n - 1}}}' * 10}" for n in range(1, 12))
+INTERPOLATIONS = "\n".join(f"    a{n}: {f'${{model.extra.a{n - 1}}}' * 10}" for n in range(1, 12))
 FLAT = "model:\n  extra:\n    a: " + "x" * 10_000 + "\n    b: " + "${model.extra.a}" * 10_000
 
 FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a tag that calls": (with_text('data:\n  citation: !!python/object/apply:os.system ["touch CANARY"]'), "could not determine a constructor"),
-    "a tag that makes": (with_text("data:\n  citation: !!python/object/new:os.system [x]"), "could not determine a constructor"),
+    "a tag that constructs": (with_text("data:\n  citation: !!python/object/new:os.system [x]"), "could not determine a constructor"),
     "a tag of a name": (with_text("data:\n  citation: !!python/name:os.system"), "could not determine a constructor"),
     "a tag of a module": (with_text("data:\n  citation: !!python/module:evil"), "could not determine a constructor"),
     "a tag of our own": (with_text("data:\n  citation: !os.system x"), "could not determine a constructor"),
@@ -238,31 +238,31 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a billion laughs": (with_text(f"a0: &a0 [lol, lol]\n{LAUGHS}"), "with its anchors expanded"),
     "a billion merges": (with_text(f"a0: &a0 {{b: 1}}\n{MERGES}"), "with its anchors expanded"),
     "an anchor that holds itself": (with_text("a: &a [*a]"), "refers to itself"),
-    "a billion pointers": (with_text(f"model:\n  extra:\n    a0: lol\n{POINTERS}"), "refers to another interpolation"),
-    "a long text, often": (with_text(FLAT), "with its interpolations expanded"),
-    "brackets without end": (with_text(f"a: {'[' * 100_000}{']' * 100_000}"), "nested more than 64 levels deep"),
+    "a billion interpolations": (with_text(f"model:\n  extra:\n    a0: lol\n{INTERPOLATIONS}"), "refers to another interpolation"),
+    "a long text, repeated": (with_text(FLAT), "with its interpolations expanded"),
+    "deeply nested brackets": (with_text(f"a: {'[' * 100_000}{']' * 100_000}"), "nested more than 64 levels deep"),
     "a resolver in the list of defaults": (with_defaults("override /optimizer: ${oc.env:SECRET}"), "names no file of conf/"),
-    "a pointer in the list of defaults": (with_defaults("override /optimizer: ${name}"), "names no file of conf/"),
-    "a way out in the list of defaults": (with_defaults("override /optimizer: ../../../evil"), "names no file of conf/"),
-    "a way out by itself": (with_defaults("/../evil"), "names no file of conf/"),
+    "an interpolation in the list of defaults": (with_defaults("override /optimizer: ${name}"), "names no file of conf/"),
+    "a path outside conf in the list of defaults": (with_defaults("override /optimizer: ../../../evil"), "names no file of conf/"),
+    "a path outside conf": (with_defaults("/../evil"), "names no file of conf/"),
     "another launcher": (with_defaults("override /hydra/launcher: joblib"), "names no file of conf/"),
     "a package of Hydra's": (with_defaults("/optimizer@hydra.callbacks: adam"), "names no file of conf/"),
     "a resolver in a value": (with_text("data:\n  citation: ${oc.env:SECRET}"), "calls a resolver"),
     "a resolver in a list": (with_text("data:\n  classes: [a, '${oc.env:SECRET}']"), "calls a resolver"),
     "a resolver in a key": (with_text("model:\n  ${oc.env:SECRET}: 1"), "calls a resolver"),
     "a resolver after an anchor": (with_text("data:\n  title: &x ${oc.env:SECRET}\n  citation: *x"), "calls a resolver"),
-    "a folder of configs elsewhere": (in_root("hydra:\n  searchpath: [file://CONF]\n"), "Hydra's own settings"),
+    "another folder of configs": (in_root("hydra:\n  searchpath: [file://CONF]\n"), "Hydra's own settings"),
     "a package of configs": (in_root("hydra:\n  searchpath: [pkg://evil]\n"), "Hydra's own settings"),
-    "the same by a merge": (in_root("<<: {hydra: {searchpath: ['pkg://evil']}}\n"), "Hydra's own settings"),
-    "the same by an escape": (in_root('"\\x68ydra": {searchpath: ["pkg://evil"]}\n'), "Hydra's own settings"),
+    "a package of configs by a merge": (in_root("<<: {hydra: {searchpath: ['pkg://evil']}}\n"), "Hydra's own settings"),
+    "a package of configs by an escape sequence": (in_root('"\\x68ydra": {searchpath: ["pkg://evil"]}\n'), "Hydra's own settings"),
     "a callback of Hydra's": (with_text("hydra:\n  callbacks:\n    x: {_target_: os.system}"), "Hydra's own settings"),
     "a target": (with_text('model:\n  _target_: os.system\n  command: "touch CANARY"'), "model._target_=os.system: not on the allowlist"),
-    "a target by a pointer": (with_text("data:\n  citation: os.system\nmodel:\n  _target_: ${data.citation}"), "model._target_=os.system: not"),
+    "a target by an interpolation": (with_text("data:\n  citation: os.system\nmodel:\n  _target_: ${data.citation}"), "model._target_=os.system: not"),
     "a target by an anchor": (with_text("data:\n  citation: &x os.system\nmodel:\n  _target_: *x"), "model._target_=os.system: not"),
     "a login in an address": (with_text(f"tracking:\n  uri: http://me:{SECRET}@127.0.0.1:9"), "tracking.uri: holds a login"),
     "a token in an address": (with_text(f"tracking:\n  uri: http://{SECRET}@127.0.0.1:9"), "tracking.uri: holds a login"),
 }  # fmt: skip
-"""What is done to a clone of conf/, and what is then said of `experiment=evil`."""
+"""Changes to a copy of conf/, and the expected error message of `experiment=evil`."""
 
 
 def in_tree(path: str, value: Any) -> Callable[[dict[str, Any]], str]:
@@ -287,23 +287,23 @@ RESOLVED: dict[str, tuple[Callable[[dict[str, Any]], str], str]] = {
     "a billion laughs": (after(f"a0: &a0 [lol, lol]\n{LAUGHS}\n"), "with its anchors expanded"),
     "a billion merges": (after(f"a0: &a0 {{b: 1}}\n{MERGES}\n"), "with its anchors expanded"),
     "an anchor that holds itself": (after("a: &a [*a]\n"), "refers to itself"),
-    "brackets without end": (after(f"a: {'[' * 100_000}{']' * 100_000}\n"), "nested more than 64 levels deep"),
+    "deeply nested brackets": (after(f"a: {'[' * 100_000}{']' * 100_000}\n"), "nested more than 64 levels deep"),
     "a second document": (after("---\nname: x\n"), "expected a single document"),
-    "a date that is none": (after("a: 2026-99-99\n"), "month must be in"),
+    "an invalid date": (after("a: 2026-99-99\n"), "month must be in"),
     "a list": (lambda tree: "[1, 2]", "should be a valid dictionary"),
-    "a way out in the name": (in_tree("name", "../../x"), "name=../../x: should match"),
-    "a way out in the data's name": (in_tree("data.name", "../../x"), "name=../../x: should match"),
-    "a way out in a file": (in_tree("data.files.0.fetch", "../../x"), "should be a file's name"),
+    "a path in the name": (in_tree("name", "../../x"), "name=../../x: should match"),
+    "a path in the name of the data": (in_tree("data.name", "../../x"), "name=../../x: should match"),
+    "a path in the name of a file": (in_tree("data.files.0.fetch", "../../x"), "should be a file's name"),
     "an option for a package": (in_tree("data.sources", ["debian:-oDir::Bin::dpkg=x/"]), "should be debian:NAME/FOLDER/"),
     "a module to be imported": (in_tree("data.sources", ["package:evil.inner/"]), "should be package:NAME/FOLDER/"),
     "a login": (in_tree("data.sources", [f"http://me:{SECRET}@127.0.0.1:9/"]), "holds a login"),
     "a plugin": (in_tree("plugins", ["os"]), "plugins=os: no package of your own"),
     "a target that is no text": (in_tree("model._target_", ["os.system"]), "should be a valid string"),
     "a target among blocks": (in_tree("model.blocks", [{"_target_": "os.system"}]), "model.blocks.0._target_=os.system: not on"),
-    "one of Hydra's words": (in_tree("model._partial_", True), "model._partial_: no such key"),
-    "arguments without names": (in_tree("model.blocks", [{"_args_": ["touch CANARY"]}]), "model.blocks.0._args_: no such key"),
+    "a special key of Hydra": (in_tree("model._partial_", True), "model._partial_: no such key"),
+    "positional arguments": (in_tree("model.blocks", [{"_args_": ["touch CANARY"]}]), "model.blocks.0._args_: no such key"),
 }
-"""What is done to a resolved config, and what is then said of it."""
+"""Changes to a resolved config, and the expected error message."""
 
 
 @pytest.fixture
@@ -312,8 +312,8 @@ def canary(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def bait(tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working folder where every one of the attacks would find what it needs."""
+def attack_files(tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working folder with the files that the attacks need."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("SECRET", SECRET)
@@ -323,12 +323,12 @@ def bait(tmp_path: Path, canary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "evil.yaml").write_text("lr: 0.5\n_target_: torch.optim.SGD\n")
 
 
-def refused(call: Callable[[], Any], canary: Path) -> str:
-    """The one line in which `call` is refused: nothing was executed, and nothing of the environment told."""
+def refusal(call: Callable[[], Any], canary: Path) -> str:
+    """Assert that `call` is refused without executing anything or revealing a secret. Return the one-line message."""
     before = set(canary.parent.iterdir())
-    with watched() as seen, pytest.raises(UserError) as error:
+    with watched() as events, pytest.raises(UserError) as error:
         call()
-    assert seen == []
+    assert events == []
     assert set(canary.parent.iterdir()) == before
     assert "\n" not in str(error.value)
     assert SECRET not in str(error.value)
@@ -336,7 +336,7 @@ def refused(call: Callable[[], Any], canary: Path) -> str:
 
 
 def filled(value: Any, canary: Path) -> Any:
-    """The value, with the places that this test uses."""
+    """Return the value with the paths of this test filled in."""
     if isinstance(value, str):
         return value.replace("CANARY", str(canary)).replace("CONF", str(canary.parent))
     if isinstance(value, dict):
@@ -345,7 +345,7 @@ def filled(value: Any, canary: Path) -> Any:
 
 
 def build_all(config: Config) -> None:
-    """Call everything that a config names, as a training does."""
+    """Build everything that a config names, as a training does."""
     build(config.task, "task", config.plugins, meta={"classes": ["a", "b"]})
     network = build(config.model, "model", config.plugins, input_shape=[8, 8, 1], outputs=2)
     optimizer = build(config.optimizer, "optimizer", config.plugins, network.parameters())
@@ -355,14 +355,14 @@ def build_all(config: Config) -> None:
 TREE = compose(ROOT, ["experiment=digits_cnn"]).model_dump(by_alias=True)
 
 
-def test_an_honest_config_passes_by_every_way(tmp_path: Path) -> None:
+def test_a_harmless_config_is_accepted_by_every_call(tmp_path: Path) -> None:
     """The same calls, without an attack."""
     build_all(compose(ROOT, ["experiment=digits_cnn", "data.citation=${name}"]))
     (tmp_path / "digits_cnn.yaml").write_text(yaml.safe_dump(TREE))
     build_all(load(tmp_path / "digits_cnn.yaml"))
     conf = tmp_path / "clone" / "conf"
     shutil.copytree(ROOT / "conf", conf)
-    with_text("x: &x a\ndata:\n  citation: *x")(conf)  # anchors are no attack, an unknown key is
+    with_text("x: &x a\ndata:\n  citation: *x")(conf)  # an anchor is accepted, an unknown key is not
     with pytest.raises(UserError, match=r"^x: no such key"):
         compose(conf.parent, ["experiment=evil"])
     with_text("data:\n  citation: &x 1987\n  title: *x")(conf)
@@ -371,74 +371,74 @@ def test_an_honest_config_passes_by_every_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("section", SECTIONS)
-def test_what_a_target_must_not_be_is_refused_in_every_section(section: str, tmp_path: Path, canary: Path) -> None:
+def test_a_forbidden_target_is_refused_in_every_section(section: str, tmp_path: Path, canary: Path) -> None:
     file = tmp_path / "digits_cnn.yaml"
     for target, arguments in TARGETS.items():
-        told = filled({"_target_": target} | ({"lr": 0.1} if section == "optimizer" else {}) | arguments, canary)
-        file.write_text(yaml.safe_dump(TREE | {section: told}))
-        assert f"{section}" in refused(lambda: build_all(load(file)), canary)
+        section_config = filled({"_target_": target} | ({"lr": 0.1} if section == "optimizer" else {}) | arguments, canary)
+        file.write_text(yaml.safe_dump(TREE | {section: section_config}))
+        assert f"{section}" in refusal(lambda: build_all(load(file)), canary)
 
 
 @pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "torch.nn.functional.torch.load", "reprise.__main__.main"])
-def test_an_override_names_no_target_that_must_not_be(target: str, canary: Path) -> None:
+def test_a_forbidden_target_in_an_override_is_refused(target: str, canary: Path) -> None:
     arguments = [f"+model.{key}={value}" for key, value in filled(TARGETS[target], canary).items() if isinstance(value, str)]
     call = ["experiment=digits_cnn", f"model._target_={target}", *arguments]
-    said = refused(lambda: compose(ROOT, call), canary)
-    assert said.startswith(f"model._target_={target}: not on the allowlist")
+    message = refusal(lambda: compose(ROOT, call), canary)
+    assert message.startswith(f"model._target_={target}: not on the allowlist")
 
 
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda text: str(text)[:60])
-def test_an_override_that_attacks_is_refused(override: str, canary: Path) -> None:
-    said = refused(lambda: build_all(compose(ROOT, ["experiment=digits_cnn", filled(override, canary)])), canary)
-    assert filled(OVERRIDES[override], canary) in said
+def test_a_malicious_override_is_refused(override: str, canary: Path) -> None:
+    message = refusal(lambda: build_all(compose(ROOT, ["experiment=digits_cnn", filled(override, canary)])), canary)
+    assert filled(OVERRIDES[override], canary) in message
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_conf_that_attacks_is_refused(name: str, tmp_path: Path, canary: Path) -> None:
+def test_a_malicious_file_in_conf_is_refused(name: str, tmp_path: Path, canary: Path) -> None:
     conf = tmp_path / "clone" / "conf"
     shutil.copytree(ROOT / "conf", conf)
-    change, said = FILES[name]
+    change, message = FILES[name]
     with_text("")(conf)
     change(conf)
     for file in conf.rglob("*.yaml"):
         if any(word in (text := file.read_text()) for word in ("CANARY", "CONF")):
             file.write_text(filled(text, canary))
-    assert said in refused(lambda: build_all(compose(conf.parent, ["experiment=evil"])), canary)
+    assert message in refusal(lambda: build_all(compose(conf.parent, ["experiment=evil"])), canary)
 
 
 @pytest.mark.parametrize("name", RESOLVED)
-def test_a_resolved_config_that_attacks_is_refused(name: str, tmp_path: Path, canary: Path) -> None:
-    change, said = RESOLVED[name]
+def test_a_malicious_resolved_config_is_refused(name: str, tmp_path: Path, canary: Path) -> None:
+    change, message = RESOLVED[name]
     file = tmp_path / "digits_cnn.yaml"
     file.write_text(filled(change(yaml.safe_load(yaml.safe_dump(TREE))), canary))
-    assert said in refused(lambda: build_all(load(file)), canary)
+    assert message in refusal(lambda: build_all(load(file)), canary)
 
 
-def test_a_tree_that_is_deeper_than_the_stack_is_refused(canary: Path) -> None:
+def test_a_config_nested_deeper_than_the_stack_is_refused(canary: Path) -> None:
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]
-    assert "nested more than 64 levels deep" in refused(lambda: check(TREE | {"model": TREE["model"] | {"extra": deep}}), canary)
+    assert "nested more than 64 levels deep" in refusal(lambda: check(TREE | {"model": TREE["model"] | {"extra": deep}}), canary)
 
 
-# --- beside experiments
+# --- data sets, the list of experiments, downloads
 
 
 @pytest.mark.parametrize("name", ["../evil", "../../evil", "/etc/passwd", "../data/digits", "${oc.env:SECRET}", ""])
-def test_a_data_set_is_one_of_conf(name: str, canary: Path) -> None:
-    assert "no data set named" in refused(lambda: compose_dataset(ROOT, name), canary)
+def test_a_data_set_must_be_a_file_in_conf(name: str, canary: Path) -> None:
+    assert "no data set named" in refusal(lambda: compose_dataset(ROOT, name), canary)
 
 
 @pytest.mark.parametrize(
     "override",
     ["hydra.searchpath=[pkg://evil]", "+hydra.run.dir=x", "data.path=${oc.env:SECRET}", "data.name=../x", "--config-dir=x"],
 )
-def test_an_override_of_a_data_set_that_attacks_is_refused(override: str, canary: Path) -> None:
-    refused(lambda: compose_dataset(ROOT, "image_folder", ["data.path=x", override]), canary)
+def test_a_malicious_override_of_a_data_set_is_refused(override: str, canary: Path) -> None:
+    refusal(lambda: compose_dataset(ROOT, "image_folder", ["data.path=x", override]), canary)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("experiments: {../../x: digits}", "should match pattern"),
         ("experiments: {'x; touch CANARY': digits}", "should match pattern"),
@@ -447,21 +447,21 @@ def test_an_override_of_a_data_set_that_attacks_is_refused(override: str, canary
         ("overrides: !!python/object/apply:os.system [x]", "could not determine a constructor"),
     ],
 )
-def test_a_list_of_experiments_that_attacks_is_refused(text: str, said: str, tmp_path: Path, canary: Path) -> None:
+def test_a_malicious_list_of_experiments_is_refused(text: str, message: str, tmp_path: Path, canary: Path) -> None:
     conf = tmp_path / "clone" / "conf"
     shutil.copytree(ROOT / "conf", conf)
     tree = yaml.safe_load((conf / "pipeline.yaml").read_text())
     key, _, value = filled(text, canary).partition(": ")
     del tree[key]
     (conf / "pipeline.yaml").write_text(f"{yaml.safe_dump(tree)}{key}: {value}\n")
-    assert said in refused(lambda: pipeline(conf.parent), canary)
+    assert message in refusal(lambda: pipeline(conf.parent), canary)
 
 
-def test_a_published_file_is_written_nowhere_but_under_its_data_set(tmp_path: Path, canary: Path) -> None:
-    """What the check of names protects: a file whose hash its publisher, the attacker, knows."""
+def test_a_published_file_is_written_only_into_the_folder_of_its_data_set(tmp_path: Path, canary: Path) -> None:
+    """The publisher, here the attacker, knows the hash of the file, so only the check of its name prevents this."""
     (tmp_path / "from").mkdir()
     (tmp_path / "from" / "x").write_text("x")
     project = ProjectPaths(tmp_path / "clone")
     shutil.copytree(ROOT / "conf", project.root / "conf")
-    told = ["data.sources=[FROM/]".replace("FROM", str(tmp_path / "from")), "data.files.0.fetch=../../../../x"]
-    refused(lambda: download.run(compose(ROOT, ["experiment=digits_cnn", *told]).data, project, Console(quiet=True)), canary)
+    overrides = ["data.sources=[FROM/]".replace("FROM", str(tmp_path / "from")), "data.files.0.fetch=../../../../x"]
+    refusal(lambda: download.run(compose(ROOT, ["experiment=digits_cnn", *overrides]).data, project, Console(quiet=True)), canary)

@@ -1,4 +1,4 @@
-"""Several seeds, killed and started again, end under one parent with the right mean; so do the jobs of a `--multirun`."""
+"""After kills and restarts, several seeds or the jobs of a `--multirun` have one parent run, with the right mean."""
 
 import random
 import signal
@@ -16,7 +16,7 @@ PARENT = "mlflow.parentRunId"
 COMMANDS = {"seeds": [*CNN, "seeds=3"], "multirun": ["train", "--multirun", *CNN[1:], "optimizer.lr=0.001,0.002,0.003"]}
 
 
-DYING = """
+EXIT_BEFORE_RECORDING = """
 import os, sys
 from reprise.__main__ import main
 from reprise.tracking.resume import Training
@@ -25,39 +25,43 @@ opened = Training.opened
 Training.opened = lambda self, number, run_id: os._exit(9) if number == 1 else opened(self, number, run_id)
 main(sys.argv[1:])
 """
-"""Dies when the second job has ended, before that is noted; the number of a training is its seed, here 0."""
+"""Exits when the second job has ended, before this is recorded. `number` is the index of a job, or the seed of a training, here 0."""
 
 
-def test_a_job_that_ended_unnoted_is_not_trained_again(fork_server: CliForkServer) -> None:
+def test_a_finished_job_that_was_not_recorded_is_not_trained_again(fork_server: CliForkServer) -> None:
     before, command = runs(fork_server.folder), [*COMMANDS["multirun"], "trainer.batch_size=16"]
-    died = subprocess.run(
-        [sys.executable, "-c", DYING, *command], cwd=fork_server.folder, env=user_environment(), capture_output=True, text=True
+    exited = subprocess.run(
+        [sys.executable, "-c", EXIT_BEFORE_RECORDING, *command],
+        cwd=fork_server.folder,
+        env=user_environment(),
+        capture_output=True,
+        text=True,
     )
-    assert died.returncode == 9, died.stderr
+    assert exited.returncode == 9, exited.stderr
     fork_server.run(*command)
     assert [run.info.status for run_id, run in runs(fork_server.folder).items() if run_id not in before] == ["FINISHED"] * 4
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_kill_doubles_neither_parent_nor_child(fork_server: CliForkServer, kind: str) -> None:
-    command, chance = COMMANDS[kind], random.Random(0)
+def test_a_kill_duplicates_neither_the_parent_nor_a_child_run(fork_server: CliForkServer, kind: str) -> None:
+    command, rng = COMMANDS[kind], random.Random(0)
     fork_server.run(*command)
     began = time.monotonic()
     fork_server.run(*command)
-    whole = time.monotonic() - began
-    resume = fork_server.folder / "mlruns" / "in_progress"
+    duration = time.monotonic() - began
+    in_progress = fork_server.folder / "mlruns" / "in_progress"
     for _ in range(4):
         before = runs(fork_server.folder)
         child = fork_server.start(*command)
-        time.sleep(whole * chance.random())
+        time.sleep(duration * rng.random())
         child.kill()
-        killed = child.wait() == -signal.SIGKILL and any(resume.glob("*.json"))
+        killed = child.wait() == -signal.SIGKILL and any(in_progress.glob("*.json"))
         if killed:
             fork_server.run(*command)
-        assert not list(resume.glob("*.json"))
+        assert not list(in_progress.glob("*.json"))
         new = {run_id: run for run_id, run in runs(fork_server.folder).items() if run_id not in before}
         if not new:
-            continue  # it was killed before it had begun
+            continue  # it was killed before its run existed
         (parent,) = (run for run in new.values() if run.data.tags.get("group") == kind)
         children = [run for run in new.values() if run is not parent]
         assert [run.info.status for run in new.values()] == ["FINISHED"] * 4

@@ -33,7 +33,7 @@ TRAIN = [*CNN, "model=mine", "name=mine", "plugins=[mine]"]
 
 @pytest.fixture
 def fork_server(tmp_path: Path) -> Iterator[CliForkServer]:
-    """A project in a folder of a repository. The plugin is in no commit; it imports a module of the repository's libs/."""
+    """A project in a subfolder of a repository. The plugin is not committed; it imports a module of the repository's libs/."""
     top = tmp_path / "top"
     project = make_project(top / "projects" / "mine")
     (top / "libs").mkdir()

@@ -1,4 +1,4 @@
-"""A `dvc repro` that is killed again and again, and started again, ends as one that was not."""
+"""A `dvc repro` that is killed and restarted repeatedly ends with the outputs of an undisturbed one."""
 
 import os
 import random
@@ -32,8 +32,8 @@ def repro(project: Path, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=project, env=user_environment(), stdout=log, stderr=log, start_new_session=True)
 
 
-def made(project: Path) -> dict[str, bytes]:
-    """Every byte that the pipeline made."""
+def outputs(project: Path) -> dict[str, bytes]:
+    """Return the content of every output of the pipeline."""
     folder = project / "data"
     return {
         str(file.relative_to(folder)): file.read_bytes()
@@ -42,15 +42,15 @@ def made(project: Path) -> dict[str, bytes]:
     }
 
 
-def kill_until_done(project: Path, kills: int, chance: random.Random, longest: float) -> int:
-    """Start the pipeline again and again, and kill it after a random time: DVC alone, or with all it started. How often it was."""
+def kill_until_done(project: Path, kills: int, rng: random.Random, longest: float) -> int:
+    """Start the pipeline repeatedly, and kill DVC, alone or with its child processes, after a random time. Return the number of kills."""
     done = 0
     while True:
         process = repro(project)
         try:
-            code = process.wait(timeout=longest * chance.random() if done < kills else None)
+            code = process.wait(timeout=longest * rng.random() if done < kills else None)
         except subprocess.TimeoutExpired:
-            kill = os.kill if chance.random() < 0.5 else os.killpg
+            kill = os.kill if rng.random() < 0.5 else os.killpg
             kill(process.pid, signal.SIGKILL)
             process.wait()
             done += 1
@@ -67,46 +67,46 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return killed
 
 
-def test_killed_at_random_instants_it_ends_with_the_same_bytes(project: Path, tmp_path: Path) -> None:
+def test_a_pipeline_killed_at_random_times_ends_with_the_same_bytes(project: Path, tmp_path: Path) -> None:
     undisturbed = make_project(tmp_path / "project")
     for stage in STAGES:
         done = run_in(undisturbed, "reprise", *stage.split())
         assert done.returncode == 0, done.stderr
-    assert made(project) == made(undisturbed)
+    assert outputs(project) == outputs(undisturbed)
 
 
-@pytest.mark.parametrize("left", [0.0, 0.3, 0.9])
-def test_what_a_kill_left_of_the_files_dvc_writes_in_place_is_put_right(project: Path, left: float) -> None:
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.9])
+def test_truncated_dvc_files_are_repaired(project: Path, fraction: float) -> None:
     lock, users = project / "dvc.lock", project / ".dvc" / "tmp" / "rwlock"
-    whole, before = lock.read_bytes(), made(project)
-    lock.write_bytes(whole[: int(left * len(whole))])
-    users.write_bytes(b"" if left else b'{"read": {"a": [{"pi')
+    content, before = lock.read_bytes(), outputs(project)
+    lock.write_bytes(content[: int(fraction * len(content))])
+    users.write_bytes(b"" if fraction else b'{"read": {"a": [{"pi')
     (project / "repro.log").unlink()
     code = repro(project, "--verbose").wait()
-    said = (project / "repro.log").read_text()
-    assert code == 0, said
-    assert "dvc.lock: half written by a DVC that was killed; repaired" in said
-    assert lock.read_bytes() == whole, "".join(ndiff(whole.decode().splitlines(True), lock.read_text().splitlines(True)))
-    assert "Running stage" not in said, said  # all of it was in DVC's cache of runs
-    assert made(project) == before
+    log = (project / "repro.log").read_text()
+    assert code == 0, log
+    assert "dvc.lock: half written by a DVC that was killed; repaired" in log
+    assert lock.read_bytes() == content, "".join(ndiff(content.decode().splitlines(True), lock.read_text().splitlines(True)))
+    assert "Running stage" not in log, log  # every stage was restored from DVC's run cache
+    assert outputs(project) == before
 
 
-@pytest.mark.parametrize("left", [b"", b"cmd: repr", None], ids=["an empty draft", "a draft", "an empty folder"])
-def test_what_a_kill_left_of_a_run_that_was_about_to_enter_dvcs_cache_is_put_right(project: Path, left: bytes | None) -> None:
-    lock, whole, before = project / "dvc.lock", (project / "dvc.lock").read_bytes(), made(project)
+@pytest.mark.parametrize("partial", [b"", b"cmd: repr", None], ids=["an empty draft", "a draft", "an empty folder"])
+def test_an_incomplete_entry_of_dvcs_run_cache_is_repaired(project: Path, partial: bytes | None) -> None:
+    lock, content, before = project / "dvc.lock", (project / "dvc.lock").read_bytes(), outputs(project)
     (entry,) = (file for file in (project / ".dvc/cache/runs").glob("*/*/*") if b"cmd: reprise compose" in file.read_bytes())
     entry.unlink()
-    if left is not None:
-        (entry.parent / ".VqFjxepTx0PB7lgMuUv-Cw.tmp").write_bytes(left)
-    lock.write_bytes(whole[: whole.index(b"  compose:")])
+    if partial is not None:
+        (entry.parent / ".VqFjxepTx0PB7lgMuUv-Cw.tmp").write_bytes(partial)
+    lock.write_bytes(content[: content.index(b"  compose:")])
     (project / "repro.log").unlink()
     code = repro(project).wait()
-    said = (project / "repro.log").read_text()
-    assert code == 0, said
-    assert said.count("Running stage") == 1, said
-    assert f"{entry.parent.name}: half written by a DVC that was killed; repaired" in said
-    assert lock.read_bytes() == whole
-    assert made(project) == before
+    log = (project / "repro.log").read_text()
+    assert code == 0, log
+    assert log.count("Running stage") == 1, log
+    assert f"{entry.parent.name}: half written by a DVC that was killed; repaired" in log
+    assert lock.read_bytes() == content
+    assert outputs(project) == before
 
 
 def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
@@ -116,11 +116,11 @@ def test_a_stage_ends_with_the_dvc_that_started_it() -> None:
         assert parent.stdout
         assert parent.stdout.readline() == b"on\n"
         parent.kill()
-        asked = time.monotonic()
-        assert parent.stdout.read() == b""  # the pipe closes when the last process that holds it is gone
-        assert time.monotonic() - asked < 30
+        killed_at = time.monotonic()
+        assert parent.stdout.read() == b""  # the pipe closes when the last process that holds it has ended
+        assert time.monotonic() - killed_at < 30
 
 
-def test_a_stage_whose_dvc_died_before_it_could_look_ends_as_well() -> None:
+def test_a_stage_ends_if_its_dvc_died_before_the_watchdog_started() -> None:
     late = "import os, time; os.getppid = lambda: 1; from reprise import parent_watchdog; parent_watchdog.end_with_parent(); time.sleep(60)"
     assert subprocess.run([sys.executable, "-c", late], env=user_environment(), timeout=30).returncode == -signal.SIGTERM

@@ -1,4 +1,4 @@
-"""A run is run again from its id alone: the same bits, or a word on what is another."""
+"""`reproduce` trains a run again from its id: the same bits, or a report of what differs."""
 
 import io
 import json
@@ -32,36 +32,36 @@ QUICK = {"cnn": CNN, "lstm": LSTM}
 
 @pytest.fixture(scope="module")
 def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliForkServer]:
-    """A clone with a change that is not committed, in which the networks were trained; the CNN was evaluated too."""
+    """A clone with an uncommitted change, in which both networks were trained and the CNN was evaluated."""
     project = clone(tmp_path_factory.mktemp("reproduce") / "clone")
     optimizer = project / "conf" / "optimizer" / "adam.yaml"
     optimizer.write_text(optimizer.read_text().replace("0.001", "0.002"))
     started = CliForkServer(project)
     for name, command in QUICK.items():
         started.run(*command, f"name={name}")
-    started.run("evaluate", run_of(project, "cnn"))
+    started.run("evaluate", run_id_of(project, "cnn"))
     yield started
     started.end()
 
 
-def run_of(project: Path, name: str) -> str:
-    found = [
+def run_id_of(project: Path, name: str) -> str:
+    run_ids = [
         run_id
         for run_id, run in runs(project).items()
         if run.data.tags["experiment"] == name and "reproduces" not in run.data.tags
     ]
-    assert len(found) == 1
-    return found[0]
+    assert len(run_ids) == 1
+    return run_ids[0]
 
 
 @pytest.mark.parametrize("name", QUICK)
-def test_a_run_from_a_dirty_tree_is_run_again_in_a_fresh_clone_to_the_bit(
+def test_a_run_with_uncommitted_changes_is_reproduced_bit_for_bit_in_a_fresh_clone(
     fork_server: CliForkServer, tmp_path: Path, name: str
 ) -> None:
     project, fresh = fork_server.folder, tmp_path / "fresh"
     subprocess.run(["git", "clone", "-q", project, fresh], check=True)
     uri = f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"
-    old = run_of(project, name)
+    old = run_id_of(project, name)
     done = run_in(fresh, "reprise", "reproduce", old, "--trust", MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "identical: weights bit for bit, every metric exactly" in done.stdout
@@ -74,10 +74,10 @@ def test_a_run_from_a_dirty_tree_is_run_again_in_a_fresh_clone_to_the_bit(
     assert run_in(project, "git", "worktree", "list").stdout.count("\n") == 1
 
 
-def test_code_of_a_run_that_was_not_made_here_is_shown_and_not_run(fork_server: CliForkServer, tmp_path: Path) -> None:
+def test_the_code_of_a_run_made_elsewhere_is_shown_and_not_executed(fork_server: CliForkServer, tmp_path: Path) -> None:
     project, fresh = fork_server.folder, tmp_path / "fresh"
     subprocess.run(["git", "clone", "-q", project, fresh], check=True)
-    old = run_of(project, "cnn")
+    old = run_id_of(project, "cnn")
     done = run_in(fresh, "reprise", "reproduce", old, MLFLOW_TRACKING_URI=f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
     assert done.returncode == 2
     assert "-lr: 0.001" in done.stdout
@@ -87,8 +87,8 @@ def test_code_of_a_run_that_was_not_made_here_is_shown_and_not_run(fork_server: 
     assert not list((fresh / "mlruns").glob("reproduce/*"))
 
 
-def test_a_shown_patch_hides_nothing_from_the_reader() -> None:
-    """Escapes that move the cursor, and overrides of the direction of writing, are spelt out."""
+def test_control_characters_in_a_shown_patch_are_escaped() -> None:
+    """Escape sequences that move the cursor, and overrides of the writing direction."""
     old = SimpleNamespace(name="run", tag=lambda _: "0" * 40, config={}, patch="+a\x1b[2K\r+b\u202eä\n".encode())
     console = Console(file=io.StringIO(), width=80)
     with pytest.raises(UserError, match="add --trust"):
@@ -96,36 +96,36 @@ def test_a_shown_patch_hides_nothing_from_the_reader() -> None:
     assert console.file.getvalue().endswith("+a\\u001b[2K\\u000d+b\\u202eä\n")  # type: ignore[attr-defined]
 
 
-def test_sources_that_are_edited_during_a_training_are_not_recorded(fork_server: CliForkServer, copy: Path) -> None:
-    """They were never imported: each seed says the code that the process began with."""
+def test_sources_edited_during_a_training_are_not_recorded(fork_server: CliForkServer, copy: Path) -> None:
+    """Each seed records the code with which the process started."""
     child = fork_server.start(*CNN, "seeds=2", "trainer.max_epochs=30", "name=edited", folder=copy)
     before = set((fork_server.folder / "mlruns" / "runs").iterdir())
-    while not [run_dir for run_dir in new_homes(copy, before) if (run_dir / "lineage" / "uncommitted.patch").is_file()]:
+    while not [run_dir for run_dir in new_run_dirs(copy, before) if (run_dir / "lineage" / "uncommitted.patch").is_file()]:
         time.sleep(0.02)
     (copy / "conf" / "optimizer" / "sgd.yaml").write_text("edited: true\n")
     assert child.wait() == 0, child.output
-    patches = [file.read_bytes() for run_dir in new_homes(copy, before) for file in run_dir.glob("lineage/uncommitted.patch")]
+    patches = [file.read_bytes() for run_dir in new_run_dirs(copy, before) for file in run_dir.glob("lineage/uncommitted.patch")]
     assert len(patches) == 2
     assert patches[0] == patches[1]
 
 
-def new_homes(project: Path, before: set[Path]) -> list[Path]:
+def new_run_dirs(project: Path, before: set[Path]) -> list[Path]:
     return [run_dir for run_dir in (project / "mlruns" / "runs").iterdir() if run_dir.name not in {old.name for old in before}]
 
 
-def flipped(file: Path) -> None:
+def flip_bit(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
 
 
-def refused(fork_server: CliForkServer, folder: Path, name: str) -> str:
-    """What `reproduce` says in a copy of the project to which something was done."""
-    child = fork_server.start("reproduce", run_of(fork_server.folder, name), folder=folder)
+def refusal(fork_server: CliForkServer, folder: Path, name: str) -> str:
+    """Run `reproduce` in a changed copy of the project. Return its one-line error."""
+    child = fork_server.start("reproduce", run_id_of(fork_server.folder, name), folder=folder)
     assert child.wait() == 2, child.output
-    said = child.output.splitlines()
-    assert len(said) == 1
-    return said[0]
+    lines = child.output.splitlines()
+    assert len(lines) == 1
+    return lines[0]
 
 
 @pytest.fixture
@@ -133,38 +133,38 @@ def copy(fork_server: CliForkServer, tmp_path: Path) -> Path:
     return shutil.copytree(fork_server.folder, tmp_path / "copy", symlinks=True)
 
 
-def test_a_changed_byte_of_data_is_named(fork_server: CliForkServer, copy: Path) -> None:
-    flipped(copy / "data" / "processed" / "digits" / "train" / "images.npy")
-    assert "images.npy is not what was written" in refused(fork_server, copy, "cnn")
+def test_a_changed_byte_of_the_data_is_reported(fork_server: CliForkServer, copy: Path) -> None:
+    flip_bit(copy / "data" / "processed" / "digits" / "train" / "images.npy")
+    assert "images.npy is not what was written" in refusal(fork_server, copy, "cnn")
 
 
-def test_a_changed_line_of_the_patch_is_named(fork_server: CliForkServer, copy: Path) -> None:
-    patch = copy / "mlruns" / "runs" / run_of(fork_server.folder, "cnn") / "lineage" / "uncommitted.patch"
+def test_a_changed_line_of_the_patch_is_reported(fork_server: CliForkServer, copy: Path) -> None:
+    patch = copy / "mlruns" / "runs" / run_id_of(fork_server.folder, "cnn") / "lineage" / "uncommitted.patch"
     assert "+lr: 0.002" in patch.read_text()
     patch.write_text(patch.read_text().replace("+lr: 0.002", "+lr: 0.003"))
-    assert "uncommitted.patch is not what was recorded" in refused(fork_server, copy, "cnn")
+    assert "uncommitted.patch is not what was recorded" in refusal(fork_server, copy, "cnn")
 
 
-def test_a_changed_value_of_the_config_is_named(fork_server: CliForkServer, copy: Path) -> None:
-    file = copy / "mlruns" / "runs" / run_of(fork_server.folder, "lstm") / "lineage" / "config.json"
+def test_a_changed_value_of_the_config_is_reported(fork_server: CliForkServer, copy: Path) -> None:
+    file = copy / "mlruns" / "runs" / run_id_of(fork_server.folder, "lstm") / "lineage" / "config.json"
     config = store.read_json(file)
     config["optimizer"]["lr"] *= 2
     file.write_text(json.dumps(config))
-    assert "config.json is not what was recorded" in refused(fork_server, copy, "lstm")
+    assert "config.json is not what was recorded" in refusal(fork_server, copy, "lstm")
 
 
-def test_weights_that_were_exchanged_are_told_apart_with_tensor_and_epoch(fork_server: CliForkServer, copy: Path) -> None:
-    """The recorded weights and metrics are changed, and all their hashes with them: the training itself says otherwise."""
+def test_exchanged_weights_are_reported_with_tensor_and_epoch(fork_server: CliForkServer, copy: Path) -> None:
+    """The recorded weights and metrics are changed together with their hashes, so only training again reveals it."""
     import torch
 
     from reprise.training.checkpoint import load_weights, save_weights
 
-    run_id = run_of(fork_server.folder, "cnn")
+    run_id = run_id_of(fork_server.folder, "cnn")
     run_dir = copy / "mlruns" / "runs" / run_id
     weights = load_weights(run_dir / "best.safetensors")
     last = list(weights)[-1]
     save_weights(run_dir / "best.safetensors", {**weights, last: torch.nextafter(weights[last], torch.tensor(9.0))})
-    say_instead(
+    rewrite_tags(
         run_dir,
         **{"sha256.weights": store.sha256(run_dir / "best.safetensors"), "version.python": "2.7.18", "verified": "bit for bit"},
     )
@@ -182,38 +182,38 @@ def test_weights_that_were_exchanged_are_told_apart_with_tensor_and_epoch(fork_s
     assert (copy / "mlruns" / "runs" / tags["verified_by"] / "best.safetensors").is_file()
 
 
-def say_instead(run_dir: Path, **tags: str) -> None:
-    """Let a run directory say other things than were recorded; what it does not say yet stands in front."""
+def rewrite_tags(run_dir: Path, **tags: str) -> None:
+    """Change tags in the event log of a run directory. New tags are inserted at its start."""
     lines = [json.loads(line) for line in (run_dir / FILE).read_text().splitlines()]
-    for said in (entry["tags"] for entry in lines if "tags" in entry):
-        said.update({key: value for key, value in tags.items() if key in said})
+    for recorded in (entry["tags"] for entry in lines if "tags" in entry):
+        recorded.update({key: value for key, value in tags.items() if key in recorded})
     known = {key for entry in lines for key in entry.get("tags", {})}
     lines.insert(0, {"tags": {key: value for key, value in tags.items() if key not in known}})
     (run_dir / FILE).write_text("".join(json.dumps(entry) + "\n" for entry in lines))
 
 
-def test_weights_that_are_none_are_refused_before_anything_is_trained(fork_server: CliForkServer, copy: Path) -> None:
-    run_dir = copy / "mlruns" / "runs" / run_of(fork_server.folder, "cnn")
+def test_an_invalid_weights_file_is_refused_before_training(fork_server: CliForkServer, copy: Path) -> None:
+    run_dir = copy / "mlruns" / "runs" / run_id_of(fork_server.folder, "cnn")
     (run_dir / "best.safetensors").write_bytes(b"no weights")
     (run_dir / "best.sha256").write_text(f"{store.sha256(run_dir / 'best.safetensors')}  best.safetensors\n")
-    say_instead(run_dir, **{"sha256.weights": store.sha256(run_dir / "best.safetensors")})
-    assert "best.safetensors holds something else than weights, and was not run" in refused(fork_server, copy, "cnn")
+    rewrite_tags(run_dir, **{"sha256.weights": store.sha256(run_dir / "best.safetensors")})
+    assert "best.safetensors holds something else than weights, and was not run" in refusal(fork_server, copy, "cnn")
 
 
-def test_packages_are_what_was_recorded_and_nothing_but_versions(fork_server: CliForkServer, copy: Path) -> None:
-    run_dir = copy / "mlruns" / "runs" / run_of(fork_server.folder, "cnn")
+def test_a_changed_package_list_is_refused_and_lists_only_versions(fork_server: CliForkServer, copy: Path) -> None:
+    run_dir = copy / "mlruns" / "runs" / run_id_of(fork_server.folder, "cnn")
     packages = run_dir / "lineage" / "packages.txt"
     packages.write_text(packages.read_text() + "--index-url=https://nowhere.example\n")
-    assert "packages.txt is not what was recorded (sha256 differs)" in refused(fork_server, copy, "cnn")
-    say_instead(run_dir, **{"sha256.packages": store.sha256(packages)})
-    assert "something else than packages: '--index-url=https://nowhere.example'" in refused(fork_server, copy, "cnn")
+    assert "packages.txt is not what was recorded (sha256 differs)" in refusal(fork_server, copy, "cnn")
+    rewrite_tags(run_dir, **{"sha256.packages": store.sha256(packages)})
+    assert "something else than packages: '--index-url=https://nowhere.example'" in refusal(fork_server, copy, "cnn")
 
 
-def test_the_config_that_answers_is_the_one_that_was_recorded(fork_server: CliForkServer, copy: Path) -> None:
-    run_dir = copy / "mlruns" / "runs" / run_of(fork_server.folder, "cnn")
+def test_open_run_uses_the_config_with_a_recorded_hash(fork_server: CliForkServer, copy: Path) -> None:
+    run_dir = copy / "mlruns" / "runs" / run_id_of(fork_server.folder, "cnn")
     config = store.read_json(run_dir / "config.json")
     config["model"]["blocks"][0]["filters"] *= 2
-    store.write_json(run_dir / "config.json", config)  # no hash was ever taken of this copy of it
+    store.write_json(run_dir / "config.json", config)  # this copy has no recorded hash
     assert open_run(ProjectPaths(copy), run_dir.name).config.model.model_dump()["blocks"][0]["filters"] == 16
     store.write_json(run_dir / "lineage" / "config.json", config)
     with pytest.raises(UserError, match=r"config\.json is not what was recorded"):
@@ -221,14 +221,14 @@ def test_the_config_that_answers_is_the_one_that_was_recorded(fork_server: CliFo
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_stopped_reproduction_leaves_no_run_that_is_said_to_go_on(
+def test_a_stopped_reproduction_leaves_no_run_with_the_status_running(
     fork_server: CliForkServer, copy: Path, number: signal.Signals
 ) -> None:
-    run_dir = copy / "mlruns" / "runs" / run_of(fork_server.folder, "cnn")
+    run_dir = copy / "mlruns" / "runs" / run_id_of(fork_server.folder, "cnn")
     config = store.read_json(run_dir / "lineage" / "config.json")
     config["trainer"]["max_epochs"] = 100_000
     store.write_json(run_dir / "lineage" / "config.json", config)
-    say_instead(run_dir, **{"sha256.config": lineage.config_hash(config)})
+    rewrite_tags(run_dir, **{"sha256.config": lineage.config_hash(config)})
     before = set((copy / "mlruns" / "runs").iterdir())
     child = fork_server.start("reproduce", run_dir.name, folder=copy)
     while not list(copy.glob("mlruns/reproduce/*/copy/mlruns/runs/*/best.safetensors")):
@@ -236,31 +236,29 @@ def test_a_stopped_reproduction_leaves_no_run_that_is_said_to_go_on(
         time.sleep(0.05)
     child.kill(number)
     assert child.wait() == {signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    while list((copy / "mlruns" / "reproduce").iterdir()):  # what a killed one had started ends by itself
+    while list((copy / "mlruns" / "reproduce").iterdir()):  # the training of a killed `reproduce` ends by itself
         assert number == signal.SIGKILL
         fork_server.start("sync", folder=copy).wait()
-    (new,) = new_homes(copy, before)
+    (new,) = new_run_dirs(copy, before)
     assert EventLog(new).status == "KILLED"
     assert runs(copy)[new.name].info.status == "KILLED"
 
 
-def test_a_reproduction_whose_server_is_dead_waits_for_sync(fork_server: CliForkServer, copy: Path) -> None:
+def test_a_reproduction_without_a_server_stays_in_the_outbox(fork_server: CliForkServer, copy: Path) -> None:
     before = set((copy / "mlruns" / "runs").iterdir())
-    away = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    child = fork_server.start("reproduce", run_of(fork_server.folder, "lstm"), folder=copy, **away)
+    no_server = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    child = fork_server.start("reproduce", run_id_of(fork_server.folder, "lstm"), folder=copy, **no_server)
     assert child.wait() == 0, child.output
-    (new,) = new_homes(copy, before)
+    (new,) = new_run_dirs(copy, before)
     assert (copy / "mlruns" / "outbox" / new.name).is_file()
-    child = fork_server.start("sync", folder=copy, **away)
+    child = fork_server.start("sync", folder=copy, **no_server)
     assert child.wait() == 2
     assert "1 runs still wait" in child.output
 
 
-def test_what_arrays_are_made_of_is_lent_where_the_arrays_are_others(
-    fork_server: CliForkServer, copy: Path, tmp_path: Path
-) -> None:
-    """Raw files that are as published, so that nothing is fetched; pictures that the run named from the project's root."""
-    old = record.from_run_dir(copy / "mlruns" / "runs" / run_of(fork_server.folder, "cnn"))
+def test_raw_data_is_linked_if_the_arrays_of_the_run_are_missing(fork_server: CliForkServer, copy: Path, tmp_path: Path) -> None:
+    """Valid raw files are linked, so that nothing is downloaded, and so is an image folder named relative to the project root."""
+    old = record.from_run_dir(copy / "mlruns" / "runs" / run_id_of(fork_server.folder, "cnn"))
     shutil.rmtree(copy / "data" / "processed" / "digits")
     (copy / "data" / "raw" / "digits" / "other.csv").write_text("not as published")
     link_data(ProjectPaths(copy), old, tmp_path / "again", Console(quiet=True))
@@ -274,8 +272,8 @@ def test_what_arrays_are_made_of_is_lent_where_the_arrays_are_others(
 
 
 @pytest.mark.long  # installs all packages
-def test_a_run_is_run_again_in_an_environment_of_its_own_packages(fork_server: CliForkServer, tmp_path: Path) -> None:
-    """With one whose build no index has: the next best takes its place."""
+def test_a_run_is_reproduced_in_an_environment_with_its_recorded_packages(fork_server: CliForkServer, tmp_path: Path) -> None:
+    """For a build that no index has, another build of the same version is used."""
     project = clone(tmp_path / "project")
     (project / "src").unlink()
     shutil.copytree(ROOT / "src" / "reprise", project / "src" / "reprise")
@@ -286,7 +284,7 @@ def test_a_run_is_run_again_in_an_environment_of_its_own_packages(fork_server: C
     (run_dir,) = (project / "mlruns" / "runs").iterdir()
     packages = run_dir / "lineage" / "packages.txt"
     packages.write_text(re.sub("^(pluggy==.*)$", r"\1+nowhere", packages.read_text(), flags=re.MULTILINE))
-    say_instead(run_dir, **{"sha256.packages": store.sha256(packages)})
+    rewrite_tags(run_dir, **{"sha256.packages": store.sha256(packages)})
     child = fork_server.start("reproduce", run_dir.name, "--env", folder=project)
     assert child.wait() == 0, child.output
     assert re.search(r"pip finds no pluggy==(.*)\+nowhere: pluggy==\1 takes its place", child.output)
@@ -304,18 +302,18 @@ def test_a_run_made_outside_of_git_is_refused(fork_server: CliForkServer, tmp_pa
     assert "its code was not recorded: there is no git repository; `git init`" in child.output
 
 
-def test_lineage_goes_from_the_raw_file_to_the_metrics_and_back(fork_server: CliForkServer) -> None:
-    run_id = run_of(fork_server.folder, "cnn")
-    way = json.loads(fork_server.run("lineage", run_id[:9], "--json").output)
+def test_lineage_leads_from_the_raw_file_to_the_metrics_and_back(fork_server: CliForkServer) -> None:
+    run_id = run_id_of(fork_server.folder, "cnn")
+    origin = json.loads(fork_server.run("lineage", run_id[:9], "--json").output)
     tags = runs(fork_server.folder)[run_id].data.tags
-    assert way["raw"]["files"] == [
+    assert origin["raw"]["files"] == [
         {"name": "digits.csv.gz", "sha256": store.sha256(fork_server.folder / "data/raw/digits/digits.csv")}
     ]
-    assert way["arrays"]["sha256"] == store.digest(fork_server.folder / "data" / "processed" / "digits")
-    assert way["code"]["commit"] == run_in(fork_server.folder, "git", "rev-parse", "HEAD").stdout.strip()
-    assert way["code"]["uncommitted"] == "true"
-    assert way["weights"]["sha256"] == store.sha256(fork_server.folder / "mlruns" / "runs" / run_id / "best.safetensors")
-    assert way["metrics"]["test/accuracy"] == runs(fork_server.folder)[run_id].data.metrics["test/accuracy"]
+    assert origin["arrays"]["sha256"] == store.digest(fork_server.folder / "data" / "processed" / "digits")
+    assert origin["code"]["commit"] == run_in(fork_server.folder, "git", "rev-parse", "HEAD").stdout.strip()
+    assert origin["code"]["uncommitted"] == "true"
+    assert origin["weights"]["sha256"] == store.sha256(fork_server.folder / "mlruns" / "runs" / run_id / "best.safetensors")
+    assert origin["metrics"]["test/accuracy"] == runs(fork_server.folder)[run_id].data.metrics["test/accuracy"]
     for option, known in (
         ("--data-hash", tags["sha256.processed"]),
         ("--config-hash", tags["sha256.config"]),
@@ -325,15 +323,15 @@ def test_lineage_goes_from_the_raw_file_to_the_metrics_and_back(fork_server: Cli
     assert json.loads(fork_server.run("runs", "--data-hash", "00000000", "--json").output) == []
 
 
-def test_a_training_of_several_processes_is_not_certified_by_one(fork_server: CliForkServer) -> None:
+def test_certify_refuses_several_processes(fork_server: CliForkServer) -> None:
     child = fork_server.start("certify", *CNN[1:], "name=cnn", "trainer=ddp_cpu", "trainer.devices=2")
     assert child.wait() == 2
     assert "trainer.devices=2: one process is certified at a time; take trainer.devices=1" in child.output
 
 
-def test_the_first_steps_are_certified_and_every_run_of_their_scope_says_so(fork_server: CliForkServer) -> None:
-    said = fork_server.run("certify", *CNN[1:], "name=cnn", "--steps", "5").output
-    assert "bit-equal over 5 steps in two processes" in said
-    tags = runs(fork_server.folder)[run_of(fork_server.folder, "cnn")].data.tags
+def test_certify_tags_every_run_with_the_same_settings(fork_server: CliForkServer) -> None:
+    output = fork_server.run("certify", *CNN[1:], "name=cnn", "--steps", "5").output
+    assert "bit-equal over 5 steps in two processes" in output
+    tags = runs(fork_server.folder)[run_id_of(fork_server.folder, "cnn")].data.tags
     assert tags["certificate"].startswith("bit-equal over 5 steps")
     assert "1 threads" in tags["certificate.scope"]

@@ -1,4 +1,4 @@
-"""No secret of the environment or of an address gets into what is kept or printed; and a training unpickles nothing."""
+"""No secret from the environment or from an address is stored or printed, and a training unpickles nothing."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ SECRETS = {
 }
 IN_ADDRESS = "hunter2-address"
 WORD = b"hunter2"
-"""A part of each of them."""
+"""A part of each secret."""
 WATCH = """
 import os, sys
 
@@ -34,12 +34,12 @@ file = os.open(os.environ["WATCHED"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.write(file, b"began\\n")
 sys.addaudithook(lambda event, about: os.write(file, f"{event} {about[1:]}\\n".encode()) if event == "pickle.find_class" else None)
 """
-"""Every process of ours begins with this, and writes down what is unpickled."""
+"""Startup code of every `reprise` process, which records what is unpickled."""
 
 
 @dataclass
-class Done:
-    """A project after the first stages of its pipeline, a training and an evaluation; what was printed; the server's own folder."""
+class FinishedProject:
+    """A project after the first stages of its pipeline, a training and an evaluation; what was printed; the folder of the server."""
 
     project: Path
     printed: str
@@ -55,7 +55,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Done:
+def finished(server: Server, tmp_path_factory: pytest.TempPathFactory) -> FinishedProject:
     project = make_project(tmp_path_factory.mktemp("secrets") / "clone")
     site = project.parent / "site"
     site.mkdir()
@@ -65,50 +65,50 @@ def done(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Done:
     reprise = [sys.executable, "-m", "reprise"]
     printed = []
 
-    def call(*command: str, **more: str) -> None:
-        ended = run_in(project, *command, **settings, **more)
-        printed.append(ended.stdout + ended.stderr)
-        assert ended.returncode == 0, printed[-1]
+    def run_command(*command: str, **more: str) -> None:
+        process = run_in(project, *command, **settings, **more)
+        printed.append(process.stdout + process.stderr)
+        assert process.returncode == 0, printed[-1]
 
-    call("dvc", "init", "-q", "--no-scm")
-    call("dvc", "repro", "compose", "download@digits")
-    call(*reprise, "train", "experiment=digits_cnn", "trainer.max_epochs=1", "data.limit=200", f"tracking.uri={address}")
+    run_command("dvc", "init", "-q", "--no-scm")
+    run_command("dvc", "repro", "compose", "download@digits")
+    run_command(*reprise, "train", "experiment=digits_cnn", "trainer.max_epochs=1", "data.limit=200", f"tracking.uri={address}")
     (run_dir,) = (project / "mlruns" / "runs").iterdir()
-    call(*reprise, "evaluate", run_dir.name, MLFLOW_TRACKING_URI=address)
-    return Done(project, "".join(printed), server.folder)
+    run_command(*reprise, "evaluate", run_dir.name, MLFLOW_TRACKING_URI=address)
+    return FinishedProject(project, "".join(printed), server.folder)
 
 
-def holding(folder: Path, word: bytes) -> list[str]:
-    """Files that hold a word in their content or in their name. Every process that had them open has ended."""
-    found = (file for file in folder.rglob("*") if file.is_file())
-    return [str(file) for file in found if word in os.fsencode(file.name) or word in file.read_bytes()]
+def files_with(folder: Path, word: bytes) -> list[str]:
+    """Return the files that contain a word in their content or name. Every process that had them open has ended."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return [str(file) for file in files if word in os.fsencode(file.name) or word in file.read_bytes()]
 
 
-def test_no_secret_gets_into_what_is_kept(done: Done) -> None:
+def test_no_secret_is_stored(finished: FinishedProject) -> None:
     for folder in ("mlruns", "data", ".dvc"):
-        assert holding(done.project / folder, WORD) == []
-        assert holding(done.project / folder, b"digits_cnn"), folder  # what is there would be found
-    assert WORD not in (done.project / "dvc.lock").read_bytes()
+        assert files_with(finished.project / folder, WORD) == []
+        assert files_with(finished.project / folder, b"digits_cnn"), folder  # the search works
+    assert WORD not in (finished.project / "dvc.lock").read_bytes()
 
 
-def test_no_secret_is_printed(done: Done) -> None:
-    assert "train  digits_cnn" in done.printed
-    assert "evaluate  digits_cnn" in done.printed
-    assert WORD.decode() not in done.printed
+def test_no_secret_is_printed(finished: FinishedProject) -> None:
+    assert "train  digits_cnn" in finished.printed
+    assert "evaluate  digits_cnn" in finished.printed
+    assert WORD.decode() not in finished.printed
 
 
-def test_no_secret_reaches_the_server_but_to_open_its_door(done: Done) -> None:
-    with closing(sqlite3.connect(f"file:{done.server}/server.db?mode=ro", uri=True)) as database:
+def test_the_server_stores_no_secret(finished: FinishedProject) -> None:
+    with closing(sqlite3.connect(f"file:{finished.server}/server.db?mode=ro", uri=True)) as database:
         dump = "\n".join(database.iterdump())
     assert "digits_cnn" in dump
     assert WORD.decode() not in dump
-    assert holding(done.server / "artifacts", b"digits_cnn")
-    assert holding(done.server / "artifacts", WORD) == []
+    assert files_with(finished.server / "artifacts", b"digits_cnn")
+    assert files_with(finished.server / "artifacts", WORD) == []
 
 
-def test_a_training_and_its_evaluation_unpickle_nothing(done: Done) -> None:
-    """By the interpreter's own account: MLflow's, Lightning's and PyTorch's parts included."""
-    watched = (done.project.parent / "watched").read_text().splitlines()
+def test_a_training_and_its_evaluation_unpickle_nothing(finished: FinishedProject) -> None:
+    """An audit hook of the interpreter records it, so MLflow, Lightning and PyTorch are included."""
+    watched = (finished.project.parent / "watched").read_text().splitlines()
     assert len(watched) >= 2
     assert set(watched) == {"began"}
 
@@ -117,7 +117,7 @@ ADDRESS = f"http://me:{IN_ADDRESS}@127.0.0.1:9"
 
 
 def check_before_training(overrides: list[str]) -> None:
-    """What is checked before a training begins: the config, and the form of the store's address."""
+    """Run the checks that precede a training: of the config, and of the form of the store's address."""
     config = compose(ROOT, ["experiment=digits_cnn", *overrides])
     tracking_address.address(config.tracking, ROOT / "mlruns")
 
@@ -134,7 +134,7 @@ def check_before_training(overrides: list[str]) -> None:
         [f"data.sources=['{ADDRESS}/']"],
     ],
 )
-def test_a_complaint_repeats_no_address_with_its_login(overrides: list[str]) -> None:
+def test_an_error_does_not_repeat_the_login_of_an_address(overrides: list[str]) -> None:
     with pytest.raises(UserError) as refused:
         check_before_training(overrides)
     assert IN_ADDRESS not in str(refused.value)
