@@ -1,9 +1,9 @@
-"""One flipped bit at each of 200 random places: raw files, arrays, windows, objects of DVC's cache.
+"""Flip one bit at each of 200 random positions of raw files, arrays, windows and objects of DVC's cache.
 
 Prints how many were detected before anything was computed from them, named, and repaired by the stage that makes the file.
 Run by hand; takes some minutes.
 
-    python benchmarks/bit_flips.py [--places 200] [--seed 0]
+    python benchmarks/bit_flips.py [--flips 200] [--seed 0]
 """
 
 import argparse
@@ -18,12 +18,12 @@ from tests.faults.bit_flips import KINDS, Flip, PipelineProject
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--places", type=int, default=200)
+    parser.add_argument("--flips", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         project = PipelineProject(Path(name) / "clone", args.seed)
-        bit_flips = [(kind, project.flip(kind)) for kind in (KINDS * args.places)[: args.places]]
+        bit_flips = [(kind, project.flip(kind)) for kind in (KINDS * args.flips)[: args.flips]]
         for kind in KINDS:
             print(f"{kind:10} {summary([flip for flipped_kind, flip in bit_flips if flipped_kind == kind])}")
         for kind, flip in bit_flips:

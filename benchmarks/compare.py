@@ -1,7 +1,7 @@
-"""`reprise compare` over 1,000 runs: how long it takes beside MLflow's bare search of the same store; and how often luck wins.
+"""`reprise compare` over 1,000 runs: its time against a plain search by MLflow, and its rate of false positives.
 
-    python benchmarks/compare.py                  all of it, some five minutes on two cores
-    python benchmarks/compare.py --only luck      or speed, page, trained (needs Fashion-MNIST)
+    python benchmarks/compare.py                           all of it, some five minutes on two cores
+    python benchmarks/compare.py --only false-positives    or speed, page, trained (needs Fashion-MNIST)
 
 The runs are copies of one with the config of digits_cnn, 30 epochs of 17 metrics: 200 settings, five seeds each. Machines are
 noisy: read the ratios.
@@ -38,7 +38,7 @@ SEARCH = "from mlflow import MlflowClient; print(len(MlflowClient({uri!r}).searc
 
 
 def make_store(project: Path, count: int) -> None:
-    """`count` finished trainings in a store that MLflow made: one written by it, the others copied row by row."""
+    """Write `count` finished runs into a store created by MLflow: one by its client, the others as copies of its rows."""
     config = {key: json.dumps(value).strip('"') for key, value in leaves(recorded(compose(ROOT, ["experiment=digits_cnn"])))}
     history = 0.98 - 0.5 * np.exp(-np.arange(EPOCHS) / 5)
     others = {f"val/other{number}": 0.5 for number in range(METRICS - 1)}
@@ -52,10 +52,10 @@ def make_store(project: Path, count: int) -> None:
         for number in range(1, count):
             run, seed, setting = uuid.uuid4().hex, number % SEEDS, number // SEEDS
             for table, names in columns.items():
-                wanted = ", ".join("?1" if name == "run_uuid" else f'"{name}"' for name in names)
-                store.execute(f"INSERT INTO {table} SELECT {wanted} FROM {table} WHERE run_uuid = ?2", (run, first))
-            luck = 0.002 * generator.normal() + 0.0001 * setting
-            store.execute("UPDATE metrics SET value = value + ? WHERE run_uuid = ? AND key = 'val/accuracy'", (luck, run))
+                values = ", ".join("?1" if name == "run_uuid" else f'"{name}"' for name in names)
+                store.execute(f"INSERT INTO {table} SELECT {values} FROM {table} WHERE run_uuid = ?2", (run, first))
+            noise = 0.002 * generator.normal() + 0.0001 * setting
+            store.execute("UPDATE metrics SET value = value + ? WHERE run_uuid = ? AND key = 'val/accuracy'", (noise, run))
             for table in ("tags", "params"):
                 store.execute(f"UPDATE {table} SET value = ? WHERE run_uuid = ? AND key = 'seed'", (str(seed), run))
             lr = f"{0.0001 * (1 + setting):.4f}"
@@ -63,7 +63,7 @@ def make_store(project: Path, count: int) -> None:
 
 
 def seconds(project: Path, *command: str) -> float:
-    """Of a whole process, the least of three."""
+    """Return the shortest of three times of a whole process."""
     taken = []
     for _ in range(3):
         began = time.perf_counter()
@@ -72,10 +72,10 @@ def seconds(project: Path, *command: str) -> float:
     return min(taken)
 
 
-def speed(project: Path) -> None:
+def time_commands(project: Path) -> None:
     compare = (sys.executable, "-m", "reprise", "compare")
-    bare = seconds(project, sys.executable, "-c", SEARCH.format(uri=f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"))
-    print(f"MLflow's bare search of 1,000 runs                {bare:5.2f} s")
+    plain = seconds(project, sys.executable, "-c", SEARCH.format(uri=f"sqlite:///{project / 'mlruns' / 'mlflow.db'}"))
+    print(f"MLflow's plain search of 1,000 runs               {plain:5.2f} s")
     for name, options in {
         "": (),
         "--json": ("--json",),
@@ -84,18 +84,20 @@ def speed(project: Path) -> None:
         "--html": ("--html", "page.html"),
     }.items():
         taken = seconds(project, *compare, *options)
-        print(f"reprise compare {name:33s} {taken:5.2f} s, {taken / bare:.2f} of it")
+        print(f"reprise compare {name:33s} {taken:5.2f} s, {taken / plain:.2f} of the plain search")
 
 
-def page(project: Path) -> None:
+def time_page(project: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "reprise", "compare", "--html", "page.html"], cwd=project, check=True, capture_output=True
     )
     with tempfile.TemporaryDirectory() as profile, Page(project / "page.html", Path(profile)) as opened:
         opened.show()
-        seen = opened.execute("return performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        painted = opened.execute("return performance.getEntriesByName('first-contentful-paint')[0].startTime")
         loaded = opened.execute("return performance.getEntriesByType('navigation')[0].loadEventEnd")
-        print(f"the page, {opened.file.stat().st_size / 1e6:.1f} MB, is seen after {seen:.0f} ms and ready after {loaded:.0f} ms")
+        print(
+            f"the page, {opened.file.stat().st_size / 1e6:.1f} MB, is painted after {painted:.0f} ms, ready after {loaded:.0f} ms"
+        )
         for what, script in {
             "sorts by the figure": "document.querySelectorAll('#groups thead button')[2].click()",
             "filters": "at('filter').value = '0.001'; filter()",
@@ -104,57 +106,57 @@ def page(project: Path) -> None:
             print(f"the page {what} in {opened.execute(timed):.0f} ms")
 
 
-def trained(project: Path) -> None:
-    """Networks of Fashion-MNIST, 4,000 images: one setting twice, of other seeds and with a key that changes nothing; a gap."""
-    held = ["experiment=fashion_mnist_cnn", "window.limit=4000", "trainer.max_epochs=12", "tracking.log_model=false"]
+def compare_real_trainings(project: Path) -> None:
+    """Train on 4,000 images of Fashion-MNIST: one setting twice (other seeds, a key without effect) and a worse one."""
+    overrides = ["experiment=fashion_mnist_cnn", "window.limit=4000", "trainer.max_epochs=12", "tracking.log_model=false"]
     reprise = (sys.executable, "-m", "reprise")
     for settings in (
         ["seeds=[0,1,2,3,4]"],
         ["seeds=[5,6,7,8,9]", "trainer.patience=100"],
         ["seeds=[0,1,2,3,4]", "model.blocks=[]"],
     ):
-        subprocess.run([*reprise, "train", *held, *settings], cwd=project, check=True, capture_output=True)
-    said = subprocess.run([*reprise, "compare", "--json"], cwd=project, check=True, capture_output=True).stdout
-    (table,) = json.loads(said)["tables"]
+        subprocess.run([*reprise, "train", *overrides, *settings], cwd=project, check=True, capture_output=True)
+    output = subprocess.run([*reprise, "compare", "--json"], cwd=project, check=True, capture_output=True).stdout
+    (table,) = json.loads(output)["tables"]
     for group in table["groups"]:
         convolutions = "no convolution" if group["config"]["model.blocks"] == "[]" else "dropout 0.3"
         setting = f"{convolutions}, patience {group['config']['trainer.patience']}"
         print(f"{group['rank']}. {group['mean']:.4f} ± {group['std']:.4f} over {group['n']} seeds, {setting}: {group['words']}")
 
 
-def luck() -> None:
-    """Of comparisons of equal configs, how many find a difference; the level is 0.05."""
+def false_positives() -> None:
+    """Print the share of comparisons of equal configs that find a difference. The level is 0.05."""
     generator = np.random.default_rng(0)
     for count in (2, 3, 5, 10):
-        wrong = [finds_a_difference(generator.normal(0.98, 0.002, (count, SEEDS))) for _ in range(DRAWS)]
-        share, error = np.mean(wrong), np.std(wrong) / DRAWS**0.5
+        findings = [finds_a_difference(generator.normal(0.98, 0.002, (count, SEEDS))) for _ in range(DRAWS)]
+        share, error = np.mean(findings), np.std(findings) / DRAWS**0.5
         print(f"{count:2d} equal configs, {SEEDS} seeds each: {share:.4f} ± {error:.4f} of {DRAWS} comparisons find a difference")
 
 
-def finds_a_difference(figures: np.ndarray) -> bool:
+def finds_a_difference(values: np.ndarray) -> bool:
     """`figures` are `[group, seed]`."""
-    trained = [row for group, drawn in enumerate(figures) for row in rows(drawn, **{"optimizer.lr": str(group)})]
+    trained = [row for group, drawn in enumerate(values) for row in rows(drawn, **{"optimizer.lr": str(group)})]
     return any(one.verdict != "not distinguishable" for one in ranked("digits", "val/accuracy", trained).tests)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("luck", "speed", "page", "trained"))
+    parser.add_argument("--only", choices=("false-positives", "speed", "page", "trained"))
     only = parser.parse_args().only
-    wanted = {only} if only else {"luck", "trained", "speed", "page"}
+    selected = {only} if only else {"false-positives", "trained", "speed", "page"}
     with tempfile.TemporaryDirectory() as folder:
-        if "luck" in wanted:
-            luck()
-        if "trained" in wanted:
-            trained(make_project(Path(folder) / "trained"))
-        if not wanted & {"speed", "page"}:
+        if "false-positives" in selected:
+            false_positives()
+        if "trained" in selected:
+            compare_real_trainings(make_project(Path(folder) / "trained"))
+        if not selected & {"speed", "page"}:
             return
         project = make_project(Path(folder) / "clone")
         make_store(project, SETTINGS * SEEDS)
-        if "speed" in wanted:
-            speed(project)
-        if "page" in wanted:
-            page(project)
+        if "speed" in selected:
+            time_commands(project)
+        if "page" in selected:
+            time_page(project)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The 10,000 MNIST test images as PNG files in class folders: what a training learns from the files and from the same arrays.
 
-Prints the test accuracy of a training from the folder, of the same training from the arrays, of `predict` over the test pictures
-one file at a time as a user has them, and how many of 20 broken files among them are named. Run by hand: some minutes.
+Prints the test accuracy of a training from the folder, of the same training from the arrays, and of `predict` on the files of the
+test images, and how many of 20 truncated files are reported. Run by hand: some minutes.
 
     python benchmarks/image_folder.py [--epochs 3]
 """
@@ -36,15 +36,15 @@ def main() -> None:
         shutil.copytree(ROOT / "conf", project / "conf")
         reprise(project, "download", "data=mnist")
         reprise(project, "preprocess", "data=mnist")
-        write_pictures(project)
+        write_images(project)
         settings = ["experiment=image_folder", f"trainer.max_epochs={epochs}", "tracking.log_model=false"]
         files = train(project, *settings, "data.path=pictures", "data.name=files")
         arrays = train(project, *settings, "data=arrays", REPRISE_MIRROR=str(project / "mirror"))
         for label, run_dir in (("files", files), ("arrays", arrays)):
-            found = json.loads(reprise(project, "evaluate", run_dir.name, "--json").stdout)
-            print(f"test accuracy of a training from the {label}: {found['test']['accuracy']:.6f}")
-        print(f"predict, over the same test pictures:         {predicted(project, files):.6f}")
-        print(f"broken files named:                           {named(project)} of {BROKEN}")
+            metrics = json.loads(reprise(project, "evaluate", run_dir.name, "--json").stdout)
+            print(f"test accuracy of a training from the {label}: {metrics['test']['accuracy']:.6f}")
+        print(f"predict, on the same test images:             {predict_accuracy(project, files):.6f}")
+        print(f"truncated files reported:                     {count_reported(project)} of {BROKEN}")
 
 
 def reprise(project: Path, *words: str, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -54,8 +54,8 @@ def reprise(project: Path, *words: str, code: int = 0, **environment: str) -> su
     return done
 
 
-def write_pictures(project: Path) -> None:
-    """The test images as files, and, in the order in which a folder is read, as a data set `arrays`."""
+def write_images(project: Path) -> None:
+    """Write the test images as files, and, in the order in which a folder is read, as a data set `arrays`."""
     mnist = project / "data" / "processed" / "mnist" / "test"
     images, labels = (np.load(mnist / f"{name}.npy") for name in ("images", "labels"))
     order = np.argsort(labels, kind="stable")
@@ -76,7 +76,7 @@ def write_pictures(project: Path) -> None:
 
 
 def train(project: Path, *words: str, **environment: str) -> Path:
-    """The run directory of a new run."""
+    """Train, and return the run directory."""
     runs = project / "mlruns" / "runs"
     before = set(runs.glob("*"))
     reprise(project, "train", *words, **environment)
@@ -84,24 +84,24 @@ def train(project: Path, *words: str, **environment: str) -> Path:
     return run_dir
 
 
-def predicted(project: Path, run_dir: Path) -> float:
-    """The share of the test split's pictures that `predict` takes for what they are."""
+def predict_accuracy(project: Path, run_dir: Path) -> float:
+    """Return the share of the test images that `predict` classifies correctly."""
     reprise(project, "predict", run_dir.name, "pictures", "--out", "answers")
     with (project / "answers" / "predictions.csv").open() as stream:
-        taken = {Path(row["file"]).name: row["class"] for row in csv.DictReader(stream)}
+        predictions = {Path(row["file"]).name: row["class"] for row in csv.DictReader(stream)}
     names = list(store.read_json(project / "data" / "processed" / "files" / "files.json")["train"])
     test = np.load(project / store.read_json(run_dir / "trained.json")["windows"] / "test.npy")
-    return float(np.mean([taken[Path(names[row]).name] == Path(names[row]).parent.name for row in test]))
+    return float(np.mean([predictions[Path(names[row]).name] == Path(names[row]).parent.name for row in test]))
 
 
-def named(project: Path) -> int:
-    """How many files that were cut in half are named when the folder is read."""
+def count_reported(project: Path) -> int:
+    """Truncate some files, and return how many of them `preprocess` reports."""
     files = sorted((project / "pictures").rglob("*.png"))[:: 10_000 // BROKEN][:BROKEN]
     for file in files:
         content = file.read_bytes()
         file.write_bytes(content[: len(content) // 2])
-    said = reprise(project, "preprocess", "data=image_folder", "data.path=pictures", "data.name=broken", code=2).stdout
-    return sum(f"broken: {file.relative_to(project / 'pictures')}: " in said for file in files)
+    output = reprise(project, "preprocess", "data=image_folder", "data.path=pictures", "data.name=broken", code=2).stdout
+    return sum(f"broken: {file.relative_to(project / 'pictures')}: " in output for file in files)
 
 
 if __name__ == "__main__":

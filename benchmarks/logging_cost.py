@@ -1,10 +1,10 @@
-"""What logging costs: its share of the epochs of the smallest shipped network, whose epochs are the shortest.
+"""The cost of logging: its share of an epoch of the smallest shipped network, whose epochs are the shortest.
 
     python benchmarks/logging_cost.py [--epochs 200] [--rounds 5]
 
-Counted are the seconds that the training thread spends in saying its metrics, and the processor time of the thread that brings
-them to MLflow, against the seconds of the training. Beside it, the whole training with and without logging, in turn; machines
-are noisy, so of that read the median.
+The share is the time that the training thread spends in logging metrics, plus the processor time of the thread that sends them to
+MLflow, divided by the time of the training. For comparison, whole trainings run with and without logging, in turn. Machines are
+noisy: read the median.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from reprise.tracking.run import Run
 
 QUIET = Console(quiet=True)
 TAGS = {"origin": "benchmark", "mlflow.source.name": "python benchmarks/logging_cost.py"}
-spent = {"saying": 0.0, "delivering": 0.0}
+spent = {"logging": 0.0, "sending": 0.0}
 
 
-def counted(method: Callable[..., Any], what: str, thread: str, clock: Callable[[], float]) -> Callable[..., Any]:
-    """A method whose time in a thread is added up: what is delivered after the last epoch delays none."""
+def timed_in_thread(method: Callable[..., Any], what: str, thread: str, clock: Callable[[], float]) -> Callable[..., Any]:
+    """Wrap a method so that its time in one thread is added up. What another thread sends after the last epoch is not counted."""
 
     def timed(*arguments: Any) -> Any:
         began = clock()
@@ -46,14 +46,14 @@ def counted(method: Callable[..., Any], what: str, thread: str, clock: Callable[
 
 
 def fit(config: Config, windows: Windows, paths: ProjectPaths) -> float:
-    """Seconds of a training with its run."""
+    """Train with a run. Return the seconds."""
     with resume.hold(paths.store, "benchmark", 0) as training:
         training.forget()
         return train.train_one(config, windows, paths, QUIET, TAGS, training).train_seconds
 
 
-def fit_silently(config: Config, windows: Windows, paths: ProjectPaths) -> float:
-    """The same, saying nothing."""
+def fit_without_logging(config: Config, windows: Windows, paths: ProjectPaths) -> float:
+    """Do the same without logging metrics."""
     log, Run.log = Run.log, lambda *_: None  # type: ignore[assignment]
     try:
         return fit(config, windows, paths)
@@ -67,8 +67,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     root = configs.project_root()
-    Run.log = counted(Run.log, "saying", "MainThread", time.perf_counter)  # type: ignore[method-assign]
-    MlflowSync.now = counted(MlflowSync.now, "delivering", "delivery", time.thread_time)  # type: ignore[method-assign]
+    Run.log = timed_in_thread(Run.log, "logging", "MainThread", time.perf_counter)  # type: ignore[method-assign]
+    MlflowSync.now = timed_in_thread(MlflowSync.now, "sending", "delivery", time.thread_time)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as scratch:
         paths = ProjectPaths(Path(scratch))  # the project's config and data, a tracking store of its own
         for name in ("conf", "data"):
@@ -79,13 +79,13 @@ def main() -> None:
         fit(config, windows, paths)
         ratios, shares = [], []
         for _ in range(options.rounds):
-            spent.update(saying=0.0, delivering=0.0)
+            spent.update(logging=0.0, sending=0.0)
             logged = fit(config, windows, paths)
             shares.append(sum(spent.values()) / logged)
-            said = ", ".join(f"{what} {seconds:.3f} s" for what, seconds in spent.items())
-            silent = fit_silently(config, windows, paths)
-            ratios.append(logged / silent)
-            print(f"{options.epochs} epochs: with logging {logged:.2f} s ({said}), without {silent:.2f} s", flush=True)
+            parts = ", ".join(f"{what} {seconds:.3f} s" for what, seconds in spent.items())
+            unlogged = fit_without_logging(config, windows, paths)
+            ratios.append(logged / unlogged)
+            print(f"{options.epochs} epochs: with logging {logged:.2f} s ({parts}), without {unlogged:.2f} s", flush=True)
     print(f"logging's share of an epoch: {100 * statistics.median(shares):.2f} % (largest {100 * max(shares):.2f} %)")
     print(f"with / without: {statistics.median(ratios):.3f}  (min {min(ratios):.3f}, max {max(ratios):.3f})")
 

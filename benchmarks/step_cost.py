@@ -1,4 +1,4 @@
-"""What the pipeline costs beyond the network's own arithmetic: an epoch of fashion_mnist_cnn, three ways, side by side.
+"""The cost of the pipeline beyond the arithmetic of the network: an epoch of fashion_mnist_cnn in three variants.
 
     python benchmarks/step_cost.py [--rounds 5] [--samples 55000]
 
@@ -7,7 +7,7 @@
   no validation, no metrics, no logging.
 - template: a Dataset with a per-sample `__getitem__`, a DataLoader, and plain Lightning with two `self.log` a step.
 
-A round trains one epoch each way, in turn (A B C A B C …), after a warm-up round; printed are the medians of the rounds' ratios.
+Each round trains one epoch of each variant in turn (A B C A B C …), after a warm-up round. It prints the medians of the ratios.
 Machines are noisy: read the ratios, not the seconds.
 """
 
@@ -38,9 +38,9 @@ from reprise.training.trainer import quiet_lightning
 TAGS = {"origin": "benchmark", "mlflow.source.name": "python benchmarks/step_cost.py"}
 
 
-def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, unseen: TextIO) -> float:
-    """Seconds of the whole fit: one epoch's training and validation, metrics, event log, MLflow, weights, a bar that is drawn."""
-    console = Console(force_terminal=True, file=unseen)
+def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, devnull: TextIO) -> float:
+    """Return the seconds of a fit: training and validation of one epoch, metrics, event log, MLflow, weights, progress bar."""
+    console = Console(force_terminal=True, file=devnull)
     with resume.hold(paths.store, "benchmark", 0) as training:
         training.forget()
         return train.train_one(config, windows, paths, console, TAGS, training).train_seconds
@@ -64,7 +64,7 @@ def autocast(number_format: str) -> torch.autocast:
 
 
 def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
-    torch.use_deterministic_algorithms(False)  # nobody writes it by hand
+    torch.use_deterministic_algorithms(False)  # as in a loop written by hand
     network, _ = train.build_parts(config, windows)
     split, _ = windows.learning()
     assert isinstance(split, Images)
@@ -85,7 +85,7 @@ def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
 
 
 class PerSample(Dataset[tuple[Tensor, Tensor]]):
-    """The way of the tutorials: one sample at a time, normalised each time."""
+    """A Dataset as in tutorials: one sample at a time, normalised on each access."""
 
     def __init__(self, split: Images) -> None:
         self.pixels, self.labels = split.pixels[split.samples], split.labels[split.samples]
@@ -98,7 +98,7 @@ class PerSample(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Plain(pl.LightningModule):
-    """The way of the tutorials: a loss, an accuracy, two logs a step."""
+    """A LightningModule as in tutorials: a loss, an accuracy, two logs per step."""
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=55_000, help="training images of the epoch")
     options = parser.parse_args()
     root = configs.project_root()
-    with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as unseen:
+    with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as devnull:
         paths = ProjectPaths(Path(scratch))  # the project's config and data, a tracking store of its own
         for name in ("conf", "data"):
             (paths.root / name).symlink_to(root / name)
@@ -151,23 +151,23 @@ def main() -> None:
         windows = train.prepare(config, paths, Console(quiet=True))
         _, task = train.build_parts(config, windows)
         number_format = precision.resolve(config.trainer.precision, torch.device("cpu"), task.tolerates_bf16)
-        ways: dict[str, Callable[[], float]] = {
-            "reprise": lambda: reprise_epoch(config, windows, paths, unseen),
+        variants: dict[str, Callable[[], float]] = {
+            "reprise": lambda: reprise_epoch(config, windows, paths, devnull),
             "bare": lambda: bare_epoch(config, windows, number_format),
             "template": lambda: template_epoch(config, windows, number_format),
         }
-        measured: dict[str, list[float]] = {way: [] for way in ways}
+        measured: dict[str, list[float]] = {variant: [] for variant in variants}
         for turn in range(options.rounds + 1):
-            for way, epoch in ways.items():
+            for variant, epoch in variants.items():
                 seconds = epoch()
                 if turn:
-                    measured[way].append(seconds)
+                    measured[variant].append(seconds)
             if turn:
-                print("  ".join(f"{way} {seconds[-1]:.2f} s" for way, seconds in measured.items()), flush=True)
+                print("  ".join(f"{variant} {seconds[-1]:.2f} s" for variant, seconds in measured.items()), flush=True)
     print(f"{torch.get_num_threads()} threads, {number_format}, {options.samples:,} images, medians of {options.rounds} rounds")
-    for way in ("reprise", "template"):
-        ratios = [one / bare for one, bare in zip(measured[way], measured["bare"], strict=True)]
-        print(f"{way} / bare: {statistics.median(ratios):.3f}  (min {min(ratios):.3f}, max {max(ratios):.3f})")
+    for variant in ("reprise", "template"):
+        ratios = [one / bare for one, bare in zip(measured[variant], measured["bare"], strict=True)]
+        print(f"{variant} / bare: {statistics.median(ratios):.3f}  (min {min(ratios):.3f}, max {max(ratios):.3f})")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Sweeps: what a second worker is worth, what a trial costs beside its training, kills, and many workers on one study.
+"""Sweeps: speed-up by a second worker, overhead of a trial, pruning against random search, kills, and many workers on one study.
 
     python benchmarks/sweeps.py                   all of it, some twenty minutes on two cores
-    python benchmarks/sweeps.py --only workers    or overhead, kills, crowd, pruning (needs Fashion-MNIST)
+    python benchmarks/sweeps.py --only workers    or overhead, kills, many-workers, pruning (needs Fashion-MNIST)
 
-Everything is run in a project of its own on the weather series and the digits. Machines are noisy: read the ratios.
+Everything runs in a temporary project, on the weather series and the digits. Machines are noisy: read the ratios.
 """
 
 import argparse
@@ -30,7 +30,7 @@ MAE = [{"metric": "val/mae", "direction": "minimize"}]
 
 
 def workers(project: Path) -> None:
-    """Trials an hour of two workers against those of one worker with all cores, from the first start to the last end."""
+    """Compare the trials per hour of two workers with those of one worker that has all cores."""
     write_sweep(
         project, "pace", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=20
     )
@@ -45,48 +45,49 @@ def workers(project: Path) -> None:
             last = max(trial.datetime_complete for trial in done if trial.datetime_complete)
             rates[number] = len(done) / (last - first).total_seconds() * 3600
         ratios.append(rates[2] / rates[1])
-        print(f"trials an hour: one worker {rates[1]:.0f}, two {rates[2]:.0f}: {ratios[-1]:.2f} times", flush=True)
+        print(f"trials per hour: one worker {rates[1]:.0f}, two {rates[2]:.0f}: {ratios[-1]:.2f} times", flush=True)
     print(f"two workers / one: {statistics.median(ratios):.2f}")
 
 
 def overhead(project: Path) -> None:
-    """Seconds of a trial that are not training, of all trials but the first of a worker: until the end of its run, and in all.
+    """Print the time of a trial that is not training: before its first step, and in total. The first trial is omitted.
 
-    What is left of the first when the training is over is a few milliseconds; the rest of the second is delivery to MLflow.
+    The time before the first step includes a few milliseconds between the training and the end of the run. The rest of the total
+    is the sync to MLflow.
     """
     write_sweep(
         project, "cost", experiment="temperature_lstm", objectives=MAE, space=SPACE, sampler={"kind": "random"}, n_trials=12
     )
     sweep(project, "sweep=cost", "workers=1", *SERIES)
     children = {int(run.data.tags["trial"]): run for run in runs(project, "cost") if "trial" in run.data.tags}
-    before, beside = [], []
+    until_first_step, total = [], []
     for trial in trials(project, "cost")[1:]:
         assert trial.duration is not None
         assert trial.datetime_start is not None
         run = children[trial.number]
         trained = float(run.data.tags["train_seconds"])
-        before.append(run.info.end_time / 1000 - trial.datetime_start.timestamp() - trained)
-        beside.append(trial.duration.total_seconds() - trained)
-    for what, seconds in (("from its start to its first step", before), ("beside training", beside)):
+        until_first_step.append(run.info.end_time / 1000 - trial.datetime_start.timestamp() - trained)
+        total.append(trial.duration.total_seconds() - trained)
+    for what, seconds in (("from its start to its first step", until_first_step), ("in addition to training", total)):
         print(f"{what}, a trial takes {statistics.median(seconds):.2f} s (largest {max(seconds):.2f} s)", flush=True)
 
 
 def pruning(project: Path) -> None:
-    """The shipped sweep of Fashion-MNIST with a third of the epochs of a random search that gives no trial up, five times.
+    """Compare the shipped sweep of Fashion-MNIST with a random search that has three times the epochs and no pruning, five times.
 
-    Both search the shipped space, on 4,000 training images, judged on 2,000. Of the shipped sweep counts what was trained to its
-    end before its epochs were up.
+    Both search the shipped space, on 4,000 training images and 2,000 for val. Of the shipped sweep, the trials
+    count that finished before its epochs were used up.
     """
     shipped = yaml.safe_load((project / "conf" / "sweep" / "fashion_mnist_cnn.yaml").read_text())
     write_sweep(
         project, "random", **shipped | {"sampler": {"kind": "random"}, "pruner": {"kind": "none"}, "first": [], "n_trials": 20}
     )
-    held = ["workers=1", "window.limit=4000", "window.val_size=2000", *LIGHT]
+    overrides = ["workers=1", "window.limit=4000", "window.val_size=2000", *LIGHT]
     gains = []
     for seed in range(5):
         sampled = f"sweep.sampler.seed={seed}"
-        sweep(project, "sweep=random", f"name=random{seed}", sampled, *held)
-        sweep(project, "sweep=fashion_mnist_cnn", f"name=shipped{seed}", sampled, "n_trials=34", *held)
+        sweep(project, "sweep=random", f"name=random{seed}", sampled, *overrides)
+        sweep(project, "sweep=fashion_mnist_cnn", f"name=shipped{seed}", sampled, "n_trials=34", *overrides)
         full = trials(project, f"random{seed}")
         budget = sum(len(trial.intermediate_values) for trial in full) // 3
         used, ended = 0, []
@@ -106,7 +107,7 @@ def pruning(project: Path) -> None:
 
 
 def kills(project: Path) -> None:
-    """Twenty kills of the driver or its worker: the same trials as undisturbed, each with one run that finished."""
+    """Kill the driver or its worker twenty times, and compare the trials with those of an undisturbed sweep."""
     write_sweep(project, "base", n_trials=20)
     longer = ["workers=1", "trainer.max_epochs=20", *QUICK]
     sweep(project, "sweep=base", "name=undisturbed", *longer)
@@ -123,16 +124,16 @@ def kills(project: Path) -> None:
     )
 
 
-def crowd(project: Path) -> None:
-    """Eight workers on one study and one tracking store."""
+def many_workers(project: Path) -> None:
+    """Run eight workers on one study and one tracking store."""
     write_sweep(project, "crowd", n_trials=48, sampler={"kind": "random"})
     began = time.monotonic()
     sweep(project, "sweep=crowd", "workers=8", "trainer.max_epochs=1", *QUICK)
     done = trials(project, "crowd")
     children = [run for run in runs(project, "crowd") if "trial" in run.data.tags]
     doubled = len(children) - len({run.data.tags["trial"] for run in children})
-    said = "".join(file.read_text("utf-8", "replace") for file in (project / "mlruns" / "sweeps" / "crowd").glob("*.log"))
-    locked = len(re.findall("database is locked", said + "".join(str(trial.user_attrs) for trial in done)))
+    logs = "".join(file.read_text("utf-8", "replace") for file in (project / "mlruns" / "sweeps" / "crowd").glob("*.log"))
+    locked = len(re.findall("database is locked", logs + "".join(str(trial.user_attrs) for trial in done)))
     finished = sum(trial.state.name == "COMPLETE" for trial in done)
     print(
         f"eight workers: {finished} of 48 trials finished in {time.monotonic() - began:.0f} s, {doubled} doubled, "
@@ -143,13 +144,13 @@ def crowd(project: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    counts = {"overhead": overhead, "workers": workers, "crowd": crowd, "kills": kills, "pruning": pruning}
+    counts = {"overhead": overhead, "workers": workers, "many-workers": many_workers, "kills": kills, "pruning": pruning}
     parser.add_argument("--only", choices=counts)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         project = clone(Path(folder) / "clone")
         for name, count in counts.items():
-            if asked.only in (None, name):
+            if args.only in (None, name):
                 count(project)
 
 
