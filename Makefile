@@ -23,20 +23,20 @@ pipeline: .venv/.ready  ## Run every stage that is not up to date, show the resu
 	@reprise results
 	@echo 'See every run on the dashboard:  make dashboard'
 
-long: .venv/.ready  ## The same with what takes long: some hours on two cores.
+long: .venv/.ready  ## Run the long pipeline as well: some hours on two cores.
 	reprise repro --all-pipelines
 	@reprise results
 
 results: .venv/.ready  ## Write docs/results.md from data/results/.
 	reprise results --write docs/results.md
 
-test: .venv/.ready  ## Run the tests, a file to each of a few processes.
+test: .venv/.ready  ## Run all tests but the fault tests, in parallel.
 	$(PYTEST) tests/pipeline/test_repro.py tests/pipeline/test_sweep.py tests/pipeline tests --ignore tests/faults
 
-faults: .venv/.ready  ## Run the fault tests: kills, dead servers, full disks, damage, malice.
+faults: .venv/.ready  ## Run the fault tests: kills, unavailable servers, full disks, damaged and malicious files.
 	$(PYTEST) tests/faults
 
-thorough: .venv/.ready  ## Run the tests that take long: mostly sweeps, on Ray, by submitit, of two projects, stopped time and again.
+thorough: .venv/.ready  ## Run the tests marked `long`: mostly sweeps on Ray, by submitit, shared by two projects, stopped repeatedly.
 	$(PYTEST) -m long tests
 
 check: .venv/.ready  ## Lint, types, import rules.
