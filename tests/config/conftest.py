@@ -8,7 +8,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from reprise.config import Config, FolderData, ImageData, SeriesData, SeriesWindow
+from reprise.config import Config
+from reprise.config.modalities.images import FolderData, ImageData
+from reprise.config.modalities.series import SeriesData, SeriesWindow
 from reprise.data.datasets import Windows
 
 settings.register_profile("untimed", deadline=None)

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reprise.config import check, compose, render
 from reprise.config.compose import leaves, load
-from reprise.config.schema import Size
+from reprise.config.sections import Size
 from reprise.errors import UserError
 from tests.config.conftest import ROOT
 

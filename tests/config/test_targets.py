@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reprise.config import build, check, compose
-from reprise.config.schema import Target
+from reprise.config.sections import Target
 from reprise.errors import UserError
 
 OUTSIDE = [

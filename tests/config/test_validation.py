@@ -168,7 +168,7 @@ def test_a_yaml_error_is_reported_with_file_and_line(clone: Path) -> None:
 
 def test_a_series_is_not_augmented(root: Path) -> None:
     message = error_message(root, "experiment=temperature_lstm", "augment=digits")
-    assert message == "augment alters images, and data=seattle_weather is a series; take augment=none"
+    assert message == "augment alters images, and data=seattle_weather holds series; take augment=none"
 
 
 def test_keys_of_a_data_set_composed_alone_are_checked(root: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from reprise.config import FolderData
+from reprise.config.modalities.images import FolderData
 from reprise.data import picture_files, pictures, store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths

@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from rich.console import Console
 
-from reprise.config import FolderData, compose_dataset
+from reprise.config import compose_dataset
+from reprise.config.modalities.images import FolderData
 from reprise.data import pictures, store
 from reprise.data.pictures import Decoding
 from reprise.errors import UserError

@@ -17,7 +17,8 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from reprise.config import DataConfig, ImageData, compose_dataset
+from reprise.config import DataConfig, compose_dataset
+from reprise.config.modalities.images import ImageData
 from reprise.data.sources import BLOCK, Fetcher
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths

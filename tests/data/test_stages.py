@@ -17,7 +17,9 @@ import yaml
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from reprise.config import Config, ImageData, SeriesData, compose
+from reprise.config import Config, compose
+from reprise.config.modalities.images import ImageData
+from reprise.config.modalities.series import SeriesData
 from reprise.data import splits, store
 from reprise.data.datasets import open_windows
 from reprise.errors import UserError

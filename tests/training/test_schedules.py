@@ -10,7 +10,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR
 
 from reprise.config import build
-from reprise.config.schema import Target
+from reprise.config.sections import Target
 from reprise.training import schedules
 
 

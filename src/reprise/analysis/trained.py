@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from reprise.config import Config, FolderData, check
+from reprise.config import Config, check
+from reprise.config.modalities.images import FolderData
 from reprise.data.datasets import Windows
 from reprise.data.pictures import Decoding
 from reprise.project_paths import ProjectPaths

@@ -14,20 +14,8 @@ from reprise.config.compose import (
     surroundings,
     tracking_config,
 )
-from reprise.config.schema import (
-    AugmentConfig,
-    CheckpointConfig,
-    Config,
-    DataConfig,
-    FolderData,
-    ImageData,
-    ImageWindow,
-    Pipeline,
-    SeriesData,
-    SeriesWindow,
-    TrackingConfig,
-    TrainerConfig,
-)
+from reprise.config.schema import AugmentConfig, CheckpointConfig, Config, Pipeline, TrackingConfig, TrainerConfig
+from reprise.config.sections import DataConfig, PublishedData, WindowConfig
 from reprise.config.targets import build
 
 __all__ = [
@@ -35,14 +23,11 @@ __all__ = [
     "CheckpointConfig",
     "Config",
     "DataConfig",
-    "FolderData",
-    "ImageData",
-    "ImageWindow",
     "Pipeline",
-    "SeriesData",
-    "SeriesWindow",
+    "PublishedData",
     "TrackingConfig",
     "TrainerConfig",
+    "WindowConfig",
     "build",
     "check",
     "choices",

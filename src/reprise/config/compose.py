@@ -12,7 +12,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from reprise.config.choices import replacing
-from reprise.config.schema import Config, DataConfig, DataSection, Pipeline, Surroundings, TrackingConfig
+from reprise.config.modalities import discriminators
+from reprise.config.schema import Config, DataSection, Pipeline, Surroundings, TrackingConfig
+from reprise.config.sections import DataConfig
 from reprise.config.targets import HYDRA_KEYS, check_allowed, check_plugins, nearest
 from reprise.config.texts import quoted, unreadable
 from reprise.config.validation import explosion, refuse_depth, refuse_file, refuse_files, refuse_overrides, refuse_pointers
@@ -324,5 +326,4 @@ def _user_error(error: ValidationError, tree: Any, where: Path | str, sections: 
 
 def _is_branch(part: str | int) -> bool:
     """Return whether this part of a pydantic error path names a branch of a union, not a key."""
-    kinds = r"images|series|idx|csv_images|image_folder|int|float|bool|str|.*[\[(].*"
-    return isinstance(part, str) and bool(re.fullmatch(kinds, part))
+    return isinstance(part, str) and (part in discriminators() or bool(re.fullmatch(r"int|float|bool|str|.*[\[(].*", part)))

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BeforeValidator, Field, PositiveInt
 from pydantic import model_validator as _model_validator
 
-from reprise.config.schema import Section
+from reprise.config.sections import Section
 
 
 def written(value: Any) -> str:

@@ -11,7 +11,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic import model_validator as _model_validator
 
 from reprise.config.compose import choices, compose, read_yaml, validated, variants
-from reprise.config.schema import Config, Name, Section
+from reprise.config.schema import Config
+from reprise.config.sections import Name, Section
 from reprise.config.space import Choice, FloatRange, IntRange, Part, Plain, Space, as_overrides, combinations, conditions
 from reprise.config.targets import nearest
 from reprise.config.validation import LOGIN, refuse_files, refuse_overrides

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from reprise.config.plugins import look_in_root
-from reprise.config.schema import Target
+from reprise.config.sections import Target
 from reprise.errors import UserError
 
 ALLOWED = {

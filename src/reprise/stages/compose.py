@@ -34,7 +34,9 @@ def run(paths: ProjectPaths, console: Console) -> None:
     for name, config in made.items():
         if config.name != name:
             raise UserError(f"conf/experiment/{name}.yaml: name={config.name}", "an experiment is called as its file is")
-        key, known = ("folders", pipeline.folders) if isinstance(config.data, configs.FolderData) else ("datasets", published)
+        key, known = (
+            ("folders", pipeline.folders) if not isinstance(config.data, configs.PublishedData) else ("datasets", published)
+        )
         if config.data.name != listed[name] or config.data.name not in known:
             raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", f"say so beside it and in {key}")
     sources = {name: _plugin_sources(name, config, pipeline) for name, config in made.items()}

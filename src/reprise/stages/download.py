@@ -19,8 +19,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from reprise.config import DataConfig, FolderData
-from reprise.config.schema import PublishedData, RawFile
+from reprise.config import DataConfig
+from reprise.config.modalities.images import FolderData
+from reprise.config.sections import PublishedData, RawFile
 from reprise.data import picture_files, store
 from reprise.data.sources import Fetcher
 from reprise.errors import UserError

@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from reprise.config import DataConfig, FolderData, choices
+from reprise.config import DataConfig, choices
 from reprise.config.choices import group_values
-from reprise.config.schema import PublishedData
+from reprise.config.modalities.images import FolderData
+from reprise.config.sections import PublishedData
 from reprise.data import picture_files, store
 from reprise.errors import UserError, warn
 from reprise.project_paths import ProjectPaths

@@ -7,8 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from reprise.config import DataConfig, FolderData, ImageData, SeriesData
-from reprise.config.schema import RawFile
+from reprise.config import DataConfig
+from reprise.config.modalities.images import FolderData, ImageData
+from reprise.config.modalities.series import SeriesData
+from reprise.config.sections import RawFile
 from reprise.data import formats, store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths

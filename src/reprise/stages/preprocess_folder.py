@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from reprise.config import FolderData
+from reprise.config.modalities.images import FolderData
 from reprise.data import picture_files, pictures
 from reprise.data.picture_files import Listed, Listing
 from reprise.data.pictures import Decoding, Facts, Picture

@@ -10,7 +10,9 @@ import numpy.typing as npt
 from rich.console import Console
 
 import reprise
-from reprise.config import Config, ImageWindow, SeriesWindow
+from reprise.config import Config
+from reprise.config.modalities.images import ImageWindow
+from reprise.config.modalities.series import SeriesWindow
 from reprise.data import audit, rounding, splits, store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths

@@ -1,0 +1,111 @@
+"""Building blocks of the config schema: value types, sections, and the base classes of data sets and windows."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, PositiveInt
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _size(value: Any) -> Any:
+    if (isinstance(value, int) and not isinstance(value, bool) and value >= 1) or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise ValueError("should be a count of at least 1, or a share between 0 and 1")
+
+
+Size = Annotated[int | float, PlainValidator(_size)]
+"""A count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+
+def _inside(value: str) -> str:
+    if re.search(r"[\\\x00-\x1f]", value) or not all(part.strip(".") for part in value.removesuffix(".gz").split("/")):
+        raise ValueError("should be a file's name, inside the folder it is looked for in")
+    return value
+
+
+def _source(value: str) -> str:
+    scheme, _, location = value.partition(":")
+    pattern = {"debian": "[a-z0-9][a-z0-9+.-]*", "package": "[A-Za-z_][A-Za-z0-9_]*"}.get(scheme)
+    if pattern and not re.fullmatch(pattern, location.split("/")[0]):
+        raise ValueError(f"should be {scheme}:NAME/FOLDER/")
+    if ".." in value.split("/"):
+        raise ValueError("should not lead upwards")
+    if re.search(r"//\S*@", value):
+        raise ValueError("holds a login, which every run would record; set REPRISE_MIRROR instead")
+    return value
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+"""A relative file name that stays inside its folder."""
+Source = Annotated[str, AfterValidator(_source)]
+"""A folder, a URL without login, a Debian package, or a Python package (not imported, hence without dots)."""
+
+
+class Section(BaseModel):
+    """A section of the config: frozen, strictly typed, without unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Target(Section):
+    """A class or function to call, by its import path, with its arguments (checked by `build`)."""
+
+    model_config = ConfigDict(extra="allow", populate_by_name=True)
+
+    target: str = Field(alias="_target_")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments as plain containers, without the import path."""
+        return self.model_dump(exclude={"target"})
+
+
+class RawFile(Section):
+    """One published file."""
+
+    fetch: FileName
+    sha256: Sha256
+    array: str | None = None
+
+    @property
+    def name(self) -> str:
+        """File name under data/raw; compressed files are stored decompressed."""
+        return self.fetch.removesuffix(".gz")
+
+
+class DataConfig(Section):
+    """A data set: the fields common to all modalities. A subclass declares `kind`, and `reader` if it has several formats."""
+
+    augmentable: ClassVar[bool] = False
+    """Whether `augment` applies to the samples."""
+    if TYPE_CHECKING:  # declared by the subclasses, whose order of fields decides the bytes of meta.json
+        kind: str
+
+    name: Name
+    title: str
+    homepage: str
+    citation: str
+    licence: str
+    limit: PositiveInt | None
+
+
+class PublishedData(DataConfig):
+    """A data set of published files, with their sources."""
+
+    mirror: FileName
+    sources: Annotated[list[Source], Field(min_length=1)]
+    files: Annotated[list[RawFile], Field(min_length=1)]
+
+
+class WindowConfig(Section):
+    """The split of a data set, and its windows. A subclass declares `kind`."""
+
+    if TYPE_CHECKING:
+        kind: str
+
+    def check_data(self, data: DataConfig) -> None:
+        """Raise ValueError if the data set has not what the windows name."""
