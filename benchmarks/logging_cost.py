@@ -20,9 +20,10 @@ from rich.console import Console
 
 from reprise import config as configs
 from reprise.config import Config
-from reprise.data.datasets import Windows
+from reprise.data.windows import Windows
 from reprise.project_paths import ProjectPaths
-from reprise.stages import train
+from reprise.stages.prepare import prepare
+from reprise.stages.seed_run import train_seed
 from reprise.tracking import resume
 from reprise.tracking.mlflow_sync import MlflowSync
 from reprise.tracking.run import Run
@@ -49,7 +50,7 @@ def fit(config: Config, windows: Windows, paths: ProjectPaths) -> float:
     """Train with a run. Return the seconds."""
     with resume.hold(paths.store, "benchmark", 0) as training:
         training.forget()
-        return train.train_one(config, windows, paths, QUIET, TAGS, training).train_seconds
+        return train_seed(config, windows, paths, QUIET, TAGS, training).train_seconds
 
 
 def fit_without_logging(config: Config, windows: Windows, paths: ProjectPaths) -> float:
@@ -75,7 +76,7 @@ def main() -> None:
             (paths.root / name).symlink_to(root / name)
         shortest = [f"trainer.max_epochs={options.epochs}", "trainer.patience=null", "tracking.log_model=false"]
         config = configs.compose(root, ["experiment=temperature_cnn1d", *shortest])
-        windows = train.prepare(config, paths, QUIET)
+        windows = prepare(config, paths, QUIET)
         fit(config, windows, paths)
         ratios, shares = [], []
         for _ in range(options.rounds):

@@ -28,9 +28,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from reprise import config as configs
 from reprise.config import Config
-from reprise.data.datasets import Images, Windows
+from reprise.data.modalities.images.tensors import Images
+from reprise.data.windows import Windows
 from reprise.project_paths import ProjectPaths
-from reprise.stages import train
+from reprise.stages.prepare import prepare
+from reprise.stages.seed_run import train_seed
+from reprise.tasks.build import build_network, build_task
 from reprise.tracking import resume
 from reprise.training import precision
 from reprise.training.trainer import quiet_lightning
@@ -43,7 +46,7 @@ def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, devnull
     console = Console(force_terminal=True, file=devnull)
     with resume.hold(paths.store, "benchmark", 0) as training:
         training.forget()
-        return train.train_one(config, windows, paths, console, TAGS, training).train_seconds
+        return train_seed(config, windows, paths, console, TAGS, training).train_seconds
 
 
 EPOCH_SECONDS: list[float] = []
@@ -65,10 +68,10 @@ def autocast(number_format: str) -> torch.autocast:
 
 def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
     torch.use_deterministic_algorithms(False)  # as in a loop written by hand
-    network, _ = train.build_parts(config, windows)
+    network = build_network(config, windows.meta, build_task(config, windows.meta))
     split, _ = windows.learning()
     assert isinstance(split, Images)
-    inputs = (split.pixels[split.samples].float() - split.mean) / split.std
+    inputs = split.transform(split.pixels[split.samples])
     labels = split.labels[split.samples]
     optimizer = configs.build(config.optimizer, "optimizer", [], network.parameters())
     steps = -(-len(inputs) // config.trainer.batch_size)
@@ -117,7 +120,7 @@ class Plain(pl.LightningModule):
 
 def template_epoch(config: Config, windows: Windows, number_format: str) -> float:
     torch.use_deterministic_algorithms(False)
-    network, _ = train.build_parts(config, windows)
+    network = build_network(config, windows.meta, build_task(config, windows.meta))
     split, _ = windows.learning()
     assert isinstance(split, Images)
     loader = DataLoader(PerSample(split), config.trainer.batch_size, shuffle=True)
@@ -148,8 +151,8 @@ def main() -> None:
             (paths.root / name).symlink_to(root / name)
         overrides = ["trainer.max_epochs=1", f"data.limit={options.samples}", "tracking.log_model=false"]
         config = configs.compose(root, ["experiment=fashion_mnist_cnn", *overrides])
-        windows = train.prepare(config, paths, Console(quiet=True))
-        _, task = train.build_parts(config, windows)
+        windows = prepare(config, paths, Console(quiet=True))
+        task = build_task(config, windows.meta)
         number_format = precision.resolve(config.trainer.precision, torch.device("cpu"), task.tolerates_bf16)
         variants: dict[str, Callable[[], float]] = {
             "reprise": lambda: reprise_epoch(config, windows, paths, devnull),

@@ -38,6 +38,10 @@ class ProjectPaths:
         """Return the file with the runs that trained the weights in `models`: ids, names and durations."""
         return self.store / "pipeline" / f"{experiment}.json"
 
+    def windows_code(self, experiment: str) -> Path:
+        """Return the file with the hash of the code that made the windows of the pipeline."""
+        return self.store / "pipeline" / f"{experiment}.windows.json"
+
     def results(self, experiment: str) -> Path:
         """Return the folder of metrics.json, curves.csv, predictions and figures."""
         return self.root / "data" / "results" / experiment

@@ -2,16 +2,20 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import settings
+from torch import nn
 
 from reprise.config import Config
 from reprise.config.modalities.images import FolderData, ImageData
 from reprise.config.modalities.series import SeriesData, SeriesWindow
-from reprise.data.datasets import Windows
+from reprise.data.contracts import WindowsMeta
+from reprise.data.windows import Windows
+from reprise.tasks.build import build_network, build_task
+from reprise.tasks.task import Task
+from tests.metas import image_meta, series_meta
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -42,24 +46,21 @@ def clone(tmp_path: Path) -> Path:
 
 
 def windows_for(config: Config) -> Windows:
-    """Return the metadata that `window` writes to windows.json for a config, as far as networks and tasks read it."""
-    meta: dict[str, Any]
+    """Return windows.json of a config without files, as far as networks and tasks read it."""
     if isinstance(config.data, ImageData | FolderData):
         shape = config.data.shape or [28, 28, 1]  # null: an image folder takes the shape of its files
-        channels = shape[-1]
-        meta = {"input_shape": shape, "classes": getattr(config.data, "classes", ["a", "b", "c"])}
+        meta: WindowsMeta = image_meta(getattr(config.data, "classes", ["a", "b", "c"]), shape)
     else:
         assert isinstance(config.data, SeriesData)
         assert isinstance(config.window, SeriesWindow)
-        inputs = config.window.inputs or [channel.name for channel in config.data.channels]
-        channels = len(inputs) + 2 * len(config.window.calendar)
-        meta = {
-            "input_shape": [config.window.lookback, channels],
-            "horizon": config.window.horizon,
-            "targets": config.window.targets,
-            "units": ["" for _ in config.window.targets],
-            "target_positions": [inputs.index(target) for target in config.window.targets],
-        }
-    meta["kind"] = config.data.kind
-    meta["statistics"] = {"mean": [0.0] * channels, "std": [1.0] * channels, "naive_mae": [1.0] * len(meta.get("targets", []))}
+        window = config.window
+        inputs = window.inputs or [channel.name for channel in config.data.channels]
+        meta = series_meta(window.targets, inputs, window.lookback, window.horizon, calendar=list(window.calendar))
     return Windows(Path("windows"), Path("arrays"), meta)
+
+
+def build_parts(config: Config) -> tuple[nn.Module, Task]:
+    """Return network and task of a config."""
+    meta = windows_for(config).meta
+    task = build_task(config, meta)
+    return build_network(config, meta, task), task

@@ -8,8 +8,7 @@ import yaml
 
 from reprise.config import Config, build, choices, compose, compose_dataset, pipeline, render
 from reprise.config.compose import load
-from reprise.stages.train import build_parts
-from tests.config.conftest import ROOT, windows_for
+from tests.config.conftest import ROOT, build_parts, windows_for
 
 EXPERIMENTS = choices(ROOT, "experiment")
 REQUIRED_OVERRIDES = {"image_folder": ["data.path=pictures"]}
@@ -46,7 +45,7 @@ DATA_FOR_MODEL = (
 def train_one_batch(config: Config) -> dict[str, bool]:
     """Run forward pass, loss, backward pass, optimizer step and scheduler step, as `Learner` does. Return the result of each check."""
     windows = windows_for(config)
-    network, task = build_parts(config, windows)
+    network, task = build_parts(config)
     optimizer = build(config.optimizer, "optimizer", config.plugins, network.parameters())
     scheduler = build(config.scheduler, "scheduler", config.plugins, optimizer, total_steps=10)
     inputs = torch.randn(4, *windows.input_shape)
@@ -110,14 +109,14 @@ def test_every_experiment_of_the_pipeline_has_the_expected_number_of_parameters(
     counts = {}
     for name in lists.experiments | lists.long:
         config = compose(root, [f"experiment={name}"])
-        network, _ = build_parts(config, windows_for(config))
+        network, _ = build_parts(config)
         counts[name] = sum(weight.numel() for weight in network.parameters())
     assert counts == PARAMETERS
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_different_ones(root: Path) -> None:
     config = compose(root, ["experiment=digits_cnn"])
-    first, again, other = (build_parts(config.model_copy(update={"seed": seed}), windows_for(config))[0] for seed in (3, 3, 4))
+    first, again, other = (build_parts(config.model_copy(update={"seed": seed}))[0] for seed in (3, 3, 4))
     for one, same, different in zip(first.parameters(), again.parameters(), other.parameters(), strict=True):
         assert torch.equal(one, same)
         assert not torch.equal(one, different)

@@ -7,8 +7,7 @@ import pytest
 
 from reprise.config import Config, build, check, choices, compose, compose_dataset, load, pipeline, project_root
 from reprise.errors import UserError
-from reprise.stages.train import build_parts
-from tests.config.conftest import windows_for
+from tests.config.conftest import build_parts
 
 
 def error_message(root: Path, *overrides: str) -> str:
@@ -106,7 +105,7 @@ ARGUMENTS = {
     "~model.blocks": "model.blocks: is missing",
     "model.activation=relo": "model.blocks.0: activation=relo: there are relu, gelu, silu, tanh, elu; its input is 8 x 8 x 16; it is built by reprise.models.convnet.ConvNet",
     "+task.smoothing=0.1": "task.smoothing: no such key; the nearest is task.label_smoothing",
-    "task.label_smoothing=1": "task.label_smoothing=1.0: must be at least 0 and below 1; it is built by reprise.training.tasks.Classification",
+    "task.label_smoothing=1": "task.label_smoothing=1.0: must be at least 0 and below 1; it is built by reprise.tasks.classification.Classification",
 }
 
 
@@ -114,7 +113,7 @@ ARGUMENTS = {
 def test_an_invalid_argument_of_a_network_or_task_is_reported_with_its_key(root: Path, override: str) -> None:
     config = compose(root, ["experiment=digits_cnn", override])
     with pytest.raises(UserError) as refused:
-        build_parts(config, windows_for(config))
+        build_parts(config)
     assert str(refused.value) == ARGUMENTS[override]
 
 
@@ -128,7 +127,7 @@ def test_an_invalid_argument_of_a_network_or_task_is_reported_with_its_key(root:
 )
 def test_an_invalid_argument_of_an_optimizer_is_reported_with_its_key(root: Path, override: str, message: str) -> None:
     config = compose(root, ["experiment=digits_cnn", override])
-    network, _ = build_parts(config, windows_for(config))
+    network, _ = build_parts(config)
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         build(config.optimizer, "optimizer", config.plugins, network.parameters())
 

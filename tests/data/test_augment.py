@@ -9,11 +9,11 @@ from torch import Tensor
 
 from reprise.config import AugmentConfig, compose
 from reprise.data.augment import ERASED_AREA, Augment, uniform
-from reprise.data.datasets import Images
 from reprise.data.loader import EvalLoader, TrainLoader, epoch_order
+from reprise.data.modalities.images.tensors import Images
 from reprise.project_paths import ProjectPaths
-from reprise.stages import train
-from reprise.training.trainer import make_trainer
+from reprise.stages.prepare import prepare
+from reprise.training.fit import Training
 
 NOTHING = {"flip": 0.0, "shift": 0, "rotate": 0.0, "scale": 0.0, "shear": 0.0, "elastic": 0.0, "erase": 0.0}
 EVERYTHING = {"flip": 0.5, "shift": 2, "rotate": 10.0, "scale": 0.1, "shear": 5.0, "elastic": 1.0, "erase": 0.5}
@@ -152,9 +152,8 @@ def test_each_epoch_shows_a_sample_altered_anew_and_the_same_for_any_number_of_r
 
 def test_a_training_is_augmented_as_configured_and_its_val_split_is_not(project: ProjectPaths, console: Console) -> None:
     config = compose(project.root, ["experiment=digits_cnn", "augment=clothes", "seed=4", "trainer.threads=1"])
-    windows = train.prepare(config, project, console)
-    _, task = train.build_parts(config, windows)
-    learning, val = train._loaders(config, windows, make_trainer(config.trainer, task))
+    windows = prepare(config, project, console)
+    learning, val = Training(config, windows).loaders
     plain, whole = (EvalLoader(split, 10_000, CPU) for split in windows.learning())
     (everything,), (held_out,) = list(plain), list(whole)
     mean, std = (torch.tensor(windows.meta["statistics"][key]) for key in ("mean", "std"))

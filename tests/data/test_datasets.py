@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from reprise.data import datasets, store
-from reprise.data.datasets import Dataset, Images, SeriesWindows, Windows, calendar, open_windows, standardize
+from reprise.data.datasets import Dataset, calendar, standardize
+from reprise.data.modalities.images.tensors import Images
+from reprise.data.modalities.series.tensors import SeriesWindows
+from reprise.data.windows import Windows, open_windows
 from reprise.errors import UserError
 
 DAY = 86_400 * 10**9

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from reprise.data.datasets import Augmentation, Batch, Images
+from reprise.data.datasets import Augmentation, Batch
 from reprise.data.loader import AHEAD, EvalLoader, TrainLoader, _streamed, epoch_order, move_to_device
+from reprise.data.modalities.images.tensors import Images
 
 CPU = torch.device("cpu")
 LENGTHS, BATCHES, WORLDS = st.integers(1, 60), st.integers(1, 25), st.integers(1, 5)

@@ -9,7 +9,8 @@ from PIL import Image
 from rich.console import Console
 
 from reprise.config.modalities.images import FolderData
-from reprise.data import picture_files, pictures, store
+from reprise.data import store
+from reprise.data.modalities.images import picture_files, pictures
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download, preprocess

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reprise.data import pictures
-from reprise.data.pictures import Decoding
+from reprise.data.modalities.images import pictures
+from reprise.data.modalities.images.pictures import Decoding
 
 Array = npt.NDArray[Any]
 ORIENTATIONS: dict[int, Callable[[Array], Array]] = {  # stored pixels -> upright pixels; EXIF 2.32, 4.6.4

@@ -16,8 +16,9 @@ from rich.console import Console
 
 from reprise.config import compose_dataset
 from reprise.config.modalities.images import FolderData
-from reprise.data import pictures, store
-from reprise.data.pictures import Decoding
+from reprise.data import store
+from reprise.data.modalities.images import pictures
+from reprise.data.modalities.images.pictures import Decoding
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import freshness, preprocess

@@ -18,13 +18,14 @@ from torch import Tensor, nn
 
 from reprise.config import Config, compose
 from reprise.data import store
-from reprise.data.datasets import SeriesWindows, Windows, open_windows
+from reprise.data.modalities.series.tensors import SeriesWindows
+from reprise.data.windows import Windows, open_windows
 from reprise.errors import UserError
+from reprise.inference.predictor import Predictor
 from reprise.project_paths import ProjectPaths
 from reprise.stages import freshness, preprocess, window
-from reprise.stages.kept_predictions import NaiveForecasts
-from reprise.training.predictor import Predictor
-from reprise.training.tasks import Forecasting
+from reprise.tasks.forecasting import Forecasting
+from reprise.tasks.naive_forecasts import NaiveForecasts
 from tests.data.conftest import CONF
 from tests.training.conftest import compute_metrics
 

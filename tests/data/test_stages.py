@@ -21,11 +21,12 @@ from reprise.config import Config, compose
 from reprise.config.modalities.images import ImageData
 from reprise.config.modalities.series import SeriesData
 from reprise.data import splits, store
-from reprise.data.datasets import open_windows
+from reprise.data.windows import open_windows
 from reprise.errors import UserError
+from reprise.inference.trained_run import windows_of
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download, freshness, preprocess, window
-from reprise.stages.trained import Trained, windows_of
+from reprise.tracking.trained import Trained
 from tests.data.conftest import left_in
 from tests.data.test_formats import idx
 

@@ -12,10 +12,12 @@ from rich.console import Console
 
 from reprise.config import Config
 from reprise.data import store
+from reprise.data.published import read_files
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.stages import compose, download, evaluate, preprocess, train, window
-from reprise.training.checkpoint import save_weights
+from reprise.stages import compose, download, evaluate, preprocess, window
+from reprise.stages.prepare import prepare
+from reprise.tracking.weights import save_weights
 from tests.pipeline.conftest import make_project, run_in
 
 QUIET = Console(quiet=True)
@@ -93,8 +95,8 @@ class PipelineProject:
         """Read the outputs as preprocess, train and evaluate do before they compute anything."""
         for name in ("digits_cnn", "temperature_lstm"):
             compose.load(name, self.paths)
-        preprocess._read(self.config.data, self.paths.raw("digits"))  # type: ignore[arg-type]
-        opened = train.prepare(self.config, self.paths, QUIET)
+        read_files(self.config.data, self.paths.raw("digits"))  # type: ignore[arg-type]
+        opened = prepare(self.config, self.paths, QUIET)
         opened.learning()
         opened.test()
 

@@ -21,11 +21,11 @@ from rich.console import Console
 from reprise import config as configs
 from reprise.config import Config
 from reprise.data import store
-from reprise.data.datasets import open_windows
+from reprise.data.windows import open_windows
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download, freshness, preprocess, window
-from reprise.training.checkpoint import load_weights
+from reprise.tracking.weights import load_weights
 from tests.faults.exploit_payloads import ARRAYS, INVALID_ARRAYS, PAYLOADS, WEIGHTS, Maker, watched
 from tests.pipeline.conftest import make_project
 

@@ -16,10 +16,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from reprise.analysis.trained import open_run
 from reprise.analysis.working_copy import demand_trust, link_data
 from reprise.data import store
 from reprise.errors import UserError
+from reprise.inference.trained_run import open_run
 from reprise.project_paths import ProjectPaths
 from reprise.tracking import lineage, record
 from reprise.tracking.event_log import FILE, EventLog
@@ -157,7 +157,7 @@ def test_exchanged_weights_are_reported_with_tensor_and_epoch(fork_server: CliFo
     """The recorded weights and metrics are changed together with their hashes, so only training again reveals it."""
     import torch
 
-    from reprise.training.checkpoint import load_weights, save_weights
+    from reprise.tracking.weights import load_weights, save_weights
 
     run_id = run_id_of(fork_server.folder, "cnn")
     run_dir = copy / "mlruns" / "runs" / run_id

@@ -7,7 +7,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from reprise.training.predictor import description
+from reprise.inference.predictor import description
 from tests.pipeline.conftest import ROOT
 
 

@@ -16,7 +16,8 @@ from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download, preprocess, window
-from reprise.training.checkpoint import load_weights
+from reprise.stages.prepare import prepare
+from reprise.tracking.weights import load_weights
 from tests.pipeline.conftest import make_project, run_in
 
 QUIET = Console(quiet=True)
@@ -110,7 +111,7 @@ def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
 def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> None:
     paths = prepare_data(tmp_path / "clone", "digits_cnn")
     code = (
-        "from pathlib import Path; from reprise.data import datasets\n"
+        "from pathlib import Path; from reprise.data import windows as datasets\n"
         f"w = datasets.open_windows(Path({str(paths.windows('digits_cnn'))!r}), Path({str(paths.processed('digits'))!r}))\n"
         "print(len(w.test())); datasets.lock_test_split()\n"
         "try: w.test()\n"
@@ -135,7 +136,7 @@ def test_a_model_that_reads_the_test_split_fails_its_run(tmp_path: Path) -> None
     plugin = tmp_path / "plugin" / "peeking"
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text(
-        "from pathlib import Path\nimport torch\nfrom reprise.data.datasets import open_windows\n"
+        "from pathlib import Path\nimport torch\nfrom reprise.data.windows import open_windows\n"
         "class Peek(torch.nn.Module):\n"
         "    def __init__(self, input_shape: list[int], outputs: int) -> None:\n"
         "        super().__init__()\n"
@@ -161,7 +162,6 @@ def test_an_array_with_a_changed_byte_is_refused(tmp_path: Path) -> None:
     content[-1] ^= 1
     file.write_bytes(content)
     config = configs.compose(paths.root, ["experiment=digits_cnn"])
-    from reprise.stages import train
 
     with pytest.raises(UserError, match=r"images\.npy is not what was written"):
-        train.prepare(config, paths, QUIET).learning()
+        prepare(config, paths, QUIET).learning()

@@ -146,7 +146,7 @@ LEAKY = """
 import numpy as np
 from pathlib import Path
 from torch import nn
-from reprise.data.datasets import open_windows
+from reprise.data.windows import open_windows
 
 class Leaky(nn.Module):
     def __init__(self, input_shape, outputs, peek: str, **others):

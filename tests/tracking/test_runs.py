@@ -21,10 +21,10 @@ from mlflow.entities import Run
 from mlflow.utils.validation import _validate_metric_name
 
 from reprise.data import store
-from reprise.data.datasets import open_windows
+from reprise.data.windows import open_windows
+from reprise.tasks.forecasting import metric_suffixes
 from reprise.tracking import event_log
-from reprise.training.checkpoint import load_weights
-from reprise.training.tasks import metric_suffixes
+from reprise.tracking.weights import load_weights
 from tests.pipeline.conftest import make_project, run_in
 from tests.tracking.server import Server
 

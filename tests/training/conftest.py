@@ -12,13 +12,17 @@ import yaml
 from torch import Tensor, nn
 
 from reprise.config import TrainerConfig
-from reprise.data.datasets import Images, SeriesWindows, standardize
+from reprise.data.datasets import standardize
 from reprise.data.loader import EvalLoader, TrainLoader
+from reprise.data.modalities.images.tensors import Images
+from reprise.data.modalities.series.tensors import SeriesWindows
 from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.recurrent import Recurrent
+from reprise.tasks.classification import Classification
+from reprise.tasks.forecasting import Forecasting
+from reprise.tasks.task import Task
 from reprise.training import schedules
 from reprise.training.learner import Learner
-from reprise.training.tasks import Classification, Forecasting, Task
 from reprise.training.trainer import make_trainer
 
 torch.set_num_threads(1)

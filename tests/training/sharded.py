@@ -13,11 +13,14 @@ from reprise.config import CheckpointConfig
 from reprise.data.loader import EvalLoader, TrainLoader
 from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.recurrent import Recurrent
+from reprise.tasks.classification import Classification
+from reprise.tasks.forecasting import Forecasting
+from reprise.tasks.task import Task
+from reprise.tracking.weights import load_weights
 from reprise.training import schedules
-from reprise.training.checkpoint import BestWeights, Checkpoints, load_weights
+from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.learner import SPEED, Learner
 from reprise.training.sharding import blocks, local_parameters
-from reprise.training.tasks import Classification, Forecasting, Task
 from reprise.training.trainer import leave_process_group, make_trainer
 from tests.training.conftest import CLASSES, CPU, SERIES, images, trainer_config, windows
 

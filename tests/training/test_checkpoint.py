@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.training.checkpoint import load_weights, save_weights
+from reprise.tracking.weights import load_weights, save_weights
 
 WEIGHTS = {"layer.weight": torch.randn(3, 4), "layer.bias": torch.zeros(3), "norm.num_batches_tracked": torch.tensor(7)}
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from reprise.data.loader import EvalLoader, TrainLoader
 from reprise.errors import Notice, UserError
+from reprise.tasks.classification import Classification
 from reprise.training import determinism, schedules
 from reprise.training.learner import Learner
-from reprise.training.tasks import Classification
 from reprise.training.trainer import Trainer, make_trainer
 from tests.training.conftest import CLASSES, CPU, images, trainer_config
 

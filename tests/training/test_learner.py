@@ -12,9 +12,11 @@ from torch import Tensor
 
 from reprise.data.loader import EvalLoader
 from reprise.errors import UserError
-from reprise.training.checkpoint import BestWeights, load_weights
+from reprise.tasks.classification_metrics import ClassificationMetrics
+from reprise.tasks.forecast_metrics import ForecastMetrics
+from reprise.tracking.weights import load_weights
+from reprise.training.checkpoint import BestWeights
 from reprise.training.learner import Learner
-from reprise.training.metrics import ClassificationMetrics, ForecastMetrics
 from tests.training.conftest import CPU, Trained, classify, compute_metrics, images, validate
 
 Learn = Callable[..., Trained]

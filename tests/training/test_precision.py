@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from reprise.errors import UserError
+from reprise.tasks.classification import Classification
 from reprise.training import precision
 from reprise.training.memory import clock
-from reprise.training.tasks import Classification
 from reprise.training.trainer import make_trainer
 from tests.training.conftest import CLASSES, trainer_config
 

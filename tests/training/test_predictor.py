@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from reprise.training.predictor import Predictor
+from reprise.inference.predictor import Predictor
 from tests.training.conftest import SERIES, Trained, classify, validate
 
 STATISTICS = {"classification": {"mean": [70.0], "std": [40.0]}, "forecasting": SERIES["statistics"]}

@@ -23,10 +23,12 @@ from reprise.data.loader import EvalLoader, TrainLoader
 from reprise.errors import Stopped, UserError
 from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.recurrent import Recurrent
+from reprise.tasks.classification import Classification
+from reprise.tasks.forecasting import Forecasting
+from reprise.tracking.weights import load_weights, save_weights
 from reprise.training import checkpoint, schedules
-from reprise.training.checkpoint import BestWeights, Checkpoints, load_weights, save_weights
+from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.learner import SPEED, Learner
-from reprise.training.tasks import Classification, Forecasting
 from reprise.training.trainer import make_trainer
 from tests.training.conftest import CLASSES, CPU, SERIES, images, trainer_config, windows
 

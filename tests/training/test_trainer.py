@@ -12,10 +12,11 @@ import torch
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from reprise.config import CheckpointConfig, compose
-from reprise.data.datasets import Windows
+from reprise.data.windows import Windows
 from reprise.errors import UserError
-from reprise.stages import train
-from reprise.training.tasks import Classification, Forecasting
+from reprise.stages.run_key import run_key
+from reprise.tasks.classification import Classification
+from reprise.tasks.forecasting import Forecasting
 from reprise.training.trainer import _exit_as, make_trainer, relaunch, threads
 from tests.training.conftest import CLASSES, SERIES, classify, trainer_config
 
@@ -127,7 +128,7 @@ def test_cpus_that_may_be_used_are_part_of_what_a_training_is_known_by(monkeypat
 
     def scope(available: int, threads: int | None = None) -> str:
         monkeypatch.setattr("reprise.cpus.available", lambda *_: available)
-        return train.scope(config.model_copy(update={"trainer": config.trainer.model_copy(update={"threads": threads})}), windows)
+        return run_key(config.model_copy(update={"trainer": config.trainer.model_copy(update={"threads": threads})}), windows)
 
     assert scope(2) == scope(2) != scope(3)
     assert scope(2, threads=2) == scope(3, threads=2)

@@ -10,10 +10,12 @@ from reprise.config import Config, tracking_config
 from reprise.config.plugins import make_importable
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.stages.train import first_steps, prepare, scope
+from reprise.stages.prepare import prepare
+from reprise.stages.run_key import run_key
 from reprise.tracking import certificates, lineage
 from reprise.tracking.certificates import Certificate
 from reprise.training.fingerprint import Fingerprint, first_difference
+from reprise.training.fit import first_steps
 from reprise.training.trainer import threads
 
 
@@ -40,7 +42,7 @@ def run(config: Config, paths: ProjectPaths, steps: int, console: Console) -> Ce
         difference=first_difference(*fingerprints),
         holds_for=f"{lineage.processor()}, {threads(config.trainer)} threads, precision {config.trainer.precision}, {versions}",
     )
-    tagged = certificates.issue(paths.store, scope(config, windows), certificate, tracking_config(paths.root))
+    tagged = certificates.issue(paths.store, run_key(config, windows), certificate, tracking_config(paths.root))
     console.print(f"certify  {config.name}: tagged {tagged} runs", highlight=False)
     return certificate
 

@@ -14,16 +14,13 @@ from reprise.analysis.significance import Test
 from reprise.config.targets import nearest
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
+from reprise.tasks import metric_names
 from reprise.tracking import listing
 from reprise.tracking.descriptions import BEST, GROUP
 from reprise.tracking.listing import Row
 from reprise.tracking.runs_table import DECIDES_NOTHING
 from reprise.tracking.statuses import PROCESS_DIED
 
-MAIN = ("accuracy", "mae", "mae_scaled", "loss")
-"""Default metrics: the first of these that the runs of a data set have is compared."""
-HIGHER_IS_BETTER = ("accuracy", "f1", "auc", "precision", "recall", "r2")
-"""Prefixes of metrics that are scores rather than errors. Used if the runs record no direction of the metric."""
 MEASURED_ON = (
     *(f"data.{key}" for key in ("name", "path", "broken", "duplicates")),
     *(f"window.{key}" for key in ("val_size", "test_size", "seed", "lookback", "horizon", "targets")),
@@ -159,7 +156,7 @@ def compare(paths: ProjectPaths, query: ComparisonQuery) -> Comparison:
 
     """
     metric = query.metric and (query.metric if "/" in query.metric else f"val/{query.metric}").removeprefix(BEST)
-    candidates = [metric] if metric else [f"val/{name}" for name in MAIN]
+    candidates = [metric] if metric else [f"val/{name}" for name in metric_names.MAIN]
     rows = listing.read(paths.store, configs.tracking_config(paths.root), candidates, query.expression)
     rows = _of_experiments(rows, query.experiments)
     excluded = [ExcludedRun(row.id, row.name, reason) for row in rows if (reason := _exclusion_reason(row))]
@@ -191,7 +188,7 @@ def _higher_is_better(metric: str, rows: Iterable[Row]) -> bool:
     name = metric.partition("/")[2]
     modes = (row.tags.get("mode") for row in rows if row.tags.get("monitor") == f"val/{name}")
     mode = next(filter(None, modes), None)
-    return mode == "max" if mode else name.startswith(HIGHER_IS_BETTER)
+    return mode == "max" if mode else metric_names.higher_is_better(name)
 
 
 def figure(row: Row, metric: str) -> float | None:
@@ -302,7 +299,7 @@ def _groups(rows: Iterable[Row], metric: str, by: Sequence[str]) -> list[Group]:
         shared = tuple(pair for pair in config if not by or _is_under(pair[0], by))
         rest = tuple(pair for pair in config if by and not _is_under(pair[0], by))
         grouped.setdefault(shared, {})[rest, int(row.tags["seed"])] = row, value
-    limits = significance.bounds(metric)
+    limits = metric_names.bounds(metric)
     return [Group(_name(runs), dict(shared), dict(sorted(runs.items())), limits) for shared, runs in grouped.items()]
 
 

@@ -14,10 +14,10 @@ from plotly.offline import get_plotlyjs
 from reprise import config as configs
 from reprise.analysis.compare import Comparison, Group, Table
 from reprise.analysis.compare_view import described
-from reprise.analysis.significance import bounds
 from reprise.data import store
 from reprise.errors import without_login
 from reprise.project_paths import ProjectPaths
+from reprise.tasks import metric_names
 from reprise.tracking import groups, listing
 from reprise.tracking.address import address
 from reprise.tracking.descriptions import GROUP
@@ -52,7 +52,9 @@ def render(comparison: Comparison, command: str, paths: ProjectPaths) -> str:
         shown["curve_metric"] = f"val/{table.metric.partition('/')[2]}"
         histories = _histories(table, shown["curve_metric"], paths)
         for group, entry in zip(table.groups, shown["groups"], strict=True):
-            entry["curve"] = _curve([histories[row.id] for row, _ in group.runs.values()], *bounds(shown["curve_metric"]))
+            entry["curve"] = _curve(
+                [histories[row.id] for row, _ in group.runs.values()], *metric_names.bounds(shown["curve_metric"])
+            )
             entry["picture"] = _picture(group, paths) if pictures < MOST_PICTURES else None
             pictures += entry["picture"] is not None
     parts = {name: (files("reprise.analysis") / "page" / f"compare.{name}").read_text("utf-8") for name in ("html", "css", "js")}

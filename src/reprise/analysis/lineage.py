@@ -11,11 +11,9 @@ from rich.tree import Tree
 
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
+from reprise.tasks import metric_names
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.record import Line, RunRecord, listed
-
-SHOWN = ("accuracy", "mae", "mae_scaled", "loss")
-"""Metrics of the list of runs: the first that a run has is shown."""
 
 
 def describe(record: RunRecord) -> dict[str, Any]:
@@ -96,5 +94,5 @@ def table(runs: list[Line]) -> Table:
 
 
 def _figure(run: Line, split: str) -> str:
-    name = next((name for name in SHOWN if f"{split}/{name}" in run.metrics), None)
+    name = next((name for name in metric_names.MAIN if f"{split}/{name}" in run.metrics), None)
     return "–" if name is None else f"{name} {run.metrics[f'{split}/{name}']:.4f}"

@@ -20,13 +20,13 @@ from reprise.config import CheckpointConfig, tracking_config
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.stages.train import NONDETERMINISTIC
+from reprise.stages.seed_run import NONDETERMINISTIC
 from reprise.tracking import backend, lineage, record, recovery
 from reprise.tracking import run as tracking
 from reprise.tracking.descriptions import BEST
 from reprise.tracking.record import RunRecord
 from reprise.tracking.repository import last_line
-from reprise.training.checkpoint import load_weights
+from reprise.tracking.weights import load_weights
 from reprise.training.learner import SPEED
 
 MACHINE = ("processor", "device", "devices", "threads", "precision", "tf32")

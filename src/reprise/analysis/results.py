@@ -15,9 +15,12 @@ from reprise.config import Pipeline, pipeline
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.stages.trained import Trained, known_runs
+from reprise.stages.published import known_runs
+from reprise.tasks import metric_names
+from reprise.tasks.metric_names import ACCURACY
+from reprise.tracking.trained import Trained
 
-HEADLINE = {"accuracy": "accuracy", "mae": "MAE", "mae_scaled": "MAE (scaled)"}
+HEADLINE = {name: name for name in metric_names.MAIN} | {metric_names.MAE: "MAE", metric_names.MAE_SCALED: "MAE (scaled)"}
 """Main metrics and their printed names; a row shows the first metric that it has."""
 COLUMNS = ("experiment", "data", "metric", "published", "test", "val", "parameters", "seeds", "epochs")
 PREFACE = """\
@@ -118,12 +121,13 @@ class Results:
         rows: list[Row] = []
         undefined: list[str] = []
         for name, content in self.by_experiment.items():
-            targets = [metric.removeprefix("mae") for metric in content["test"] if metric == "mae" or metric.startswith("mae/")]
+            mae = metric_names.MAE
+            targets = [metric.removeprefix(mae) for metric in content["test"] if metric == mae or metric.startswith(f"{mae}/")]
             for target in targets if content["baselines"] else []:
-                naive = [content["baselines"].get(one, {}).get(f"mae{target}") for one in ("repeat_last", "seasonal_naive")]
-                ours = [_spread(content, "test", f"{metric}{target}") for metric in ("mae", "rmse", "mase")]
-                unit = content.get("units", {}).get(f"mae{target}", "").replace("|", "\\|")
-                rows.append((f"{name}{target.replace('/', ': ')}", unit, *ours, *(_figure(value, "mae") for value in naive)))
+                naive = [content["baselines"].get(one, {}).get(f"{mae}{target}") for one in ("repeat_last", "seasonal_naive")]
+                ours = [_spread(content, "test", f"{metric}{target}") for metric in metric_names.FORECAST_COLUMNS]
+                unit = content.get("units", {}).get(f"{mae}{target}", "").replace("|", "\\|")
+                rows.append((f"{name}{target.replace('/', ': ')}", unit, *ours, *(_figure(value, mae) for value in naive)))
             undefined += [f"- `{name}`: {metric} is undefined: {why}.\n" for metric, why in content.get("undefined", {}).items()]
         titles = ("experiment", "unit", "MAE", "RMSE", "MASE", "MAE of repeat-last", "MAE of seasonal-naive")
         notes = "\n" + "".join(undefined) if undefined else ""
@@ -146,21 +150,21 @@ class Results:
 
         results = [self.by_experiment[name] for name in self.pipeline.ablation]
         means, spreads = (
-            [one[key]["accuracy"] or 0.0 for one in results] for key in ("test", "test_std")
+            [one[key][ACCURACY] or 0.0 for one in results] for key in ("test", "test_std")
         )  # the standard deviation of one seed is null
         labels, seeds = list(self.pipeline.ablation.values()), len(results[0]["seeds"])
-        save(comparison.ablation(labels, means, spreads, "test accuracy", seeds), file)
+        save(comparison.ablation(labels, means, spreads, f"test {ACCURACY}", seeds), file)
         rows = [
             (
                 f"{label} (`{name}`)",
-                _spread(one, "test", "accuracy"),
-                f"{100 * (one['test']['accuracy'] - means[0]):+.2f}",
+                _spread(one, "test", ACCURACY),
+                f"{100 * (one['test'][ACCURACY] - means[0]):+.2f}",
                 f"{one['parameters']:,}",
                 f"{one['epochs']:.0f}",
             )
             for (name, label), one in zip(self.pipeline.ablation.items(), results, strict=True)
         ]
-        table = _markdown(("what changed", "test accuracy", "points", "parameters", "epochs"), rows)
+        table = _markdown(("what changed", f"test {ACCURACY}", "points", "parameters", "epochs"), rows)
         figure = f"![Test accuracy of each improvement, with its spread over seeds]({file.name})\n"
         return f"## The five improvements, each alone and all together\n\n{table}\n{figure}"
 
@@ -180,7 +184,7 @@ def _spread(content: Content, split: str, metric: str) -> str:
 
 
 def _figure(value: float | None, metric: str) -> str:
-    return "–" if value is None else f"{value:.{4 if metric == 'accuracy' else 3}f}"
+    return "–" if value is None else f"{value:.{metric_names.digits(metric)}f}"
 
 
 def _headline(content: Content) -> str:

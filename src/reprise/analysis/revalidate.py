@@ -25,7 +25,7 @@ from reprise.config import compose_dataset
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.stages import compose, trained
+from reprise.stages import compose, published, window
 from reprise.tracking import dvc_files
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, first_difference
 
@@ -72,6 +72,8 @@ def run(paths: ProjectPaths, only: Sequence[str], console: Console) -> bool:
             continue
         difference = check(paths, stage)
         if not difference:
+            if stage.kind == "window":
+                window.record_code(compose.load(stage.item, paths), paths)
             _dvc(paths.root, "commit", "--force", "--quiet", stage.address)
         passed &= not difference
         same = f"same weights over the first {FIRST_STEPS} steps" if stage.kind == "train" else "same outputs"
@@ -160,12 +162,12 @@ def _check_first_steps(paths: ProjectPaths, experiment: str) -> str:
     config = compose.load(experiment, paths)
     if config.trainer.world_size > 1:
         return f"cannot be compared: trainer.devices={config.trainer.devices}, and fingerprints are those of one device"
-    machine = trained.this_machine(config.trainer)
-    for entry in store.read_json(models / trained.TRAINING):
+    machine = published.this_machine(config.trainer)
+    for entry in store.read_json(models / published.TRAINING):
         seed = entry["outcome"]["seed"]
         if entry["machine"] != machine:
             return f"cannot be compared: seed {seed} was trained on {entry['machine']}, this is {machine}"
-        recorded: list[Fingerprint] = store.read_json(trained.fingerprints_file(models, seed))
+        recorded: list[Fingerprint] = store.read_json(published.fingerprints_file(models, seed))
         if not recorded:
             return f"cannot be compared: no fingerprints of seed {seed}"
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -178,8 +180,8 @@ def _check_first_steps(paths: ProjectPaths, experiment: str) -> str:
 def _first_steps(paths: ProjectPaths, experiment: str, seed: int) -> list[Fingerprint]:
     """Return the fingerprints of the first steps. Runs in the spawned process."""
     from reprise.config.plugins import make_importable
-    from reprise.data.datasets import open_windows
-    from reprise.stages.train import first_steps
+    from reprise.data.windows import open_windows
+    from reprise.training.fit import first_steps
 
     make_importable(paths.root)
     config = compose.load(experiment, paths).model_copy(update={"seed": seed, "seeds": 1})

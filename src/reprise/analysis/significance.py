@@ -4,7 +4,6 @@ A group has one value per seed. Only `scipy.special` is used, since `scipy.stats
 """
 
 import math
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,15 +40,6 @@ def interval(values: Sequence[float], least: float = -math.inf, most: float = ma
     """
     mean, half = fmean(values), _quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
     return max(least, mean - half), min(most, mean + half)
-
-
-def bounds(metric: str) -> tuple[float, float]:
-    """Return the smallest and the largest possible value of a metric, by its name; infinite for an unknown metric."""
-    _, *parts = f"/{metric.removeprefix('best/')}".split("/")
-    name = parts[1] if len(parts) > 1 else parts[0]  # test/mae/temp_max -> mae
-    if re.match(r"(accuracy|precision|recall|f1|ece|auroc)(_|$)", name):
-        return 0.0, 1.0
-    return (0.0, math.inf) if re.match(r"(loss|mae|mse|rmse|mase|smape)(_|$)", name) else (-math.inf, math.inf)
 
 
 def paired(a: Sequence[float], b: Sequence[float]) -> Test | None:

@@ -15,6 +15,7 @@ from rich.text import Text
 from reprise.config import TrackingConfig
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
+from reprise.tasks import metric_names
 from reprise.tracking.live_status import LiveStatus, StatusReader, follow, running_names
 
 POLL_SECONDS = 1.0
@@ -23,8 +24,6 @@ LOWEST, HIGHEST = 6, 14
 """The smallest and the largest number of lines of a plot."""
 RECENT = 5
 """The number of last epochs from which the remaining time is estimated."""
-MAIN_METRICS = ("val/accuracy", "val/mae")
-"""The metric plotted in addition to the loss: the first that is logged."""
 COLOURS = {"train": "orange+", "val": "cyan+"}
 
 
@@ -107,7 +106,8 @@ def _duration(seconds: float) -> str:
 
 
 def _main_metric(status: LiveStatus) -> list[str]:
-    return [key for key in MAIN_METRICS if key in status.metrics][:1]
+    """Return the metric that is plotted in addition to the loss, if there is one."""
+    return [f"val/{name}" for name in metric_names.MAIN if name != metric_names.LOSS and f"val/{name}" in status.metrics][:1]
 
 
 def _plot(status: LiveStatus, keys: list[str], width: int, height: int) -> Text | None:

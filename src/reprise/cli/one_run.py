@@ -62,8 +62,8 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     the true class of its pictures. The accuracy on pictures from the training data is reported separately.
     """
     paths = project()
-    from reprise.analysis import predict, predict_view
-    from reprise.analysis.trained import open_run
+    from reprise.inference import predict, predict_view
+    from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
     folder = out or opened.run_dir / "predictions" / path.resolve().stem
@@ -87,8 +87,8 @@ def explain(run: str, image: Path, out: Path | None) -> None:
     classes, and the layer table.
     """
     paths = project()
-    from reprise.analysis import explain
-    from reprise.analysis.trained import open_run
+    from reprise.inference import explain
+    from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
     explain.run(opened, image, out or opened.run_dir / "explain" / image.stem, console)

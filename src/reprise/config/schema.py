@@ -55,6 +55,18 @@ class OptimizerConfig(Target):
     """An optimizer, called with the parameters of the network and these arguments."""
 
     lr: PositiveFloat
+    no_weight_decay: list[Literal["bias", "norm"]] = Field(default=[])
+    """The kinds of parameters without weight decay: biases, and weights of normalisation layers."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of the optimizer."""
+        return self.model_dump(exclude={"target", "no_weight_decay"})
+
+    @_model_validator(mode="after")
+    def _decays(self) -> Self:
+        if self.no_weight_decay and not self.arguments().get("weight_decay"):
+            raise ValueError("no_weight_decay: the optimizer has no weight_decay to exclude parameters from")
+        return self
 
 
 class TrainerConfig(Section):

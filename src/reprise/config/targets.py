@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -19,7 +19,7 @@ from reprise.config.sections import Target
 from reprise.errors import UserError
 
 ALLOWED = {
-    "task": ("reprise.training.tasks.*",),
+    "task": ("reprise.tasks.*.*",),
     "model": ("reprise.models.*.*", "torch.nn.*"),
     "optimizer": ("torch.optim.*",),
     "scheduler": ("reprise.training.schedules.*", "torch.optim.lr_scheduler.*"),
@@ -76,10 +76,13 @@ def _requirements(distribution: str) -> list[str]:
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines if "extra ==" not in line]
 
 
-def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **given: Any) -> Any:
+def build(
+    node: Target, path: str, plugins: Sequence[str], *args: Any, offered: Mapping[str, Any] | None = None, **given: Any
+) -> Any:
     """Call the target of `node` with its arguments and those given here.
 
-    `path` is the path of the node in the config (`model`, …).
+    `path` is the path of the node in the config (`model`, …). `offered` are arguments that are passed only if the target has
+    parameters of these names and `node` does not set them.
 
     Raises:
         UserError: for an argument that is unknown, of the wrong type, or already given here, and for a `ValueError` or
@@ -88,6 +91,8 @@ def build(node: Target, path: str, plugins: Sequence[str], *args: Any, **given: 
     """
     function = _locate(node.target, plugins, path)
     parameters = list(inspect.signature(function).parameters.values())
+    names, set_by_user = {parameter.name for parameter in parameters}, node.arguments()
+    given |= {name: value for name, value in (offered or {}).items() if name in names and name not in set_by_user}
     taken = {parameter.name for parameter in parameters[: len(args)]} | set(given)
     own = _check_arguments(function, [one for one in parameters if one.name not in taken], taken, node.arguments(), path)
     try:
@@ -128,7 +133,7 @@ def _fits_section(target_object: Any, section: str) -> bool:
     """Return whether a class has the base class of its section. Functions are allowed only as schedulers."""
     from torch import nn, optim  # late: reading a config does not need PyTorch
 
-    kinds = {"model": nn.Module, "optimizer": optim.Optimizer, "scheduler": optim.lr_scheduler.LRScheduler, "task": object}
+    kinds = {"model": nn.Module, "optimizer": optim.Optimizer, "scheduler": optim.lr_scheduler.LRScheduler, "task": nn.Module}
     return issubclass(target_object, kinds[section]) if inspect.isclass(target_object) else section == "scheduler"
 
 

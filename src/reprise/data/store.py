@@ -132,6 +132,11 @@ def digest(folder: Path) -> str:
     return sha256(folder / MANIFEST)
 
 
+def published_at(folder: Path) -> float:
+    """Return the time at which a folder was published, in seconds since 1970."""
+    return (folder / MANIFEST).stat().st_mtime
+
+
 def made(folder: Path) -> Path:
     """Create a folder and its parents if missing, and return it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """download: fetch the files of a data set as published, and check their sha256."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,9 @@ from rich.progress import (
 from rich.text import Text
 
 from reprise.config import DataConfig
-from reprise.config.modalities.images import FolderData
 from reprise.config.sections import PublishedData, RawFile
-from reprise.data import picture_files, store
+from reprise.data import store
+from reprise.data.modality import arrays_of
 from reprise.data.sources import Fetcher
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
@@ -31,16 +30,16 @@ from reprise.project_paths import ProjectPaths
 def run(data: DataConfig, paths: ProjectPaths, console: Console) -> Path:
     """Bring data/raw/<data set>/ up to date and return it. Files that are present and correct are kept.
 
-    An image folder is not copied: `preprocess` reads it in place. data/raw/<data set>/listing.json lists the sha256 of every
-    picture, so that DVC notices added, removed and changed pictures.
+    Own files are not copied: `preprocess` reads them in place. data/raw/<data set>/listing.json lists the sha256 of each, so that
+    DVC notices added, removed and changed files.
 
     Raises:
         UserError: when no source has a file. No incomplete file is left under its final name.
 
     """
     folder = paths.raw(data.name)
-    if isinstance(data, FolderData):
-        return _list_pictures(data, folder, console)
+    if not isinstance(data, PublishedData):
+        return _list_sources(data, folder, console)
     if _missing(data, folder):
         with _lock(folder), _progress(console) as progress:
             fetcher = Fetcher([*_mirror(data), *data.sources])
@@ -51,26 +50,12 @@ def run(data: DataConfig, paths: ProjectPaths, console: Console) -> Path:
     return folder
 
 
-def _list_pictures(data: FolderData, folder: Path, console: Console) -> Path:
-    listed = picture_files.listing(Path(data.path)).pictures
-    with ThreadPoolExecutor(thread_name_prefix="hashes") as pool:
-        hashes = pool.map(lambda one: _hash_if_readable(one.file), listed)
-        entries = [
-            {"part": one.part, "label": one.label, "name": one.name, "sha256": sha256}
-            for one, sha256 in zip(listed, hashes, strict=True)
-        ]
+def _list_sources(data: DataConfig, folder: Path, console: Console) -> Path:
+    entries = arrays_of(data.kind).list_sources(data)
     with store.publish(folder) as draft:
         store.write_json(draft / "listing.json", entries)
-    console.print(f"download  {data.name}: {len(listed):,} pictures listed", highlight=False, soft_wrap=True)
+    console.print(f"download  {data.name}: {len(entries):,} files listed", highlight=False, soft_wrap=True)
     return folder
-
-
-def _hash_if_readable(file: Path) -> str | None:
-    """Return the sha256; None for an unreadable file, which `preprocess` reports as broken."""
-    try:
-        return store.sha256(file)
-    except OSError:
-        return None
 
 
 def _missing(data: PublishedData, folder: Path) -> list[RawFile]:

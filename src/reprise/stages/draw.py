@@ -1,25 +1,32 @@
 """draw: make the figures and tables of evaluated runs from published weights and kept predictions. Computes no metrics."""
 
 import contextlib
+import importlib
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from reprise.config import Config
 from reprise.data import store
-from reprise.data.datasets import Windows, open_windows
+from reprise.data.windows import Windows, open_windows
+from reprise.figures import training
+from reprise.figures.drawing import drawing
+from reprise.figures.style import save
+from reprise.inference import explanation
+from reprise.inference.interpretability import is_image
+from reprise.inference.predictor import Predictor
+from reprise.inference.trained_run import windows_of
 from reprise.project_paths import ProjectPaths
-from reprise.stages import report
-from reprise.stages.kept_predictions import Classified, Forecasts, NaiveForecasts, forecasts_to_keep
-from reprise.stages.train import build_parts
-from reprise.stages.trained import Trained, history_file, load_trained, read_as_trained, read_published, weights_file, windows_of
+from reprise.reports.evaluated import Evaluated
+from reprise.stages.published import history_file, read_as_trained, read_published, weights_file
+from reprise.tasks.kept_predictions import Classified
 from reprise.tracking import event_log
 from reprise.tracking import run as tracking
-from reprise.training.tasks import Task
+from reprise.tracking.trained import Trained
 
 
 def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
@@ -32,13 +39,12 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
         trained = read_published(paths, config.name)
         for one in trained:
             windows = open_windows(windows_of(config, one, paths).folder, paths.processed(config.data.name))
-            network, task = build_parts(config, windows)
-            load_trained(network, weights_file(models, one.seed), one.name)
+            predictor = Predictor.from_weights(config, windows.meta, weights_file(models, one.seed), one.name)
             kept = torch.from_numpy(np.array(store.open_array(store.check(predictions, f"seed{one.seed}.npy", hint))))
             metrics = store.read_json(predictions / f"seed{one.seed}.json")
-            shown = evaluated(config, one, history_file(models, one.seed), network, task, windows, metrics, kept)
+            shown = evaluated(config, one, history_file(models, one.seed), predictor, windows, metrics, kept)
             run = tracking.reopen(config.tracking, paths.store, one.run_id) if one.run_id else None
-            write(shown, run, draft if one is trained[0] else None)
+            write(predictor, shown, run, draft if one is trained[0] else None)
             if run:
                 run.flush()
     console.print(f"draw  {config.name}: {sum(1 for _ in folder.iterdir()) - 1} figures and tables", highlight=False)
@@ -49,32 +55,36 @@ def evaluated(
     config: Config,
     trained: Trained,
     history: Path,
-    network: nn.Module,
-    task: Task,
+    predictor: Predictor,
     windows: Windows,
     metrics: dict[str, float],
     kept: Tensor,
-) -> report.Evaluated:
+) -> Evaluated:
     """Return the data that the figures of a run are drawn from. `metrics` and `kept` are those of the test split."""
-    naive = NaiveForecasts(windows) if windows.meta["kind"] == "series" else None
-    rows, _ = forecasts_to_keep(len(windows.test()), task.outputs, config.trainer.eval_batch_size)
-    return report.Evaluated(
+    return Evaluated(
         name=f"{config.name} seed {trained.seed}",
         best_epoch=trained.best_epoch,
         history=event_log.read_history(history),
-        network=network.cpu(),
-        task=task,
         windows=windows,
         metrics=metrics,
-        predictions=Forecasts.of(kept, rows) if naive else Classified.of(kept),
-        baselines={name: naive.of(name, rows) for name in naive.names} if naive else {},
+        predictions=predictor.task.kept(kept, len(windows.test())),
     )
 
 
-def write(shown: report.Evaluated, run: tracking.Run | None, keep: Path | None) -> None:
-    """Draw the figures, into `keep` if given, and log them in the run."""
+def write(predictor: Predictor, run: Evaluated, logged_in: tracking.Run | None, keep: Path | None) -> None:
+    """Draw the figures, into `keep` if given, and log them in the run. A failing figure is reported as a warning."""
+    predictor.cpu()
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        report.write(folder, shown)
-        if run:
-            run.artifacts(folder, "figures")
+        with drawing("curves.png"):
+            save(training.curves(run.history, predictor.task.monitor, run.best_epoch, run.name), folder / "curves.png")
+        with drawing("layers.txt"):
+            inputs = predictor.transform(*run.windows.test().raw(torch.zeros(1, dtype=torch.int64)))
+            explanation.layer_table(folder, predictor.network, inputs)
+        with drawing("figures of the test split"):
+            importlib.import_module(predictor.task.report).write(folder, run, predictor.task)
+        if isinstance(run.predictions, Classified) and is_image(run.windows.input_shape):
+            with drawing("explanations"):
+                explanation.evaluated(folder, predictor, run)
+        if logged_in:
+            logged_in.artifacts(folder, "figures")

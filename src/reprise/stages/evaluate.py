@@ -15,34 +15,25 @@ from torch import Tensor
 from reprise import terminal
 from reprise.config import Config, check, surroundings, tracking_config
 from reprise.data import store
-from reprise.data.datasets import Dataset, Windows, open_windows
+from reprise.data.datasets import Dataset
 from reprise.data.loader import EvalLoader, move_to_device
+from reprise.data.windows import Windows, open_windows
 from reprise.distributed import is_first, launched
 from reprise.errors import UserError
+from reprise.inference.predictor import Predictor
+from reprise.inference.trained_run import windows_of
 from reprise.project_paths import ProjectPaths
-from reprise.stages.kept_predictions import Classified, NaiveForecasts, forecasts_to_keep
-from reprise.stages.train import build_parts
-from reprise.stages.trained import (
-    TRAINING,
-    Trained,
-    history_file,
-    load_trained,
-    read_as_trained,
-    read_published,
-    read_trained,
-    weights_file,
-    windows_of,
-)
+from reprise.stages.published import TRAINING, history_file, read_as_trained, read_published, weights_file
+from reprise.tasks.task import Baseline, Keep, Task
 from reprise.tracking import event_log, groups, lineage
 from reprise.tracking import run as tracking
-from reprise.training.checkpoint import WEIGHTS
-from reprise.training.learner import Keep, Learner
-from reprise.training.tasks import Task, facts
+from reprise.tracking.trained import WEIGHTS, Trained, read_trained
+from reprise.training.learner import Learner
 from reprise.training.trainer import leave_process_group, make_trainer, relaunch
 
 Metrics = dict[str, float]
 BASELINE_ROWS = 4096
-"""Batch size, in windows, of the naive forecasts."""
+"""Number of samples for which baselines predict at once."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +91,7 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
             store.write_json(draft / f"seed{one.seed}.json", result.evaluation.test)
             results.append(result.evaluation)
             if result.run:
-                _log(result.run, config, result.task, result.evaluation, paths)
+                _log(result.run, config, result.predictor.task, result.evaluation, paths)
     curves = {one.seed: event_log.read_history(history_file(models, one.seed)) for one in trained}
     store.write_atomically(folder / "curves.csv", _curves(curves).encode())
     entries = store.read_json(models / TRAINING)
@@ -148,9 +139,9 @@ def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
     if result.run:
         from reprise.stages import draw  # late: matplotlib takes a second to import, and the pipeline draws in another stage
 
-        parts = result.network, result.task, result.windows, result.evaluation.test, result.kept
-        draw.write(draw.evaluated(config, trained, run_dir / event_log.FILE, *parts), result.run, None)
-        _log(result.run, config, result.task, result.evaluation, paths)
+        parts = result.predictor, result.windows, result.evaluation.test, result.kept
+        draw.write(result.predictor, draw.evaluated(config, trained, run_dir / event_log.FILE, *parts), result.run, None)
+        _log(result.run, config, result.predictor.task, result.evaluation, paths)
     if as_json:
         console.print_json(data=result.evaluation.described(), ensure_ascii=not terminal.shows_unicode())
     else:
@@ -159,12 +150,11 @@ def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
 
 @dataclass(frozen=True)
 class Result:
-    """An evaluation with its network, task and windows, and the test predictions that are kept."""
+    """An evaluation with its predictor and windows, and the test predictions that are kept."""
 
     evaluation: Evaluation
     kept: Tensor
-    network: torch.nn.Module
-    task: Task
+    predictor: Predictor
     windows: Windows
     run: tracking.Run | None
     """The run to log in; None on other ranks than the first, and for weights whose run is unknown."""
@@ -178,53 +168,51 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
     """
     windows = open_windows(windows_of(config, trained, paths).folder, paths.processed(config.data.name))
     lineage.warn_of_edited_plugins(config.plugins, event_log.EventLog(paths.run_dir(trained.run_id)).tags, trained.name)
-    network, task = build_parts(config, windows)
-    load_trained(network, weights, trained.name)
+    predictor = Predictor.from_weights(config, windows.meta, weights, trained.name)
+    task = predictor.task
     trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)
     first = trainer.is_global_zero
     run = tracking.reopen(config.tracking, paths.store, trained.run_id) if first and trained.run_id else None
-    val, _ = _predict(config, trainer, network, task, windows.val(), None)
+    val, _ = _predict(config, trainer, predictor, windows.val(), None)
     if run:
         tracking.count_test_evaluation(run)
     test = windows.test()
-    naive = NaiveForecasts(windows) if windows.meta["kind"] == "series" else None
-    _, keep_forecasts = forecasts_to_keep(len(test), task.outputs, config.trainer.eval_batch_size)
-    metrics, kept = _predict(config, trainer, network, task, test, keep_forecasts if naive else Classified.keep)
-    baselines = {name: _of_baseline(naive, name, task, test) for name in naive.names} if naive else {}
+    metrics, kept = _predict(config, trainer, predictor, test, task.keep(len(test), config.trainer.eval_batch_size))
+    task.cpu()
+    baselines = {name: _of_baseline(baseline, task, test) for name, baseline in task.baselines(windows).items()}
     if config.trainer.strategy == "fsdp":  # each rank holds a shard of the network; figures need the whole
-        network, task = build_parts(config, windows)
-        load_trained(network, weights, trained.name)
+        predictor = Predictor.from_weights(config, windows.meta, weights, trained.name)
     if first:
         by_split = {"val": val, "test": metrics}
         scores = ", ".join(f"{split} {task.monitor} {values[task.monitor]:.4f}" for split, values in by_split.items())
         console.print(f"evaluate  {trained.name}: {scores}", highlight=False, soft_wrap=True)
-    return Result(Evaluation(val, metrics, baselines, task.units, task.undefined), kept, network, task, windows, run)
+    return Result(Evaluation(val, metrics, baselines, task.units, task.undefined), kept, predictor, windows, run)
 
 
 def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, paths: ProjectPaths) -> None:
     """Log the metrics of an evaluation in its run and update the parent run."""
     run.log_once(evaluation.points)
-    tracking.log_results(run, config, facts(task))
+    tracking.log_results(run, config, task.facts())
     run.flush()
     groups.update_parents(config.tracking, paths.store, run.id)
 
 
 def _predict(
-    config: Config, trainer: pl.Trainer, network: torch.nn.Module, task: Task, split: Dataset, keep: Keep | None
+    config: Config, trainer: pl.Trainer, predictor: Predictor, split: Dataset, keep: Keep | None
 ) -> tuple[Metrics, Tensor]:
     """Return the metrics of a split and the predictions that `keep` keeps (empty without it)."""
     device = trainer.strategy.root_device
-    learner = Learner(network, task, _forbidden, _forbidden, config.seed, _forbidden, keep)
+    learner = Learner(predictor.network, predictor.task, _forbidden, _forbidden, config.seed, _forbidden, keep)
     dataset, size = move_to_device(split, device, config.trainer.preload_to_device), config.trainer.eval_batch_size
     trainer.validate(learner, EvalLoader(dataset, size, device, trainer.global_rank, trainer.world_size), verbose=False)
     return learner.validated, learner.kept[0] if learner.kept else torch.empty(0)
 
 
-def _of_baseline(naive: NaiveForecasts, name: str, task: Task, test: Dataset) -> Metrics:
-    """Return the metrics of a naive forecast of the test split."""
+def _of_baseline(baseline: Baseline, task: Task, test: Dataset) -> Metrics:
+    """Return the metrics of a baseline on the test split."""
     metrics = task.new_metrics()
     for rows in torch.split(torch.arange(len(test)), BASELINE_ROWS):
-        metrics.update(naive.of(name, rows), test.gather(rows).targets)
+        metrics.update(baseline(rows), test.gather(rows).targets)
     return metrics.compute()
 
 

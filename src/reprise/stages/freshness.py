@@ -11,9 +11,9 @@ from rich.console import Console
 
 from reprise.config import DataConfig, choices
 from reprise.config.choices import group_values
-from reprise.config.modalities.images import FolderData
 from reprise.config.sections import PublishedData
-from reprise.data import picture_files, store
+from reprise.data import store
+from reprise.data.modality import arrays_of
 from reprise.errors import UserError, warn
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download, preprocess
@@ -65,12 +65,11 @@ def stale(data: DataConfig, folder: Path, remake: str) -> Stale | None:
     """
     store.manifest(folder, f"run `{remake}`")
     made = store.read_json(folder / "meta.json")
-    if not preprocess.meta(data).items() <= made.items():
+    modality = arrays_of(data.kind)
+    if not modality.describe(data).items() <= made.items():
         return Stale(f"holds other data than data={data.name} describes", True)
-    if isinstance(data, FolderData) and Path(data.path).exists() and not folder.is_symlink():
-        listed = picture_files.listing(Path(data.path)).pictures
-        if picture_files.digest(listed) != made["listing"] or _edited(listed, folder):
-            return Stale(f"holds other pictures than {data.path} does now", False)
+    if not isinstance(data, PublishedData) and not folder.is_symlink() and modality.sources_changed(data, folder):
+        return Stale("was made from files that have changed since", False)
     return None
 
 
@@ -109,7 +108,9 @@ def make(data: DataConfig, paths: ProjectPaths, console: Console) -> None:
 
 
 def _base(data: DataConfig, root: Path) -> str:
-    return data.name if data.name in choices(root, "data") or not isinstance(data, FolderData) else "image_folder"
+    return (
+        data.name if data.name in choices(root, "data") or isinstance(data, PublishedData) else str(data.model_dump()["reader"])
+    )
 
 
 def _is_from_conf(data: DataConfig, paths: ProjectPaths) -> bool:
@@ -124,17 +125,9 @@ def _value(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n").removesuffix("\n...")
 
 
-def _edited(listed: list[picture_files.Listed], folder: Path) -> bool:
-    """Return whether the bytes of a file changed since the arrays were made, even if its size did not."""
-    made, hashes = _made_at(folder), store.read_json(folder / "files.json")
-    known = {(part, name): sha256 for part, files in hashes.items() for name, sha256 in files.items()}
-    newer = [one for one in listed if one.file.is_file() and one.file.stat().st_mtime > made]
-    return any(known.get((one.part, one.name), store.sha256(one.file)) != store.sha256(one.file) for one in newer)
-
-
 def _warn_of_changed_files(data: PublishedData, paths: ProjectPaths) -> None:
     """Warn of raw files, here or in a local source, that changed since and differ from their sha256 in conf/data/."""
-    made = _made_at(paths.processed(data.name))
+    made = store.published_at(paths.processed(data.name))
     folders = [paths.raw(data.name), *(Path(one).expanduser() for one in data.sources if ":" not in one)]
     for file in data.files:
         for path in (folder / name for folder in folders for name in {file.name, file.fetch}):
@@ -145,8 +138,3 @@ def _warn_of_changed_files(data: PublishedData, paths: ProjectPaths) -> None:
                     f"{path} has changed and is not used: conf/data/{data.name}.yaml names the bytes of before. "
                     f"To read it as it is now, set its sha256 there to {sha256}; the next training makes the arrays again"
                 )
-
-
-def _made_at(folder: Path) -> float:
-    """Return the time at which arrays were made, in seconds since 1970."""
-    return (folder / store.MANIFEST).stat().st_mtime

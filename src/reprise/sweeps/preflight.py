@@ -3,13 +3,15 @@
 import torch
 from rich.console import Console
 
-from reprise.config import Config, build
+from reprise.config import Config
 from reprise.config.sweep import Sweep
 from reprise.config.targets import nearest
-from reprise.data.datasets import Windows, lock_test_split
+from reprise.data.windows import Windows, lock_test_split
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.stages import train
+from reprise.stages.prepare import prepare
+from reprise.tasks.build import build_network, build_task
+from reprise.training.optimizers import make_optimizer, make_scheduler
 
 
 def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:
@@ -22,7 +24,7 @@ def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:
 
     """
     base = sweep.config(paths.root, {})
-    windows = train.prepare(base, paths, console)
+    windows = prepare(base, paths, console)
     lock_test_split()
     for key, chosen in [("", {}), *sweep.ends()]:
         config = sweep.config(paths.root, chosen)
@@ -41,9 +43,9 @@ def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:
 
 def _metrics(config: Config, windows: Windows) -> list[str]:
     """Return the names of the val metrics that a training logs."""
-    network, task = train.build_parts(config, windows)
-    optimizer = build(config.optimizer, "optimizer", config.plugins, network.parameters())
-    build(config.scheduler, "scheduler", config.plugins, optimizer, total_steps=100)
+    task = build_task(config, windows.meta)
+    network = build_network(config, windows.meta, task)
+    make_scheduler(config, make_optimizer(config, network), 100)
     batch = windows.val().gather(torch.arange(2))
     with torch.inference_mode():
         predictions = task.decode(network.eval()(batch.inputs), batch.inputs)

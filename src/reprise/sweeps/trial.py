@@ -13,12 +13,12 @@ from reprise.config.space import as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
 from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.stages.trained import Trained, read_trained
 from reprise.sweeps import study as studies
 from reprise.sweeps.study import GIVEN_UP, STARTS, THREADS, Study
 from reprise.tracking import event_log, lineage, recovery, resume
 from reprise.tracking import run as tracking
 from reprise.tracking.mlflow_sync import PARENT
+from reprise.tracking.trained import Trained, read_trained
 from reprise.training.learner import MetricCallback
 
 

@@ -22,11 +22,11 @@ LOADER = Path(__file__).with_name("reprise_pyfunc.py")
 def save(
     network: "nn.Module",
     folder: Path,
-    example: npt.NDArray[np.generic],
+    example: Mapping[str, npt.NDArray[np.generic]],
     prediction: npt.NDArray[np.generic],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Export a network into a new MLflow model at `folder`, with an example of its input `[B, …]`.
+    """Export a network into a new MLflow model at `folder`, with an example of each of its inputs `[B, …]`, by name.
 
     The signature describes only the outputs, because the copied loader checks the inputs: with one-line errors, and with integers
     of any width for pixels, as a scoring server parses JSON. The metadata describe the inputs.
@@ -35,20 +35,21 @@ def save(
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    inputs, outputs = (Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]))]) for array in (example, prediction))
+    inputs = Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]), name) for name, array in _named(example).items()])
+    outputs = Schema([TensorSpec(prediction.dtype, (-1, *prediction.shape[1:]))])
     shutil.rmtree(folder, ignore_errors=True)  # an incomplete model, if a process was killed while it wrote one
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # LSTM weights are views of a flat buffer
         mlflow.pytorch.save_model(
-            network,
+            _with_parameters(network, len(example)),
             folder,
             signature=ModelSignature(inputs, outputs),
-            input_example=example,
+            input_example=list(example.values()),
             serialization_format="pt2",
             pip_requirements=[f"torch=={lineage.versions()['version.torch'].split('+')[0]}", "numpy"],
         )
-    input_spec = {"dtype": str(example.dtype), "shape": list(example.shape[1:])}
-    (folder / "data" / "input.json").write_text(json.dumps(input_spec), "utf-8")
+    input_specs = {name: {"dtype": str(array.dtype), "shape": list(array.shape[1:])} for name, array in example.items()}
+    (folder / "data" / "inputs.json").write_text(json.dumps(input_specs), "utf-8")
     (folder / "code").mkdir()
     shutil.copyfile(LOADER, folder / "code" / LOADER.name)
     # Model.load takes a path that holds % or ? for an address.
@@ -56,9 +57,34 @@ def save(
     model.signature = ModelSignature(outputs=outputs)
     model.metadata = {
         **metadata,
-        "input": input_spec,
+        "inputs": input_specs,
         "output": {"dtype": str(prediction.dtype), "shape": list(prediction.shape[1:])},
     }
     env = {"conda_env": "conda.yaml", "python_env": "python_env.yaml"}
     mlflow.pyfunc.add_to_model(model, LOADER.stem, data="data", code="code", **env)
     model.save(folder / "MLmodel")
+
+
+def _named(example: Mapping[str, npt.NDArray[np.generic]]) -> Mapping[str | None, npt.NDArray[np.generic]]:
+    """Return the inputs as MLflow names them: a single one has no name."""
+    names = [None] if len(example) == 1 else list(example)
+    return dict(zip(names, example.values(), strict=True))
+
+
+def _with_parameters(network: "nn.Module", inputs: int) -> "nn.Module":
+    """Return a network whose `forward` has one parameter per input: torch.export matches dynamic shapes with parameters."""
+    from torch import Tensor, nn
+
+    class OneInput(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.predictor = network
+
+        def forward(self, first: Tensor) -> Any:
+            return self.predictor(first)
+
+    class TwoInputs(OneInput):
+        def forward(self, first: Tensor, second: Tensor) -> Any:  # type: ignore[override]
+            return self.predictor(first, second)
+
+    return {1: OneInput, 2: TwoInputs}[inputs]().eval()

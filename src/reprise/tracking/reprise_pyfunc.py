@@ -1,10 +1,11 @@
 """Load a logged model without reprise: MLflow copies this file into the model and calls `_load_pyfunc`.
 
-It checks the input itself, because MLflow's check of a signature prints the whole input array in its error message.
+It checks the inputs itself, because MLflow's check of a signature prints the whole input array in its error message.
 """
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-INPUT = "input.json"
-"""File beside the graph with `dtype` and `shape` of one sample."""
+INPUTS = "inputs.json"
+"""File beside the graph with `dtype` and `shape` of one sample, by name of the input."""
 GRAPH = "model.pt2"
 
 
@@ -21,37 +22,54 @@ class Model:
     """The exported graph: input transform, model and post-processing."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        spec = json.loads((folder / INPUT).read_text("utf-8"))
-        self.dtype, self.shape = np.dtype(spec["dtype"]), tuple(spec["shape"])
+        self.inputs: dict[str, dict[str, Any]] = json.loads((folder / INPUTS).read_text("utf-8"))
         self.device = device
         self.graph = torch.export.load(folder / GRAPH).module().to(device)
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> npt.NDArray[Any]:
-        """Return the predictions for a batch of raw inputs `[B, *shape]`.
+        """Return the predictions for a batch of raw inputs: an array `[B, …]`, or a dict of arrays if the model has several.
 
         Raises:
-            ValueError: if shape, type or range do not match the model's input. The message is one line.
+            ValueError: if shape, type or range do not match the model's inputs. The message is one line.
 
         """
-        inputs = torch.from_numpy(self._checked(np.asarray(data))).to(self.device)
+        arrays = [_checked(name, np.asarray(array), self.inputs[name]) for name, array in self._by_name(data).items()]
+        if len({len(array) for array in arrays}) > 1:
+            raise ValueError(f"the inputs {', '.join(self.inputs)} have different numbers of samples")
         with torch.no_grad():
-            predictions: npt.NDArray[Any] = self.graph(inputs).cpu().numpy()
+            graph_inputs = [torch.from_numpy(array).to(self.device) for array in arrays]
+            predictions: npt.NDArray[Any] = self.graph(*graph_inputs).cpu().numpy()
         return predictions
 
-    def _checked(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        expected = f"this model takes {self.dtype} [B, {', '.join(map(str, self.shape))}]"
-        if data.ndim != len(self.shape) + 1 or data.shape[1:] != self.shape or not len(data):
-            raise ValueError(f"the input has the shape {list(data.shape)}; {expected}")
-        if self.dtype == np.uint8:
-            if data.dtype.kind not in "iu":
-                raise ValueError(f"the input is {data.dtype}; {expected}: pixels as whole numbers from 0 to 255")
-            if data.min() < 0 or data.max() > 255:
-                raise ValueError(f"the input has values from {data.min()} to {data.max()}; {expected}: pixels from 0 to 255")
-        elif data.dtype.kind not in "iuf":
-            raise ValueError(f"the input is {data.dtype}; {expected}")
-        elif not np.isfinite(data).all():
-            raise ValueError(f"the input has values that are not finite; {expected}")
-        return np.ascontiguousarray(data, self.dtype)
+    def _by_name(self, data: Any) -> dict[str, Any]:
+        if isinstance(data, Mapping):
+            if set(data) != set(self.inputs):
+                raise ValueError(f"the inputs are {', '.join(map(str, data))}; this model takes {', '.join(self.inputs)}")
+            return {name: data[name] for name in self.inputs}
+        if len(self.inputs) > 1:
+            raise ValueError(f"this model takes a dict of arrays: {', '.join(self.inputs)}")
+        return dict.fromkeys(self.inputs, data)
+
+
+def _checked(name: str, data: npt.NDArray[Any], spec: dict[str, Any]) -> npt.NDArray[Any]:
+    """Return the array with the dtype of the input. Time stamps may also be `datetime64`."""
+    dtype, shape = np.dtype(spec["dtype"]), tuple(spec["shape"])
+    if dtype == np.int64 and data.dtype.kind == "M":
+        data = data.astype("datetime64[ns]").view(np.int64)
+    expected = f"this model takes {dtype} [B, {', '.join(map(str, shape))}]"
+    if data.ndim != len(shape) + 1 or data.shape[1:] != shape or not len(data):
+        raise ValueError(f"{name} has the shape {list(data.shape)}; {expected}")
+    if dtype.kind in "iu":
+        if data.dtype.kind not in "iu":
+            hint = "pixels as whole numbers from 0 to 255" if dtype == np.uint8 else "whole numbers"
+            raise ValueError(f"{name} is {data.dtype}; {expected}: {hint}")
+        if dtype == np.uint8 and (data.min() < 0 or data.max() > 255):
+            raise ValueError(f"{name} has values from {data.min()} to {data.max()}; {expected}: pixels from 0 to 255")
+    elif data.dtype.kind not in "iuf":
+        raise ValueError(f"{name} is {data.dtype}; {expected}")
+    elif not np.isfinite(data).all():
+        raise ValueError(f"{name} has values that are not finite; {expected}")
+    return np.ascontiguousarray(data, dtype)
 
 
 def _load_pyfunc(path: str, model_config: dict[str, Any] | None = None) -> Model:

@@ -90,7 +90,7 @@ class Run:
     def model(
         self,
         network: "nn.Module",
-        example: npt.NDArray[np.generic],
+        example: Mapping[str, npt.NDArray[np.generic]],
         prediction: npt.NDArray[np.generic],
         metadata: Mapping[str, Any],
     ) -> None:

@@ -1,6 +1,5 @@
-"""Weights (safetensors) and checkpoints: written atomically, plain containers and tensors only, never unpickled."""
+"""Checkpoints: written atomically, plain containers and tensors only, never unpickled."""
 
-import hashlib
 import io
 import math
 import os
@@ -8,22 +7,22 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
-import safetensors.torch
 import torch
 from lightning_fabric.plugins import CheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, distributed
+from torch import distributed
 
 from reprise.config import CheckpointConfig
 from reprise.data import store
 from reprise.errors import Stopped, UserError, warn
+from reprise.tracking.weights import read_hashed, save_weights, write_hashed
 from reprise.training.learner import Learner
 from reprise.training.memory import clock
 
@@ -39,47 +38,8 @@ BEST_SUFFIX = ".best"
 """Suffix of the hard link to the best weights at the time of a checkpoint. Its stem is that of the checkpoint."""
 
 
-def save_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write tensors by name as safetensors, atomically, and their sha256 to a file next to it. Equal tensors give equal bytes.
-
-    Tensors are copied, because safetensors rejects tensors that share memory (tied weights).
-    """
-    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
-    _write(file, safetensors.torch.save(copies))
-
-
-def load_weights(file: Path) -> dict[str, Tensor]:
-    """Return the tensors that `save_weights` wrote, by name.
-
-    Raises:
-        UserError: if the file is missing, its sha256 differs, or it is not a valid safetensors file.
-
-    """
-    content = _read(file, "weights", "train again")
-    try:
-        return safetensors.torch.load(content)
-    except Exception:  # damaged files fail in many ways: SafetensorError, KeyError of an unknown dtype, RuntimeError of a shape
-        raise UserError(f"{file} holds something else than weights, and was not run", "train again") from None
-
-
-def _write(file: Path, content: bytes) -> None:
-    store.write_atomically(file, content)
-    store.write_atomically(file.with_suffix(".sha256"), f"{store.sha256(file)}  {file.name}\n".encode())
-
-
-def _read(file: Path, kind: str, hint: str) -> bytes:
-    """Return the bytes of a file after checking them against its `.sha256` file."""
-    beside = file.with_suffix(".sha256")
-    if not file.is_file() or not beside.is_file():
-        raise UserError(f"no {kind} {file}", "train first")
-    content = file.read_bytes()
-    if beside.read_bytes().split()[:1] != [hashlib.sha256(content).hexdigest().encode()]:
-        raise UserError(f"{file} is not what was written (sha256 differs)", hint)
-    return content
-
-
 def _read_checkpoint(file: Path, hint: str) -> dict[str, Any]:
-    stream = io.BytesIO(_read(file, "checkpoint", hint))
+    stream = io.BytesIO(read_hashed(file, "checkpoint", hint))
     try:
         content = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception:  # torch.load fails in many ways, and its message advises weights_only=False
@@ -97,7 +57,7 @@ class AtomicIO(CheckpointIO):
         file = Path(path)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        _write(file, buffer.getvalue())
+        write_hashed(file, buffer.getvalue())
         for old in _by_age(file.parent)[MAX_CHECKPOINTS:]:
             self.remove_checkpoint(old)
         for draft in file.parent.glob(".*"):  # a killed process did not remove its own

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import reduce
 from typing import Any, Protocol, final
 
@@ -15,11 +15,11 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from reprise.data.datasets import Batch
 from reprise.errors import UserError
+from reprise.tasks.metrics import Metrics
+from reprise.tasks.task import Task
 from reprise.training import randomness
 from reprise.training.memory import clock
-from reprise.training.metrics import Metrics
 from reprise.training.sharding import FullySharded
-from reprise.training.tasks import Task
 
 Row = dict[str, float]
 SPEED = ("train/seconds", "train/samples_per_second")
@@ -46,7 +46,7 @@ class Learner(pl.LightningModule):
     Args:
         network: maps inputs to outputs.
         task: decodes outputs, and defines loss and metrics.
-        optimizer: makes an optimizer from parameters.
+        optimizer: makes an optimizer of the network's parameters.
         scheduler: makes a schedule from an optimizer and the total number of steps.
         seed: seeds sample order, augmentation and dropout.
         record: receives the metrics of each epoch.
@@ -58,7 +58,7 @@ class Learner(pl.LightningModule):
         self,
         network: nn.Module,
         task: Task,
-        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        optimizer: Callable[[nn.Module], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
         seed: int,
         record: MetricCallback,
@@ -105,7 +105,7 @@ class Learner(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return one optimizer, and one schedule that is stepped after every optimizer step."""
-        optimizer = self.make_optimizer(self.network.parameters())
+        optimizer = self.make_optimizer(self.network)
         scheduler = self.make_scheduler(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -23,10 +23,10 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from reprise import cpus, distributed
 from reprise.config import CheckpointConfig, TrainerConfig
 from reprise.errors import Stopped, UserError
+from reprise.tasks.task import Task
 from reprise.training import determinism, precision
 from reprise.training.checkpoint import AtomicIO
 from reprise.training.sharding import FullySharded, SameBuffers, backend
-from reprise.training.tasks import Task
 
 
 def relaunch(config: TrainerConfig, checkpoint: CheckpointConfig) -> NoReturn:

@@ -1,0 +1,68 @@
+"""Duplicates, statistics and audits of image splits: pure functions of arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reprise.data.splits import Indices, disjoint
+
+FEW = 5
+"""With fewer samples of a class, its metrics are unreliable: with 4, each sample changes the recall by a quarter."""
+
+
+def few_of_a_class(labels: npt.NDArray[np.int64], classes: Sequence[str]) -> list[tuple[str, int]]:
+    """Return the classes with fewer than `FEW` samples and their counts, smallest first."""
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    few = [(name, number) for name, number in zip(classes, counts, strict=True) if number < FEW]
+    return sorted(few, key=lambda item: item[1])
+
+
+def image_statistics(images: npt.NDArray[np.uint8], chosen: Indices) -> dict[str, list[float]]:
+    """Return mean and standard deviation of each channel over the chosen images, in pixel units (0 to 255), by integer sums."""
+    histogram = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(chosen), 4096):
+        block = images[chosen[start : start + 4096]]
+        for channel in range(images.shape[-1]):
+            histogram[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    values = np.arange(256)
+    total = histogram.sum(axis=1)
+    mean = (histogram @ values) / total
+    variance = (histogram @ values**2) / total - mean**2
+    return {"mean": mean.tolist(), "std": np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1.0).tolist()}
+
+
+def identical_images(images: npt.NDArray[np.uint8]) -> Indices:
+    """Return a group number for each image; identical images share one. Groups are numbered by first appearance."""
+    rows = np.ascontiguousarray(images).reshape(len(images), -1)
+    keys = rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+
+
+def audit_images(
+    parts: Mapping[str, Indices],
+    groups: npt.NDArray[np.int64],
+    known_duplicates: int,
+) -> dict[str, Any]:
+    """Audit an image split; `parts` index into `groups`. `audit.statistics` checks the statistics.
+
+    Returns:
+        checks by name, each with `passed` and its counts.
+
+    """
+    splits_of: dict[int, set[str]] = {}
+    for split, chosen in parts.items():
+        for group in groups[chosen].tolist():
+            splits_of.setdefault(group, set()).add(split)
+    shared = [group for group, splits in splits_of.items() if len(splits) > 1]
+    return {
+        "splits are disjoint": disjoint(parts),
+        "identical images in two splits": {
+            "passed": len(shared) <= known_duplicates,  # window.limit can remove some
+            "count": len(shared),
+            "known": known_duplicates,
+            "samples": [np.flatnonzero(groups == group).tolist() for group in shared[:100]],
+        },
+    }

@@ -1,0 +1,1 @@
+"""Series: values of several channels over time, to forecast from windows."""

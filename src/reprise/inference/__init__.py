@@ -1,0 +1,1 @@
+"""From trained weights to answers: predictors, explanations, and predictions for files."""

@@ -1,0 +1,50 @@
+"""explain: draw filters, feature maps and attributions of a trained network for a picture file."""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from reprise.data.modalities.images import pictures
+from reprise.data.modalities.images.folder import decoding_of
+from reprise.errors import UserError
+from reprise.inference import explanation
+from reprise.inference.interpretability import require_images
+from reprise.inference.predictor import Predictor
+from reprise.inference.trained_run import TrainedRun
+from reprise.tasks.classification import Classification
+
+
+def run(run: TrainedRun, image: Path, out: Path, console: Console) -> None:
+    """Write filters, feature maps of every convolution, and attributions of the two most likely classes as figures to `out`.
+
+    Raises:
+        UserError: when the file is not a picture, or the network of the run does not classify images.
+
+    """
+    name, predictor = run.trained.name, Predictor.from_run(run)
+    classes = classes_of(predictor, run)
+    try:
+        decoded = pictures.decode(image.read_bytes(), decoding_of(run.config.data, run.windows.input_shape))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
+    raw = decoded.pixels[None]
+    with torch.no_grad():
+        inputs = predictor.transform(torch.from_numpy(raw))
+        probabilities = predictor.answer(inputs).double()
+    out.mkdir(parents=True, exist_ok=True)
+    explanation.layer_table(out, predictor.network, inputs)
+    explanation.filters(out, name, predictor.network)
+    explanation.feature_maps(out, name, predictor, raw, [image.stem])
+    explanation.attribution(out, name, predictor, raw, probabilities, [None])
+    probability, label = probabilities[0].max(-1)
+    message = f"predicted {classes[int(label)]}, {100 * float(probability):.1f} %; figures in {out}"
+    console.print(f"explain  {image.name}: {message}", highlight=False, soft_wrap=True)
+
+
+def classes_of(predictor: Predictor, run: TrainedRun) -> list[str]:
+    """Return the classes of a run that classifies images. Raise UserError for any other run."""
+    require_images(run.windows.input_shape, run.trained.name)
+    if not isinstance(predictor.task, Classification):
+        raise UserError(f"{run.trained.name} does not predict classes", "name a run with task=classification")
+    return predictor.task.classes

@@ -1,0 +1,188 @@
+"""predict: classify pictures with a trained network and, if the true classes are known, compare with them."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+
+from reprise.data.modalities.images import picture_files, pictures
+from reprise.data.modalities.images.folder import decoding_of
+from reprise.data.modalities.images.picture_files import Listed
+from reprise.data.modalities.images.pictures import Picture
+from reprise.errors import UserError
+from reprise.figures import classification
+from reprise.figures.style import save
+from reprise.inference import known_pictures
+from reprise.inference.explain import classes_of
+from reprise.inference.predictor import Predictor
+from reprise.inference.trained_run import TrainedRun
+from reprise.progress_bar import watched
+
+SHOWN = 24
+"""The number of rows printed, and of pictures in the figure."""
+TABLE, FIGURE = "predictions.csv", "predictions.png"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The predictions for pictures, with probabilities `float64 [N, K]`.
+
+    The true class of a picture is its label in a CSV table, or the nearest parent folder named like a class; "" if unknown.
+    """
+
+    classes: list[str]
+    read: list[Picture]
+    probabilities: npt.NDArray[np.float64]
+    splits: list[str]
+    """The split of the run that each picture is in: train, val, test or new; "" if unknown."""
+
+    @property
+    def truth(self) -> list[str]:
+        """The true class of each picture; "" if unknown."""
+        return [one.listed.label for one in self.read]
+
+    @property
+    def predicted(self) -> list[str]:
+        """The most likely class of each picture."""
+        return [self.classes[best] for best in self.probabilities.argmax(1)]
+
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Return whether each picture is predicted correctly; False if its class is unknown."""
+        return np.array([true == predicted for true, predicted in zip(self.truth, self.predicted, strict=True)], bool)
+
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Return whether the true class of each picture is known and is a class of the run."""
+        return np.array([true in set(self.classes) for true in self.truth], bool)
+
+    def by_interest(self) -> list[int]:
+        """Return the rows sorted: mistakes first, by descending confidence; then the others, by ascending confidence."""
+        wrong, sure = self.known() & ~self.right(), self.probabilities.max(1)
+        return [int(row) for row in np.lexsort((np.where(wrong, -sure, sure), ~wrong))]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return, per picture: file, true class, the two most likely classes with probabilities, split, and all probabilities."""
+        order = np.argsort(-self.probabilities, axis=1, kind="stable")
+        return [
+            {
+                "file": str(one.listed.file),
+                "true": one.listed.label or None,
+                "class": self.classes[first],
+                "confidence": float(row[first]),
+                "second": self.classes[second],
+                "second_confidence": float(row[second]),
+                "split": split or None,
+                "probabilities": dict(zip(self.classes, row.tolist(), strict=True)),
+            }
+            for one, row, split, (first, second) in zip(
+                self.read, self.probabilities, self.splits, order[:, :2].tolist(), strict=True
+            )
+        ]
+
+
+def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
+    """Predict the class of a picture, or of all pictures in a folder or CSV table; write predictions.csv and .png to `out`.
+
+    Raises:
+        UserError: when no picture can be read. Otherwise unreadable pictures are reported and left out.
+
+    """
+    predictor = Predictor.from_run(run)
+    classes = classes_of(predictor, run)
+    listed = _listed(path, out, classes, console)
+    reading = pictures.read_all(listed, decoding_of(run.config.data, run.windows.input_shape))
+    read = list(watched(reading, len(listed), "reading", console))
+    for one in read:
+        if one.problem:
+            _report(console, f"left out: {one.listed.name}: {one.problem}")
+    readable = [one for one in read if not one.problem]
+    if not readable:
+        raise UserError(f"{path}: no picture that can be read: {read[0].listed.name}: {read[0].problem}")
+    probabilities = _probabilities(predictor, readable, run.config.trainer.eval_batch_size, console)
+    answers = Answers(classes, readable, probabilities, _splits(run, readable, console))
+    _write(answers, run.trained.name, out)
+    return answers
+
+
+def _listed(path: Path, out: Path, classes: Sequence[str], console: Console) -> list[Listed]:
+    """Return the pictures with their classes, as far as known. Report other files in the folder."""
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder")
+    if path.is_file() and path.suffix.lower() == ".csv":
+        table = picture_files.listing(path).pictures
+        return [replace(one, name=str(one.file)) for one in table]
+    files, left_out = picture_files.pictures_in(path)
+    own_files = {(out / name).resolve() for name in (TABLE, FIGURE)}  # from an earlier call, if `out` is in the folder
+    by_reason: dict[str, list[picture_files.LeftOut]] = {}
+    for one in left_out:
+        if (path / one.name).resolve() not in own_files:
+            by_reason.setdefault(one.why, []).append(one)
+    for why, ones in sorted(by_reason.items()):
+        some = ", ".join(one.name for one in ones[:5]) + (", …" if len(ones) > 5 else "")
+        _report(console, f"left out, {why} ({sum(one.files for one in ones):,}): {some}")
+    files = [file for file in files if file.resolve() not in own_files]
+    if not files:
+        raise UserError(f"{path}: no picture in it")
+    return [Listed(file, str(file), _class_of(file, path, classes)) for file in files]
+
+
+def _class_of(file: Path, path: Path, classes: Sequence[str]) -> str:
+    """Return the name of the nearest parent folder, up to `path` itself, that is named like a class; "" if none is."""
+    top = path.absolute() if path.is_dir() else path.absolute().parent
+    for folder in file.absolute().parents:
+        for name in (folder.name, folder.resolve().name):
+            if name in classes:
+                return name
+        if folder == top:
+            break
+    return ""
+
+
+def _splits(run: TrainedRun, read: Sequence[Picture], console: Console) -> list[str]:
+    try:
+        return known_pictures.splits_of(run.windows, read)
+    except UserError as error:
+        _report(console, f"cannot tell which of these pictures the run was trained on: {error}")
+        return [""] * len(read)
+
+
+def _report(console: Console, text: str) -> None:
+    console.print(f"predict  {text}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _probabilities(predictor: Predictor, read: Sequence[Picture], size: int, console: Console) -> npt.NDArray[np.float64]:
+    """Return the probability of each class, `float64 [N, K]`, computed as in `evaluate`."""
+    batches = [read[begin : begin + size] for begin in range(0, len(read), size)]
+    with torch.inference_mode():
+        probabilities = [
+            predictor(torch.from_numpy(pictures.stacked(batch))).double().numpy()
+            for batch in watched(batches, len(batches), "answering", console)
+        ]
+    return np.concatenate(probabilities)
+
+
+def _write(answers: Answers, name: str, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / TABLE).open("w", newline="", encoding="utf-8") as stream:
+        fixed = ["file", "true", "class", "confidence", "second", "second_confidence", "split"]
+        writer = csv.writer(stream)
+        writer.writerow(fixed + [f"p_{kind}" for kind in answers.classes])
+        for row in answers.rows():
+            writer.writerow([row[key] for key in fixed] + list(row["probabilities"].values()))
+    order = answers.by_interest()[:SHOWN]
+    read = [answers.read[row] for row in order]
+    title = f"{name}: {len(order)} of {len(answers.read):,} pictures" if len(answers.read) > SHOWN else name
+    figure = classification.file_predictions(
+        pictures.stacked(read),
+        answers.probabilities[order],
+        answers.classes,
+        [one.listed.file.name for one in read],
+        title,
+        [one.listed.label for one in read],
+    )
+    save(figure, out / FIGURE)

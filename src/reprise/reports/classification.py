@@ -1,0 +1,76 @@
+"""Figures and tables of an evaluated classification. Shapes: `N` samples, `K` classes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reprise.data import store
+from reprise.figures import classification
+from reprise.figures.drawing import drawing
+from reprise.figures.style import save
+from reprise.reports import class_scores
+from reprise.reports.evaluated import Evaluated
+from reprise.tasks.classification import Classification
+from reprise.tasks.classification_metrics import CALIBRATION_BINS
+from reprise.tasks.kept_predictions import Classified
+from reprise.tasks.metric_names import ECE
+from reprise.tasks.task import Task
+
+SHOWN = 24
+"""The number of samples in a grid."""
+MOST_CLASSES = 1000
+"""The largest number of classes for which the confusion matrix is drawn; it has a cell per pair."""
+
+
+def write(folder: Path, run: Evaluated, task: Task) -> None:
+    """Draw samples, predictions, worst mistakes, confusion matrix and reliability; write the classification report."""
+    assert isinstance(task, Classification)
+    names, classified = task.classes, run.predictions
+    assert isinstance(classified, Classified)
+    test = run.windows.test()
+    all_images = f"{len(classified.target):,} test images"
+
+    def predictions(rows: Tensor, title: str, file: str) -> None:
+        with drawing(file):
+            chosen = rows.numpy()  # indexing an array with a tensor of one row would give a scalar
+            images, labels, shown = (
+                test.raw(rows)[0].numpy(),
+                classified.target[chosen],
+                classified.probabilities(chosen, len(names)),
+            )
+            save(classification.predictions(images, labels, shown, names, f"{run.name}: {title}"), folder / file)
+
+    with drawing("samples.png"):
+        train, _ = run.windows.learning()
+        rows = _spread_out(len(train))
+        labels = train.gather(rows).targets.numpy()
+        save(
+            classification.samples(train.raw(rows)[0].numpy(), labels, names, f"{run.name}: training images"),
+            folder / "samples.png",
+        )
+    rows = _spread_out(len(test))
+    predictions(rows, f"{len(rows)} of {all_images}", "predictions.png")
+    wrong = np.flatnonzero(~classified.right)
+    surest = torch.from_numpy(wrong[np.argsort(-classified.confidence[wrong], kind="stable")][:SHOWN])
+    if len(surest):
+        predictions(surest, f"the surest of {len(wrong):,} mistakes in {all_images}", "worst_mistakes.png")
+    if len(names) <= MOST_CLASSES:
+        with drawing("confusion_matrix.png"):
+            counts = classified.confusion(len(names))
+            save(classification.confusion_matrix(counts, names, f"{run.name}: {all_images}"), folder / "confusion_matrix.png")
+    with drawing("reliability.png"):
+        sure, ece = classified.confidence, run.metrics[ECE]
+        save(classification.reliability(sure, classified.right, CALIBRATION_BINS, ece, run.name), folder / "reliability.png")
+    scores = class_scores.Scores.of(classified.target, classified.predicted, len(names))
+    (folder / "classification_report.txt").write_text(scores.as_text(names), "utf-8")
+    store.write_json(folder / "classification_report.json", scores.described(names))
+    with drawing("classes.png"):
+        f1, recall, precision = (one.tolist() for one in (scores.f1, scores.recall, scores.precision))
+        save(classification.scores(f1, recall, precision, names, f"{run.name}: each class"), folder / "classes.png")
+
+
+def _spread_out(count: int) -> Tensor:
+    """Return evenly spaced row indices of a split of `count` samples."""
+    return torch.linspace(0, count - 1, min(SHOWN, count)).round().long()

@@ -1,0 +1,1 @@
+"""Tasks: what the targets are, loss, metrics, baselines, and the report of an evaluation."""

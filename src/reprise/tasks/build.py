@@ -1,0 +1,39 @@
+"""Build the parts of a model from a config: the task, the network, and the input transform."""
+
+import torch
+from torch import nn
+
+from reprise.config import Config, build
+from reprise.data.contracts import WindowsMeta
+from reprise.data.datasets import InputTransform
+from reprise.data.modality import tensors_of
+from reprise.tasks.task import Task
+
+IMAGE_DIMENSIONS = 3
+"""Length of the shape `[H, W, C]` of an image."""
+
+
+def build_task(config: Config, meta: WindowsMeta) -> Task:
+    """Return the task for the data that windows.json describes."""
+    task: Task = build(config.task, "task", config.plugins, meta=meta)
+    return task
+
+
+def build_network(config: Config, meta: WindowsMeta, task: Task) -> nn.Module:
+    """Return the network, initialised from the seed.
+
+    Its constructor gets `input_shape` and `outputs` and, if it has parameters of these names, `output_shape` (of one sample)
+    and the `network_arguments` of windows.json.
+    """
+    torch.manual_seed(config.seed)
+    offered = {"output_shape": list(task.output_shape), **meta.network_arguments()}
+    given = {"input_shape": list(meta.input_shape), "outputs": task.outputs}
+    network: nn.Module = build(config.model, "model", config.plugins, offered=offered, **given)
+    if len(meta.input_shape) == IMAGE_DIMENSIONS:  # batches have four dimensions
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network
+
+
+def build_transform(meta: WindowsMeta) -> InputTransform:
+    """Return the transform from raw inputs to network inputs."""
+    return tensors_of(meta.kind).input_transform(meta)

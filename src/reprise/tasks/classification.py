@@ -1,0 +1,65 @@
+"""Classification. Shapes: `N` samples, `K` classes."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
+from torch import Tensor
+
+from reprise.data.contracts import WindowsMeta
+from reprise.tasks.classification_metrics import ClassificationMetrics
+from reprise.tasks.kept_predictions import Classified
+from reprise.tasks.metric_names import ACCURACY, ECE, F1_MACRO, LOSS
+from reprise.tasks.task import Keep, Task, choose_monitor
+
+
+class Classification(Task):
+    """Classification with one class per sample. Predictions are logits `[N, K]`, targets `int64 [N]`.
+
+    Args:
+        meta: windows.json.
+        label_smoothing: share of the target spread evenly over all classes (Szegedy et al. 2016, section 7), in training only.
+        monitor: the validation metric that selects the best epoch; by default accuracy.
+
+    """
+
+    report: ClassVar[str] = "reprise.reports.classification"
+    tolerates_bf16: ClassVar[bool] = True
+
+    def __init__(self, meta: WindowsMeta, label_smoothing: float = 0.0, monitor: str | None = None) -> None:
+        super().__init__()
+        classes = getattr(meta, "classes", None)
+        if classes is None:
+            raise ValueError(f"needs samples with a class each, and the data are {meta.kind}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing={label_smoothing}: must be at least 0 and below 1")
+        self.classes: list[str] = list(classes)
+        self.output_shape = (len(classes),)
+        self.units, self.undefined = {}, {}
+        self.label_smoothing = label_smoothing
+        known = (LOSS, ACCURACY, F1_MACRO, ECE)
+        self.monitor, self.mode = choose_monitor(monitor, ACCURACY, known, self.undefined)
+
+    def decode(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """Return the outputs, which are logits."""
+        return outputs
+
+    def postprocess(self, predictions: Tensor) -> Tensor:
+        """Return probabilities `[N, K]`."""
+        return predictions.float().softmax(-1)
+
+    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy over the batch."""
+        return F.cross_entropy(predictions.float(), targets, label_smoothing=self.label_smoothing)
+
+    def new_metrics(self, device: torch.device | str = "cpu") -> ClassificationMetrics:
+        """Return empty metrics: accuracy, f1_macro, ece and loss (without label smoothing)."""
+        return ClassificationMetrics(self.outputs, device)
+
+    def keep(self, samples: int, batch_size: int) -> Keep:
+        """Return the function that keeps six numbers per sample, for any number of classes."""
+        return Classified.keep
+
+    def kept(self, rows: Tensor, samples: int) -> Classified:
+        """Return the kept classifications."""
+        return Classified.of(rows)

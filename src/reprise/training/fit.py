@@ -1,0 +1,182 @@
+"""One training: config, data and seed in, weights and history out. It knows nothing of runs, MLflow and the pipeline."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from reprise.config import Config
+from reprise.data.augment import Augment
+from reprise.data.loader import EvalLoader, TrainLoader, move_to_device
+from reprise.data.windows import Windows
+from reprise.tasks.build import build_network, build_task
+from reprise.tracking.trained import WEIGHTS
+from reprise.tracking.weights import load_weights
+from reprise.training.checkpoint import BestWeights, Checkpoints
+from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
+from reprise.training.learner import Learner, MetricCallback, Row
+from reprise.training.memory import peak_bytes, reset_peak
+from reprise.training.optimizers import make_optimizer, make_scheduler
+from reprise.training.progress import EpochProgress
+from reprise.training.trainer import make_trainer, threads
+
+CHECKPOINTS = "checkpoints"
+"""Subfolder of the checkpoints."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The outcome of a training."""
+
+    weights: Path
+    """The file with the weights of the best epoch."""
+    history: list[Row]
+    """The metrics of each epoch that this process trained."""
+    best_epoch: int
+    epochs: int
+    parameters: int
+    seconds: float
+    """Seconds of training, summed over all processes that took part one after another."""
+    fingerprints: list[Fingerprint]
+    """Those of the first steps; empty with several ranks."""
+    nondeterministic: list[str]
+    """Operations without a deterministic implementation that have run."""
+    peak_memory: int
+
+
+class Training:
+    """A training that is ready to start: network, task, data and trainer are built.
+
+    Raises:
+        UserError: if the config names what cannot be built.
+
+    """
+
+    def __init__(self, config: Config, windows: Windows) -> None:
+        self.config = config
+        self.task = build_task(config, windows.meta)
+        self.network = build_network(config, windows.meta, self.task)
+        self.trainer = make_trainer(config.trainer, self.task)
+        self.loaders = _loaders(config, windows, self.trainer)
+        self.history: list[Row] = []
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Device, number of devices and threads, and precision."""
+        device = self.trainer.strategy.root_device
+        facts = {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "devices": self.trainer.world_size,
+            "threads": threads(self.config.trainer),
+            "precision": self.trainer.precision,
+            "deterministic": self.config.trainer.deterministic,
+        }
+        return facts | ({"tf32": torch.backends.cudnn.allow_tf32} if device.type == "cuda" else {})
+
+    def broadcast(self, value: Any) -> Any:
+        """Return the value of the first rank, on every rank."""
+        return self.trainer.strategy.broadcast(value)
+
+    def fit(
+        self,
+        folder: Path,
+        checkpoint: Path | None = None,
+        record: MetricCallback | None = None,
+        before_checkpoint: Callable[[], None] | None = None,
+        progress: Console | None = None,
+    ) -> Fitted:
+        """Train, and keep the weights of the best epoch and the checkpoints in `folder`.
+
+        Args:
+            folder: where weights and checkpoints are written.
+            checkpoint: the checkpoint to resume from.
+            record: receives the metrics of each epoch, on the first rank. It may raise `Pruned` to stop.
+            before_checkpoint: called before each checkpoint.
+            progress: where a progress bar is shown.
+
+        """
+        best = BestWeights(folder / WEIGHTS, self.task.monitor, self.task.mode)
+        saver = Checkpoints(folder / CHECKPOINTS, self.config.checkpoint, before_checkpoint or _no_op, best.file)
+        fingerprints = Fingerprints(FIRST_STEPS, stop=False)
+        callbacks: list[pl.Callback] = [best, saver, *([fingerprints] if self.trainer.world_size == 1 else [])]
+        if progress:
+            callbacks.append(EpochProgress(progress, f"{self.config.name} seed {self.config.seed}", self.task.monitor))
+        self.trainer.callbacks += callbacks  # type: ignore[attr-defined]
+        learner = self._learner(record)
+        device = self.trainer.strategy.root_device
+        reset_peak(device)
+        with saver.deferring_signals():
+            self.trainer.fit(learner, *self.loaders, ckpt_path=checkpoint, weights_only=True)
+        return Fitted(
+            weights=best.file,
+            history=self.history,
+            best_epoch=best.epoch,
+            epochs=self.trainer.current_epoch,
+            parameters=sum(weight.numel() for weight in self.network.parameters()),
+            seconds=saver.seconds,
+            fingerprints=fingerprints.taken,
+            nondeterministic=sorted(self.trainer.nondeterministic),
+            peak_memory=peak_bytes(device),
+        )
+
+    def first_steps(self, steps: int) -> list[Fingerprint]:
+        """Train the first steps and return the fingerprint of the weights after each. Write no files."""
+        fingerprints = Fingerprints(steps, stop=True)
+        self.trainer.callbacks.append(fingerprints)  # type: ignore[attr-defined]
+        self.trainer.fit(self._learner(None), *self.loaders)
+        return fingerprints.taken
+
+    def _learner(self, record: MetricCallback | None) -> Learner:
+        def record_epoch(metrics: Row, step: int) -> None:
+            self.history.append(metrics)
+            if record:
+                record(metrics, step)
+
+        return Learner(
+            self.network,
+            self.task,
+            partial(make_optimizer, self.config),
+            partial(make_scheduler, self.config),
+            self.config.seed,
+            record_epoch,
+        )
+
+
+def fit(config: Config, windows: Windows) -> tuple[dict[str, Tensor], list[Row]]:
+    """Return the weights of the best epoch and the metrics of each epoch: a function of config (with its seed) and data alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = Training(config, windows).fit(Path(folder))
+        return load_weights(fitted.weights), fitted.history
+
+
+def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) -> list[Fingerprint]:
+    """Train the first steps and return the fingerprint of the weights after each. Write no files."""
+    trainer = config.trainer.model_copy(update={"preload_to_device": not streamed, "patience": None, "progress": False})
+    return Training(config.model_copy(update={"trainer": trainer}), windows).first_steps(steps)
+
+
+def preflight(config: Config, windows: Windows) -> None:
+    """Build network, task, optimizer and schedule once. Raise UserError for what cannot be built."""
+    network = build_network(config, windows.meta, build_task(config, windows.meta))
+    make_scheduler(config, make_optimizer(config, network), 100)
+
+
+def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
+    device, rank = trainer.strategy.root_device, (trainer.global_rank, trainer.world_size)
+    train, val = (move_to_device(split, device, config.trainer.preload_to_device) for split in windows.learning())
+    augment = None if config.augment.does_nothing else Augment(config.augment, config.seed)
+    return (
+        TrainLoader(train, config.trainer.batch_size, config.seed, device, *rank, augment),
+        EvalLoader(val, config.trainer.eval_batch_size, device, *rank),
+    )
+
+
+def _no_op() -> None:
+    """Do nothing before a checkpoint."""

@@ -1,0 +1,52 @@
+"""Build the optimizer and the learning-rate schedule from a config."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from reprise.config import Config, build
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.LocalResponseNorm)
+
+
+def make_optimizer(config: Config, network: nn.Module) -> Optimizer:
+    """Return the optimizer of the network's parameters."""
+    optimizer: Optimizer = build(
+        config.optimizer, "optimizer", config.plugins, parameter_groups(network, config.optimizer.no_weight_decay)
+    )
+    return optimizer
+
+
+def make_scheduler(config: Config, optimizer: Optimizer, steps: int) -> LRScheduler:
+    """Return the schedule over the total number of steps."""
+    scheduler: LRScheduler = build(config.scheduler, "scheduler", config.plugins, optimizer, total_steps=steps)
+    return scheduler
+
+
+def parameter_groups(network: nn.Module, no_weight_decay: Iterable[str]) -> Any:
+    """Return the parameters in one group, or in two: with weight decay and without.
+
+    Args:
+        network: the network.
+        no_weight_decay: kinds without weight decay: `bias` (parameters whose name ends in `bias` or starts with `bias_`, as in
+            recurrent layers), `norm` (all parameters of normalisation layers). Source: He et al. 2019, Bag of tricks for image
+            classification, section 3.1.
+
+    """
+    kinds = set(no_weight_decay)
+    if not kinds:
+        return network.parameters()
+    excluded: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    seen = set[int]()
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                is_bias = "bias" in kinds and (name.endswith("bias") or name.startswith("bias_"))
+                is_norm = "norm" in kinds and isinstance(module, NORMS)
+                (excluded if is_bias or is_norm else others).append(parameter)
+    return [{"params": others}, {"params": excluded, "weight_decay": 0.0}]
