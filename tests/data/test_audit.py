@@ -10,8 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reprise.data import audit, splits, store
+from reprise.data import audit, store
+from reprise.data.modalities.images import splitting as image_splitting
+from reprise.data.modalities.series import splitting as series_splitting
 from reprise.data.splits import Borders
+from tests.metas import image_meta, series_meta
 
 quick = settings(max_examples=40, deadline=None)
 SERIES = hnp.arrays(np.float32, st.tuples(st.integers(6, 40), st.integers(1, 3)), elements=st.floats(-1e6, 1e6, width=32))
@@ -27,23 +30,20 @@ def of_images(folder: Path, images: npt.NDArray[np.uint8], train: Any, fitted_on
     """Whether statistics that were fitted on some images pass for those of the train split."""
     store.write_array(folder / "arrays" / "train" / "images.npy", images)
     store.write_array(folder / "windows" / "train.npy", np.array(train, np.int64))
-    statistics = splits.image_statistics(images, np.array(fitted_on, np.int64))
-    store.write_json(
-        folder / "windows" / "windows.json", {"kind": "images", "parts": {"train": "train"}, "statistics": statistics}
-    )
-    return bool(audit.statistics(folder / "windows", folder / "arrays")["passed"])
+    statistics = image_splitting.image_statistics(images, np.array(fitted_on, np.int64))
+    meta = image_meta(shape=images.shape[1:], statistics=statistics)
+    return bool(audit.statistics(folder / "windows", folder / "arrays", meta)["passed"])
 
 
 def of_series(folder: Path, values: npt.NDArray[Any], borders: Borders, fitted_on: tuple[int, int], first: int = 0) -> bool:
     store.write_array(folder / "arrays" / "values.npy", values)
     store.write_array(folder / "windows" / "train.npy", np.arange(first, borders.train, dtype=np.int64))
-    fitted = splits.series_statistics(values, fitted_on)
-    channels = list(range(values.shape[1]))
+    fitted = series_splitting.series_statistics(values, fitted_on)
+    channels = [str(channel) for channel in range(values.shape[1])]
     statistics = {"mean": [*fitted["mean"], 0.0], "std": [*fitted["std"], 1.0], "naive_mae": fitted["naive_mae"][:1]}
-    columns = {"input_columns": channels, "inputs": [*channels, "year_sin"], "target_columns": [0], "target_positions": [0]}
-    meta = {"kind": "series", "borders": vars(borders), **columns, "statistics": statistics}
-    store.write_json(folder / "windows" / "windows.json", meta)
-    return bool(audit.statistics(folder / "windows", folder / "arrays")["passed"])
+    changes = {"borders": vars(borders), "statistics": statistics, "inputs": [*channels, "year_sin"]}
+    meta = series_meta(channels[:1], channels).model_copy(update=changes)
+    return bool(audit.statistics(folder / "windows", folder / "arrays", meta)["passed"])
 
 
 @quick
@@ -51,7 +51,7 @@ def of_series(folder: Path, values: npt.NDArray[Any], borders: Borders, fitted_o
 def test_statistics_of_the_train_images_pass_and_those_of_others_fail(folder: Path, images: npt.NDArray[np.uint8]) -> None:
     train, everything = range(0, len(images), 2), range(len(images))
     assert of_images(folder, images, train, train)
-    one, other = (splits.image_statistics(images, np.array(rows)) for rows in (train, everything))
+    one, other = (image_splitting.image_statistics(images, np.array(rows)) for rows in (train, everything))
     assert of_images(folder, images, train, everything) == (one == other)
 
 

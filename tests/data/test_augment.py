@@ -156,7 +156,7 @@ def test_a_training_is_augmented_as_configured_and_its_val_split_is_not(project:
     learning, val = Training(config, windows).loaders
     plain, whole = (EvalLoader(split, 10_000, CPU) for split in windows.learning())
     (everything,), (held_out,) = list(plain), list(whole)
-    mean, std = (torch.tensor(windows.meta["statistics"][key]) for key in ("mean", "std"))
+    mean, std = (torch.tensor(windows.meta.statistics[key]) for key in ("mean", "std"))
     raw = (everything.inputs * std + mean).round()
     order = epoch_order(len(raw), 4, 0)
     for rows, batch in zip(order.split(config.trainer.batch_size), learning, strict=True):

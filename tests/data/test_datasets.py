@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from reprise.data import datasets, store
-from reprise.data.datasets import Dataset, calendar, standardize
+from reprise.data import store
+from reprise.data import windows as opened
+from reprise.data.datasets import Dataset, standardize
 from reprise.data.modalities.images.tensors import Images
-from reprise.data.modalities.series.tensors import SeriesWindows
+from reprise.data.modalities.series.arrays import CALENDAR_SECONDS
+from reprise.data.modalities.series.tensors import SeriesWindows, StandardizeWithCalendar
 from reprise.data.windows import Windows, open_windows
 from reprise.errors import UserError
 
@@ -46,11 +48,16 @@ def series(tmp_path: Path) -> Windows:
         "lookback": 2,
         "horizon": 3,
         "borders": {"train": 6, "val": 11, "test": 12},
+        "inputs": ["c", "a", "year_sin", "year_cos"],
         "input_columns": [2, 0],
         "calendar": ["year"],
         "target_positions": [1],
         "target_columns": [0],
-        "statistics": {"mean": [100.0, 1.0, 0.0, 0.0], "std": [50.0, 2.0, 1.0, 1.0]},
+        "targets": ["a"],
+        "units": [""],
+        "season": 7,
+        "frequency": "D",
+        "statistics": {"mean": [100.0, 1.0, 0.0, 0.0], "std": [50.0, 2.0, 1.0, 1.0], "naive_mae": [1.0]},
     }
     return open_windows(windows_folder(tmp_path / "series_windows", arrays, meta, train=[0, 1], val=[6], test=[]), arrays)
 
@@ -69,6 +76,7 @@ def images(tmp_path: Path) -> Windows:
     meta = {
         "kind": "images",
         "input_shape": [1, 2, 2],
+        "classes": ["a", "b"],
         "parts": {"train": "train", "val": "train", "test": "test"},
         "statistics": {"mean": MEAN, "std": STD},
     }
@@ -99,21 +107,22 @@ def test_the_calendar_of_a_window_is_that_of_its_days(series: Windows) -> None:
 
 
 def test_raw_inputs_are_in_their_own_units(series: Windows) -> None:
-    raw = series.learning()[0].raw(torch.tensor([1]))
-    assert raw[0, :, :2].tolist() == [[100.0, 1.0], [200.0, 2.0]]
+    values, time = series.learning()[0].raw(torch.tensor([1]))
+    assert values.tolist() == [[[100.0, 1.0], [200.0, 2.0]]]
+    assert time.tolist() == [[DAY, 2 * DAY]]
 
 
 def test_a_split_holds_no_row_after_its_own_border(series: Windows) -> None:
     train, val = series.learning()
     assert isinstance(train, SeriesWindows)
     assert isinstance(val, SeriesWindows)
-    assert (len(train.series), len(val.series)) == (6, 11)
-    assert (len(train.unscaled), len(val.unscaled)) == (6, 11)
+    assert (len(train.inputs), len(val.inputs)) == (6, 11)
+    assert (len(train.values), len(val.values)) == (6, 11)
 
 
 def test_history_and_windows_are_for_baselines_in_their_own_units(series: Windows) -> None:
-    assert series.history().tolist() == [[day] for day in range(12)]
-    assert series.chosen("train").tolist() == [0, 1]
+    assert series.array("values")[:, 0].tolist() == [*range(12)]
+    assert series.indices("train").tolist() == [0, 1]
 
 
 def test_moving_a_split_changes_where_it_is_and_nothing_else(series: Windows, images: Windows) -> None:
@@ -136,15 +145,16 @@ def test_moving_a_split_changes_where_it_is_and_nothing_else(series: Windows, im
     ],
 )
 def test_the_calendar_feature_is_sine_and_cosine_of_the_part_of_the_year(stamp: str, share: float) -> None:
-    time = np.array([stamp], "datetime64[ns]").astype(np.int64)
-    features = calendar(time, ["year"])
-    assert features.dtype == np.float32
+    time = torch.from_numpy(np.array([stamp], "datetime64[ns]").astype(np.int64))
+    transform = StandardizeWithCalendar(torch.zeros(1), torch.ones(1), [CALENDAR_SECONDS["year"]])
+    features = transform(torch.zeros(1, 1), time)[:, 1:]
+    assert features.dtype == torch.float32
     expected = [[math.sin(2 * math.pi * share), math.cos(2 * math.pi * share)]]
     np.testing.assert_allclose(features, expected, atol=1e-6)
 
 
 def test_without_calendar_features_there_is_no_column() -> None:
-    assert calendar(np.arange(3), []).shape == (3, 0)
+    assert StandardizeWithCalendar(torch.zeros(1), torch.ones(1), [])(torch.zeros(3, 1), torch.arange(3)).shape == (3, 1)
 
 
 # --- images
@@ -156,20 +166,20 @@ def test_images_and_labels_are_those_of_the_rows_asked_for(images: Windows) -> N
     assert batch.targets.tolist() == [14, 10]
     assert (batch.inputs.dtype, batch.inputs.shape) == (torch.float32, (2, 1, 2, 2))
     assert batch.inputs[0].tolist() == [[[(40 - 10) / 2, (160 - 100) / 10]] * 2]
-    assert train.raw(torch.tensor([1]))[0].tolist() == [[[30, 120]] * 2]
+    assert train.raw(torch.tensor([1]))[0][0].tolist() == [[[30, 120]] * 2]
     assert (len(train), len(val)) == (3, 2)
     assert val.gather(torch.tensor([1])).targets.tolist() == [12]
 
 
 def test_the_test_split_reads_the_published_test_part(images: Windows) -> None:
     assert images.test().gather(torch.tensor([0, 1])).targets.tolist() == [20, 21]
-    assert images.test().raw(torch.tensor([0, 1]))[:, 0, 0, 0].tolist() == [40, 50]
+    assert images.test().raw(torch.tensor([0, 1]))[0][:, 0, 0, 0].tolist() == [40, 50]
 
 
 def test_a_process_that_trains_cannot_open_the_test_split(images: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets, "_test_split_locked", False)
+    monkeypatch.setattr(opened, "_test_split_locked", False)
     images.test()
-    datasets.lock_test_split()
+    opened.lock_test_split()
     with pytest.raises(UserError, match="only `reprise evaluate` opens it"):
         images.test()
     images.learning()

@@ -24,6 +24,7 @@ from reprise.errors import UserError
 from reprise.inference.predictor import Predictor
 from reprise.project_paths import ProjectPaths
 from reprise.stages import freshness, preprocess, window
+from reprise.tasks.build import build_transform
 from reprise.tasks.forecasting import Forecasting
 from reprise.tasks.naive_forecasts import NaiveForecasts
 from tests.data.conftest import CONF
@@ -91,19 +92,19 @@ def test_neither_level_nor_unit_nor_frequency_changes_what_the_network_reads(
         train, val = windows.learning()
         assert isinstance(train, SeriesWindows)
         scaled = (steps - steps[:36].mean()) / steps[:36].std()  # train is the first 36
-        assert train.series.dtype == torch.float32
-        found = train.series[:, 0].numpy()
+        assert train.inputs.dtype == torch.float32
+        found = train.inputs[:, 0].numpy()
         np.testing.assert_allclose(found - found.mean(), scaled[:36], atol=1e-5)
         shift = np.spacing(np.float32(level)) / 2 if level == 10**6 else 0  # of the mean, which float32 holds so exactly there
         np.testing.assert_allclose(found, scaled[:36], atol=1e-5 + shift / (scale * steps[:36].std()))
-        assert len(np.unique(train.series)) == len(np.unique(steps[:36]))
+        assert len(np.unique(train.inputs)) == len(np.unique(steps[:36]))
         assert meta["frequency"] == frequency
         assert meta["dtype"] == ("float32" if level in {0, 10**6} else "float64")  # 1e6 and its integers are exact in float32
-        np.testing.assert_array_equal(windows.time(), stamps.to_numpy())
-        predictor = Predictor(NoChange(), Forecasting(windows.meta), windows.meta["statistics"], windows.dtype)
-        raw = val.raw(torch.arange(len(val)))
+        np.testing.assert_array_equal(windows.array("time").view("datetime64[ns]"), stamps.to_numpy())
+        predictor = Predictor(build_transform(windows.meta), NoChange(), Forecasting(windows.meta))
+        raw, time = val.raw(torch.arange(len(val)))
         np.testing.assert_allclose(raw[:, -1, 0].double(), (level + scale * steps)[37:47], rtol=0, atol=1e-3 * scale)
-        np.testing.assert_allclose(predictor(raw)[:, 0], raw[:, -1].double(), rtol=0, atol=0.01 * scale)
+        np.testing.assert_allclose(predictor(raw, time)[:, 0], raw[:, -1].double(), rtol=0, atol=0.01 * scale)
 
 
 def test_a_series_on_a_level_of_1e12_differs_step_by_step_and_is_forecast_on_its_level(
@@ -113,9 +114,9 @@ def test_a_series_on_a_level_of_1e12_differs_step_by_step_and_is_forecast_on_its
     windows = made(project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}, calendar=[]))
     train, val = windows.learning()
     assert isinstance(train, SeriesWindows)
-    assert len(np.unique(train.series)) == 36
-    predictor = Predictor(NoChange(), Forecasting(windows.meta), windows.meta["statistics"], windows.dtype)
-    forecast = predictor(val.raw(torch.tensor([0])))
+    assert len(np.unique(train.inputs)) == 36
+    predictor = Predictor(build_transform(windows.meta), NoChange(), Forecasting(windows.meta))
+    forecast = predictor(*val.raw(torch.tensor([0])))
     assert forecast.dtype == torch.float64
     assert forecast.item() == pytest.approx(10**12 + 37, abs=1e-4)
 
@@ -129,8 +130,8 @@ def test_one_channel_on_a_high_level_leaves_the_others_as_they_are(config: Confi
     alone = made(project, published(project, config, stamps, {"a": small})).learning()[0]
     assert isinstance(first, SeriesWindows)
     assert isinstance(alone, SeriesWindows)
-    torch.testing.assert_close(first.series[:, 0], alone.series[:, 0], atol=1e-6, rtol=0)
-    torch.testing.assert_close(first.series[:, -2:], alone.series[:, -2:], atol=0, rtol=0)
+    torch.testing.assert_close(first.inputs[:, 0], alone.inputs[:, 0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(first.inputs[:, -2:], alone.inputs[:, -2:], atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("frequency", ["MS", "ME", "QS", "YE", "B", "W", "h", "15min"])
@@ -139,7 +140,7 @@ def test_the_calendar_of_any_frequency_is_the_part_of_the_year(config: Config, p
     windows = made(project, published(project, config, stamps, {"a": np.arange(60) % 7}, calendar=["year"]))
     train = windows.learning()[0]
     assert isinstance(train, SeriesWindows)
-    angle = np.unwrap(np.arctan2(*train.series[:, -2:].double().T.numpy()))
+    angle = np.unwrap(np.arctan2(*train.inputs[:, -2:].double().T.numpy()))
     days = (stamps[:36] - stamps[0]) / pd.Timedelta(days=1)
     if frequency in {"YE"}:  # more than half a turn from step to step
         angle = np.angle(np.exp(1j * (angle - angle[0] - 2 * np.pi * days / 365.2425)))
@@ -157,7 +158,7 @@ def test_the_season_of_monthly_data_is_twelve_where_it_is_set_so(config: Config,
     assert compute_metrics(task, baselines.of("seasonal_naive", rows), targets)["mae"] == pytest.approx(0, abs=1e-3)
     naive = np.abs(np.diff(np.arange(49, 60) % 12)).mean()
     assert compute_metrics(task, baselines.of("repeat_last", rows), targets)["mae"] == pytest.approx(naive, abs=1e-3)
-    assert windows.meta["notes"] == []
+    assert windows.meta.notes == []
 
 
 def test_a_season_that_the_series_does_not_reach_back_to_is_noted(config: Config, project: ProjectPaths) -> None:
@@ -176,8 +177,8 @@ def test_steps_that_float32_inputs_cannot_show_are_noted(config: Config, project
     windows = made(
         project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values, "b": values % 7})
     )
-    assert len(windows.meta["notes"]) == 1
-    assert windows.meta["notes"][0].startswith("a: its steps are small beside its range")
+    assert len(windows.meta.notes) == 1
+    assert windows.meta.notes[0].startswith("a: its steps are small beside its range")
 
 
 @pytest.mark.parametrize(
@@ -207,7 +208,7 @@ def test_a_limit_keeps_the_newest_training_windows(config: Config, project: Proj
     mine = published(project, config, pd.date_range("2001", periods=60, freq="B"), {"a": values}, limit=5, calendar=[])
     windows = made(project, mine)
     assert windows.chosen("train").tolist() == [29, 30, 31, 32, 33]
-    assert windows.meta["statistics"]["mean"] == [10**12 + np.arange(29, 36).mean()]
+    assert windows.meta.statistics["mean"] == [10**12 + np.arange(29, 36).mean()]
 
 
 def test_arrays_whose_time_stamps_were_seconds_are_made_again(config: Config, project: ProjectPaths) -> None:

@@ -122,7 +122,7 @@ def test_a_limit_keeps_that_many_of_the_chosen_in_their_shares(
 @quick
 @given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 30), st.just(1), st.just(2), st.just(1)), elements=st.integers(0, 2)))
 def test_images_share_a_group_exactly_when_they_are_identical(images: npt.NDArray[np.uint8]) -> None:
-    groups = splits.identical_images(images)
+    groups = image_splitting.identical_images(images)
     same = (images[:, None] == images[None]).all(axis=(2, 3, 4))
     np.testing.assert_array_equal(groups[:, None] == groups[None], same)
     _, first = np.unique(groups, return_index=True)
@@ -189,18 +189,18 @@ SERIES = arrays.arrays(np.float32, st.tuples(st.integers(6, 40), st.integers(1, 
 def test_image_statistics_are_numpys_of_the_chosen_images_alone(images: npt.NDArray[np.uint8], data: st.DataObject) -> None:
     chosen = np.flatnonzero(data.draw(arrays.arrays(np.bool_, len(images))))
     assume(len(chosen))
-    found = splits.image_statistics(images, chosen)
+    found = image_splitting.image_statistics(images, chosen)
     std = images[chosen].std(axis=(0, 1, 2), dtype=np.float64)
     np.testing.assert_allclose(found["mean"], images[chosen].mean(axis=(0, 1, 2), dtype=np.float64), rtol=1e-12)
     np.testing.assert_allclose(found["std"], np.where(std > 0, std, 1), rtol=1e-6)
     others = images.copy()
     others[np.setdiff1d(np.arange(len(images)), chosen)] ^= 0xFF
-    assert splits.image_statistics(others, chosen) == found
+    assert image_splitting.image_statistics(others, chosen) == found
 
 
 def test_image_statistics_do_not_depend_on_the_size_of_a_block() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10_000, 2, 2, 3), np.uint8)
-    found = splits.image_statistics(images, np.arange(10_000))
+    found = image_splitting.image_statistics(images, np.arange(10_000))
     np.testing.assert_allclose(found["mean"], images.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(found["std"], images.std(axis=(0, 1, 2)), rtol=1e-12)
 
@@ -210,7 +210,7 @@ def test_image_statistics_do_not_depend_on_the_size_of_a_block() -> None:
 def test_series_statistics_are_numpys_of_the_span_alone(values: npt.NDArray[np.float32], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(values) - 3))
     stop = data.draw(st.integers(start + 2, len(values)))
-    found = splits.series_statistics(values, (start, stop))
+    found = series_splitting.series_statistics(values, (start, stop))
     inside = values[start:stop].astype(np.float64)
     naive = np.abs(inside[1:] - inside[:-1]).mean(axis=0)
     np.testing.assert_array_equal(found["mean"], inside.mean(axis=0))
@@ -219,16 +219,16 @@ def test_series_statistics_are_numpys_of_the_span_alone(values: npt.NDArray[np.f
     others = values.copy()
     others[:start] += 1
     others[stop:] -= 1
-    assert splits.series_statistics(others, (start, stop)) == found
+    assert series_splitting.series_statistics(others, (start, stop)) == found
 
 
 def test_a_constant_channel_is_not_divided_by_nothing() -> None:
     images = np.full((3, 2, 2, 1), 200, np.uint8)
-    assert splits.image_statistics(images, np.arange(3)) == {"mean": [200.0], "std": [1.0]}
+    assert image_splitting.image_statistics(images, np.arange(3)) == {"mean": [200.0], "std": [1.0]}
     series = np.full((5, 1), 2.5, np.float32)
-    assert splits.series_statistics(series, (0, 5)) == {"mean": [2.5], "std": [1.0], "naive_mae": [0.0]}
+    assert series_splitting.series_statistics(series, (0, 5)) == {"mean": [2.5], "std": [1.0], "naive_mae": [0.0]}
     tenths = np.full((1001, 1), 0.1, np.float32)  # whose mean is rounded: numpy has a std of 1e-17 for it
-    assert splits.series_statistics(tenths, (0, 1001))["std"] == [1.0]
+    assert series_splitting.series_statistics(tenths, (0, 1001))["std"] == [1.0]
 
 
 # --- the audit
@@ -245,7 +245,7 @@ def image_parts() -> Parts:
 
 
 def test_a_sound_image_split_passes() -> None:
-    audit = splits.audit_images(image_parts(), np.arange(10), 0)
+    audit = image_splitting.audit_images(image_parts(), np.arange(10), 0)
     assert set(passed(audit).values()) == {True}
 
 
@@ -254,14 +254,14 @@ def test_a_sound_image_split_passes() -> None:
 )
 def test_a_shared_repeated_or_absent_sample_fails_the_audit(split: str, chosen: list[int]) -> None:
     parts = image_parts() | {split: np.array(chosen, np.int64)}
-    assert not passed(splits.audit_images(parts, np.arange(10), 0))["splits are disjoint"]
+    assert not passed(image_splitting.audit_images(parts, np.arange(10), 0))["splits are disjoint"]
     borders = Borders(6, 8, 10)
-    assert not passed(splits.audit_series(parts, borders, 1))["splits are disjoint"]
+    assert not passed(series_splitting.audit_series(parts, borders, 1))["splits are disjoint"]
 
 
 def test_an_identical_image_in_two_splits_fails_the_audit_and_is_named() -> None:
     groups = np.array([0, 1, 2, 3, 4, 5, 6, 7, 2, 9])
-    audit = splits.audit_images(image_parts(), groups, 0)
+    audit = image_splitting.audit_images(image_parts(), groups, 0)
     assert passed(audit) == {
         "splits are disjoint": True,
         "identical images in two splits": False,
@@ -271,13 +271,16 @@ def test_an_identical_image_in_two_splits_fails_the_audit_and_is_named() -> None
 
 def test_duplicates_the_publisher_is_known_for_pass_and_one_more_does_not() -> None:
     groups = np.array([0, 1, 2, 3, 4, 5, 6, 7, 2, 3])
-    passes = [passed(splits.audit_images(image_parts(), groups, known))["identical images in two splits"] for known in (1, 2, 3)]
+    passes = [
+        passed(image_splitting.audit_images(image_parts(), groups, known))["identical images in two splits"]
+        for known in (1, 2, 3)
+    ]
     assert passes == [False, True, True]
 
 
 def test_duplicates_inside_one_split_pass() -> None:
     groups = np.array([0, 0, 0, 3, 4, 5, 6, 6, 8, 9])
-    assert passed(splits.audit_images(image_parts(), groups, 0))["identical images in two splits"]
+    assert passed(image_splitting.audit_images(image_parts(), groups, 0))["identical images in two splits"]
 
 
 def series_parts(borders: Borders, size: int) -> Parts:
@@ -287,7 +290,7 @@ def series_parts(borders: Borders, size: int) -> Parts:
 @quick
 @given(spans())
 def test_a_sound_series_split_passes(drawn: tuple[Borders, int]) -> None:
-    audit = splits.audit_series(series_parts(*drawn), *drawn)
+    audit = series_splitting.audit_series(series_parts(*drawn), *drawn)
     assert set(passed(audit).values()) == {True}
 
 
@@ -297,7 +300,7 @@ def test_a_window_moved_over_a_border_fails_the_audit_and_is_named(drawn: tuple[
     borders, size = drawn
     parts = series_parts(borders, size)
     moved = parts[split] + (1 if forward else -1)
-    audit = splits.audit_series(parts | {split: moved}, borders, size)
+    audit = series_splitting.audit_series(parts | {split: moved}, borders, size)
     assert not passed(audit)["no window crosses a split border"]
     found = audit["no window crosses a split border"]["crossing"]
     assert found == {name: [int(moved[-1] if forward else moved[0])] if name == split else [] for name in SPLITS}
@@ -305,5 +308,5 @@ def test_a_window_moved_over_a_border_fails_the_audit_and_is_named(drawn: tuple[
 
 @pytest.mark.parametrize("borders", [(0, 8, 10), (6, 6, 10), (6, 8, 8), (8, 6, 10)])
 def test_borders_out_of_order_fail_the_audit(borders: tuple[int, int, int]) -> None:
-    audit = splits.audit_series(image_parts(), Borders(*borders), 1)
+    audit = series_splitting.audit_series(image_parts(), Borders(*borders), 1)
     assert not passed(audit)["train before val before test"]

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_absolute_error, mean_squared_error
 from torch import Tensor
 
+from reprise.data.modalities.series.arrays import Meta as SeriesMeta
 from reprise.tasks.classification import Classification
 from reprise.tasks.forecasting import Forecasting
+from tests.metas import image_meta, series_meta
 from tests.training.conftest import CLASSES, SERIES, compute_metrics
 
 
@@ -29,7 +31,7 @@ def random_answers(seed: int, count: int, classes: int) -> tuple[Tensor, Tensor]
 @given(st.integers(0, 2**31), st.integers(1, 200), st.integers(2, 12))
 def test_classification_agrees_with_scikit_learn(seed: int, count: int, classes: int) -> None:
     logits, truth = random_answers(seed, count, classes)
-    metrics = compute_metrics(Classification({"classes": [*map(str, range(classes))]}), logits, truth)
+    metrics = compute_metrics(Classification(image_meta([*map(str, range(classes))])), logits, truth)
     guessed, labels = logits.argmax(-1).numpy(), range(classes)
     present = sorted({*guessed.tolist(), *truth.tolist()})
     assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, guessed))
@@ -42,7 +44,7 @@ def test_ece_is_the_weighted_gap_between_confidence_and_accuracy() -> None:
     logits = logits_of([0.62, 0.38], [0.62, 0.38], [0.82, 0.18], [0.82, 0.18])
     truth = torch.tensor([0, 1, 0, 0])  # right, wrong | right, right
     expected = 2 / 4 * abs(0.5 - 0.62) + 2 / 4 * abs(1.0 - 0.82)
-    assert compute_metrics(Classification({"classes": ["a", "b"]}), logits, truth)["ece"] == pytest.approx(expected, abs=1e-6)
+    assert compute_metrics(Classification(image_meta(["a", "b"])), logits, truth)["ece"] == pytest.approx(expected, abs=1e-6)
 
 
 @settings(max_examples=20)
@@ -53,7 +55,7 @@ def test_ece_agrees_with_its_definition(seed: int, count: int) -> None:
     right = guessed == truth.numpy()
     bins = np.minimum((confidence * 15).astype(int), 14)
     gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
-    metrics = compute_metrics(Classification({"classes": [*"abcd"]}), logits, truth)
+    metrics = compute_metrics(Classification(image_meta([*"abcd"])), logits, truth)
     assert metrics["ece"] == pytest.approx(sum(gaps), abs=1e-5)
 
 
@@ -85,20 +87,14 @@ def test_a_perfect_classifier_and_a_hopeless_one() -> None:
     assert (wrong["accuracy"], wrong["f1_macro"], wrong["ece"], wrong["loss"]) == (0.0, 0.0, 1.0, 100.0)
 
 
-def series(**changes: Any) -> dict[str, Any]:
-    return {**SERIES, **changes}
+def series(**changes: Any) -> SeriesMeta:
+    return SERIES.model_copy(update=changes)
 
 
 def test_a_forecast_of_changes_is_added_to_the_last_step_read() -> None:
     outputs = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     inputs = torch.tensor([[[0.0, 0.0, 0.0], [9.0, 9.0, 9.0], [10.0, 20.0, 30.0]]])  # [B, T, C]
-    meta = {
-        "horizon": 2,
-        "targets": ["a", "b"],
-        "units": ["", ""],
-        "target_positions": [2, 0],
-        "statistics": {"mean": [0.0] * 3, "std": [1.0] * 3, "naive_mae": [1.0, 1.0]},
-    }
+    meta = series_meta(["a", "b"], ["b", "c", "a"], horizon=2)
     levels = Forecasting(meta, predict_delta=False)
     assert levels.outputs == 4
     assert levels.decode(outputs, inputs).tolist() == [[[1.0, 2.0], [3.0, 4.0]]]
@@ -134,11 +130,11 @@ def test_forecasting_by_hand() -> None:
     )
 
 
-def several(mean: Any, std: Any, naive: Any, horizon: int = 2) -> dict[str, Any]:
-    """Meta of a series whose channels are all targets, `t0` in `u0`, `t1` in `u1`, …"""
-    statistics = {"mean": list(mean), "std": list(std), "naive_mae": list(naive)}
-    names = {"targets": [f"t{one}" for one in range(len(std))], "units": [f"u{one}" for one in range(len(std))]}
-    return {"horizon": horizon, "target_positions": [*range(len(std))], "statistics": statistics, **names}
+def several(mean: Any, std: Any, naive: Any, horizon: int = 2) -> SeriesMeta:
+    """windows.json of a series whose channels are all targets, `t0` in `u0`, `t1` in `u1`, …"""
+    statistics = {name: list(map(float, values)) for name, values in (("mean", mean), ("std", std), ("naive_mae", naive))}
+    targets, units = ([f"{letter}{one}" for one in range(len(std))] for letter in "tu")
+    return series_meta(targets, horizon=horizon, units=units, statistics=statistics)
 
 
 @settings(max_examples=20)

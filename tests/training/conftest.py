@@ -12,29 +12,30 @@ import yaml
 from torch import Tensor, nn
 
 from reprise.config import TrainerConfig
-from reprise.data.datasets import standardize
 from reprise.data.loader import EvalLoader, TrainLoader
 from reprise.data.modalities.images.tensors import Images
 from reprise.data.modalities.series.tensors import SeriesWindows
 from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.recurrent import Recurrent
+from reprise.tasks.build import build_transform
 from reprise.tasks.classification import Classification
 from reprise.tasks.forecasting import Forecasting
 from reprise.tasks.task import Task
 from reprise.training import schedules
 from reprise.training.learner import Learner
 from reprise.training.trainer import make_trainer
+from tests.metas import image_meta, series_meta
 
 torch.set_num_threads(1)
 CPU = torch.device("cpu")
-CLASSES = {"classes": ["a", "b", "c"]}
-SERIES: dict[str, Any] = {
-    "horizon": 2,
-    "targets": ["pressure"],
-    "units": ["Pa"],
-    "target_positions": [1],
-    "statistics": {"mean": [10.0, -20.0], "std": [2.0, 4.0], "naive_mae": [5.0]},
-}
+CLASSES = image_meta(statistics={"mean": [70.0], "std": [40.0]})
+SERIES = series_meta(
+    ["pressure"],
+    ["temperature", "pressure"],
+    horizon=2,
+    units=["Pa"],
+    statistics={"mean": [10.0, -20.0], "std": [2.0, 4.0], "naive_mae": [5.0]},
+)
 
 
 def trainer_config(**changes: Any) -> TrainerConfig:
@@ -50,7 +51,7 @@ def images(count: int, seed: int) -> Images:
     labels = torch.randint(0, 3, (count,), generator=generator)
     pixels = torch.randint(0, 128, (count, 6, 6, 1), generator=generator, dtype=torch.uint8)
     pixels[torch.arange(count), labels] += 60
-    return Images(pixels, labels, torch.arange(count), torch.tensor([70.0]), torch.tensor([40.0]))
+    return Images(pixels, labels, torch.arange(count), build_transform(CLASSES))
 
 
 def windows(count: int, seed: int) -> SeriesWindows:
@@ -60,8 +61,13 @@ def windows(count: int, seed: int) -> SeriesWindows:
     raw = torch.tensor([10.0, -20.0]) + torch.tensor([2.0, 4.0]) * (
         time.sin() + 0.1 * torch.randn(time.shape, generator=generator)
     )
-    scaled = standardize(raw, torch.tensor([10.0, -20.0]), torch.tensor([2.0, 4.0]))
-    return SeriesWindows(scaled, torch.arange(count), 5, 2, [1], raw)
+    stamps = torch.arange(len(raw))
+    return SeriesWindows(build_transform(SERIES)(raw, stamps), torch.arange(count), 5, 2, [1], raw, stamps)
+
+
+def of_parameters(make: Callable[..., torch.optim.Optimizer], network: nn.Module, **settings: Any) -> torch.optim.Optimizer:
+    """Return an optimizer of the parameters of a network."""
+    return make(network.parameters(), **settings)
 
 
 class Trained:
@@ -84,7 +90,7 @@ class Trained:
         self.rows: list[dict[str, float]] = []
         self.weights: list[dict[str, Tensor]] = []
         trainer = make_trainer(config, task, callbacks)
-        learner = Learner(network, task, partial(optimizer, lr=lr), schedules.constant, seed, self.record)
+        learner = Learner(network, task, partial(of_parameters, optimizer, lr=lr), schedules.constant, seed, self.record)
         trainer.fit(learner, TrainLoader(train, config.batch_size, seed, CPU), EvalLoader(val, config.eval_batch_size, CPU))
         self.epochs = trainer.current_epoch
 

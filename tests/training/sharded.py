@@ -22,7 +22,7 @@ from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.learner import SPEED, Learner
 from reprise.training.sharding import blocks, local_parameters
 from reprise.training.trainer import leave_process_group, make_trainer
-from tests.training.conftest import CLASSES, CPU, SERIES, images, trainer_config, windows
+from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters, trainer_config, windows
 
 STEPS = 5
 """Of an epoch: 70 samples in batches of 16."""
@@ -67,7 +67,7 @@ def train(kind: str, strategy: str, folder: Path, resume: int | None = None, ste
     def record(metrics: dict[str, float], step: int) -> None:
         rows.append({key: value for key, value in metrics.items() if key not in SPEED})
 
-    learner = Learner(network, task, partial(torch.optim.Adam, lr=0.01), schedules.cosine, 0, record)
+    learner = Learner(network, task, partial(of_parameters, torch.optim.Adam, lr=0.01), schedules.cosine, 0, record)
     share = trainer.global_rank, trainer.world_size
     loaders = (
         TrainLoader(train_split, config.batch_size, 0, CPU, *share),

@@ -48,7 +48,9 @@ def train(deterministic: bool | str, backward: bool = False) -> Trainer:
     config = trainer_config(deterministic=deterministic, max_epochs=1)
     network, task = Putting(backward), Classification(CLASSES)
     trainer = make_trainer(config, task)
-    learner = Learner(network, task, lambda weights: torch.optim.SGD(weights, 0.1), schedules.constant, 0, lambda *_: None)
+    learner = Learner(
+        network, task, lambda network: torch.optim.SGD(network.parameters(), 0.1), schedules.constant, 0, lambda *_: None
+    )
     loaders = TrainLoader(images(70, 1), config.batch_size, 0, CPU), EvalLoader(images(45, 2), config.eval_batch_size, CPU)
     trainer.fit(learner, *loaders)
     return trainer

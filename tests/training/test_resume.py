@@ -30,7 +30,7 @@ from reprise.training import checkpoint, schedules
 from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.learner import SPEED, Learner
 from reprise.training.trainer import make_trainer
-from tests.training.conftest import CLASSES, CPU, SERIES, images, trainer_config, windows
+from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters, trainer_config, windows
 
 EPOCHS = 3
 STEPS = 5
@@ -72,7 +72,7 @@ def train(
     def record(metrics: dict[str, float], step: int) -> None:
         rows[step] = {key: value for key, value in metrics.items() if key not in SPEED}
 
-    optimizer = partial(torch.optim.Adam, lr=0.01)
+    optimizer = partial(of_parameters, torch.optim.Adam, lr=0.01)
     learner = Learner(network, task, optimizer, schedules.cosine, 0, record)
     loaders = TrainLoader(train_split, config.batch_size, 0, CPU), EvalLoader(val_split, config.eval_batch_size, CPU)
     with saver.deferring_signals():

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from reprise.inference.predictor import Predictor
-from tests.training.conftest import SERIES, Trained, classify, validate
+from reprise.tasks.build import build_transform
+from tests.training.conftest import CLASSES, SERIES, Trained, classify, validate
 
-STATISTICS = {"classification": {"mean": [70.0], "std": [40.0]}, "forecasting": SERIES["statistics"]}
+METAS = {"classification": CLASSES, "forecasting": SERIES}
 
 
 @pytest.mark.parametrize("count", [1, 45])
@@ -16,30 +17,30 @@ def test_a_predictor_gives_the_numbers_that_were_measured_to_the_bit(learn: Call
     """From raw pixels and values in units, by the same arithmetic: batch for batch, no bit differs."""
     trained = learn()
     kind = "classification" if trained.task.monitor == "accuracy" else "forecasting"
-    predictor = Predictor(trained.network, trained.task, STATISTICS[kind])
+    predictor = Predictor(build_transform(METAS[kind]), trained.network, trained.task)
     _, kept = validate(trained.network, trained.task, trained.val, count)
     measured = kept[:, 0]
     with torch.inference_mode():
-        answers = torch.cat([predictor(trained.val.raw(rows)) for rows in torch.arange(45).split(count)])
+        answers = torch.cat([predictor(*trained.val.raw(rows)) for rows in torch.arange(45).split(count)])
     assert torch.equal(answers, trained.task.postprocess(measured))
 
 
 def test_a_forecast_is_in_units(learn: Callable[..., Trained]) -> None:
     trained = learn(max_epochs=6)
     if trained.task.monitor == "accuracy":
-        answers = Predictor(trained.network, trained.task, STATISTICS["classification"])(trained.val.raw(torch.arange(45)))
+        answers = Predictor(build_transform(CLASSES), trained.network, trained.task)(*trained.val.raw(torch.arange(45)))
         torch.testing.assert_close(answers.sum(-1), torch.ones(45))
         assert (answers >= 0).all()
     else:
-        answers = Predictor(trained.network, trained.task, STATISTICS["forecasting"])(trained.val.raw(torch.arange(45)))
+        answers = Predictor(build_transform(SERIES), trained.network, trained.task)(*trained.val.raw(torch.arange(45)))
         assert answers.shape == (45, 2, 1)
         assert -26 < answers.mean() < -14  # the series goes up and down by 4 around -20
 
 
 def test_a_predictor_is_made_for_answering_and_carries_its_statistics() -> None:
     trained = classify(dropout=0.9)
-    predictor = Predictor(trained.network.train(), trained.task, STATISTICS["classification"])
-    raw = trained.val.raw(torch.arange(9))
+    predictor = Predictor(build_transform(CLASSES), trained.network.train(), trained.task)
+    (raw,) = trained.val.raw(torch.arange(9))
     assert torch.equal(predictor(raw), predictor(raw))  # no dropout
-    assert {"mean", "std"} < set(predictor.state_dict())
+    assert {"transform.mean", "transform.std"} < set(predictor.state_dict())
     assert raw.dtype == torch.uint8
