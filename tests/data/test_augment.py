@@ -10,7 +10,7 @@ from torch import Tensor
 from reprise.config import AugmentConfig, compose
 from reprise.data.augment import ERASED_AREA, Augment, uniform
 from reprise.data.loader import EvalLoader, TrainLoader, epoch_order
-from reprise.data.modalities.images.tensors import Images
+from reprise.data.modalities.images.tensors import Images, Normalize
 from reprise.project_paths import ProjectPaths
 from reprise.stages.prepare import prepare
 from reprise.training.fit import Training
@@ -141,7 +141,7 @@ def test_an_erased_rectangle_is_of_one_grey_and_of_the_size_of_its_source() -> N
 @pytest.mark.parametrize("world", [1, 3])
 def test_each_epoch_shows_a_sample_altered_anew_and_the_same_for_any_number_of_ranks(world: int) -> None:
     pixels = pictures(40).to(torch.uint8)
-    images = Images(pixels, torch.arange(40), torch.arange(40), torch.tensor([100.0]), torch.tensor([50.0]))
+    images = Images(pixels, torch.arange(40), torch.arange(40), Normalize(torch.tensor([100.0]), torch.tensor([50.0])))
     alter = augment(5, **EVERYTHING)
     for epoch in (0, 1):
         for rank in range(world):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reprise.data.datasets import Augmentation, Batch
 from reprise.data.loader import AHEAD, EvalLoader, TrainLoader, _streamed, epoch_order, move_to_device
-from reprise.data.modalities.images.tensors import Images
+from reprise.data.modalities.images.tensors import Images, Normalize
 
 CPU = torch.device("cpu")
 LENGTHS, BATCHES, WORLDS = st.integers(1, 60), st.integers(1, 25), st.integers(1, 5)
@@ -217,7 +217,7 @@ def test_arrays_stay_on_the_host_when_they_would_fill_half_the_gpu(
 def test_streamed_to_a_gpu_batches_are_those_gathered_there() -> None:
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (500, 8, 8, 3), dtype=torch.uint8, generator=draw)
-    images = Images(pixels, torch.arange(500), torch.arange(500), torch.full((3,), 100.0), torch.full((3,), 37.0))
+    images = Images(pixels, torch.arange(500), torch.arange(500), Normalize(torch.full((3,), 100.0), torch.full((3,), 37.0)))
     gpu = torch.device("cuda", 0)
     streamed, preload_to_device = (list(TrainLoader(move_to_device(images, gpu, there), 64, 0, gpu)) for there in (False, True))
     for one, other in zip(streamed, preload_to_device, strict=True):

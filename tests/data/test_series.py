@@ -207,7 +207,7 @@ def test_a_limit_keeps_the_newest_training_windows(config: Config, project: Proj
     values = 10**12 + np.arange(60)
     mine = published(project, config, pd.date_range("2001", periods=60, freq="B"), {"a": values}, limit=5, calendar=[])
     windows = made(project, mine)
-    assert windows.chosen("train").tolist() == [29, 30, 31, 32, 33]
+    assert windows.indices("train").tolist() == [29, 30, 31, 32, 33]
     assert windows.meta.statistics["mean"] == [10**12 + np.arange(29, 36).mean()]
 
 

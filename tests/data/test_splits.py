@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from reprise.data import splits
+from reprise.data.modalities.images import splitting as image_splitting
+from reprise.data.modalities.series import splitting as series_splitting
 from reprise.data.splits import SPLITS, Borders, Indices
 from reprise.errors import UserError
 

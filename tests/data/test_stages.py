@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 import torch
-import yaml
 from rich.console import Console
 from sklearn.datasets import load_digits
 
@@ -21,6 +19,7 @@ from reprise.config import Config, compose
 from reprise.config.modalities.images import ImageData
 from reprise.config.modalities.series import SeriesData
 from reprise.data import splits, store
+from reprise.data.modality import arrays_of
 from reprise.data.windows import open_windows
 from reprise.errors import UserError
 from reprise.inference.trained_run import windows_of
@@ -67,7 +66,7 @@ def test_digits_become_the_arrays_of_the_contract(project: ProjectPaths, console
     np.testing.assert_array_equal(images[..., 0], load_digits().images)
     np.testing.assert_array_equal(labels, load_digits().target)
     meta = store.read_json(folder / "meta.json")
-    assert meta == preprocess.meta(config.data)
+    assert meta == arrays_of("images").describe(config.data)
     assert meta["classes"] == [str(digit) for digit in range(10)]
     assert meta["files"][0]["sha256"] == store.sha256(project.raw("digits") / "digits.csv")
 
@@ -261,7 +260,8 @@ def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: P
     """Another split in the place of its own would test it on images that it has learned."""
     config = digits(project, console)
     folder = window.run(config, project, console)
-    trained = Trained("1234", "mine", 0, 1, 1, 1, 1.0, str(folder.relative_to(project.root)))
+    outcome = {"run_id": "1234", "name": "mine", "seed": 0, "best_epoch": 1, "epochs": 1, "parameters": 1, "train_seconds": 1.0}
+    trained = Trained(**outcome, windows=str(folder.relative_to(project.root)))
     assert windows_of(config, trained, project).folder == folder
     window.run(compose(project.root, ["experiment=digits_cnn", "window.seed=1"]), project, console)
     with pytest.raises(
@@ -269,10 +269,10 @@ def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: P
     ):
         windows_of(config, trained, project)
     window.run(config, project, console)
-    same = replace(trained, splits=open_windows(folder, project.processed("digits")).digest)
+    same = trained.model_copy(update={"splits": open_windows(folder, project.processed("digits")).digest})
     assert windows_of(config, same, project).folder == folder
     with pytest.raises(UserError, match="holds other windows by now"):
-        windows_of(config, replace(trained, splits="0" * 64), project)
+        windows_of(config, trained.model_copy(update={"splits": "0" * 64}), project)
     shutil.rmtree(folder)
     with pytest.raises(UserError, match=r"^no .*windows/digits_cnn; make it again with `reprise window`$"):
         windows_of(config, trained, project)
@@ -478,30 +478,20 @@ def test_images_that_are_all_alike_leave_nothing_to_train_on(project: ProjectPat
 # --- whose windows are these
 
 
-def note_in_lock(project: ProjectPaths, experiment: str, splits_code: bytes) -> None:
-    """Write what DVC notes of a window stage, with this content of splits.py."""
-    package = Path(splits.__file__).parents[1]
-    contents = {file: Path(file).read_bytes() for file in window.CODE} | {splits.__file__: splits_code}
-    deps = [
-        {"path": f"src/reprise/{Path(file).relative_to(package)}", "hash": "md5", "md5": hashlib.md5(content).hexdigest()}
-        for file, content in contents.items()
-    ]
-    (project.root / "dvc.lock").write_text(
-        yaml.safe_dump({"schema": "2.0", "stages": {f"window@{experiment}": {"cmd": "reprise window", "deps": deps}}})
-    )
-
-
 def test_windows_are_known_by_their_settings_and_their_arrays(project: ProjectPaths, console: Console) -> None:
     config = digits(project, console)
     arrays = project.processed("digits")
     assert not window.are_for(project.windows(config.name), config, arrays)
     folder = window.run(config, project, console)
     assert window.are_for(folder, config, arrays)
-    assert window.folder_for(config, project).parent == project.store / "windows", "DVC has not noted which code made them"
-    note_in_lock(project, config.name, Path(splits.__file__).read_bytes())
     assert window.folder_for(config, project) == folder
-    note_in_lock(project, config.name, b"other code")
-    assert window.folder_for(config, project).parent == project.store / "windows"
+    record = project.windows_code(config.name)
+    record.write_text(record.read_text().replace('"code": "', '"code": "0'))
+    assert window.folder_for(config, project).parent == project.store / "windows", "other code made them"
+    window.record_code(config, project)
+    assert window.folder_for(config, project) == folder
+    record.unlink()
+    assert window.folder_for(config, project).parent == project.store / "windows", "as in a clone after `dvc pull`"
     other = compose(project.root, ["experiment=digits_cnn", "window.seed=1"])
     assert not window.are_for(folder, other, arrays)
     apart = window.folder_for(other, project)

@@ -16,7 +16,7 @@ def convnet(blocks: list[Block], shape: list[int], **options: str | bool) -> Con
 
 
 def by_name(network: nn.Module, shape: list[int]) -> dict[str, Layer]:
-    return {layer.name: layer for layer in layers(network, shape)}
+    return {layer.name: layer for layer in layers(network, torch.zeros(1, *shape))}
 
 
 def test_the_layer_table_of_the_published_network_equals_the_one_computed_by_hand() -> None:
@@ -24,7 +24,7 @@ def test_the_layer_table_of_the_published_network_equals_the_one_computed_by_han
     network = ConvNet([28, 28, 1], 10, [Block(32, pool=2), Block(64, pool=2)], [Dense(128, dropout=0.3)])
     table = [
         (one.name, one.output, one.parameters, one.multiply_adds, one.kernel, one.stride, one.padding, one.receptive_field)
-        for one in layers(network, [28, 28, 1])
+        for one in layers(network, torch.zeros(1, *[28, 28, 1]))
     ]
     three, two, one, none = [3, 3], [2, 2], [1, 1], [0, 0]
     assert table == [
@@ -55,7 +55,7 @@ def test_strides_padding_and_sequences_give_the_table_computed_by_hand() -> None
 
 @pytest.mark.parametrize(("cell", "gates"), [("lstm", 4), ("gru", 3)])
 def test_a_recurrent_layer_counts_every_gate_at_every_step(cell: str, gates: int) -> None:
-    table = layers(Recurrent([30, 6], 1, cell=cell, hidden=32), [30, 6])  # type: ignore[arg-type]
+    table = layers(Recurrent([30, 6], 1, cell=cell, hidden=32), torch.zeros(1, 30, 6))  # type: ignore[arg-type]
     assert table[0].parameters == gates * 32 * (6 + 32 + 2)
     assert table[0].multiply_adds == 30 * gates * 32 * (6 + 32)
     assert table[0].receptive_field is None
@@ -64,8 +64,12 @@ def test_a_recurrent_layer_counts_every_gate_at_every_step(cell: str, gates: int
 
 def test_the_parameters_add_up_and_flip_tta_lists_each_layer_once() -> None:
     network = convnet([Block(8, batch_norm=True, pool=2)], [12, 12, 1], tta_hflip=True, global_pool="max")
-    assert sum(one.parameters for one in layers(network, [12, 12, 1])) == sum(weight.numel() for weight in network.parameters())
-    assert len({one.name for one in layers(network, [12, 12, 1])}) == len(layers(network, [12, 12, 1]))
+    assert sum(one.parameters for one in layers(network, torch.zeros(1, *[12, 12, 1]))) == sum(
+        weight.numel() for weight in network.parameters()
+    )
+    assert len({one.name for one in layers(network, torch.zeros(1, *[12, 12, 1]))}) == len(
+        layers(network, torch.zeros(1, *[12, 12, 1]))
+    )
     assert network.training  # as it was before
 
 
@@ -73,7 +77,7 @@ def test_all_layers_of_a_custom_network_are_listed_also_if_names_repeat() -> Non
     """As in any nn.Sequential, whose layers are called 0, 1, …"""
     network = nn.Sequential(nn.Sequential(nn.Flatten(), nn.Linear(6, 4)), nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)))
     network.add_module("last", nn.Linear(3, 2))
-    table = layers(network, [3, 2, 1])
+    table = layers(network, torch.zeros(1, *[3, 2, 1]))
     assert [one.name for one in table] == ["0.0", "0.1", "1.0", "1.1", "last"]
     assert sum(one.parameters for one in table) == sum(weight.numel() for weight in network.parameters())
 
@@ -156,7 +160,7 @@ def test_the_receptive_field_is_the_extent_of_the_gradient_of_one_output_positio
     normalized = [one for one in network.modules() if isinstance(one, nn.GroupNorm)]
     for one in normalized:  # a statistic over all positions is left out of a receptive field
         one.forward = lambda inputs: inputs  # type: ignore[method-assign]
-    last = [one for one in layers(network, shape) if one.receptive_field][-1].receptive_field
+    last = [one for one in layers(network, torch.zeros(1, *shape)) if one.receptive_field][-1].receptive_field
     assert isinstance(last, list)
     inputs = torch.randn(300, *shape, requires_grad=True)  # max pooling selects a different input each time
     output = features(inputs).double()
@@ -172,7 +176,7 @@ def test_the_receptive_field_is_the_extent_of_the_gradient_of_one_output_positio
 
 
 def test_a_kernel_of_3_with_dilation_4_has_a_receptive_field_of_9() -> None:
-    (one,) = layers(sequence(nn.Conv1d(2, 4, 3, dilation=4, padding="same")), [40, 2])
+    (one,) = layers(sequence(nn.Conv1d(2, 4, 3, dilation=4, padding="same")), torch.zeros(1, 40, 2))
     assert (one.receptive_field, one.dilation, one.padding, one.output) == ([9], [4], [8], [40, 4])
 
 
@@ -180,7 +184,7 @@ def test_a_kernel_of_3_with_dilation_4_has_a_receptive_field_of_9() -> None:
 def test_shapes_are_channels_last_whatever_layout_the_layers_use(width: int) -> None:
     """Also if the sizes are equal, so that the shape does not show the layout."""
     network = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 7), nn.GELU(), nn.Dropout(0.5), nn.LayerNorm([40, 7]))
-    table = layers(network, [40, width])
+    table = layers(network, torch.zeros(1, *[40, width]))
     assert [one.output for one in table] == [[40, width], *[[40, 7]] * 4]
     assert {str(one.receptive_field) for one in table} == {"[1]"}
     mixed = by_name(ChannelsLast(), [40, 40, 3])
@@ -196,13 +200,13 @@ def test_shapes_are_channels_last_whatever_layout_the_layers_use(width: int) -> 
 def test_an_unknown_or_unlimited_receptive_field_is_marked_in_the_table() -> None:
     table = layers(
         sequence(nn.Conv2d(1, 2, 3), nn.Upsample(scale_factor=2), nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-        [10, 10, 1],
+        torch.zeros(1, 10, 10, 1),
     )
     assert [one.receptive_field for one in table] == [[3, 3], "unknown", "unknown", None, None]
     assert table[1].output == [16, 16, 2]
     assert table[-1].output == [2]
     recurrent = nn.LSTM(2, 5, batch_first=True)
-    assert layers(recurrent, [9, 2])[0].output == [9, 5]
+    assert layers(recurrent, torch.zeros(1, *[9, 2]))[0].output == [9, 5]
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])

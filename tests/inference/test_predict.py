@@ -15,6 +15,7 @@ from reprise.data.windows import Windows
 from reprise.errors import UserError
 from reprise.inference import known_pictures, predict, predict_view
 from reprise.inference.predict import Answers
+from tests.metas import image_meta
 
 CLASSES = ["cat", "dog", "owl"]
 
@@ -114,9 +115,10 @@ def published(folder: Path, **files: Any) -> Path:
 def test_pictures_of_the_training_are_recognised_by_their_pixels(tmp_path: Path) -> None:
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
     arrays = published(tmp_path / "arrays", train__images=images, train__labels=np.zeros(6, np.int64), meta={})
-    meta = {"kind": "images", "parts": dict.fromkeys(["train", "val", "test"], "train"), "arrays": store.digest(arrays)}
+    sources = dict.fromkeys(["train", "val", "test"], "train")
+    meta = image_meta(shape=[2, 2, 1], parts=sources, arrays=store.digest(arrays))
     parts = {name: np.array(rows) for name, rows in {"train": [0, 1], "val": [2], "test": [3, 4]}.items()}
-    folder = published(tmp_path / "windows", windows=meta, **parts)
+    folder = published(tmp_path / "windows", windows=meta.model_dump(), **parts)
     read = [picture(f"{value}.png", "", value) for value in range(7)]
     found = known_pictures.splits_of(Windows(folder, arrays, meta), read)
     assert found == ["train", "train", "val", "test", "test", "new", "new"]  # the sixth image is in no split

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reprise.data import store
 from reprise.errors import UserError
@@ -24,9 +24,10 @@ class Contract(BaseModel):
         """
         try:
             return cls.model_validate(content)
-        except ValueError as error:
-            key, reason = (line.strip() for line in str(error).splitlines()[1:3])
-            raise UserError(f"{file} is not what this version reads: {key}: {reason}", remake) from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"]))
+            raise UserError(f"{file} is not what this version reads: {key}: {first['msg']}", remake) from None
 
     @classmethod
     def read(cls, file: Path, remake: str) -> Self:

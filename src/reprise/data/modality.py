@@ -67,8 +67,8 @@ class Arrays(Protocol):
         """Return the files of an own data set with their sha256, for DVC to notice a change. Not called for published data."""
         ...
 
-    def sources_changed(self, data: DataConfig, folder: Path) -> bool:
-        """Return whether the files of an own data set changed since its arrays in `folder` were made."""
+    def sources_changed(self, data: DataConfig, folder: Path) -> str:
+        """Return how the files of an own data set differ from its arrays in `folder` ("holds other …"), or ""."""
         ...
 
     def split(self, window: WindowConfig, arrays: Path) -> Split:

@@ -68,9 +68,10 @@ def stale(data: DataConfig, folder: Path, remake: str) -> Stale | None:
     modality = arrays_of(data.kind)
     if not modality.describe(data).items() <= made.items():
         return Stale(f"holds other data than data={data.name} describes", True)
-    if not isinstance(data, PublishedData) and not folder.is_symlink() and modality.sources_changed(data, folder):
-        return Stale("was made from files that have changed since", False)
-    return None
+    if isinstance(data, PublishedData) or folder.is_symlink():
+        return None
+    reason = modality.sources_changed(data, folder)
+    return Stale(reason, False) if reason else None
 
 
 def demand(data: DataConfig, paths: ProjectPaths) -> None:

@@ -82,14 +82,15 @@ def _hash_if_readable(file: Path) -> str | None:
         return None
 
 
-def sources_changed(data: DataConfig, folder: Path) -> bool:
-    """Return whether pictures were added, removed or edited since the arrays in `folder` were made."""
+def sources_changed(data: DataConfig, folder: Path) -> str:
+    """Return a reason if pictures were added, removed or edited since the arrays in `folder` were made, else ""."""
     assert isinstance(data, FolderData)
     if not Path(data.path).exists():
-        return False
+        return ""
     listed = picture_files.listing(Path(data.path)).pictures
     made = store.read_json(folder / "meta.json")
-    return bool(picture_files.digest(listed) != made["listing"]) or _edited(listed, folder)
+    changed = picture_files.digest(listed) != made["listing"] or _edited(listed, folder)
+    return f"holds other pictures than {data.path} does now" if changed else ""
 
 
 def _edited(listed: list[picture_files.Listed], folder: Path) -> bool:

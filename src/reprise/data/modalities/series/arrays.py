@@ -82,7 +82,7 @@ def list_sources(data: DataConfig) -> list[dict[str, Any]]:
     raise NotImplementedError
 
 
-def sources_changed(data: DataConfig, folder: Path) -> bool:
+def sources_changed(data: DataConfig, folder: Path) -> str:
     """Not called: every series is published data."""
     raise NotImplementedError
 
