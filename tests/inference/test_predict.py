@@ -1,4 +1,4 @@
-"""What `predict` says of pictures: the truth as far as it is known, mistakes first, and training pictures apart."""
+"""`predict` on images: true classes where known, mistakes first, training images reported separately."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,20 +25,20 @@ def picture(name: str, label: str, value: int = 0) -> Picture:
     return Picture(Listed(Path(name), name, label), Decoded(pixels, Facts(2, 2, 1, False, False, 8, 0.0, 0)), "", "")
 
 
-def answers(rows: list[tuple[str, str, list[float], str]]) -> Answers:
-    """Name, true class, probabilities and split of each picture."""
+def build_answers(rows: list[tuple[str, str, list[float], str]]) -> Answers:
+    """Return answers from name, true class, probabilities and split of each image."""
     read = [picture(name, label) for name, label, _, _ in rows]
     return Answers(CLASSES, read, np.array([row[2] for row in rows]), [row[3] for row in rows])
 
 
-def printed(found: Answers) -> str:
+def printed(answers: Answers) -> str:
     console = Console(record=True, width=160)
-    predict_view.show(found, Path("out"), console)
+    predict_view.show(answers, Path("out"), console)
     return console.export_text()
 
 
-def test_mistakes_come_first_the_surest_before_all_then_the_least_sure() -> None:
-    found = answers(
+def test_confident_mistakes_come_first_and_then_uncertain_predictions() -> None:
+    result = build_answers(
         [
             ("sure.png", "cat", [0.9, 0.05, 0.05], "new"),
             ("wrong.png", "dog", [0.6, 0.3, 0.1], "new"),
@@ -47,20 +47,20 @@ def test_mistakes_come_first_the_surest_before_all_then_the_least_sure() -> None
             ("unknown.png", "", [0.5, 0.3, 0.2], "new"),
         ]
     )
-    assert [found.read[row].listed.name for row in found.by_interest()] == [
+    assert [result.read[row].listed.name for row in result.by_interest()] == [
         "very_wrong.png",
         "wrong.png",
         "unsure.png",
         "unknown.png",
         "sure.png",
     ]
-    text = printed(found)
+    text = printed(result)
     assert text.index("very_wrong.png") < text.index("unsure.png") < text.index("sure.png  ")
     assert "new to the run: 5 of 5 pictures; 50.00 % of 4 right" in text
 
 
-def test_the_rows_of_the_classes_leave_out_what_the_run_was_trained_on() -> None:
-    found = answers(
+def test_the_class_rows_exclude_training_images() -> None:
+    result = build_answers(
         [(f"{number}.png", "cat", [0.9, 0.1, 0.0], "train") for number in range(3)]
         + [
             ("a.png", "cat", [0.1, 0.9, 0.0], "test"),
@@ -68,7 +68,7 @@ def test_the_rows_of_the_classes_leave_out_what_the_run_was_trained_on() -> None
             ("c.png", "wolf", [0, 0, 1], "new"),
         ]
     )
-    text = printed(found)
+    text = printed(result)
     lines = [line.split() for line in text.splitlines()]
     assert ["cat", "1", "0", "0.0", "%", "dog", "(1)"] in lines
     assert ["dog", "1", "1", "100.0", "%"] in lines
@@ -79,7 +79,7 @@ def test_the_rows_of_the_classes_leave_out_what_the_run_was_trained_on() -> None
     assert "1 pictures are labelled with classes that the run does not have." in text
 
 
-def test_class_names_are_printed_as_they_are(tmp_path: Path) -> None:
+def test_class_names_are_printed_literally(tmp_path: Path) -> None:
     read = [picture("[red]x[/red].png", "[bold]")]
     text = printed(Answers(["[bold]", "$\\frac$"], read, np.array([[0.2, 0.8]]), ["new"]))
     assert "[bold]" in text
@@ -87,12 +87,14 @@ def test_class_names_are_printed_as_they_are(tmp_path: Path) -> None:
     assert "[red]x[/red].png" in text
 
 
-def test_the_true_class_is_the_nearest_folder_that_is_named_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_true_class_is_the_nearest_parent_folder_with_the_name_of_a_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("dog/cat/2023/a.png", "dog/b.png", "other/c.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    found = {Path(one.name).name: one.label for one in predict._listed(tmp_path, tmp_path / "out", CLASSES, Console(quiet=True))}
-    assert found == {"a.png": "cat", "b.png": "dog", "c.png": ""}
+    result = {Path(one.name).name: one.label for one in predict._listed(tmp_path, tmp_path / "out", CLASSES, Console(quiet=True))}
+    assert result == {"a.png": "cat", "b.png": "dog", "c.png": ""}
     monkeypatch.chdir(tmp_path / "dog")
     [alone] = predict._listed(Path("b.png"), tmp_path / "out", CLASSES, Console(quiet=True))
     assert alone.label == "dog"
@@ -101,7 +103,7 @@ def test_the_true_class_is_the_nearest_folder_that_is_named_as_one(tmp_path: Pat
     assert [one.label for one in predict._listed(inner, tmp_path / "out", CLASSES, Console(quiet=True))] == [""]
 
 
-def published(folder: Path, **files: Any) -> Path:
+def publish_files(folder: Path, **files: Any) -> Path:
     with store.publish(folder) as draft:
         for name, content in files.items():
             target = draft / name.replace("__", "/")
@@ -112,18 +114,18 @@ def published(folder: Path, **files: Any) -> Path:
     return folder
 
 
-def test_pictures_of_the_training_are_recognised_by_their_pixels(tmp_path: Path) -> None:
+def test_images_of_the_training_are_recognised_by_their_pixels(tmp_path: Path) -> None:
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 1), np.uint8)
-    arrays = published(tmp_path / "arrays", train__images=images, train__labels=np.zeros(6, np.int64), meta={})
+    arrays = publish_files(tmp_path / "arrays", train__images=images, train__labels=np.zeros(6, np.int64), meta={})
     sources = dict.fromkeys(["train", "val", "test"], "train")
     meta = image_meta(shape=[2, 2, 1], parts=sources, arrays=store.digest(arrays))
     parts = {name: np.array(rows) for name, rows in {"train": [0, 1], "val": [2], "test": [3, 4]}.items()}
-    folder = published(tmp_path / "windows", windows=meta.model_dump(), **parts)
+    folder = publish_files(tmp_path / "windows", windows=meta.model_dump(), **parts)
     read = [picture(f"{value}.png", "", value) for value in range(7)]
-    found = known_pictures.splits_of(Windows(folder, arrays, meta), read)
-    assert found == ["train", "train", "val", "test", "test", "new", "new"]  # the sixth image is in no split
+    result = known_pictures.splits_of(Windows(folder, arrays, meta), read)
+    assert result == ["train", "train", "val", "test", "test", "new", "new"]  # the sixth image is in no split
     console = Console(record=True, width=200)
-    others = published(tmp_path / "arrays", train__images=images, train__labels=np.ones(6, np.int64), meta={})
+    others = publish_files(tmp_path / "arrays", train__images=images, train__labels=np.ones(6, np.int64), meta={})
     opened: Any = SimpleNamespace(windows=Windows(folder, others, meta))
     assert predict._splits(opened, read, console) == [""] * 7
     assert "cannot tell which of these pictures the run was trained on: " in console.export_text()
