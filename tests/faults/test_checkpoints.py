@@ -118,6 +118,6 @@ def test_a_training_with_a_damaged_newest_checkpoint_resumes_from_the_previous_o
     newest.write_bytes(newest.read_bytes()[:-100])
     output = fork_server.run(*CNN).output
     assert f"{newest.name} is not what was written (sha256 differs); the one before is taken" in output
-    assert "goes on after step" in output
+    assert "resumes after step" in output
     (run_id,) = runs(fork_server.folder).keys() - {undisturbed}
     assert (run_dirs / run_id / "best.safetensors").read_bytes() == (run_dirs / undisturbed / "best.safetensors").read_bytes()

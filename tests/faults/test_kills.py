@@ -111,7 +111,7 @@ def test_a_stopped_training_writes_a_checkpoint_and_resumes_from_it(
         time.sleep(0.05)
     child.kill(number)
     assert child.wait() == code, child.output
-    assert f"goes on after step {reached:,}" in child.output
+    assert f"resumes after step {reached:,}" in child.output
     assert runs(fork_server.folder).keys() - before.keys() == {run_id}
     fork_server.run(*CNN, f"seed={number.value}", "resume=false")  # another key, so the first training is not resumed
 
@@ -156,7 +156,7 @@ def test_two_killed_processes_resume_with_the_same_bits(fork_server: CliForkServ
     assert child.wait() == -signal.SIGKILL
     psutil.wait_procs(ranks, timeout=30)
     assert not [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
-    assert "goes on after step" in fork_server.run(*command).output
+    assert "resumes after step" in fork_server.run(*command).output
     (new,) = runs(fork_server.folder).keys() - before.keys()
     assert (run_dirs / new / "best.safetensors").read_bytes() == (run_dirs / undisturbed / "best.safetensors").read_bytes()
     resumed, expected = (history(client(fork_server.folder), runs(fork_server.folder)[run_id]) for run_id in (new, undisturbed))

@@ -102,7 +102,7 @@ def test_a_training_does_not_resume_with_an_edited_plugin(fork_server: CliForkSe
         time.sleep(0.05)
     child.kill(signal.SIGTERM)
     child.wait()
-    assert "goes on after step" not in child.output
+    assert "resumes after step" not in child.output
     codes = {EventLog(run_dir).tags["sha256.code"] for run_dir in run_dirs(project)}
     assert len(codes) == 2
     assert EventLog(first).status == "FAILED"
