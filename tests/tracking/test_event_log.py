@@ -1,5 +1,6 @@
 """The event log with several writers, and its delivery: no entry is lost, and a run that goes on has no end."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.tracking import backend, recovery, resume
+from reprise.tracking.entries import StatusEntry, TagsEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.mlflow_sync import MlflowSync
 from reprise.tracking.run import Run, ending, open_new, open_run_dir
@@ -47,7 +49,7 @@ def test_no_entry_of_several_writers_is_lost_or_torn(
     run_dir = store.made(tmp_path_factory.mktemp("writers") / "runs" / "a")
     writers, written = [EventLog(run_dir) for _ in range(3)], []
     for turn, (writer, count, killed) in enumerate(turns):
-        new = [{"tags": {f"{turn}": str(number)}} for number in range(count)]
+        new = [TagsEntry({f"{turn}": str(number)}) for number in range(count)]
         writers[writer].append(*new)
         written += new
         if killed:
@@ -63,30 +65,30 @@ def test_no_entry_of_several_writers_is_lost_or_torn(
 def test_entries_that_come_while_others_are_delivered_wait_in_the_outbox(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_dir.parent.parent
     event_log, other = EventLog(run_dir), EventLog(run_dir)
-    event_log.append({"tags": {"a": "1"}}, {"status": "FINISHED", "timestamp": 0})
+    event_log.append(TagsEntry({"a": "1"}), StatusEntry("FINISHED", 0))
     mlflow_sync, sent = MlflowSync(run_dir, event_log, "http://127.0.0.1:9", folder), []
 
     def send(_: str) -> None:
         sent.extend(event_log.waiting)
         event_log.delivered += len(event_log.waiting)
         if len(sent) == 2:
-            other.append({"tags": {"test_opened": "1"}})
+            other.append(TagsEntry({"test_opened": "1"}))
 
     monkeypatch.setattr(mlflow_sync, "_run_id", str)
     monkeypatch.setattr(mlflow_sync, "_deliver", send)
     assert mlflow_sync.now() is None
     assert (folder / "outbox" / "a").is_file()
-    assert [entry.get("tags") for entry in event_log.waiting] == [{"test_opened": "1"}]
+    assert event_log.waiting == [TagsEntry({"test_opened": "1"})]
     assert mlflow_sync.now() is None
     assert not (folder / "outbox" / "a").exists()
     assert EventLog(run_dir).waiting == []
-    other.append({"tags": {"late": "1"}})  # of a process that has had the log open all the while
+    other.append(TagsEntry({"late": "1"}))  # of a process that has had the log open all the while
     assert (folder / "outbox" / "a").is_file()
 
 
 def test_only_one_process_delivers_a_run_at_a_time(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     event_log = EventLog(run_dir)
-    event_log.append({"status": "FINISHED", "timestamp": 0})
+    event_log.append(StatusEntry("FINISHED", 0))
     mlflow_sync = MlflowSync(run_dir, event_log, "http://127.0.0.1:9", run_dir.parent.parent)
     monkeypatch.setattr("reprise.tracking.mlflow_sync.LOCK_TIMEOUT", 0)
     with FileLock(run_dir / "delivery.lock"):
@@ -112,6 +114,14 @@ def test_a_run_that_resumed_and_finished_has_no_error(run: Run, tmp_path: Path) 
     assert finished.info.status == "FINISHED"
     assert "error" not in finished.data.tags
     assert "error" not in EventLog(run.run_dir).tags
+
+
+def test_an_error_that_names_a_file_in_another_encoding_is_delivered(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UserError), ending(run):
+        raise UserError(os.fsdecode(b"/data/caf\xe9.csv") + ": no such file")
+    assert run.event_log.waiting == []
+    stored = backend.connect(backend.local_address(tmp_path / "mlruns"), tmp_path / "mlruns").get_run(run.id)
+    assert stored.data.tags["error"] == r"/data/caf\udce9.csv: no such file"
 
 
 def test_a_stale_run_is_locked_while_it_is_closed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

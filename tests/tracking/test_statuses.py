@@ -10,6 +10,7 @@ from reprise.analysis.compare import _exclusion_reason
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.tracking import backend, listing, record, recovery, resume
+from reprise.tracking.entries import StatusEntry, TagsEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.resume import Training
 from reprise.tracking.run import Run, open_new
@@ -61,7 +62,7 @@ def test_a_run_is_going_on_as_long_as_its_lock_is_held(folder: Path) -> None:
 def test_a_run_whose_end_was_not_delivered_has_ended(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
         run = opened(folder, training)
-        run.event_log.append({"tags": {"error": "no room"}}, {"status": "FAILED", "timestamp": 0})
+        run.event_log.append(TagsEntry({"error": "no room"}), StatusEntry("FAILED", 0))
     assert shown(folder) == ("FAILED", "FAILED", "failed")
 
 

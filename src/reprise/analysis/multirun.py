@@ -7,11 +7,10 @@ from typing import Any
 from rich.console import Console
 
 from reprise.config import Config
-from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.tracking import groups, recovery, resume
+from reprise.tracking import groups, recovery, resume, run_info
 from reprise.tracking import run as tracking
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
@@ -43,7 +42,7 @@ def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str
     key = resume.key_of("multirun", [tracking.recorded(job.config) for job in jobs])
     with resume.hold(paths.store, key, train.PATIENCE) as state:
         if not first.resume:
-            recovery.close_all(paths.store, [entry["run_id"] for entry in state.runs.values() if "run_id" in entry])
+            recovery.close_all(paths.store, state.run_ids)
             state.forget()
         token = state.token(resume.PARENT)
         tags = {GROUP: "multirun", "experiment": first.name, "data": first.data.name, "mlflow.source.name": command}
@@ -82,6 +81,6 @@ def _run_job(
 
 def _finished_run(job: Job, parent: tracking.Run, paths: ProjectPaths) -> str | None:
     """Return the finished run of a job that is not recorded because the process was killed; None if there is none."""
-    started = store.read_json(parent.run_dir / "run.json")["started"]
+    started = run_info.read(parent.run_dir).started
     run_dirs = recovery.finished_runs(paths.store, started, {PARENT: parent.id, "settings": job.settings})
     return next((run_dir.name for run_dir in run_dirs), None)

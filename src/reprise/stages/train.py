@@ -105,7 +105,7 @@ def _train_seeds(
 
 def _forget(training: resume.Training, paths: ProjectPaths) -> None:
     """Delete the resume state of a training and its checkpoints."""
-    run_dirs = [paths.run_dir(entry["run_id"]) for entry in training.runs.values() if "run_id" in entry]
+    run_dirs = [paths.run_dir(run_id) for run_id in training.run_ids]
     training.forget()
     for run_dir in run_dirs:
         shutil.rmtree(run_dir / CHECKPOINTS, ignore_errors=True)
@@ -118,9 +118,9 @@ def _recover_stale_runs(training: resume.Training, config: Config, paths: Projec
     """
     abandoned = []
     if not config.resume:
-        abandoned = recovery.close_all(paths.store, [entry["run_id"] for entry in training.runs.values() if "run_id" in entry])
+        abandoned = recovery.close_all(paths.store, training.run_ids)
         training.forget()
-    resumable = {entry["run_id"] for entry in training.runs.values() if "run_id" in entry}
+    resumable = set(training.run_ids)
     for name in [*abandoned, *recovery.close_stale_runs(paths.store, config.tracking, resumable)]:
         console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
     for name in recovery.sync_waiting_runs(paths.store, config.tracking)[0]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
+from reprise.tracking.entries import TagsEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.run import reopen
 
@@ -38,7 +39,7 @@ def issue(folder: Path, scope: str, certificate: Certificate, tracking: Tracking
     store.write_atomically(_file(folder, scope), json.dumps(asdict(certificate), indent=2).encode())
     count = 0
     for run_dir in sorted((folder / "runs").glob("*")):
-        scopes = [entry["tags"].get("scope") for entry in EventLog(run_dir).entries if "tags" in entry]
+        scopes = [entry.tags.get("scope") for entry in EventLog(run_dir).entries if isinstance(entry, TagsEntry)]
         if scope in scopes:
             run = reopen(tracking, folder, run_dir.name)
             run.tag(certificate.as_tags)

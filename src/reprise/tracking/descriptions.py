@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from reprise.tracking.entries import DatasetInfo
 
 GROUP = "group"
 """The tag of a parent run, which is not a training but groups several: seeds, multirun, sweep or comparison."""
@@ -76,12 +77,12 @@ def of_group(
     return next(text for shown in range(len(rows), -1, -1) if len(text := page(shown)) <= LONGEST or not shown)
 
 
-def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line], page: str) -> str:
+def of_dataset(dataset: DatasetInfo, best: Sequence[Line], page: str) -> str:
     """Describe a data set: the best runs so far, source, citation and licence. `page` is the address of the list of all runs.
 
     The best run comes first, as MLflow folds long descriptions.
     """
-    monitor, source = dataset["monitor"], dataset["homepage"]
+    monitor, source = dataset.monitor, dataset.homepage
     test = monitor.replace(f"{BEST}val/", "test/")
     lead = ""
     if best:
@@ -91,7 +92,7 @@ def of_dataset(dataset: Mapping[str, Any], best: Sequence[Line], page: str) -> s
     facts = ", ".join(
         filter(
             None,
-            [dataset["title"], homepage, dataset["citation"], f"licence: {dataset['licence']}" if dataset["licence"] else ""],
+            [dataset.title, homepage, dataset.citation, f"licence: {dataset.licence}" if dataset.licence else ""],
         )
     )
     rows = [

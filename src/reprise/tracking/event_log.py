@@ -1,21 +1,16 @@
 """The event log of a run: an append-only JSON Lines file. `mlflow_sync` sends it to MLflow."""
 
-import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from filelock import FileLock
 
 from reprise.data import store
-from reprise.errors import UserError
-
-Entry = dict[str, Any]
-"""One line: a metric's point {key, value, timestamp, step}, or {tags}, {remove_tags}, {params}, {inputs}, {file}, {model},
-{dataset} or {status}."""
+from reprise.tracking.entries import Entry, MetricEntry, StatusEntry, TagRemovalEntry, TagsEntry, from_lines, to_lines
 
 Points = list[tuple[int, float]]
 """The (step, value) pairs of a metric."""
@@ -51,18 +46,18 @@ class EventLog:
         stream.seek(self._size)
         new = stream.read()
         new = new[: new.rfind(b"\n") + 1]
-        self._take(list(_parsed(self.file, new.splitlines(), len(self.entries))), len(new))
+        self._take(from_lines(self.file, new.splitlines(), len(self.entries)), len(new))
 
     def _take(self, entries: list[Entry], size: int) -> None:
         self.entries += entries
-        self.points |= {(entry["key"], entry["step"]): entry["value"] for entry in entries if "key" in entry}
+        self.points |= {(entry.key, entry.step): entry.value for entry in entries if isinstance(entry, MetricEntry)}
         self._size += size
 
     def append(self, *entries: Entry) -> None:
         """Append entries, after those of other processes."""
         if not entries:
             return
-        content = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
+        content = to_lines(entries)
         with self._thread_lock, FileLock(self.lock):
             self.outbox.parent.mkdir(exist_ok=True)
             self.outbox.touch()
@@ -90,7 +85,7 @@ class EventLog:
         """
         new = {key: value for key, value in metrics.items() if self._is_new(key, step, value, again)}
         now = int(time.time() * 1000)
-        self.append(*({"key": key, "value": value, "timestamp": now, "step": step} for key, value in new.items()))
+        self.append(*(MetricEntry(key, value, step, now) for key, value in new.items()))
 
     def _is_new(self, key: str, step: int, value: float, again: bool) -> bool:
         known = self.points.get((key, step))
@@ -119,16 +114,17 @@ class EventLog:
     @property
     def status(self) -> str:
         """The last status."""
-        return next((str(entry["status"]) for entry in reversed(self.entries) if "status" in entry), "RUNNING")
+        return next((entry.status for entry in reversed(self.entries) if isinstance(entry, StatusEntry)), "RUNNING")
 
     @property
     def tags(self) -> dict[str, str]:
         """All tags, each with its last value."""
         tags: dict[str, str] = {}
         for entry in self.entries:
-            tags |= entry.get("tags", {})
-            for key in entry.get("remove_tags", ()):
-                tags.pop(key, None)
+            if isinstance(entry, TagsEntry):
+                tags |= entry.tags
+            elif isinstance(entry, TagRemovalEntry):
+                tags = {key: value for key, value in tags.items() if key not in entry.remove_tags}
         return tags
 
     @property
@@ -142,23 +138,11 @@ def outbox(folder: Path, run_id: str) -> Path:
     return folder / "outbox" / run_id
 
 
-def _complete_lines(file: Path) -> Iterator[Entry]:
-    content = file.read_bytes() if file.is_file() else b""
-    yield from _parsed(file, content[: content.rfind(b"\n") + 1].splitlines(), 0)
-
-
-def _parsed(file: Path, lines: Sequence[bytes], before: int) -> Iterator[Entry]:
-    for number, line in enumerate(lines, before + 1):
-        try:
-            yield json.loads(line)
-        except ValueError:
-            raise UserError(f"{file}: line {number} is damaged", "delete that line") from None
-
-
 def read_history(file: Path) -> dict[str, Points]:
     """Return the points of every metric in an event log, in order; for a step that was logged twice, the later value."""
+    content = file.read_bytes() if file.is_file() else b""
     points: dict[str, dict[int, float]] = {}
-    for entry in _complete_lines(file):
-        if "key" in entry:
-            points.setdefault(entry["key"], {})[entry["step"]] = entry["value"]
+    for entry in from_lines(file, content[: content.rfind(b"\n") + 1].splitlines(), 0):
+        if isinstance(entry, MetricEntry):
+            points.setdefault(entry.key, {})[entry.step] = entry.value
     return {key: list(history.items()) for key, history in points.items()}

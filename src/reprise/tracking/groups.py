@@ -10,7 +10,7 @@ from reprise.config.naming import differences
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.tracking import descriptions, resume
+from reprise.tracking import descriptions, resume, run_info
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.mlflow_sync import NOTE, PARENT
@@ -28,7 +28,7 @@ def parent(
 
     `content` becomes its config.json. The tag `group` marks it as a parent.
     """
-    known = [file.parent for file in (folder / "runs").glob("*/run.json") if store.read_json(file).get("token") == token]
+    known = [run_dir for run_dir in run_info.run_dirs(folder) if run_info.read(run_dir).token == token]
     run = open_run_dir(tracking, folder, known[0].name) if known else open_new(tracking, folder, token, name, content)
     run.resume()
     run.tag(tags)
@@ -132,4 +132,4 @@ def _best(jobs: Sequence[descriptions.Line]) -> descriptions.Line | None:
 
 def _line(run_dir: Path) -> descriptions.Line:
     event_log = EventLog(run_dir)
-    return descriptions.Line(run_dir.name, store.read_json(run_dir / "run.json")["name"], event_log.tags, event_log.figures)
+    return descriptions.Line(run_dir.name, run_info.read(run_dir).name, event_log.tags, event_log.figures)

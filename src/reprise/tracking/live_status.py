@@ -9,8 +9,9 @@ from mlflow import MlflowClient
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.tracking import backend
+from reprise.tracking import backend, run_info
 from reprise.tracking.descriptions import GROUP
+from reprise.tracking.entries import MetricEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.record import find_in_store
 from reprise.tracking.resume import held_ids_and_tokens, held_runs
@@ -67,11 +68,9 @@ def follow(folder: Path, requested: str, tracking: TrackingConfig | None) -> Sta
 
 def running_names(folder: Path) -> list[str]:
     """Return the names of the runs that are training here now, newest first."""
-    run_dirs = [
-        run_dir for run_dir in (folder / "runs" / run_id for run_id in held_runs(folder)) if (run_dir / "run.json").is_file()
-    ]
-    running = [store.read_json(run_dir / "run.json") for run_dir in run_dirs if _is_open(EventLog(run_dir))]
-    return [about["name"] for about in sorted(running, key=lambda about: -about["started"])]
+    run_dirs = [run_dir for run_dir in (folder / "runs" / run_id for run_id in held_runs(folder)) if run_info.exists(run_dir)]
+    running = [run_info.read(run_dir) for run_dir in run_dirs if _is_open(EventLog(run_dir))]
+    return [info.name for info in sorted(running, key=lambda info: -info.started)]
 
 
 def _is_open(event_log: EventLog) -> bool:
@@ -84,16 +83,16 @@ def _check_is_training(tags: dict[str, str], requested: str) -> None:
 
 
 def _from_run_dir(folder: Path, run_dir: Path) -> LiveStatus:
-    about, config = store.read_json(run_dir / "run.json"), store.read_json(run_dir / "config.json")
+    info, config = run_info.read(run_dir), store.read_json(run_dir / "config.json")
     # Before the event log is read, as the run may end in between. A run that is about to be opened is known by its token.
-    alive = not held_ids_and_tokens(folder).isdisjoint({run_dir.name, about.get("token", "")})
+    alive = not held_ids_and_tokens(folder).isdisjoint({run_dir.name, info.token})
     event_log, metrics = EventLog(run_dir), dict[str, Times]()
     for entry in event_log.entries:
-        if "key" in entry and entry["key"].startswith(EPOCH_METRICS):
-            metrics.setdefault(entry["key"], []).append((entry["step"], entry["value"], entry["timestamp"]))
+        if isinstance(entry, MetricEntry) and entry.key.startswith(EPOCH_METRICS):
+            metrics.setdefault(entry.key, []).append((entry.step, entry.value, entry.timestamp))
     is_stale = event_log.status == "RUNNING" and not alive
     status, why = ("FAILED", PROCESS_DIED) if is_stale else (event_log.status, event_log.tags.get("error", ""))
-    return LiveStatus(about["name"], status, why, config["trainer"]["max_epochs"], metrics)
+    return LiveStatus(info.name, status, why, config["trainer"]["max_epochs"], metrics)
 
 
 def _from_store(client: MlflowClient, run_id: str) -> LiveStatus:

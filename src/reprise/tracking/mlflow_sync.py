@@ -3,10 +3,9 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
@@ -15,10 +14,25 @@ from mlflow.exceptions import MlflowException
 
 from reprise.data import store
 from reprise.errors import UserError, without_login
-from reprise.tracking import backend, descriptions, runs_table
+from reprise.tracking import backend, descriptions, run_info, runs_table
 from reprise.tracking.address import database
 from reprise.tracking.descriptions import BEST
-from reprise.tracking.event_log import Entry, EventLog
+from reprise.tracking.entries import (
+    DatasetEntry,
+    DatasetInfo,
+    Entry,
+    FileEntry,
+    Input,
+    InputsEntry,
+    MetricEntry,
+    ModelEntry,
+    ParamsEntry,
+    StatusEntry,
+    TagRemovalEntry,
+    TagsEntry,
+)
+from reprise.tracking.event_log import EventLog
+from reprise.tracking.run_info import RunInfo
 
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
 """MLflow's limits per request."""
@@ -104,41 +118,46 @@ class MlflowSync:
 
     def _deliver(self, run_id: str) -> None:
         done = self.event_log.delivered
-        for kind, entries in _batches(self.event_log.waiting):
-            self._send(run_id, kind, entries)
+        for entries in _batches(self.event_log.waiting):
+            self._send(run_id, entries)
             done += len(entries)
             self.event_log.delivered = done
 
-    def _send(self, run_id: str, kind: str, entries: list[Entry]) -> None:
+    def _send(self, run_id: str, entries: Sequence[Entry]) -> None:
+        """Send entries of one kind: several metrics, or one entry of another kind."""
         assert self._client is not None
-        client, first = self._client, entries[0]
-        match kind:
-            case "key":
-                points = [Metric(entry["key"], entry["value"], entry["timestamp"], entry["step"]) for entry in entries]
+        client = self._client
+        match entries[0]:
+            case MetricEntry():
+                points = [
+                    Metric(entry.key, entry.value, entry.timestamp, entry.step)
+                    for entry in entries
+                    if isinstance(entry, MetricEntry)
+                ]
                 client.log_batch(run_id, metrics=points, synchronous=True)
-            case "tags":
-                tags = [RunTag(key, self._store_value(key, value)) for key, value in first["tags"].items()]
-                client.log_batch(run_id, tags=tags, synchronous=True)
-            case "remove_tags":
-                _remove_tags(client, run_id, first["remove_tags"])
-            case "dataset":
-                describe(client, client.get_run(run_id).info.experiment_id, first["dataset"])
-            case "params":
-                _send_params(client, run_id, [Param(key, value) for key, value in first["params"].items()])
-            case "inputs":
-                client.log_inputs(run_id, [_dataset(entry) for entry in first["inputs"]])
-            case "file":
-                file = Path(first["file"])
-                client.log_artifact(run_id, str(self.run_dir / file), "" if file.parent == Path() else str(file.parent))
-            case "model":
-                self._send_model(client, run_id, self.run_dir / first["model"])
-            case "status":
-                _send_status(client, run_id, first)
+            case TagsEntry(tags):
+                sent = [RunTag(key, self._store_value(key, value)) for key, value in tags.items()]
+                client.log_batch(run_id, tags=sent, synchronous=True)
+            case TagRemovalEntry(keys):
+                _remove_tags(client, run_id, keys)
+            case DatasetEntry(dataset):
+                describe(client, client.get_run(run_id).info.experiment_id, dataset)
+            case ParamsEntry(params):
+                _send_params(client, run_id, [Param(key, value) for key, value in params.items()])
+            case InputsEntry(inputs):
+                client.log_inputs(run_id, [_dataset(one) for one in inputs])
+            case FileEntry(file):
+                folder = str(Path(file).parent)
+                client.log_artifact(run_id, str(self.run_dir / file), "" if folder == "." else folder)
+            case ModelEntry(folder):
+                self._send_model(client, run_id, self.run_dir / folder)
+            case StatusEntry() as entry:
+                _send_status(client, run_id, entry)
 
     def _store_value(self, key: str, value: str) -> str:
         """Return the value of a tag in the store: MLflow's id in place of the local one for a parent, else the same."""
         parent_dir = self.folder / "runs" / value
-        if key != PARENT or not (parent_dir / "run.json").is_file():
+        if key != PARENT or not run_info.exists(parent_dir):
             return value
         assert self._client is not None
         return mlflow_id(self._client, parent_dir, self.folder, self.uri)
@@ -160,23 +179,22 @@ def mlflow_id(client: MlflowClient, run_dir: Path, folder: Path, uri: str) -> st
     if not file.is_file():
         with FileLock(folder / "births.lock"):  # both the parent's and its children's delivery may create the parent
             if not file.is_file():
-                about = store.read_json(run_dir / "run.json")
-                store.write_atomically(file, create(client, about, folder, uri).encode())
+                store.write_atomically(file, create(client, run_info.read(run_dir), folder, uri).encode())
     return file.read_text()
 
 
-def create(client: MlflowClient, about: dict[str, Any], folder: Path, uri: str) -> str:
-    """Return the id of a run in MLflow; create it unless an interrupted start already did. `about` is the content of run.json."""
-    experiment = backend.experiment_id(client, about["experiment"], folder, local=database(uri) is not None)
-    for run in client.search_runs([experiment], f"tags.`{RUN_TOKEN_TAG}` = '{about['token']}'"):
+def create(client: MlflowClient, info: RunInfo, folder: Path, uri: str) -> str:
+    """Return the id of a run in MLflow; create it unless an interrupted start already did."""
+    experiment = backend.experiment_id(client, info.experiment, folder, local=database(uri) is not None)
+    for run in client.search_runs([experiment], f"tags.`{RUN_TOKEN_TAG}` = '{info.token}'"):
         return str(run.info.run_id)
-    run = client.create_run(experiment, about["started"], {RUN_TOKEN_TAG: about["token"]}, about["name"])
+    run = client.create_run(experiment, info.started, {RUN_TOKEN_TAG: info.token}, info.name)
     return str(run.info.run_id)
 
 
-def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
+def describe(client: MlflowClient, experiment: str, dataset: DatasetInfo) -> None:
     """Write the description of a data set, which names the best runs so far, and the columns of its table of runs."""
-    monitor, order = dataset["monitor"], "DESC" if dataset["mode"] == "max" else "ASC"
+    monitor, order = dataset.monitor, "DESC" if dataset.mode == "max" else "ASC"
     condition, order_by = f"metrics.`{monitor}` > -1e300", [f"metrics.`{monitor}` {order}"]
     runs = client.search_runs([experiment], condition, max_results=TABLE_RUNS, order_by=order_by)
     best = [
@@ -186,18 +204,18 @@ def describe(client: MlflowClient, experiment: str, dataset: Entry) -> None:
     ]
     page = runs_table.address(experiment)
     shown = [runs_table.TableRow(run.data.tags, run.data.params, run.data.metrics) for run in runs]
-    client.set_experiment_tag(experiment, runs_table.TAG, runs_table.encoded(shown, monitor.removeprefix(BEST), dataset["mode"]))
+    client.set_experiment_tag(experiment, runs_table.TAG, runs_table.encoded(shown, monitor.removeprefix(BEST), dataset.mode))
     client.set_experiment_tag(experiment, NOTE, descriptions.of_dataset(dataset, best, page))
     client.set_experiment_tag(experiment, PAGE, page)
 
 
-def _batches(entries: list[Entry]) -> Iterator[tuple[str, list[Entry]]]:
-    """Yield entries in order: points by the thousand, all others one by one."""
-    for kind, same in groupby(entries, key=lambda entry: next(iter(entry))):
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield entries in order: metrics by the thousand, all others one by one."""
+    for kind, same in groupby(entries, key=type):
         alike = list(same)
-        size = METRICS_PER_CALL if kind == "key" else 1
+        size = METRICS_PER_CALL if kind is MetricEntry else 1
         for begin in range(0, len(alike), size):
-            yield kind, alike[begin : begin + size]
+            yield alike[begin : begin + size]
 
 
 def _send_params(client: MlflowClient, run_id: str, params: list[Param]) -> None:
@@ -214,13 +232,13 @@ def _remove_tags(client: MlflowClient, run_id: str, keys: list[str]) -> None:
                 raise
 
 
-def _send_status(client: MlflowClient, run_id: str, entry: Entry) -> None:
-    if entry["status"] == "RUNNING":
+def _send_status(client: MlflowClient, run_id: str, entry: StatusEntry) -> None:
+    if entry.status == "RUNNING":
         client.update_run(run_id, status="RUNNING")
     else:
-        client.set_terminated(run_id, entry["status"], entry["timestamp"])
+        client.set_terminated(run_id, entry.status, entry.timestamp)
 
 
-def _dataset(entry: Entry) -> DatasetInput:
-    dataset = Dataset(entry["name"], entry["digest"], "reprise", json.dumps(entry["source"]))
-    return DatasetInput(dataset, [InputTag("mlflow.data.context", entry["context"])])
+def _dataset(entry: Input) -> DatasetInput:
+    dataset = Dataset(entry.name, entry.digest, "reprise", json.dumps(entry.source))
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", entry.context)])

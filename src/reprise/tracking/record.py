@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError, without_login
-from reprise.tracking import backend, lineage
+from reprise.tracking import backend, lineage, run_info
 from reprise.tracking.event_log import EventLog, Points, read_history
 from reprise.tracking.run import find, has_run_dir
 from reprise.tracking.statuses import corrected
@@ -117,7 +117,7 @@ def from_run_dir(run_dir: Path) -> RunRecord:
     event_log = EventLog(run_dir)
     return RunRecord(
         run_dir.name,
-        store.read_json(run_dir / "run.json")["name"],
+        run_info.read(run_dir).name,
         event_log.status,
         event_log.tags,
         read_history(event_log.file),

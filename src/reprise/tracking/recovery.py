@@ -13,7 +13,8 @@ from mlflow.exceptions import MlflowException
 from reprise.config.schema import TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.tracking import backend
+from reprise.tracking import backend, run_info
+from reprise.tracking.entries import StatusEntry, TagsEntry
 from reprise.tracking.event_log import EventLog, outbox
 from reprise.tracking.mlflow_sync import RUN_TOKEN_TAG
 from reprise.tracking.resume import held_runs, pending_runs, stale_runs
@@ -39,11 +40,11 @@ def close_all(folder: Path, run_ids: Iterable[str]) -> list[str]:
 
 def tagged_runs(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[tuple[Path, EventLog]]:
     """Yield run directory and event log of runs with these tags that started at `since` (milliseconds since 1970) or later."""
-    for file in sorted((folder / "runs").glob("*/run.json")):
-        if store.read_json(file).get("started", 0) >= since:
-            event_log = EventLog(file.parent)
+    for run_dir in run_info.run_dirs(folder):
+        if run_info.read(run_dir).started >= since:
+            event_log = EventLog(run_dir)
             if tags.items() <= event_log.tags.items():
-                yield file.parent, event_log
+                yield run_dir, event_log
 
 
 def finished_runs(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator[Path]:
@@ -58,10 +59,10 @@ def finished_runs(folder: Path, since: int, tags: Mapping[str, str]) -> Iterator
 
 def _close(run_dir: Path) -> str | None:
     """Mark a run without a final status as FAILED. Return its name, or None if there is no such run."""
-    if not (run_dir / "run.json").is_file() or (event_log := EventLog(run_dir)).status != "RUNNING":
+    if not run_info.exists(run_dir) or (event_log := EventLog(run_dir)).status != "RUNNING":
         return None
-    event_log.append({"tags": {"error": PROCESS_DIED}}, {"status": "FAILED", "timestamp": now()})
-    return str(store.read_json(run_dir / "run.json")["name"])
+    event_log.append(TagsEntry({"error": PROCESS_DIED}), StatusEntry("FAILED", now()))
+    return run_info.read(run_dir).name
 
 
 def _close_pending_runs(folder: Path, trained_in: Path, tracking: TrackingConfig | None) -> list[str]:
@@ -89,7 +90,7 @@ def sync_waiting_runs(folder: Path, tracking: TrackingConfig | None) -> tuple[li
     for waiting in sorted((folder / "outbox").glob("*")):
         if waiting.name in active:
             continue
-        if not (folder / "runs" / waiting.name / "run.json").is_file():  # killed before its first entry
+        if not run_info.exists(folder / "runs" / waiting.name):  # killed before its first entry
             waiting.unlink(missing_ok=True)
             continue
         run = open_run_dir(tracking, folder, waiting.name)

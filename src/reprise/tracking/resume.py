@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from reprise.data import store
 from reprise.errors import UserError
@@ -28,38 +29,59 @@ PARENT = "parent"
 """Key of the parent run, beside the seeds."""
 
 
+class RunState(BaseModel):
+    """What is known of the run of a seed. Fields that a newer version added are kept when the file is written again."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    token: str | None = None
+    """Identifies the run in the store before its id is known."""
+    run_id: str | None = None
+    """None until the run is open."""
+
+
+RUNS = TypeAdapter(dict[str, RunState])
+
+
 class Training:
     """The training of one command: a run per seed, and a parent run if there are several seeds."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.runs: dict[str, dict[str, str]] = store.read_json(file) if file.is_file() else {}
+        self.runs = _read(file) if file.is_file() else {}
 
     def token(self, seed: int | str) -> str:
         """Return the token that identifies the run of a seed before it has an id. Create and store it at the first call."""
-        if str(seed) not in self.runs:
-            self._record(seed, {"token": uuid.uuid4().hex})
-        return self.runs[str(seed)]["token"]
+        token = self.runs.get(str(seed), RunState()).token
+        if token is None:
+            token = uuid.uuid4().hex
+            self._record(seed, {"token": token})
+        return token
 
     def run_id(self, seed: int | str) -> str | None:
         """Return the run id of a seed, or None if it has not been opened."""
-        return self.runs.get(str(seed), {}).get("run_id")
+        return self.runs.get(str(seed), RunState()).run_id
+
+    @property
+    def run_ids(self) -> list[str]:
+        """The ids of all runs that have been opened."""
+        return [state.run_id for state in self.runs.values() if state.run_id is not None]
 
     def opened(self, seed: int | str, run_id: str) -> None:
         """Record that the run of a seed was opened."""
         self._record(seed, {"run_id": run_id})
 
     def _record(self, seed: int | str, facts: dict[str, str]) -> None:
-        self.runs[str(seed)] = self.runs.get(str(seed), {}) | facts
+        self.runs[str(seed)] = self.runs.get(str(seed), RunState()).model_copy(update=facts)
         self._write()
 
     def _write(self) -> None:
-        store.write_atomically(self.file, json.dumps(self.runs, indent=2).encode())
+        store.write_atomically(self.file, RUNS.dump_json(self.runs, indent=2, exclude_none=True))
 
     def pending_runs(self) -> Iterator[str]:
         """Yield the tokens of runs that were about to be opened. Delete each after the loop has processed it."""
-        for seed in [seed for seed, entry in self.runs.items() if "run_id" not in entry]:
-            yield self.runs[seed]["token"]
+        for seed in [seed for seed, state in self.runs.items() if state.run_id is None]:
+            yield str(self.runs[seed].token)
             del self.runs[seed]
             self._write()
 
@@ -67,6 +89,13 @@ class Training:
         """Delete the file: the training is done, or starts from scratch."""
         self.file.unlink(missing_ok=True)
         self.runs = {}
+
+
+def _read(file: Path) -> dict[str, RunState]:
+    try:
+        return RUNS.validate_python(store.read_json(file))
+    except ValidationError as error:
+        raise UserError(f"{file} is damaged: {error.errors()[0]['msg']}", "delete it; its training starts from scratch") from None
 
 
 _owner: ContextVar[str] = ContextVar("owner", default="")
@@ -107,7 +136,7 @@ def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
 def stale_runs(folder: Path) -> Iterator[str]:
     """Yield the ids of unfinished runs that no process holds. Each stays locked until the loop has processed it."""
     for training in _unlocked_trainings(folder):
-        yield from [entry["run_id"] for entry in training.runs.values() if "run_id" in entry]
+        yield from training.run_ids
 
 
 def pending_runs(folder: Path) -> Iterator[str]:
@@ -129,22 +158,22 @@ def _unlocked_trainings(folder: Path) -> Iterator[Training]:
 
 def held_runs(folder: Path) -> set[str]:
     """Return the ids of the runs that live processes are training."""
-    return {entry["run_id"] for entry in _held_entries(folder) if "run_id" in entry}
+    return {state.run_id for state in _held_runs(folder) if state.run_id is not None}
 
 
 def held_ids_and_tokens(folder: Path) -> set[str]:
     """Return the ids of the runs in training, and the tokens of runs in training or about to be opened."""
-    return {value for entry in _held_entries(folder) for value in entry.values()}
+    return {value for state in _held_runs(folder) for value in (state.token, state.run_id) if value is not None}
 
 
-def _held_entries(folder: Path) -> Iterator[dict[str, str]]:
-    """Yield the entry of each run of a training whose lock a process holds."""
+def _held_runs(folder: Path) -> Iterator[RunState]:
+    """Yield the state of each run of a training whose lock a process holds."""
     for file in sorted((folder / "in_progress").glob("*.json")):
         lock = FileLock(file.with_suffix(".lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
             with suppress(FileNotFoundError):  # the training ended in between
-                yield from store.read_json(file).values()
+                yield from _read(file).values()
         else:
             lock.release()

@@ -18,12 +18,25 @@ from reprise.config.naming import differences
 from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
-from reprise.tracking import backend, descriptions, lineage, logged_model
+from reprise.tracking import backend, descriptions, lineage, logged_model, run_info
 from reprise.tracking.address import checked
 from reprise.tracking.descriptions import BEST
+from reprise.tracking.entries import (
+    DatasetEntry,
+    DatasetInfo,
+    FileEntry,
+    Input,
+    InputsEntry,
+    ModelEntry,
+    ParamsEntry,
+    StatusEntry,
+    TagRemovalEntry,
+    TagsEntry,
+)
 from reprise.tracking.event_log import EventLog, outbox
 from reprise.tracking.mlflow_sync import NOTE, MlflowSync, create
 from reprise.tracking.resume import Training
+from reprise.tracking.run_info import CURRENT_STORE, RunInfo
 
 if TYPE_CHECKING:  # takes two seconds to import; callers that log a model have imported it already
     from torch import nn
@@ -32,8 +45,6 @@ PARAM_LENGTH = 6000
 """Maximum length of a param in MLflow."""
 SYNC_SECONDS_WHEN_STOPPED = 1.5
 """Seconds that a stopped training may spend on syncing, after `checkpoint.grace` seconds for its last checkpoint."""
-CURRENT_STORE = "elsewhere"
-"""Stands for the current store, in place of the unknown original store of a run from another machine."""
 
 
 @dataclass
@@ -61,7 +72,7 @@ class Run:
         """Copy a folder to `target` in the run directory and log its files as artifacts."""
         shutil.copytree(folder, self.run_dir / target, dirs_exist_ok=True)
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-        self.event_log.append(*({"file": f"{target}/{file}"} for file in files))
+        self.event_log.append(*(FileEntry(f"{target}/{file}") for file in files))
 
     def text(self, content: str, file: str) -> None:
         """Log a text as an artifact."""
@@ -72,16 +83,16 @@ class Run:
 
     def keep(self, file: str) -> None:
         """Log a file of the run directory as an artifact."""
-        self.event_log.append({"file": file})
+        self.event_log.append(FileEntry(file))
 
     def tag(self, tags: Mapping[str, Any]) -> None:
         """Set tags."""
-        self.event_log.append({"tags": {key: str(value) for key, value in tags.items()}})
+        self.event_log.append(TagsEntry({key: _encodable(str(value)) for key, value in tags.items()}))
 
     def resume(self) -> None:
         """Set the status to RUNNING, and remove the error that an earlier process recorded."""
-        removed = [{"remove_tags": ["error"]}] if "error" in self.event_log.tags else []
-        self.event_log.append(*removed, {"status": "RUNNING"})
+        removed = [TagRemovalEntry(["error"])] if "error" in self.event_log.tags else []
+        self.event_log.append(*removed, StatusEntry("RUNNING"))
 
     def describe(self) -> None:
         """Write the description: what the run is, its results so far, and how to repeat it."""
@@ -99,7 +110,7 @@ class Run:
         It contains no pickles and takes any batch size. `metadata` describes inputs and outputs and is stored in the model.
         """
         logged_model.save(network, self.run_dir / "model", example, prediction, metadata)
-        self.event_log.append({"model": "model"})
+        self.event_log.append(ModelEntry("model"))
 
     def end(self, status: str, tags: Mapping[str, str], seconds: float | None = None) -> None:
         """Record the final status and deliver all waiting entries, within `seconds` if given.
@@ -109,7 +120,7 @@ class Run:
         try:
             if tags:
                 self.tag(tags)
-            self.event_log.append({"status": status, "timestamp": now()})
+            self.event_log.append(StatusEntry(status, now()))
         except OSError as error:  # probably a full disk; it must not hide why the run ends
             warn(f"run {self.name}: its end could not be written down: {error}")
         self.flush(seconds)
@@ -142,7 +153,7 @@ def started(
     never hide the user's own error.
     """
     known = training.run_id(config.seed)
-    if known is None or not (folder / "runs" / known / "run.json").is_file():
+    if known is None or not run_info.exists(folder / "runs" / known):
         token = training.token(config.seed)
         parts = (
             [f"trial{tags['trial']}"]
@@ -197,7 +208,7 @@ def log_results(run: Run, config: Config, facts: Mapping[str, str]) -> None:
     run.tag({"model": model(config), **facts})
     run.describe()
     about = config.data.model_dump(include={"title", "homepage", "citation", "licence"})
-    run.event_log.append({"dataset": {**about, "monitor": f"{BEST}{facts['monitor']}", "mode": facts["mode"]}})
+    run.event_log.append(DatasetEntry(DatasetInfo(**about, monitor=f"{BEST}{facts['monitor']}", mode=facts["mode"])))
 
 
 def model(config: Config) -> str:
@@ -208,17 +219,12 @@ def model(config: Config) -> str:
 def open_new(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
     """Create a run with an empty run directory, and in the store if that is reachable."""
     uri = backend.address(tracking, folder)
-    about = {
-        "name": name,
-        "token": token,
-        "experiment": tracking.experiment,
-        "store": None if uri == backend.local_address(folder) else without_login(uri),
-        "started": now(),
-    }
+    shown = None if uri == backend.local_address(folder) else without_login(uri)
+    info = RunInfo(run_id=token, name=name, token=token, experiment=tracking.experiment, store=shown, started=now())
     offline_run_dir = folder / "runs" / token  # of an interrupted start while the store was unreachable
     mlflow_id = None
     try:
-        mlflow_id = create(backend.connect(uri, folder), about, folder, uri)
+        mlflow_id = create(backend.connect(uri, folder), info, folder, uri)
     except (MlflowException, UserError) as error:
         warn(f"{str(error).splitlines()[0]}; the training continues, `reprise sync` delivers its run later")
     run_id = mlflow_id if mlflow_id and not offline_run_dir.is_dir() else token
@@ -227,20 +233,20 @@ def open_new(tracking: TrackingConfig, folder: Path, token: str, name: str, cont
     if mlflow_id:
         store.write_atomically(run_dir / "mlflow_id", mlflow_id.encode())
     store.write_json(run_dir / "config.json", content)
-    store.write_atomically(run_dir / "run.json", json.dumps({"run_id": run_id, **about}, indent=2).encode())
+    run_info.write(run_dir, info.model_copy(update={"run_id": run_id}))
     return open_run_dir(tracking, folder, run_id)
 
 
 def open_run_dir(tracking: TrackingConfig | None, folder: Path, run_id: str) -> Run:
     """Open the run of a run directory. It syncs to the store in which it started."""
     run_dir = folder / "runs" / run_id
-    about = store.read_json(run_dir / "run.json")
+    info = run_info.read(run_dir)
     waiting = outbox(folder, run_id)
     waiting.parent.mkdir(exist_ok=True)
     waiting.touch()
     event_log = EventLog(run_dir)
-    uri = _address(about.get("store", CURRENT_STORE), tracking, folder)
-    return Run(run_id, about["name"], run_dir, event_log, MlflowSync(run_dir, event_log, uri, folder))
+    uri = _address(info.store, tracking, folder)
+    return Run(run_id, info.name, run_dir, event_log, MlflowSync(run_dir, event_log, uri, folder))
 
 
 def _address(original: str | None, tracking: TrackingConfig | None, folder: Path) -> str:
@@ -264,7 +270,7 @@ def _log_start(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mappin
         if len(value) > PARAM_LENGTH:
             raise UserError(f"{key} has {len(value)} characters", f"MLflow keeps at most {PARAM_LENGTH}")
     run.tag({**tags, "sha256.patch": lineage.text_hash(patch), "sha256.packages": lineage.text_hash(lineage.packages())})
-    run.event_log.append({"params": params}, {"inputs": [_input(name, path, config) for name, path in inputs.items()]})
+    run.event_log.append(ParamsEntry(params), InputsEntry([_input(name, path, config) for name, path in inputs.items()]))
     run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
     run.text(lineage.packages(), "lineage/packages.txt")
     if patch:
@@ -304,10 +310,10 @@ def reopen(tracking: TrackingConfig, folder: Path, run_id: str) -> Run:
         except MlflowException:
             raise UserError(f"the tracking store {uri} has no run {run_id}", "train again, or set tracking.uri") from None
         run_dir.mkdir(parents=True, exist_ok=True)
-        if not (run_dir / "run.json").is_file():
-            store.write_json(run_dir / "run.json", {"run_id": run_id, "name": stored.info.run_name})
+        if not run_info.exists(run_dir):
+            run_info.write(run_dir, RunInfo(run_id=run_id, name=stored.info.run_name))
         store.write_atomically(run_dir / "mlflow_id", run_id.encode())
-        EventLog(run_dir).append({"status": stored.info.status, "timestamp": stored.info.end_time})
+        EventLog(run_dir).append(StatusEntry(stored.info.status, stored.info.end_time))
         EventLog(run_dir).delivered = 1
     return open_run_dir(tracking, folder, run_id)
 
@@ -322,8 +328,7 @@ def find(folder: Path, requested: str) -> str:
     run_dirs = _matching_run_dirs(folder, requested)
     if len(run_dirs) == 1:
         return run_dirs[0].name
-    others = run_dirs or [file.parent for file in sorted((folder / "runs").glob("*/run.json"))]
-    names = ", ".join(store.read_json(run_dir / "run.json")["name"] for run_dir in others[-5:])
+    names = ", ".join(run_info.read(run_dir).name for run_dir in (run_dirs or run_info.run_dirs(folder))[-5:])
     raise UserError(f"{len(run_dirs)} runs are called {requested}", f"there are {names}" if names else "no run was made yet")
 
 
@@ -335,10 +340,10 @@ def has_run_dir(folder: Path, requested: str) -> bool:
 def _matching_run_dirs(folder: Path, requested: str) -> list[Path]:
     """Return the run directories of the runs with this name or prefix of an id."""
     matches = []
-    for file in sorted((folder / "runs").glob("*/run.json")):
-        ids = file.parent.name, _mlflow_id(file.parent)
-        if store.read_json(file)["name"] == requested or any(run_id.startswith(requested) for run_id in ids):
-            matches.append(file.parent)
+    for run_dir in run_info.run_dirs(folder):
+        ids = run_dir.name, _mlflow_id(run_dir)
+        if run_info.read(run_dir).name == requested or any(run_id.startswith(requested) for run_id in ids):
+            matches.append(run_dir)
     return matches
 
 
@@ -354,12 +359,17 @@ def recorded(config: Config) -> dict[str, Any]:
 
 
 def _param(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return _encodable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
-def _input(name: str, path: Path, config: Config) -> dict[str, Any]:
+def _encodable(text: str) -> str:
+    """Replace bytes of file names that are not UTF-8 (lone surrogates in Python): no tracking store takes them."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _input(name: str, path: Path, config: Config) -> Input:
     source = {"homepage": config.data.homepage, "licence": config.data.licence}
-    return {"name": f"{config.data.name} ({name})", "digest": store.digest(path)[:36], "source": source, "context": name}
+    return Input(f"{config.data.name} ({name})", store.digest(path)[:36], source, name)
 
 
 def now() -> int:

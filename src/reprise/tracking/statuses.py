@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from reprise.data import store
+from reprise.tracking import run_info
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.resume import held_ids_and_tokens
@@ -30,7 +30,7 @@ def corrected(folder: Path, running: Iterable[str]) -> dict[str, tuple[str, dict
 
 
 def _trained_here(folder: Path) -> list[Path]:
-    return [file.parent for file in (folder / "runs").glob("*/config.json") if (file.parent / "run.json").is_file()]
+    return [file.parent for file in (folder / "runs").glob("*/config.json") if run_info.exists(file.parent)]
 
 
 def _id_in_store(run_dir: Path) -> str:
@@ -46,5 +46,5 @@ def _status(run_dir: Path, active: set[str]) -> tuple[str, dict[str, str]] | Non
         return event_log.status, {key: tags[key] for key in ("error", "pruned") if key in tags}
     if GROUP in tags:
         return None
-    is_active = not active.isdisjoint({run_dir.name, store.read_json(run_dir / "run.json").get("token")})
+    is_active = not active.isdisjoint({run_dir.name, run_info.read(run_dir).token})
     return ("RUNNING", {}) if is_active else ("FAILED", {"error": PROCESS_DIED})

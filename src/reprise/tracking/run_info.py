@@ -1,0 +1,64 @@
+"""run.json: the identity of a run, written once when it starts."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from reprise.data import store
+from reprise.errors import UserError
+
+FILE = "run.json"
+CURRENT_STORE = "elsewhere"
+"""Stands for the current store, in place of the unknown original store of a run from another machine."""
+
+
+class RunInfo(BaseModel):
+    """The content of run.json. Fields that a newer version added are ignored, as nobody writes the file again.
+
+    A run from another machine that was evaluated here has only `run_id` and `name`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str
+    """MLflow's id, or the token if MLflow was not reachable at the start."""
+    name: str
+    token: str = ""
+    """The tag that finds the run in MLflow if its creation was interrupted."""
+    experiment: str = ""
+    """MLflow's experiment."""
+    store: str | None = CURRENT_STORE
+    """The address of the tracking store without a password; None for the database under mlruns/."""
+    started: int = 0
+    """Milliseconds since 1970."""
+
+
+def exists(run_dir: Path) -> bool:
+    """Return whether a folder is the run directory of a run that has started."""
+    return (run_dir / FILE).is_file()
+
+
+def read(run_dir: Path) -> RunInfo:
+    """Return the identity of the run of a run directory.
+
+    Raises:
+        UserError: if its run.json is damaged.
+
+    """
+    file = run_dir / FILE
+    try:
+        return RunInfo.model_validate(store.read_json(file))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or "its content"
+        raise UserError(f"{file} is damaged: {where}: {problem['msg']}", f"delete {run_dir}, then train again") from None
+
+
+def write(run_dir: Path, info: RunInfo) -> None:
+    """Write run.json atomically."""
+    store.write_atomically(run_dir / FILE, info.model_dump_json(indent=2).encode())
+
+
+def run_dirs(folder: Path) -> list[Path]:
+    """Return the run directories under `folder` (mlruns/), sorted by id."""
+    return [file.parent for file in sorted((folder / "runs").glob(f"*/{FILE}"))]
