@@ -16,4 +16,4 @@ def run(paths: ProjectPaths, arguments: Sequence[str], console: Console) -> NoRe
     for file in dvc_files.repair(paths.root):
         console.print(f"repro  {file.relative_to(paths.root)}: half written by a DVC that was killed; repaired", highlight=False)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "dvc", "repro", *arguments])  # -P: see `PluginFinder`

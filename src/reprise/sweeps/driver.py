@@ -97,7 +97,8 @@ class _WorkerStarter:
     parent: str
 
     def start(self, index: int) -> Worker:
-        command = [sys.executable, "-m", "reprise", "sweep", f"sweep={self.study.sweep.name}", "resume", "--worker", self.parent]
+        worker = ["sweep", f"sweep={self.study.sweep.name}", "resume", "--worker", self.parent]
+        command = [sys.executable, "-P", "-m", "reprise", *worker]  # -P: do not import standard modules from the project
         return self.launcher.start(command, self.root, self.log(index), index, self.workers)
 
     def log(self, index: int) -> Path:

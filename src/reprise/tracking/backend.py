@@ -93,5 +93,6 @@ def dashboard(uri: str, port: int) -> NoReturn:
     Two workers suffice for one user, and MLflow's jobs for language models are disabled: five processes instead of fifteen.
     """
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # no standard module is imported from the project, by the workers neither
     command = f"-m mlflow ui --host 127.0.0.1 --port {port} --workers 2 --backend-store-uri".split()
     os.execv(sys.executable, [sys.executable, *command, uri])

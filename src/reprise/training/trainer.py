@@ -61,7 +61,8 @@ def relaunch(config: TrainerConfig, checkpoint: CheckpointConfig) -> NoReturn:
             shutdown_timeout=math.ceil(checkpoint.patience),
         )
         try:
-            elastic_launch(launch, sys.executable)("-m", "reprise", *sys.argv[1:])
+            # -P: a file of the project named like a standard module must not replace it, see `PluginFinder`
+            elastic_launch(launch, sys.executable)("-P", "-m", "reprise", *sys.argv[1:])
         except ChildFailedError as error:
             _exit_as(error)
         except SignalException as signalled:
