@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from reprise.config import Pipeline, pipeline
-from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages.published import known_runs
+from reprise.stages.summary import Summary
 from reprise.tasks import metric_names
 from reprise.tasks.metric_names import ACCURACY
 from reprise.tracking.trained import Trained
@@ -44,7 +44,7 @@ class Results:
     """The metrics.json of every experiment, in the order of conf/pipeline.yaml, and the published number for it."""
 
     pipeline: Pipeline
-    by_experiment: dict[str, Content]
+    by_experiment: dict[str, Summary]
     published: dict[str, Content]
     runs: dict[str, list[Trained]]
     """The runs of this project that trained each experiment; none in a fresh clone."""
@@ -66,8 +66,8 @@ class Results:
         names = listed + sorted(present - set(listed))
         configs = {name: yaml.safe_load(paths.config(name).read_text("utf-8")) for name in names if paths.config(name).is_file()}
         published = {name: content["published"] for name, content in configs.items() if content.get("published")}
-        metrics = {name: store.read_json(folder / name / "metrics.json") for name in names}
-        runs = {name: known_runs(paths, name, content["weights"].values()) for name, content in metrics.items()}
+        metrics = {name: Summary.read(folder / name / "metrics.json", f"run `dvc repro evaluate@{name}`") for name in names}
+        runs = {name: known_runs(paths, name, content.weights.values()) for name, content in metrics.items()}
         return cls(config, metrics, published, runs)
 
     def show(self, console: Console) -> None:
@@ -77,13 +77,13 @@ class Results:
             table.add_column(title, no_wrap=True, justify="left" if title in {"experiment", ""} else "right")
         for name, content in self.by_experiment.items():
             metric = _headline(content)
-            naive = content["baselines"].get("repeat_last", {}).get(metric)
+            naive = content.baselines.get("repeat_last", {}).get(metric)
             reference = self.published[name]["value"] if name in self.published else naive
-            compare, val = (_figure(value, metric) for value in (reference, content["val"][metric]))
-            size, time = f"{content['parameters']:,}", _time(self.runs[name])
+            compare, val = (_figure(value, metric) for value in (reference, content.val[metric]))
+            size, time = f"{content.parameters:,}", _time(self.runs[name])
             table.add_row(name, HEADLINE[metric][:3], compare, val, _spread(content, "test", metric), size, time)
         console.print(table)
-        seeds = sorted({len(content["seeds"]) for content in self.by_experiment.values()})
+        seeds = sorted({len(content.seeds) for content in self.by_experiment.values()})
         console.print(f"Means over {' or '.join(map(str, seeds))} seeds, test ± standard deviation; the epoch was chosen on val.")
         console.print("Compare: the published number, or the naive forecast's.")
 
@@ -106,14 +106,14 @@ class Results:
         metric = _headline(content)
         return (
             f"{name}{' †' if name in self.pipeline.long else ''}",
-            content["data"],
+            content.data,
             HEADLINE[metric],
             str(self.published[name]["value"]) if name in self.published else "–",
             _spread(content, "test", metric),
             _spread(content, "val", metric),
-            f"{content['parameters']:,}",
-            str(len(content["seeds"])),
-            f"{content['epochs']:.0f}",
+            f"{content.parameters:,}",
+            str(len(content.seeds)),
+            f"{content.epochs:.0f}",
         )
 
     def _forecasts(self) -> str:
@@ -122,13 +122,13 @@ class Results:
         undefined: list[str] = []
         for name, content in self.by_experiment.items():
             mae = metric_names.MAE
-            targets = [metric.removeprefix(mae) for metric in content["test"] if metric == mae or metric.startswith(f"{mae}/")]
-            for target in targets if content["baselines"] else []:
-                naive = [content["baselines"].get(one, {}).get(f"{mae}{target}") for one in ("repeat_last", "seasonal_naive")]
+            targets = [metric.removeprefix(mae) for metric in content.test if metric == mae or metric.startswith(f"{mae}/")]
+            for target in targets if content.baselines else []:
+                naive = [content.baselines.get(one, {}).get(f"{mae}{target}") for one in ("repeat_last", "seasonal_naive")]
                 ours = [_spread(content, "test", f"{metric}{target}") for metric in metric_names.FORECAST_COLUMNS]
-                unit = content.get("units", {}).get(f"{mae}{target}", "").replace("|", "\\|")
+                unit = content.units.get(f"{mae}{target}", "").replace("|", "\\|")
                 rows.append((f"{name}{target.replace('/', ': ')}", unit, *ours, *(_figure(value, mae) for value in naive)))
-            undefined += [f"- `{name}`: {metric} is undefined: {why}.\n" for metric, why in content.get("undefined", {}).items()]
+            undefined += [f"- `{name}`: {metric} is undefined: {why}.\n" for metric, why in content.undefined.items()]
         titles = ("experiment", "unit", "MAE", "RMSE", "MASE", "MAE of repeat-last", "MAE of seasonal-naive")
         notes = "\n" + "".join(undefined) if undefined else ""
         return f"## Forecasts beside naive ones (test)\n\n{_markdown(titles, rows)}{notes}" if rows else ""
@@ -136,9 +136,9 @@ class Results:
     def _weights(self) -> str:
         """Return the table of the sha256 of every published weights file, and the kind of processor that trained it."""
         rows: list[Row] = [
-            (name, seed, sha256, content["machine"])
+            (name, seed, sha256, content.machine)
             for name, content in self.by_experiment.items()
-            for seed, sha256 in content["weights"].items()
+            for seed, sha256 in content.weights.items()
         ]
         table = _markdown(("experiment", "seed", "sha256 of the weights", "trained on"), rows)
         return f"## Weights\n\n`data/models/<experiment>/<seed>.safetensors`, as `dvc repro` writes them.\n\n{table}"
@@ -150,19 +150,19 @@ class Results:
 
         results = [self.by_experiment[name] for name in self.pipeline.ablation]
         means, spreads = (
-            [one[key][ACCURACY] or 0.0 for one in results] for key in ("test", "test_std")
+            [getattr(one, key)[ACCURACY] or 0.0 for one in results] for key in ("test", "test_std")
         )  # the standard deviation of one seed is null
-        labels, seeds = list(self.pipeline.ablation.values()), len(results[0]["seeds"])
+        labels, seeds = list(self.pipeline.ablation.values()), len(results[0].seeds)
         save(comparison.ablation(labels, means, spreads, f"test {ACCURACY}", seeds), file)
         rows = [
             (
                 f"{label} (`{name}`)",
                 _spread(one, "test", ACCURACY),
-                f"{100 * (one['test'][ACCURACY] - means[0]):+.2f}",
-                f"{one['parameters']:,}",
-                f"{one['epochs']:.0f}",
+                f"{100 * (mean - means[0]):+.2f}",
+                f"{one.parameters:,}",
+                f"{one.epochs:.0f}",
             )
-            for (name, label), one in zip(self.pipeline.ablation.items(), results, strict=True)
+            for (name, label), one, mean in zip(self.pipeline.ablation.items(), results, means, strict=True)
         ]
         table = _markdown(("what changed", f"test {ACCURACY}", "points", "parameters", "epochs"), rows)
         figure = f"![Test accuracy of each improvement, with its spread over seeds]({file.name})\n"
@@ -178,14 +178,14 @@ def _time(runs: Sequence[Trained]) -> str:
     return f"{statistics.fmean(run.train_seconds for run in runs):.0f} s" if runs else "–"
 
 
-def _spread(content: Content, split: str, metric: str) -> str:
-    text, spread = (_figure(content[part].get(metric), metric) for part in (split, f"{split}_std"))
-    return f"{text} ± {spread}" if len(content["seeds"]) > 1 and text != "–" else text
+def _spread(content: Summary, split: str, metric: str) -> str:
+    text, spread = (_figure(getattr(content, part).get(metric), metric) for part in (split, f"{split}_std"))
+    return f"{text} ± {spread}" if len(content.seeds) > 1 and text != "–" else text
 
 
 def _figure(value: float | None, metric: str) -> str:
     return "–" if value is None else f"{value:.{metric_names.digits(metric)}f}"
 
 
-def _headline(content: Content) -> str:
-    return next(metric for metric in HEADLINE if metric in content["test"])
+def _headline(content: Summary) -> str:
+    return next(metric for metric in HEADLINE if metric in content.test)

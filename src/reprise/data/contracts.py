@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reprise.data import store
 from reprise.errors import UserError
@@ -54,11 +54,11 @@ class WindowsMeta(Contract):
     """Shape of one network input, channels last."""
     statistics: dict[str, list[float]]
     """Statistics of the train split by name, one number per channel."""
-    notes: list[str] = []
+    notes: list[str] = Field(default=[])
     """What was left out, lost or assumed."""
     arrays: str = ""
     """The hash of the arrays."""
-    made_by: dict[str, Any] = {}
+    made_by: dict[str, Any] = Field(default={})
     """The settings."""
 
     def array_folder(self, split: str) -> str:

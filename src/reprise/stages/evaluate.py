@@ -24,6 +24,7 @@ from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import windows_of
 from reprise.project_paths import ProjectPaths
 from reprise.stages.published import TRAINING, history_file, read_as_trained, read_published, weights_file
+from reprise.stages.summary import Summary, Values, over_seeds, spread
 from reprise.tasks.task import Baseline, Keep, Task
 from reprise.tracking import event_log, groups, lineage
 from reprise.tracking import run as tracking
@@ -94,10 +95,8 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
                 _log(result.run, config, result.predictor.task, result.evaluation, paths)
     curves = {one.seed: event_log.read_history(history_file(models, one.seed)) for one in trained}
     store.write_atomically(folder / "curves.csv", _curves(curves).encode())
-    entries = store.read_json(models / TRAINING)
-    hashes = {f"seed{entry['outcome']['seed']}": entry["sha256"] for entry in entries}
-    trained_by = {"weights": hashes, "machine": entries[0]["machine"]}
-    store.write_atomically(folder / "metrics.json", store.as_json(_summary(config, trained, results) | trained_by).encode())
+    summary = _summary(config, trained, results, store.read_json(models / TRAINING))
+    store.write_atomically(folder / "metrics.json", store.as_json(summary.model_dump()).encode())
     return folder
 
 
@@ -216,31 +215,26 @@ def _of_baseline(baseline: Baseline, task: Task, test: Dataset) -> Metrics:
     return metrics.compute()
 
 
-def _summary(config: Config, trained: list[Trained], results: list[Evaluation]) -> dict[str, Any]:
-    """Return the content of metrics.json. Undefined metrics, and standard deviations of a single seed, are None."""
+def _summary(config: Config, trained: list[Trained], results: list[Evaluation], entries: list[dict[str, Any]]) -> Summary:
+    """Return the content of metrics.json. `entries` is the content of training.json."""
     first = results[0]
-
-    def over_seeds(split: str, reduce: Any) -> dict[str, float | None]:
-        by_seed = [getattr(result, split) for result in results]
-        return {name: reduce([metrics[name] for metrics in by_seed]) for name in by_seed[0]} | dict.fromkeys(first.undefined)
-
-    def spread(values: list[float]) -> float | None:
-        return statistics.stdev(values) if len(values) > 1 else None
-
-    summary: dict[str, Any] = {
-        f"{split}{suffix}": over_seeds(split, reduce)
+    reduced: dict[str, Values] = {
+        f"{split}{suffix}": over_seeds([getattr(result, split) for result in results], first.undefined, reduce)
         for split in ("test", "val")
         for suffix, reduce in (("", statistics.fmean), ("_std", spread))
     }
-    return summary | {
-        "baselines": {name: metrics | dict.fromkeys(first.undefined) for name, metrics in first.baselines.items()},
-        "units": dict(first.units),
-        "undefined": dict(first.undefined),
-        "data": config.data.name,
-        "seeds": [one.seed for one in trained],
-        "parameters": trained[0].parameters,
-        "epochs": statistics.fmean(one.epochs for one in trained),
-    }
+    return Summary(
+        **reduced,
+        baselines={name: metrics | dict.fromkeys(first.undefined) for name, metrics in first.baselines.items()},
+        units=dict(first.units),
+        undefined=dict(first.undefined),
+        data=config.data.name,
+        seeds=[one.seed for one in trained],
+        parameters=trained[0].parameters,
+        epochs=statistics.fmean(one.epochs for one in trained),
+        weights={f"seed{entry['outcome']['seed']}": entry["sha256"] for entry in entries},
+        machine=entries[0]["machine"],
+    )
 
 
 def _forbidden(*_: Any, **__: Any) -> Any:

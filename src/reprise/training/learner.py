@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from reprise.data.datasets import Batch
 from reprise.errors import UserError
 from reprise.tasks.metrics import Metrics
-from reprise.tasks.task import Task
+from reprise.tasks.task import Keep, Task
 from reprise.training import randomness
 from reprise.training.memory import clock
 from reprise.training.sharding import FullySharded
@@ -24,8 +24,6 @@ from reprise.training.sharding import FullySharded
 Row = dict[str, float]
 SPEED = ("train/seconds", "train/samples_per_second")
 """Metrics that differ between repeated runs."""
-Keep = Callable[[Tensor, Tensor, int], Tensor]
-"""Maps predictions and targets of a batch, and the index of the batch in the split, to the rows to keep `[rows, …]`."""
 
 
 class MetricCallback(Protocol):
