@@ -29,7 +29,7 @@ class TargetChannels(nn.Module):
         super().__init__()
         if len(input_shape) != 2:
             raise ValueError(f"reads sequences [T, C], not inputs of shape {list(input_shape)}")
-        self.lookback, channels = input_shape
+        self.lookback, channels = (int(size) for size in input_shape)
         positions = list(range(channels)) if target_positions is None else list(target_positions)
         if not positions or min(positions) < 0 or max(positions) >= channels:
             raise ValueError(f"target_positions={positions}: needs positions of channels, 0 to {channels - 1}")

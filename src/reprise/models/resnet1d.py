@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
 from torch import Tensor, nn
 
-from reprise.models.pooling import clear_padding, mean_over_time, valid_steps
+from reprise.models.padding import clear_padding, mean_over_time, valid_steps
 
 
 class ResNet1d(nn.Module):

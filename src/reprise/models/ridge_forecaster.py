@@ -1,0 +1,209 @@
+"""Ridge regression from the lookback to the horizon, in closed form.
+
+Shapes: `B` batch, `T` time steps of the lookback, `C` channels, `Y` target channels, `S` forecast steps (horizon), `N` past and
+`M` future segments, `L` levels that may be subtracted.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reprise.models.channels import Segments, TargetChannels, flatten_forecast
+from reprise.models.closed_form import Batches
+from reprise.models.ridge import solve_moments
+
+Level = Literal["last", "season", "seven_seasons", "lookback"]
+SERIES_AT_ONCE = 2**22
+"""Numbers of a block of windows whose products are added up at a time."""
+TINY = torch.finfo(torch.float64).tiny
+
+
+class RidgeForecaster(nn.Module):
+    """Linear map from the lookback to the horizon, shared by all channels, by ridge regression on all training windows.
+
+    Maps `float32 [B, T, C]` to `[B, S * Y]`. A level of each window is subtracted from lookback and targets and added back to the
+    forecast. With `across_seasons`, lookback and horizon are cut into seasons, and one small map from past to future seasons is
+    shared by all phases of the season; otherwise the map has a weight for each pair of steps. Every combination of `lookbacks`
+    and `levels` is a candidate with an `alpha` of its own, chosen on val. Sources: Toner and Darlow 2024 (linear forecasters have
+    closed-form solutions); the map across seasons is that of SparseTSF (Lin et al. 2024) without its convolution.
+
+    Products of all windows are added up once; candidates and their errors on val are computed from these sums. Memory depends on
+    lookback and horizon, not on the number of windows.
+
+    Args:
+        input_shape: shape of one sample, `[T, C]`.
+        outputs: number of outputs per sample, `S * Y`.
+        target_positions: positions of the target channels among the inputs; by default all.
+        season: steps of a season.
+        across_seasons: whether the map is across seasons.
+        lookbacks: steps before the forecast that a candidate reads, each at most `T`; by default `T`.
+        levels: what a candidate subtracts: the last value, or the mean of the last season, of the last seven or of its lookback.
+        combine: `best`, the candidate with the smallest error on val; `mean`, the mean of all candidates.
+        alphas: strengths of the regularisation, in units of the mean of the squared features, summed over the training windows.
+
+    Raises:
+        ValueError: if an argument is invalid.
+
+    """
+
+    weights: Tensor
+    level_weights: Tensor
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        outputs: int,
+        target_positions: Sequence[int] | None = None,
+        season: int = 24,
+        across_seasons: bool = False,
+        lookbacks: Sequence[int] | None = None,
+        levels: Sequence[Level] = ("last", "season", "seven_seasons", "lookback"),
+        combine: Literal["best", "mean"] = "best",
+        alphas: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+    ) -> None:
+        super().__init__()
+        self.targets = TargetChannels(input_shape, outputs, target_positions)
+        self.segments = Segments(self.targets.lookback, self.targets.horizon, season if across_seasons else 1)
+        self.lookbacks = list(lookbacks) if lookbacks is not None else [self.targets.lookback]
+        self.season, self.combine = season, combine
+        self.alphas = torch.tensor(list(alphas), dtype=torch.float64)
+        self._check(levels)
+        self.levels: list[Level] = list(levels)
+        self.chosen: Mapping[str, float | str] = {}
+        self.register_buffer("weights", torch.zeros(self.segments.outputs, self.segments.inputs))  # [M, N]
+        self.register_buffer("level_weights", torch.zeros(self.segments.outputs, len(self._level_steps)))  # [M, L]
+
+    def _check(self, levels: Sequence[Level]) -> None:
+        period, lookback = self.segments.period, self.targets.lookback
+        for steps in self.lookbacks or [0]:
+            if not period <= steps <= lookback:
+                raise ValueError(f"lookbacks={self.lookbacks}: each must be from {period} to the window's lookback of {lookback}")
+        if not levels or len(set(levels)) < len(levels):
+            raise ValueError(f"levels={list(levels)}: needs one or more different levels")
+        if self.season < 1:
+            raise ValueError(f"season={self.season}: must be at least 1")
+        if not len(self.alphas) or self.alphas.min() <= 0:
+            raise ValueError(f"alphas={self.alphas.tolist()}: needs one or more values above 0")
+
+    @property
+    def _level_steps(self) -> list[int]:
+        """Return the different numbers of last steps whose means are the levels of the candidates."""
+        return list(dict.fromkeys(self._steps_of(level, lookback) for lookback, level in self._candidates))
+
+    @property
+    def _candidates(self) -> list[tuple[int, Level]]:
+        """Return lookbacks and levels; of levels that are the mean of equally many steps, the first."""
+        different: dict[tuple[int, int], tuple[int, Level]] = {}
+        for lookback, level in itertools.product(self.lookbacks, self.levels):
+            different.setdefault((lookback, self._steps_of(level, lookback)), (lookback, level))
+        return list(different.values())
+
+    def _steps_of(self, level: Level, lookback: int) -> int:
+        steps: dict[Level, int] = {"last": 1, "season": self.season, "seven_seasons": 7 * self.season, "lookback": lookback}
+        return min(steps[level], self.targets.lookback)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Map `[B, T, C]` to `[B, S * Y]`."""
+        series = self.targets(inputs)  # [B, Y, T]
+        levels = self._levels(series) @ self.level_weights.T  # [B, Y, M]
+        segments = self.segments.split(series) @ self.weights.T  # [B, Y, period, M]
+        return flatten_forecast(self.segments.join(segments + levels.unsqueeze(-2)))
+
+    def _levels(self, series: Tensor) -> Tensor:
+        """Return the means of the last steps of `[..., T]`, `[..., L]`."""
+        return torch.stack([series[..., -steps:].mean(-1) for steps in self._level_steps], dim=-1)
+
+    def fit(self, train: Batches, val: Batches) -> None:
+        """Compute the weights from the windows of `train`; choose alphas and the best candidate on `val`."""
+        parts = self._parts()
+        train_sums, val_sums = (self._moments(batches, parts) for batches in (train, val))
+        fits = [self._fit_candidate(*candidate, parts, train_sums, val_sums) for candidate in self._candidates]
+        best = min(fits, key=lambda fit: fit.error)
+        used = [best] if self.combine == "best" else fits
+        self.weights.copy_(torch.stack([fit.weights for fit in used]).mean(0))
+        self.level_weights.copy_(torch.stack([fit.level_weights for fit in used]).mean(0))
+        values = sum(batch[1].numel() for batch in val)
+        self.chosen = {fit.name: f"alpha {fit.alphas}, val MSE {fit.error / values:.4g}" for fit in used}
+
+    def _parts(self) -> list["_Part"]:
+        """Return the future segments to be solved together. If the last one is cut by the horizon, it has fewer phases."""
+        period, count = self.segments.period, self.segments.outputs
+        cut = self.targets.horizon % period
+        if not cut:
+            return [_Part(slice(0, count), slice(0, period))]
+        last = _Part(slice(count - 1, count), slice(0, cut))
+        return [last] if count == 1 else [_Part(slice(0, count - 1), slice(0, period)), last]
+
+    def _moments(self, batches: Batches, parts: Sequence["_Part"]) -> list[Tensor]:
+        """Return, for each part, the sum of products of past segments, levels and future segments: `[N + L + M, N + L + M]`."""
+        width = self.segments.inputs + len(self._level_steps)
+        sums = [torch.zeros(width + part.width, width + part.width, dtype=torch.float64) for part in parts]
+        for past, future in self._blocks(batches):
+            levels = self._levels(past).unsqueeze(-2).expand(-1, self.segments.period, -1)
+            padding = self.segments.outputs * self.segments.period - self.targets.horizon
+            inputs = torch.cat([self.segments.split(past.unsqueeze(0))[0], levels], dim=-1)  # [series, period, N + L]
+            padded = nn.functional.pad(future, (0, padding))
+            targets = padded.reshape(len(padded), -1, self.segments.period).transpose(-1, -2)  # [series, period, M]
+            for total, part in zip(sums, parts, strict=True):
+                rows = torch.cat([inputs[:, part.phases], targets[:, part.phases, part.columns]], dim=-1).flatten(0, 1)
+                total += (rows.T @ rows).cpu()
+        return sums
+
+    def _blocks(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield lookbacks `[series, T]` and targets `[series, S]` in float64: every channel of every window is a series."""
+        size = max(1, SERIES_AT_ONCE // (self.targets.lookback + self.targets.horizon))
+        for batch in batches:
+            past = self.targets(batch[0]).flatten(0, 1)
+            future = batch[1].transpose(1, 2).flatten(0, 1)
+            for past_block, future_block in zip(torch.split(past, size), torch.split(future, size), strict=True):
+                yield past_block.double(), future_block.double()
+
+    def _fit_candidate(
+        self, lookback: int, level: Level, parts: Sequence["_Part"], train: Sequence[Tensor], val: Sequence[Tensor]
+    ) -> "_Fit":
+        count, total = lookback // self.segments.period, self.segments.inputs
+        column = total + self._level_steps.index(self._steps_of(level, lookback))
+        weights = torch.zeros(self.segments.outputs, total, dtype=torch.float64)
+        error, alphas = 0.0, []
+        for part, *moments in zip(parts, train, val, strict=True):
+            kept = [*range(total - count, total), *range(len(moments[0]) - part.width, len(moments[0]))]
+            train_part, val_part = (_subtract(moment, kept, column) for moment in moments)
+            scale = (train_part[:count, :count].trace() / count).clamp(min=TINY)  # 0 for a constant series
+            solution = solve_moments(train_part, val_part, count, self.alphas * scale)
+            weights[part.columns, total - count :] = solution.weights.T
+            error += solution.error
+            alphas.append(f"{solution.alpha / scale:.3g}")
+        level_weights = torch.zeros_like(self.level_weights, dtype=torch.float64, device="cpu")
+        level_weights[:, column - total] = 1 - weights.sum(1)  # the level is added back to the map of what is left of it
+        return _Fit(f"lookback {lookback}, level {level}", weights, level_weights, error, ", ".join(alphas))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Future segments (columns) and the phases of the season at which all of them are within the horizon."""
+
+    columns: slice
+    phases: slice
+
+    @property
+    def width(self) -> int:
+        return len(range(self.columns.stop)[self.columns])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    name: str
+    weights: Tensor
+    level_weights: Tensor
+    error: float
+    alphas: str
+
+
+def _subtract(moments: Tensor, kept: Sequence[int], level: int) -> Tensor:
+    """Return the second moments of the kept columns after the level was subtracted from each of them."""
+    products = moments[kept, level]
+    return moments[kept][:, kept] - products[:, None] - products[None, :] + moments[level, level]
