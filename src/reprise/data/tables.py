@@ -1,0 +1,176 @@
+"""Read the series of a CSV or Parquet table: one series or many, with gaps, duplicates and text cells refused or filled.
+
+What is detected, assumed or repaired is reported as notes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from reprise.data import rounding
+from reprise.data.table_cells import Cells
+from reprise.data.table_checks import Counts, Mask, Rows, Values
+from reprise.data.table_columns import Columns, read_columns
+from reprise.data.table_dates import Nanoseconds, parse_dates
+from reprise.data.table_format import TableFormat
+from reprise.data.table_numbers import Numbers, demand_precision, detect_decimal, parse_numbers
+from reprise.data.table_series import Series, SeriesBuilder, static_values
+from reprise.data.table_zones import localise
+from reprise.data.timestamps import Frequency
+from reprise.errors import UserError
+
+
+@dataclass(frozen=True)
+class Table:
+    """All series of a table. They have the same channels and frequency."""
+
+    series: list[Series]
+    channels: list[str]
+    known: list[str]
+    frequency: Frequency
+    float64_channels: list[str]
+    """Channels that float32 cannot represent. If there is one, all channels are float64."""
+    notes: list[str]
+    """What was detected, assumed and repaired, one sentence each."""
+
+    def filled_cells(self) -> dict[str, int]:
+        """Return how many cells of each channel were filled."""
+        totals = np.sum([series.filled.sum(axis=0) for series in self.series], axis=0)
+        return dict(zip(self.channels, (int(total) for total in totals), strict=True))
+
+
+def read_table(source: bytes | Path, name: str, settings: TableFormat) -> Table:
+    """Read all series of a CSV or Parquet file.
+
+    Args:
+        source: the content of the file, or its path.
+        name: name of the file in messages.
+        settings: columns and policies.
+
+    Raises:
+        UserError: naming file, row and column of the first problem that the settings do not allow. Rows count as an editor counts
+            lines; those of Parquet files count from 1.
+
+    """
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {name}: {error.strerror or error}", "check data.path") from None
+    notes: list[str] = []
+    counts = Counts()
+    columns = read_columns(content, name, settings, notes)
+    del content
+    time, wall = _timestamps(columns, settings, notes)
+    values, text = _numbers(columns, settings, notes)
+    if settings.constant == "refuse":
+        _demand_change(columns, values)
+    rows = Rows(columns.cells, columns.time, "", np.arange(len(time)), time, wall, values, text)
+    parts = _split(columns, settings, rows)
+    one_channel = settings.columns == "series"
+    channels = ["value"] if one_channel else columns.target
+    builder = SeriesBuilder(settings, [*channels, *settings.known], len(channels), counts)
+    longest = max(parts, key=lambda key: len(parts[key].time))
+    static = _static(columns, settings)
+    built = {key: builder.build(parts[key], key, static[key]) for key in (longest, *(key for key in parts if key != longest))}
+    return _finish([built[key] for key in parts], channels, builder, [*notes, *counts.notes()])
+
+
+def _timestamps(columns: Columns, settings: TableFormat, notes: list[str]) -> tuple[Nanoseconds, Nanoseconds]:
+    """Return UTC and local time of all rows."""
+    stamps = parse_dates(columns.cells, columns.time, settings.date_format)
+    notes += stamps.notes
+    if settings.timezone is not None:
+        time, wall, words = localise(columns.cells, columns.time, stamps, settings.timezone, columns.series)
+        notes += words
+        return time, wall
+    if stamps.offset is None:
+        notes.append("Timestamps have no time zone and are read as UTC.")
+    return stamps.time, stamps.wall
+
+
+def _numbers(columns: Columns, settings: TableFormat, notes: list[str]) -> tuple[Values, Mask]:
+    """Return the numbers of targets and known columns, float64 [row, column], and the mask of cells with text.
+
+    Raises:
+        UserError: naming the first cell with text or infinity if the settings refuse them.
+
+    """
+    cells, names = columns.cells, [*columns.target, *settings.known]
+    mark = detect_decimal(cells, names) if settings.decimal == "auto" else settings.decimal
+    if mark == ",":
+        notes.append("Numbers have a decimal comma.")
+    values, text = np.empty((len(cells), len(names))), np.zeros((len(cells), len(names)), bool)
+    for position, name in enumerate(names):
+        numbers = parse_numbers(cells.columns[name], mark, flags=name in settings.known)
+        _demand_numbers(cells, name, numbers, mark, settings)
+        values[:, position], text[:, position] = numbers.values, numbers.text
+    return values, text
+
+
+def _demand_numbers(cells: Cells, name: str, numbers: Numbers, mark: str, settings: TableFormat) -> None:
+    if settings.text_cells == "refuse" and numbers.text.any():
+        others = int(np.count_nonzero(numbers.text)) - 1
+        what = "is no number" + (f" (and {others} more)" if others else "")
+        marks = "a decimal comma" if mark == "," else "a decimal point"
+        hint = f"write numbers with {marks}, or set data.text_cells to forward_fill or interpolate"
+        raise cells.error(int(numbers.text.argmax()), name, what, hint)
+    demand_precision(cells, name, numbers, mark)
+
+
+def _demand_change(columns: Columns, values: Values) -> None:
+    for position, name in enumerate(columns.target):
+        present = np.flatnonzero(np.isfinite(values[:, position]))
+        if len(present) > 1 and (values[present, position] == values[present[0], position]).all():
+            what = f"is the only value of the column, down to row {columns.cells.row(int(present[-1]))}"
+            hint = f"leave {name} out of data.target, or set data.constant=keep"
+            raise columns.cells.error(int(present[0]), name, what, hint)
+
+
+def _split(columns: Columns, settings: TableFormat, rows: Rows) -> dict[str, Rows]:
+    """Return the rows of each series by its name, in the order of the file."""
+    if settings.columns == "series":
+        kept = [[position, *range(len(columns.target), rows.values.shape[1])] for position in range(len(columns.target))]
+        return {
+            name: replace(rows, label=name, values=rows.values[:, chosen], text=rows.text[:, chosen])
+            for name, chosen in zip(columns.target, kept, strict=True)
+        }
+    if len(columns.names) == 1:
+        return {columns.names[0]: rows}
+    order = np.argsort(columns.series, kind="stable")
+    ends = np.cumsum(np.bincount(columns.series))
+    return {
+        name: replace(rows.take(part), label=repr(name))
+        for name, part in zip(columns.names, np.split(order, ends[:-1]), strict=True)
+    }
+
+
+def _static(columns: Columns, settings: TableFormat) -> dict[str, dict[str, float | str]]:
+    names = columns.target if settings.columns == "series" else columns.names
+    values = {name: static_values(columns.cells, name, columns.series, len(names)) for name in settings.static}
+    return {name: {column: values[column][position] for column in values} for position, name in enumerate(names)}
+
+
+def _finish(series: list[Series], channels: list[str], builder: SeriesBuilder, notes: list[str]) -> Table:
+    """Return the table with the type of its values chosen."""
+    assert builder.frequency is not None
+    wide = [name for position, name in enumerate(channels) if any(_needs_float64(one, position) for one in series)]
+    if not wide:
+        series = [replace(one, values=one.values.astype(np.float32)) for one in series]
+    notes = [*notes, *_constant_series(series, channels), f"The frequency is {builder.frequency.alias}."]
+    return Table(series, channels, list(builder.settings.known), builder.frequency, wide, notes)
+
+
+def _needs_float64(series: Series, channel: int) -> bool:
+    observed = series.values[~series.filled[:, channel], channel].astype(np.float64)
+    return rounding.needs_float64(observed)
+
+
+def _constant_series(series: list[Series], channels: list[str]) -> Iterator[str]:
+    """Yield a sentence for each channel that is constant in some series."""
+    for position, name in enumerate(channels):
+        constant = [one.name for one in series if (one.values[:, position] == one.values[0, position]).all()]
+        if constant:
+            shown = ", ".join(constant[:3]) + (", …" if len(constant) > 3 else "")
+            yield f"Channel {name} is constant" + (f" in {len(constant)} series: {shown}." if len(series) > 1 else ".")
