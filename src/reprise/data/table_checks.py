@@ -42,6 +42,8 @@ class Rows:
     time_column: str
     label: str
     """Name of the series in messages; empty if the file has one series."""
+    columns: list[str]
+    """Names of the columns of `values`: targets, then known columns."""
     position: npt.NDArray[np.int64]
     time: Nanoseconds
     wall: Nanoseconds

@@ -191,11 +191,13 @@ def _epoch_unit(array: Any) -> str | None:
 
 def _is_epoch_rather(array: Any) -> bool:
     """Return whether digits are an epoch time because they are no dates as YYYYMMDD."""
+    if not pc.all(pc.match_substring_regex(array, r"^\d+$")).as_py():
+        return False
     lengths = pc.unique(pc.utf8_length(array)).to_pylist()
-    if len(lengths) == 1 and lengths[0] in {6, 8, 10, 12, 14}:
-        pattern = r"^[12]\d{3}(?:0[1-9]|1[0-2])(?:(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])?(?:[0-5]\d){0,2})?$"
-        return not pc.all(pc.match_substring_regex(array, pattern)).as_py()
-    return bool(pc.any(pc.match_substring_regex(array, r"^[+\-−]?\d+$")).as_py()) and max(lengths) > 8
+    if len(lengths) > 1 or lengths[0] not in {6, 8, 10, 12, 14}:
+        return bool(max(lengths) > 8)
+    pattern = r"^[12]\d{3}(?:0[1-9]|1[0-2])(?:(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])?(?:[0-5]\d){0,2})?$"
+    return not pc.all(pc.match_substring_regex(array, pattern)).as_py()
 
 
 def _from_epoch(cells: Cells, column: str, array: Any, fields: Any, date_format: str) -> Stamps:

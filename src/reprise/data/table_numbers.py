@@ -20,9 +20,10 @@ MISSING = r"(?i)^(?:|na|n/a|#n/a|nan|null|none|nil|-|--|\?|\.)$"
 """Cells without a value."""
 SPACES = " \u00a0\u202f\u2009'’"
 """Thousands separators that are no decimal mark in any convention."""
-LARGEST = float(np.finfo(np.float32).max)
+FLOAT32_END = float(np.finfo(np.float32).max) + 2.0**103
+"""Numbers from here on round to infinity in float32."""
 SAMPLE = 10_000
-"""Rows in which the decimal mark is looked for first. Other cells must then agree, or they are no numbers."""
+"""Rows in which the decimal mark is looked for first. Later cells of another convention are then no numbers."""
 _SIGN, _EXPONENT = "[+-]?", "(?:[eE][+-]?[0-9]+)?"
 
 
@@ -49,43 +50,53 @@ def is_number_like(array: Any) -> bool:
     return bool(numbers) and 2 * numbers >= present
 
 
-def detect_decimal(cells: Cells, columns: Sequence[str]) -> str:
-    """Return the decimal mark of the file, `.` or `,`.
+def detect_decimal(cells: Cells, columns: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the decimal mark of the file, `.` or `,`, and notes.
 
-    A cell shows it if the mark is not followed by exactly three digits (1,5), or if both marks occur (1.234,5).
+    A cell shows it if the mark is not followed by exactly three digits (1,5), or if both marks occur (1.234,5). If no cell does,
+    a point is the decimal mark of columns separated by commas.
 
     Raises:
         UserError: if every cell with a mark may be a thousand or a decimal (1,234), or if cells contradict each other.
 
     """
     texts = {column: cells.columns[column] for column in columns if pa.types.is_string(cells.columns[column].type)}
-    has_comma = any(pc.any(pc.match_substring(array, ",")).as_py() for array in texts.values())
-    if not has_comma and (cells.separator in {",", None} or _shows_point(list(texts.values()))):
-        return "."
     shown, unclear = _evidence({column: array.slice(0, SAMPLE) for column, array in texts.items()})
     if not shown:
         shown, unclear = _evidence(texts)
     if len(shown) == 2:
         raise _contradiction(cells, texts, shown)
     if shown:
-        return next(iter(shown))
-    if unclear is not None:
-        column, position = unclear
-        what = "may be a thousand or a decimal fraction, and no other cell shows which"
-        raise cells.error(position, column, what, "set data.decimal to . or ,")
-    return "."
+        mark = next(iter(shown))
+        return mark, ["Numbers have a decimal comma."] if mark == "," else []
+    if unclear is None:
+        return ".", []
+    column, position = unclear
+    if cells.separator in {",", None} and "," not in cells.text(position, column):
+        example = f"row {cells.row(position)}, column {column}: {cells.text(position, column)}"
+        return ".", [f"Points in numbers are read as decimal points ({example})."]
+    what = "may be a thousand or a decimal fraction, and no other cell shows which"
+    raise cells.error(position, column, what, "set data.decimal to . or ,")
 
 
 def _evidence(texts: dict[str, Any]) -> tuple[dict[str, tuple[str, int]], tuple[str, int] | None]:
-    """Return the first cell that shows each mark, and the first cell that may be a thousand or a decimal."""
+    """Return the first cell that shows each mark, and the first cell that may be a thousand or a decimal.
+
+    A column with numbers such as 1234 has no thousands separators, so its marks are decimal marks.
+    """
     shown: dict[str, tuple[str, int]] = {}
     unclear: tuple[str, int] | None = None
     for column, array in texts.items():
         for mark, other in (".,", ",."):
+            if not pc.any(pc.match_substring(array, mark)).as_py():
+                continue
             if mark not in shown and (position := _first(array, _shows(mark, other))) is not None:
                 shown[mark] = column, position
-        if unclear is None and (position := _first(array, rf"^{_SIGN}[1-9][0-9]{{0,2}}[.,][0-9]{{3}}$")) is not None:
-            unclear = column, position
+            position = _first(array, rf"^{_SIGN}[1-9][0-9]{{0,2}}[{mark}][0-9]{{3}}$")
+            if position is not None and _first(array, rf"^{_SIGN}[1-9][0-9]{{3,}}$") is not None:
+                shown.setdefault(mark, (column, position))
+            elif position is not None:
+                unclear = unclear or (column, position)
     return shown, unclear
 
 
@@ -100,11 +111,6 @@ def _shows(mark: str, other: str) -> str:
     both = f"[0-9]{{1,3}}(?:{o}[0-9]{{3}})+{m}[0-9]*"
     groups = f"[0-9]{{1,3}}(?:{o}[0-9]{{3}}){{2,}}"
     return f"^{_SIGN}(?:(?:{fraction}|{long_or_zero}|{spaced}){_EXPONENT}|{scientific}|{both}|{groups})$"
-
-
-def _shows_point(arrays: Sequence[Any]) -> bool:
-    """Return whether a number of four digits without thousands separator shows that the point is no thousands separator."""
-    return any(_first(array, rf"^{_SIGN}[1-9][0-9]{{3,}}(?:\.[0-9]+)?$") is not None for array in arrays)
 
 
 def _first(array: Any, pattern: str) -> int | None:
@@ -173,7 +179,7 @@ def _typed(array: Any) -> Numbers:
 
 def demand_precision(cells: Cells, column: str, numbers: Numbers, decimal_mark: str) -> None:
     """Raise UserError if a number is out of the range of float32, or if float64 loses differences of the column."""
-    too_large = np.abs(numbers.values) > LARGEST
+    too_large = np.abs(numbers.values) >= FLOAT32_END
     if too_large.any():
         position = int(too_large.argmax())
         raise cells.error(position, column, "is out of the range of float32", "numbers may be up to 3.4e38 in size")

@@ -56,9 +56,8 @@ class SeriesBuilder:
     """Makes series of rows. The first series fixes the rule of time steps that the others must follow."""
 
     settings: TableFormat
-    columns: list[str]
-    """Names of the columns of `Rows.values`: targets, then known columns."""
     channels: int
+    """Number of target columns, which are the first columns of the rows."""
     counts: Counts
     rule: Rule | None = None
     frequency: timestamps.Frequency | None = None
@@ -135,7 +134,7 @@ class SeriesBuilder:
         self._account_for_cells(rows, empty, grid.step < length)
         for column in np.flatnonzero(filled.any(axis=0)):
             if filled[:, column].all() or not np.isfinite(values[:length, column]).any():
-                where = rows.cells.where(int(rows.position[0]), self.columns[column])
+                where = rows.cells.where(int(rows.position[0]), rows.columns[column])
                 series = f" of series {rows.label}" if rows.label else ""
                 raise UserError(f"{where}: no cell{series} holds a number", "leave the column or the series out")
             observed = values[:, column].copy()
@@ -150,7 +149,7 @@ class SeriesBuilder:
         """Count empty cells and cells with text, or refuse the first empty cell."""
         targets = np.arange(empty.shape[1]) < self.channels
         for row, column in np.argwhere(empty)[:1]:
-            where = self.columns[column]
+            where = rows.columns[column]
             if self.settings.gaps == "refuse":
                 others = int(empty.sum()) - 1
                 what = "is no number" + (f" (and {others} more)" if others else "")
@@ -159,7 +158,7 @@ class SeriesBuilder:
             self.counts.add("Empty cells, filled", int(empty.sum()), f"{rows.where(int(row))}, column {where}")
         text = rows.text & (counted[:, None] | ~targets)
         for row, column in np.argwhere(text)[:1]:
-            self.counts.add("Cells with text, filled", int(text.sum()), f"{rows.where(int(row))}, column {self.columns[column]}")
+            self.counts.add("Cells with text, filled", int(text.sum()), f"{rows.where(int(row))}, column {rows.columns[column]}")
 
 
 def static_values(cells: Cells, column: str, series: npt.NDArray[np.int64], count: int) -> list[float | str]:

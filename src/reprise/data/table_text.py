@@ -88,10 +88,11 @@ def decode(content: bytes, name: str, encoding: str = "auto") -> tuple[bytes, st
     for start, (what, hint) in _NO_TABLE.items():
         if content[:16].lower().startswith(start.lower()):
             raise UserError(f"{name} is {what}, not a CSV table", hint)
-    if encoding == "auto":
-        encoding = _detect_encoding(content, name)
+    checked = encoding == "auto"
+    if checked:
+        encoding = _detect_encoding(content)
     try:
-        text = content if encoding == "utf-8" else content.decode(encoding).encode()
+        text = content if checked and encoding == "utf-8" else content.decode(encoding).removeprefix("\ufeff").encode()
     except LookupError:
         raise UserError(
             f"data.encoding={encoding}: no such encoding", "use utf-8, utf-16, cp1252 or another name of Python's"
@@ -107,7 +108,7 @@ def decode(content: bytes, name: str, encoding: str = "auto") -> tuple[bytes, st
     return text, encoding
 
 
-def _detect_encoding(content: bytes, name: str) -> str:
+def _detect_encoding(content: bytes) -> str:
     for mark, encoding in _BYTE_ORDER_MARKS.items():
         if content.startswith(mark):
             return encoding

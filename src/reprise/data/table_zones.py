@@ -18,7 +18,7 @@ def localise(
     """Return UTC and local time of a named zone, both int64 [row], and notes.
 
     Naive timestamps are local time of the zone. Of an hour that occurs twice because clocks are set back, the first occurrence
-    within a series is summer time.
+    within a series is summer time. If only one is there, it is the one that makes an even step.
 
     Args:
         cells: the table, for messages.
@@ -48,25 +48,49 @@ def localise(
             occurrence = pd.DataFrame({"series": series[doubled], "wall": stamps.wall[doubled]}).groupby(["series", "wall"])
             time = first.copy()
             time[doubled] = np.where(occurrence.cumcount().to_numpy() > 0, second[doubled], first[doubled])
-            notes += _describe(cells, column, zone, doubled, occurrence["wall"].transform("size").to_numpy())
+            single = doubled[occurrence["wall"].transform("size").to_numpy() == 1]
+            open_ones = _choose_even(time, second, single, series)
+            notes += _describe(cells, column, zone, doubled, open_ones)
         else:
             time = stamps.time
         local = pd.DatetimeIndex(time.view("datetime64[ns]")).tz_localize("UTC").tz_convert(zone)
-    except (KeyError, ValueError, OSError):  # of zoneinfo, for a name that is not there or is no name
+    except (LookupError, ValueError, OSError):  # of zoneinfo, for a name that is not there or is no name
         raise UserError(f"data.timezone={zone}: no such time zone", "use a name such as Europe/Berlin or UTC") from None
     return time, local.tz_localize(None).as_unit("ns").asi8, notes
 
 
-def _describe(
-    cells: Cells, column: str, zone: str, doubled: npt.NDArray[np.int64], occurrences: npt.NDArray[np.int64]
-) -> list[str]:
+def _choose_even(
+    time: Nanoseconds, second: Nanoseconds, single: npt.NDArray[np.int64], series: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Set `time` of rows whose doubled hour occurs once to the occurrence that is the usual step after the row before.
+
+    Returns the rows for which neither occurrence is.
+    """
+    if not len(single):
+        return single
+    order = np.argsort(series, kind="stable")
+    steps = np.diff(time[order])[np.diff(series[order]) == 0]
+    values, counts = np.unique(steps, return_counts=True)
+    usual = int(values[counts.argmax()]) if len(values) else 0
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    unclear = []
+    for row in single:
+        before = int(order[place[row] - 1]) if place[row] else row
+        if series[before] != series[row] or before == row or usual not in {time[row] - time[before], second[row] - time[before]}:
+            unclear.append(row)
+        elif time[row] - time[before] != usual:
+            time[row] = second[row]
+    return np.array(unclear, np.int64)
+
+
+def _describe(cells: Cells, column: str, zone: str, doubled: npt.NDArray[np.int64], unclear: npt.NDArray[np.int64]) -> list[str]:
     if not len(doubled):
         return []
     notes = [f"{len(doubled)} rows are in an hour that occurs twice in {zone}: the first occurrence is summer time."]
-    single = doubled[occurrences == 1]
-    if len(single):
-        row, text = cells.row(int(single[0])), cells.text(int(single[0]), column)
-        notes.append(f"{len(single)} of them occur once and are read as summer time (first: row {row}, {text}).")
+    if len(unclear):
+        row, text = cells.row(int(unclear[0])), cells.text(int(unclear[0]), column)
+        notes.append(f"{len(unclear)} of them occur once and are read as summer time (first: row {row}, {text}).")
     return notes
 
 

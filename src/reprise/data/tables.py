@@ -66,11 +66,12 @@ def read_table(source: bytes | Path, name: str, settings: TableFormat) -> Table:
     values, text = _numbers(columns, settings, notes)
     if settings.constant == "refuse":
         _demand_change(columns, values)
-    rows = Rows(columns.cells, columns.time, "", np.arange(len(time)), time, wall, values, text)
+    names = [*columns.target, *settings.known]
+    rows = Rows(columns.cells, columns.time, "", names, np.arange(len(time)), time, wall, values, text)
     parts = _split(columns, settings, rows)
     one_channel = settings.columns == "series"
     channels = ["value"] if one_channel else columns.target
-    builder = SeriesBuilder(settings, [*channels, *settings.known], len(channels), counts)
+    builder = SeriesBuilder(settings, len(channels), counts)
     longest = max(parts, key=lambda key: len(parts[key].time))
     static = _static(columns, settings)
     built = {key: builder.build(parts[key], key, static[key]) for key in (longest, *(key for key in parts if key != longest))}
@@ -98,9 +99,8 @@ def _numbers(columns: Columns, settings: TableFormat, notes: list[str]) -> tuple
 
     """
     cells, names = columns.cells, [*columns.target, *settings.known]
-    mark = detect_decimal(cells, names) if settings.decimal == "auto" else settings.decimal
-    if mark == ",":
-        notes.append("Numbers have a decimal comma.")
+    mark, words = detect_decimal(cells, names) if settings.decimal == "auto" else (settings.decimal, [])
+    notes += words
     values, text = np.empty((len(cells), len(names))), np.zeros((len(cells), len(names)), bool)
     for position, name in enumerate(names):
         numbers = parse_numbers(cells.columns[name], mark, flags=name in settings.known)
@@ -133,7 +133,13 @@ def _split(columns: Columns, settings: TableFormat, rows: Rows) -> dict[str, Row
     if settings.columns == "series":
         kept = [[position, *range(len(columns.target), rows.values.shape[1])] for position in range(len(columns.target))]
         return {
-            name: replace(rows, label=name, values=rows.values[:, chosen], text=rows.text[:, chosen])
+            name: replace(
+                rows,
+                label=name,
+                columns=[rows.columns[one] for one in chosen],
+                values=rows.values[:, chosen],
+                text=rows.text[:, chosen],
+            )
             for name, chosen in zip(columns.target, kept, strict=True)
         }
     if len(columns.names) == 1:

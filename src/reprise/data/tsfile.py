@@ -69,7 +69,7 @@ def _read_header(lines: list[str], name: str) -> _Header:
         where = f"{name}, row {row}"
         if not content.startswith("@"):
             raise UserError(f"{where}, column 1: {content[:40]!r} before @data", "header lines begin with @, comments with #")
-        key, *values = content[1:].split()
+        key, *values = content[1:].split() or [""]
         if key.lower() == "data":
             header.last_row = row
             _demand_header(header, where)
