@@ -182,6 +182,7 @@ def test_known_columns_reach_beyond_the_last_target() -> None:
     assert series.future_known.tolist() == [[3, 0], [3, 1]]
     assert series.future_time.tolist() == [series.time[-1] + DAY, series.time[-1] + 2 * DAY]
     assert table.known == ["price", "open"]
+    assert "Time steps after the last target, with known columns only: 2 (first: row 4)." in table.notes
 
 
 def test_a_gap_in_a_known_column_of_the_future_is_found() -> None:
@@ -269,6 +270,22 @@ def test_lines_above_the_header_are_skipped_and_said() -> None:
     assert "The header is row 4; the rows before it are not read." in table.notes
     with pytest.raises(UserError, match="row 6, column a: 'x' is no number"):
         read(content.replace("2;3", "x;3"), time=("day",), target=("a",))
+
+
+def test_a_separator_that_excel_states_is_taken() -> None:
+    content = "sep=;\nday;a\n2021-01-01;1,5\n2021-01-02;2\n"
+    assert only(read(content)).values[:, 0].tolist() == [1.5, 2]
+    with pytest.raises(UserError, match="row 4, column a: 'x' is no number"):
+        read(content.replace(";2", ";x"))
+
+
+def test_static_columns_are_numbers_only_if_all_are() -> None:
+    content = (
+        "id;day;a;area;code\nx;2021-01-01;1,5;12,5;7\nx;2021-01-02;2;12,5;7\ny;2021-01-01;3;1.200;NaN\ny;2021-01-02;4;1.200;NaN\n"
+    )
+    first, second = read(content, id="id", static=("area", "code"), target=("a",)).series
+    assert first.static == {"area": 12.5, "code": "7"}
+    assert second.static == {"area": 1200.0, "code": "NaN"}
 
 
 def test_rows_are_counted_as_an_editor_counts_them() -> None:

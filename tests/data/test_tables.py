@@ -80,7 +80,7 @@ def test_a_half_hourly_file_with_decimal_comma_and_gaps() -> None:
         "Numbers have a decimal comma.",
         "Missing time steps, filled: 4 (first: before row 12).",
         "Empty cells, filled: 1 (first: row 21, column Last [kW]).",
-        "The frequency is 30min.",
+        "96 time steps, frequency 30min, from 2020-10-01 to 2020-10-02 23:30:00.",
     ]
 
 

@@ -173,7 +173,7 @@ def _account_for_gaps(rows: Rows, wall: Nanoseconds, steps: Nanoseconds, policy:
     if policy != "refuse":
         counts.add("Missing time steps, filled", int(missing.sum()), f"before {rows.where(row)}")
         return
-    number, first = int(missing[row - 1]), _written(int(wall[steps[row - 1] + 1]))
+    number, first = int(missing[row - 1]), written(int(wall[steps[row - 1] + 1]))
     what = (
         f"comes after a gap of {number:,} time steps from {first}" if number > 1 else f"comes after the missing time step {first}"
     )
@@ -182,7 +182,7 @@ def _account_for_gaps(rows: Rows, wall: Nanoseconds, steps: Nanoseconds, policy:
     raise rows.error(row, what, "add the missing rows, or set data.gaps to forward_fill or interpolate")
 
 
-def _written(wall: int) -> str:
+def written(wall: int) -> str:
     """Return a timestamp as text, without a time of day at midnight."""
     text = str(np.int64(wall).view("datetime64[ns]")).replace("T", " ").rstrip("0").removesuffix(".")
     text = text if len(text) > 19 else str(np.int64(wall).view("datetime64[ns]"))[:19].replace("T", " ")

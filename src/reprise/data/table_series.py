@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from reprise.data import timestamps
 from reprise.data.arrow import pa, pc
-from reprise.data.table_cells import Cells
 from reprise.data.table_checks import (
     Counts,
     Grid,
@@ -22,9 +21,11 @@ from reprise.data.table_checks import (
     in_order,
     without_duplicates,
 )
+from reprise.data.table_columns import Columns
 from reprise.data.table_dates import Nanoseconds
 from reprise.data.table_format import TableFormat
 from reprise.data.table_grid import Rule
+from reprise.data.table_numbers import parse_numbers
 from reprise.errors import UserError
 
 
@@ -46,6 +47,8 @@ class Series:
     """float64 [T, K]."""
     future_time: Nanoseconds
     """int64 [F]: time steps after the last target for which the file holds known columns."""
+    future_wall: Nanoseconds
+    """int64 [F]."""
     future_known: Values
     """float64 [F, K]."""
     static: dict[str, float | str]
@@ -76,6 +79,8 @@ class SeriesBuilder:
         grid = self._grid(rows, name)
         length = int(grid.step[self._last_target(rows)]) + 1
         values, filled = self._fill(rows, grid, length)
+        first = min(int(np.searchsorted(grid.step, length)), len(grid.step) - 1)
+        self.counts.add("Time steps after the last target, with known columns only", len(grid.time) - length, rows.where(first))
         return Series(
             name,
             grid.time[:length],
@@ -84,6 +89,7 @@ class SeriesBuilder:
             filled[:length, : self.channels],
             values[:length, self.channels :],
             grid.time[length:],
+            grid.wall[length:],
             values[length:, self.channels :],
             static,
         )
@@ -161,27 +167,25 @@ class SeriesBuilder:
             self.counts.add("Cells with text, filled", int(text.sum()), f"{rows.where(int(row))}, column {rows.columns[column]}")
 
 
-def static_values(cells: Cells, column: str, series: npt.NDArray[np.int64], count: int) -> list[float | str]:
-    """Return the value of a static column for each series: a number if all of them are numbers, else text.
+def static_values(columns: Columns, column: str, decimal_mark: str) -> list[float | str]:
+    """Return the value of a static column for each series: numbers if all of them are numbers, else text.
 
     Raises:
         UserError: naming the first row whose value differs from the series' first row.
 
     """
+    cells, series = columns.cells, columns.series
     encoded = pc.dictionary_encode(cells.columns[column].cast(pa.string()).fill_null(""))
     codes = encoded.indices.to_numpy(zero_copy_only=False)
-    first = np.zeros(count, np.int64)
+    first = np.zeros(len(columns.names), np.int64)
     first[series[::-1]] = np.arange(len(series))[::-1]
     differs = codes != codes[first[series]]
     if differs.any():
         position = int(differs.argmax())
         start = int(first[series[position]])
         what = f"differs from {cells.text(start, column)} in row {cells.row(start)} of the same series"
-        raise cells.error(
-            position, column, what, "a static column has one value for each series; if it changes, set it as data.known"
-        )
-    texts = [encoded.dictionary[int(code)].as_py() for code in codes[first]]
-    try:
-        return [float(text) for text in texts]
-    except ValueError:
-        return list(texts)
+        hint = "a static column has one value for each series; if it changes, name it in data.known"
+        raise cells.error(position, column, what, hint)
+    texts = encoded.dictionary.take(pa.array(codes[first]))
+    numbers = parse_numbers(texts, decimal_mark)
+    return list(texts.to_pylist()) if np.isnan(numbers.values).any() else list(numbers.values.tolist())

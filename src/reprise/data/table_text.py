@@ -18,6 +18,8 @@ SAMPLE = 1 << 18
 """Characters from which separator, quoting and header are detected."""
 HEADER_WITHIN = 50
 """Rows within which the header must be."""
+_STATED = re.compile(r"sep=(.)[ \t]*\r?\n", re.IGNORECASE)
+"""A first line by which Excel states the separator."""
 _BYTE_ORDER_MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe\x00\x00": "utf-32",
@@ -125,7 +127,7 @@ def _detect_encoding(content: bytes) -> str:
 
 
 def read_dialect(content: bytes, name: str, wanted: Sequence[str], separator: str = "auto", encoding: str = "auto") -> CsvText:
-    """Return the file with the separator, quoting and header that fit best.
+    """Return the file with the separator, quoting and header that fit best. A first line `sep=;` states the separator.
 
     The header is the first row that holds all names of `wanted`. If none are wanted, it is the first row with two columns.
 
@@ -137,7 +139,8 @@ def read_dialect(content: bytes, name: str, wanted: Sequence[str], separator: st
     sample = text[:SAMPLE].decode(errors="ignore")
     if len(text) > SAMPLE and "\n" in sample:
         sample = sample[: sample.rindex("\n") + 1]
-    candidates = list(SEPARATORS) if separator == "auto" else [separator]
+    stated = _STATED.match(sample)
+    candidates = [separator] if separator != "auto" else [stated[1]] if stated else list(SEPARATORS)
     if any(len(one) != 1 for one in candidates):
         raise UserError(f"data.separator={separator}: not one character", "use auto or a single character")
     best = max((_try_separator(sample, candidate, wanted) for candidate in candidates), key=lambda one: one.score)
@@ -175,6 +178,9 @@ def _try_separator(sample: str, separator: str, wanted: Sequence[str]) -> _Heade
     reader = csv.reader(_lines(sample), delimiter=separator, quotechar=quote)
     records: list[tuple[int, int, list[str]]] = []
     start = 1
+    if _STATED.match(sample):
+        next(reader)
+        start = 2
     try:
         for cells in reader:
             if not is_blank(cells):

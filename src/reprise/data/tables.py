@@ -11,7 +11,7 @@ import numpy as np
 
 from reprise.data import rounding
 from reprise.data.table_cells import Cells
-from reprise.data.table_checks import Counts, Mask, Rows, Values
+from reprise.data.table_checks import Counts, Mask, Rows, Values, written
 from reprise.data.table_columns import Columns, read_columns
 from reprise.data.table_dates import Nanoseconds, parse_dates
 from reprise.data.table_format import TableFormat
@@ -59,23 +59,25 @@ def read_table(source: bytes | Path, name: str, settings: TableFormat) -> Table:
     except OSError as error:
         raise UserError(f"cannot read {name}: {error.strerror or error}", "check data.path") from None
     notes: list[str] = []
-    counts = Counts()
     columns = read_columns(content, name, settings, notes)
     del content
     time, wall = _timestamps(columns, settings, notes)
-    values, text = _numbers(columns, settings, notes)
+    mark = _decimal_mark(columns, settings, notes)
+    values, text = _numbers(columns, settings, mark)
     if settings.constant == "refuse":
         _demand_change(columns, values)
     names = [*columns.target, *settings.known]
-    rows = Rows(columns.cells, columns.time, "", names, np.arange(len(time)), time, wall, values, text)
-    parts = _split(columns, settings, rows)
-    one_channel = settings.columns == "series"
-    channels = ["value"] if one_channel else columns.target
-    builder = SeriesBuilder(settings, len(channels), counts)
+    parts = _split(
+        columns, settings, Rows(columns.cells, columns.time, "", names, np.arange(len(time)), time, wall, values, text)
+    )
+    channels = ["value"] if settings.columns == "series" else columns.target
+    builder = SeriesBuilder(settings, len(channels), Counts())
     longest = max(parts, key=lambda key: len(parts[key].time))
-    static = _static(columns, settings)
-    built = {key: builder.build(parts[key], key, static[key]) for key in (longest, *(key for key in parts if key != longest))}
-    return _finish([built[key] for key in parts], channels, builder, [*notes, *counts.notes()])
+    static = _static(columns, settings, mark)
+    built = {
+        key: builder.build(parts[key], key, static.get(key, {})) for key in (longest, *(key for key in parts if key != longest))
+    }
+    return _finish([built[key] for key in parts], channels, builder, notes)
 
 
 def _timestamps(columns: Columns, settings: TableFormat, notes: list[str]) -> tuple[Nanoseconds, Nanoseconds]:
@@ -91,7 +93,15 @@ def _timestamps(columns: Columns, settings: TableFormat, notes: list[str]) -> tu
     return stamps.time, stamps.wall
 
 
-def _numbers(columns: Columns, settings: TableFormat, notes: list[str]) -> tuple[Values, Mask]:
+def _decimal_mark(columns: Columns, settings: TableFormat, notes: list[str]) -> str:
+    if settings.decimal != "auto":
+        return settings.decimal
+    mark, words = detect_decimal(columns.cells, [*columns.target, *settings.known])
+    notes += words
+    return mark
+
+
+def _numbers(columns: Columns, settings: TableFormat, mark: str) -> tuple[Values, Mask]:
     """Return the numbers of targets and known columns, float64 [row, column], and the mask of cells with text.
 
     Raises:
@@ -99,8 +109,6 @@ def _numbers(columns: Columns, settings: TableFormat, notes: list[str]) -> tuple
 
     """
     cells, names = columns.cells, [*columns.target, *settings.known]
-    mark, words = detect_decimal(cells, names) if settings.decimal == "auto" else (settings.decimal, [])
-    notes += words
     values, text = np.empty((len(cells), len(names))), np.zeros((len(cells), len(names)), bool)
     for position, name in enumerate(names):
         numbers = parse_numbers(cells.columns[name], mark, flags=name in settings.known)
@@ -152,20 +160,29 @@ def _split(columns: Columns, settings: TableFormat, rows: Rows) -> dict[str, Row
     }
 
 
-def _static(columns: Columns, settings: TableFormat) -> dict[str, dict[str, float | str]]:
-    names = columns.target if settings.columns == "series" else columns.names
-    values = {name: static_values(columns.cells, name, columns.series, len(names)) for name in settings.static}
-    return {name: {column: values[column][position] for column in values} for position, name in enumerate(names)}
+def _static(columns: Columns, settings: TableFormat, mark: str) -> dict[str, dict[str, float | str]]:
+    """Return the static columns of each series by its name."""
+    values = {column: static_values(columns, column, mark) for column in settings.static}
+    return {name: {column: values[column][position] for column in values} for position, name in enumerate(columns.names)}
 
 
 def _finish(series: list[Series], channels: list[str], builder: SeriesBuilder, notes: list[str]) -> Table:
-    """Return the table with the type of its values chosen."""
+    """Return the table with the type of its values chosen and the notes complete."""
     assert builder.frequency is not None
     wide = [name for position, name in enumerate(channels) if any(_needs_float64(one, position) for one in series)]
     if not wide:
         series = [replace(one, values=one.values.astype(np.float32)) for one in series]
-    notes = [*notes, *_constant_series(series, channels), f"The frequency is {builder.frequency.alias}."]
+    notes = [*notes, *builder.counts.notes(), *_constant_series(series, channels), _extent(series, builder.frequency)]
     return Table(series, channels, list(builder.settings.known), builder.frequency, wide, notes)
+
+
+def _extent(series: list[Series], frequency: Frequency) -> str:
+    """Return number, length, frequency and period of the series as a sentence."""
+    lengths = sorted({len(one.time) for one in series})
+    count = f"{len(series):,} series of " if len(series) > 1 else ""
+    steps = f"{lengths[0]:,} to {lengths[-1]:,}" if len(lengths) > 1 else f"{lengths[0]:,}"
+    first, last = (written(int(pick(one.wall[end] for one in series))) for pick, end in ((min, 0), (max, -1)))
+    return f"{count}{steps} time steps, frequency {frequency.alias}, from {first} to {last}."
 
 
 def _needs_float64(series: Series, channel: int) -> bool:
