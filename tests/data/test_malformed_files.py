@@ -11,8 +11,8 @@ import pyarrow.parquet
 import pytest
 
 from reprise.data.sequence_csv import read_sequence_csv
-from reprise.data.table_format import TableFormat
-from reprise.data.tables import read_table
+from reprise.data.tables.format import TableFormat
+from reprise.data.tables.reader import read_table
 from reprise.data.tsfile import read_ts
 from reprise.errors import UserError
 
@@ -144,6 +144,7 @@ PARQUET: list[tuple[bytes, dict[str, Any], str]] = [
         "row 1, column v: '1152921504606846976' and all other values",
     ),
 ]
+PARQUET.append((parquet(t=pa.array([2**60, 0], pa.timestamp("us")), v=[1, 2]), {}, f"row 1, column t: '{2**60}' is out of range"))
 HEADER = """#comment
 @problemName Toy
 @timeStamps false

@@ -12,8 +12,6 @@ from reprise.errors import UserError
 Values = npt.NDArray[np.float32]
 MISSING = frozenset({"?", "nan"})
 """Markers of a missing value, in lower case."""
-FLOAT32_END = float(np.finfo(np.float32).max) + 2.0**103
-"""Numbers from here on round to infinity in float32."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +105,10 @@ def parse_values(cells: Sequence[str], where: str, columns: Sequence[int] | None
         values = np.array(cells, np.float64)
     except ValueError:
         values = np.empty(0)
-    if len(values) == len(cells) and (np.abs(values) < FLOAT32_END).all() and not any("_" in cell for cell in cells):
-        return values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        rounded = values.astype(np.float32)
+    if len(values) == len(cells) and np.isfinite(rounded).all() and not any("_" in cell for cell in cells):
+        return rounded
     columns = columns or range(1, len(cells) + 1)
     numbers = [_number(cell, f"{where}, column {column}") for cell, column in zip(cells, columns, strict=True)]
     return np.array(numbers, np.float32)
@@ -124,6 +124,8 @@ def _number(cell: str, where: str) -> float:
     except ValueError:
         hint = "write a number with a decimal point, or ? for a missing value"
         raise UserError(f"{where}: {shown} is no number", hint) from None
-    if not abs(value) < FLOAT32_END:
+    with np.errstate(over="ignore"):
+        fits = np.isfinite(np.float32(value))
+    if not fits:
         raise UserError(f"{where}: {shown} is out of the range of float32", "numbers may be up to 3.4e38 in size")
     return value

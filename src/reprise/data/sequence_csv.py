@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from reprise.data.sequence_arrays import MISSING, Sequences, Values, pack, parse_values
-from reprise.data.table_text import SEPARATORS, is_blank, read_dialect
+from reprise.data.tables.text import SEPARATORS, is_blank, read_dialect
 from reprise.errors import UserError
 
 Record = tuple[int, list[str]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from reprise.data.sequence_arrays import Sequences, Values, pack, parse_values
-from reprise.data.table_text import decode
+from reprise.data.tables.text import decode
 from reprise.errors import UserError
 
 FLAGS = ("timestamps", "missing", "univariate", "equallength", "targetlabel")

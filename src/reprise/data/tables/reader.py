@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from reprise.data import rounding
-from reprise.data.table_cells import Cells
-from reprise.data.table_checks import Counts, Mask, Rows, Values, written
-from reprise.data.table_columns import Columns, read_columns
-from reprise.data.table_dates import Nanoseconds, parse_dates
-from reprise.data.table_format import TableFormat
-from reprise.data.table_numbers import Numbers, demand_precision, detect_decimal, parse_numbers
-from reprise.data.table_series import Series, SeriesBuilder, static_values
-from reprise.data.table_zones import localise
-from reprise.data.timestamps import Frequency
+from reprise.data.tables.cells import Cells
+from reprise.data.tables.checks import Counts, Mask, Rows, Values, written
+from reprise.data.tables.columns import Columns, read_columns
+from reprise.data.tables.dates import parse_dates
+from reprise.data.tables.format import TableFormat
+from reprise.data.tables.numbers import Numbers, demand_precision, detect_decimal, parse_numbers
+from reprise.data.tables.series import Series, SeriesBuilder, static_values
+from reprise.data.tables.zones import localise
+from reprise.data.timestamps import Frequency, Nanoseconds
 from reprise.errors import UserError
 
 
@@ -119,11 +119,9 @@ def _numbers(columns: Columns, settings: TableFormat, mark: str) -> tuple[Values
 
 def _demand_numbers(cells: Cells, name: str, numbers: Numbers, mark: str, settings: TableFormat) -> None:
     if settings.text_cells == "refuse" and numbers.text.any():
-        others = int(np.count_nonzero(numbers.text)) - 1
-        what = "is no number" + (f" (and {others} more)" if others else "")
         marks = "a decimal comma" if mark == "," else "a decimal point"
         hint = f"write numbers with {marks}, or set data.text_cells to forward_fill or interpolate"
-        raise cells.error(int(numbers.text.argmax()), name, what, hint)
+        raise cells.first_error(name, numbers.text, "is no number", hint)
     demand_precision(cells, name, numbers, mark)
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from reprise.data.table_cells import Cells
-from reprise.data.table_dates import DAY, SECOND, Nanoseconds, Stamps
+from reprise.data.tables.cells import Cells
+from reprise.data.tables.dates import Stamps
+from reprise.data.timestamps import DAY, SECOND, Nanoseconds
 from reprise.errors import UserError
 
 HOUR = 3600 * SECOND

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reprise.data.arrow import arrow_csv, arrow_parquet, pa, pc
-from reprise.data.table_text import SEPARATORS, CsvText, is_blank, read_dialect
+from reprise.data.tables.arrow import arrow_csv, arrow_parquet, pa, pc
+from reprise.data.tables.text import SEPARATORS, CsvText, is_blank, read_dialect
 from reprise.errors import UserError
 
 PARQUET = b"PAR1"
@@ -53,13 +53,21 @@ class Cells:
 
     def text(self, position: int, column: str) -> str:
         """Return the quoted content of a cell, shortened."""
-        value = self.columns[column][position].as_py()
-        content = "" if value is None else str(value)
+        scalar = self.columns[column][position]
+        try:
+            content = str(scalar.as_py()) if scalar.is_valid else ""
+        except (OverflowError, ValueError):  # a date beyond the range of Python's
+            content = str(scalar.value)
         return repr(content if len(content) <= 40 else content[:39] + "…")
 
     def error(self, position: int, column: str, what: str, hint: str) -> UserError:
         """Return the error that names a cell and quotes its content."""
         return UserError(f"{self.where(position, column)}: {self.text(position, column)} {what}", hint)
+
+    def first_error(self, column: str, wrong: npt.NDArray[np.bool_], what: str, hint: str) -> UserError:
+        """Return the error that names the first of the wrong cells, bool [row], and says how many more there are."""
+        others = int(np.count_nonzero(wrong)) - 1
+        return self.error(int(wrong.argmax()), column, what + (f" (and {others:,} more)" if others else ""), hint)
 
 
 def read_cells(

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprise.data.arrow import pa
-from reprise.data.table_cells import Cells
-from reprise.data.table_dates import parse_dates
-from reprise.data.table_zones import localise
+from reprise.data.tables.arrow import pa
+from reprise.data.tables.cells import Cells
+from reprise.data.tables.dates import parse_dates
+from reprise.data.tables.zones import localise
 from reprise.errors import UserError
 
 FORMATS = [
@@ -57,7 +57,7 @@ def nanoseconds(*texts: str) -> list[int]:
     return [pd.Timestamp(text).as_unit("ns").value for text in texts]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.sampled_from(FORMATS), MOMENTS)
 def test_a_date_is_the_one_that_was_written_or_its_ambiguity_is_named(format_: str, moments: list[datetime]) -> None:
     texts = [moment.strftime(format_) for moment in moments]
@@ -147,6 +147,12 @@ def test_dates_as_they_are_written_in_practice(texts: list[str], dates: list[str
 def test_what_is_no_date_is_named_by_row_and_column(texts: list[str], row: int, message: str) -> None:
     with pytest.raises(UserError, match=rf"^x\.csv, row {row}, column when: .*{message}"):
         read(*texts)
+
+
+def test_offsets_of_an_explicit_format_give_local_time() -> None:
+    stamps = parse_dates(cells("01-02-2020 10:00 +0100", "01-02-2020 11:00 -05:30"), "when", "%d-%m-%Y %H:%M %z")
+    assert stamps.time.tolist() == nanoseconds("2020-02-01 09:00", "2020-02-01 16:30")
+    assert stamps.wall.tolist() == nanoseconds("2020-02-01 10:00", "2020-02-01 11:00")
 
 
 def test_elapsed_seconds_are_read_if_the_format_says_so() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from reprise.data import timestamps
-from reprise.data.arrow import pa, pc
-from reprise.data.table_checks import (
+from reprise.data.tables.arrow import pa, pc
+from reprise.data.tables.checks import (
     Counts,
     Grid,
     Mask,
@@ -21,11 +21,11 @@ from reprise.data.table_checks import (
     in_order,
     without_duplicates,
 )
-from reprise.data.table_columns import Columns
-from reprise.data.table_dates import Nanoseconds
-from reprise.data.table_format import TableFormat
-from reprise.data.table_grid import Rule
-from reprise.data.table_numbers import parse_numbers
+from reprise.data.tables.columns import Columns
+from reprise.data.tables.format import TableFormat
+from reprise.data.tables.grid import Rule
+from reprise.data.tables.numbers import parse_numbers
+from reprise.data.timestamps import Nanoseconds
 from reprise.errors import UserError
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprise.data.table_checks import fill
-from reprise.data.table_format import TableFormat
-from reprise.data.tables import Series, Table, read_table
+from reprise.data.tables.checks import fill
+from reprise.data.tables.format import TableFormat
+from reprise.data.tables.reader import Series, Table, read_table
 from reprise.errors import UserError
 
 DAY = 86_400 * 10**9

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from reprise.data.arrow import pa, pc
-from reprise.data.table_cells import Cells, read_cells
-from reprise.data.table_dates import date_evidence
-from reprise.data.table_format import TableFormat
-from reprise.data.table_numbers import is_number_like
+from reprise.data.tables.arrow import pa, pc
+from reprise.data.tables.cells import Cells, read_cells
+from reprise.data.tables.dates import date_evidence
+from reprise.data.tables.format import TableFormat
+from reprise.data.tables.numbers import is_number_like
 from reprise.errors import UserError
 
 TIME_NAMES = {"time", "date", "datetime", "timestamp", "when", "year", "month", "day", "ds", "datum", "zeit", "ts", "epoch"}

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprise.data.table_format import TableFormat
-from reprise.data.tables import Series, Table, read_table
+from reprise.data.tables.format import TableFormat
+from reprise.data.tables.reader import Series, Table, read_table
 from reprise.errors import UserError
 
 PASSENGERS = """
@@ -187,7 +187,7 @@ def write(
     return text.encode(dialect["encoding"]), np.array([[float(one) for one in row] for row in plain])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(TABLES, dialects())
 def test_the_numbers_that_were_written_are_read_or_the_ambiguity_is_named(
     rows: list[list[float]], dialect: dict[str, Any]

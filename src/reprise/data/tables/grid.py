@@ -7,13 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-Nanoseconds = npt.NDArray[np.int64]
-SECOND = 10**9
-DAY = 86_400 * SECOND
-STEPS_PER_UNIT = 10
-"""Minimum length of a step, in units to which timestamps are rounded."""
+from reprise.data.timestamps import DAY, SECOND, STEPS_PER_UNIT, Nanoseconds
 
 
 @dataclass(frozen=True)

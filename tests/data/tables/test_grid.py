@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprise.data.table_grid import DAY, SECOND, find_rule
+from reprise.data.tables.grid import DAY, SECOND, find_rule
 
 CALENDAR = ["MS", "ME", "BMS", "BME", "QS-FEB", "QE-DEC", "YS-JAN", "YE-JUN", "B", "WOM-3FRI"]
 FIXED = ["W-SUN", "D", "h", "30min", "5min", "s", "200ms"]

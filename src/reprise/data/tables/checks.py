@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from reprise.data import timestamps
-from reprise.data.table_cells import Cells
-from reprise.data.table_dates import Nanoseconds
-from reprise.data.table_grid import Rule, find_rule
-from reprise.data.table_zones import clock_change
+from reprise.data.tables.cells import Cells
+from reprise.data.tables.grid import Rule, find_rule
+from reprise.data.tables.zones import clock_change
+from reprise.data.timestamps import Nanoseconds
 from reprise.errors import UserError
 
 Values = npt.NDArray[np.float64]

@@ -12,16 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from reprise.data import rounding
-from reprise.data.arrow import pa, pc
-from reprise.data.table_cells import Cells
+from reprise.data.tables.arrow import pa, pc
+from reprise.data.tables.cells import Cells
 from reprise.errors import UserError
 
 MISSING = r"(?i)^(?:|na|n/a|#n/a|nan|null|none|nil|-|--|\?|\.)$"
 """Cells without a value."""
 SPACES = " \u00a0\u202f\u2009'’"
 """Thousands separators that are no decimal mark in any convention."""
-FLOAT32_END = float(np.finfo(np.float32).max) + 2.0**103
-"""Numbers from here on round to infinity in float32."""
 SAMPLE = 10_000
 """Rows in which the decimal mark is looked for first. Later cells of another convention are then no numbers."""
 _SIGN, _EXPONENT = "[+-]?", "(?:[eE][+-]?[0-9]+)?"
@@ -179,7 +177,8 @@ def _typed(array: Any) -> Numbers:
 
 def demand_precision(cells: Cells, column: str, numbers: Numbers, decimal_mark: str) -> None:
     """Raise UserError if a number is out of the range of float32, or if float64 loses differences of the column."""
-    too_large = np.abs(numbers.values) >= FLOAT32_END
+    with np.errstate(over="ignore"):
+        too_large = np.isinf(numbers.values.astype(np.float32))
     if too_large.any():
         position = int(too_large.argmax())
         raise cells.error(position, column, "is out of the range of float32", "numbers may be up to 3.4e38 in size")
