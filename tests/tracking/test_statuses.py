@@ -1,15 +1,18 @@
 """What lists show of a run whose process died: its lock tells, on the machine where it was trained."""
 
+import multiprocessing
+import os
 import shutil
+import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from reprise.analysis.compare import _exclusion_reason
 from reprise.config.schema import TrackingConfig
-from reprise.data import store
-from reprise.tracking import backend, listing, record, recovery, resume
+from reprise.tracking import backend, groups, listing, record, recovery, resume
 from reprise.tracking.entries import StatusEntry, TagsEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.resume import Training
@@ -74,13 +77,10 @@ def test_a_run_that_began_while_the_store_was_away_is_known_by_its_own_id(folder
     assert EventLog(away).status == "RUNNING"
 
 
-def test_runs_of_other_machines_and_runs_that_stand_for_others_are_left_as_the_store_has_them(folder: Path) -> None:
+def test_runs_of_other_machines_keep_the_status_of_the_store(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
         run = opened(folder, training)
     (run.run_dir / "config.json").unlink()  # as of one that was trained elsewhere and is evaluated here
-    assert shown(folder)[:2] == ("RUNNING", "RUNNING")
-    store.write_json(run.run_dir / "config.json", {})
-    run.tag({"group": "sweep"})
     assert shown(folder)[:2] == ("RUNNING", "RUNNING")
     assert corrected(folder, ["of another machine"]) == {}
 
@@ -92,3 +92,55 @@ def test_a_run_that_is_begun_anew_is_closed(folder: Path) -> None:
     with resume.hold(folder, "key", 0):
         assert recovery.close_all(folder, [run.id, run.id, "none"]) == ["mine"]
     assert shown(folder) == ("FAILED", "FAILED", PROCESS_DIED)
+
+
+def parent(folder: Path) -> AbstractContextManager[Run]:
+    return groups.open_parent(TRACKING, folder, "token", "sweep-mine", {}, {"group": "sweep"})
+
+
+def test_a_parent_run_is_running_while_its_process_lives(folder: Path) -> None:
+    with parent(folder) as run:
+        assert shown(folder)[:2] == ("RUNNING", "RUNNING")
+        assert recovery.close_stale_runs(folder, TRACKING, set()) == recovery.close_lost_runs(folder) == []
+        with parent(folder) as same:  # of a second driver on shared disks
+            assert same.id == run.id
+        assert resume.held_runs(folder) == {run.id}
+    assert shown(folder)[:2] == ("FINISHED", "FINISHED")
+    assert not list((folder / "in_progress").glob("*.json"))
+
+
+def test_the_parent_run_of_a_dead_process_is_closed_and_delivered_once(folder: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=die_in_parent, args=(folder,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert shown(folder)[:2] == ("FAILED", "FAILED")
+    assert recovery.sync_waiting_runs(folder, TRACKING) == ([], [])  # nothing waits
+    assert recovery.close_stale_runs(folder, TRACKING, set()) == ["sweep-mine"]
+    assert recovery.sync_waiting_runs(folder, TRACKING) == (["sweep-mine"], [])
+    assert recovery.sync_waiting_runs(folder, TRACKING) == ([], [])
+    with parent(folder) as run:
+        assert "error" not in run.event_log.tags
+    assert shown(folder)[:2] == ("FINISHED", "FINISHED")
+
+
+def die_in_parent(folder: Path) -> None:
+    with parent(folder):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_open_run_that_no_training_knows_is_closed(folder: Path) -> None:
+    groups.parent(TRACKING, folder, "token", "sweep-mine", {}, {"group": "sweep"})  # as an older version did, without a lock
+    assert recovery.close_stale_runs(folder, TRACKING, set()) == []
+    assert recovery.close_lost_runs(folder) == ["sweep-mine"]
+    assert recovery.close_lost_runs(folder) == []
+    assert shown(folder)[:2] == ("FAILED", "FAILED")
+
+
+def test_a_run_whose_id_was_not_recorded_before_a_kill_is_closed(folder: Path) -> None:
+    with resume.hold(folder, "key", 0) as training:
+        run = opened(folder, training)
+        assert recovery.close_lost_runs(folder) == []
+    assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]  # in the store, by its token
+    assert recovery.close_lost_runs(folder) == ["mine"]  # in its run directory
+    assert EventLog(run.run_dir).status == "FAILED"

@@ -116,6 +116,5 @@ def _log(page: str, comparison: Comparison, command: str, paths: ProjectPaths) -
         update={"experiment": datasets.pop() if len(datasets) == 1 else "comparisons"}
     )
     tags = {GROUP: "comparison", "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
-    run = groups.parent(config, paths.store, token, f"compare-{token[:4]}", query, tags)
-    run.text(page, f"comparison/{PAGE}")
-    run.end("FINISHED", {})
+    with groups.open_parent(config, paths.store, token, f"compare-{token[:4]}", query, tags) as run:
+        run.text(page, f"comparison/{PAGE}")

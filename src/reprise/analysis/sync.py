@@ -18,7 +18,7 @@ def run(paths: ProjectPaths, overrides: Sequence[str], console: Console) -> None
 
     """
     tracked = address(paths, overrides)
-    for name in recovery.close_stale_runs(paths.store, tracked, set()):
+    for name in [*recovery.close_stale_runs(paths.store, tracked, set()), *recovery.close_lost_runs(paths.store)]:
         console.print(f"sync  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
     delivered, failures = recovery.sync_waiting_runs(paths.store, tracked)
     for name in delivered:

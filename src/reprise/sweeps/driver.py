@@ -70,8 +70,8 @@ def _run_to_end(study: Study, request: LaunchRequest, paths: ProjectPaths, conso
     workers = request.workers or launcher.capacity()
     source = f"reprise sweep sweep={sweep.name} resume"
     tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source, NOTE: note(study)}
-    parent = groups.parent(config.tracking, paths.store, study.token, f"sweep-{sweep.name}", sweep.model_dump(), tags)
-    with tracking.ending(parent):
+    name, content = f"sweep-{sweep.name}", sweep.model_dump()
+    with groups.open_parent(config.tracking, paths.store, study.token, name, content, tags) as parent:
         parent.text(yaml.safe_dump(sweep.model_dump(), sort_keys=False), "sweep.yaml")
         try:
             _run_workers(study, _WorkerStarter(launcher, workers, paths.root, study, parent.id), console)

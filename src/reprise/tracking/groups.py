@@ -1,7 +1,7 @@
 """Parent runs, which group the runs of several seeds, of a `--multirun` or of a sweep, and summarise them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -14,7 +14,7 @@ from reprise.tracking import descriptions, resume, run_info
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.mlflow_sync import NOTE, PARENT
-from reprise.tracking.resume import Training
+from reprise.tracking.resume import HeldError, Training
 from reprise.tracking.run import Run, ending, model, open_new, open_run_dir, recorded
 
 CHILDREN = "children.json"
@@ -34,6 +34,31 @@ def parent(
     run.tag(tags)
     run.flush()
     return run
+
+
+@contextmanager
+def open_parent(
+    tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any], tags: Mapping[str, Any]
+) -> Iterator[Run]:
+    """Open the parent run with this token, and end it with the outcome of the block. Arguments are those of `parent`.
+
+    The process holds a lock meanwhile: if it dies, the run is recovered like every stale run. If another process has the run
+    open (a sweep on several machines that share disks), that process holds the lock.
+    """
+    with ExitStack() as stack:
+        state = None
+        with suppress(HeldError):
+            state = stack.enter_context(resume.hold(folder, resume.key_of("parent", token), 0))
+            state.token(resume.PARENT, token)
+        run = parent(tracking, folder, token, name, content, tags)
+        if state:
+            state.opened(resume.PARENT, run.id)
+        try:
+            with ending(run):
+                yield run
+        finally:
+            if state and run.event_log.status != "RUNNING":  # a full disk can keep the final status from being recorded
+                state.forget()
 
 
 @contextmanager

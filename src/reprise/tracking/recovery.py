@@ -17,7 +17,7 @@ from reprise.tracking import backend, run_info
 from reprise.tracking.entries import StatusEntry, TagsEntry
 from reprise.tracking.event_log import EventLog, outbox
 from reprise.tracking.mlflow_sync import RUN_TOKEN_TAG
-from reprise.tracking.resume import held_runs, pending_runs, stale_runs
+from reprise.tracking.resume import held_runs, known_ids_and_tokens, pending_runs, stale_runs
 from reprise.tracking.run import now, open_run_dir
 from reprise.tracking.statuses import PROCESS_DIED
 
@@ -30,6 +30,21 @@ def close_stale_runs(folder: Path, tracking: TrackingConfig | None, resumed: set
     closed = [*adopt_reproductions(folder, tracking), *_close_pending_runs(folder, folder, tracking)]
     return closed + [
         name for run_id in stale_runs(folder) if run_id not in resumed and (name := _close(folder / "runs" / run_id))
+    ]
+
+
+def close_lost_runs(folder: Path) -> list[str]:
+    """Mark waiting runs as FAILED that have not ended and that no training in progress knows. Return their names.
+
+    Their process died before it recorded their id, or an older version opened them as parent without a lock.
+    """
+    waiting = [folder / "runs" / file.name for file in sorted((folder / "outbox").glob("*"))]
+    trained_here = [run_dir for run_dir in waiting if run_info.exists(run_dir) and (run_dir / "config.json").is_file()]
+    known = known_ids_and_tokens(folder)  # after the run directories are listed: a run is known before it has one
+    return [
+        name
+        for run_dir in trained_here
+        if known.isdisjoint({run_dir.name, run_info.read(run_dir).token}) and (name := _close(run_dir))
     ]
 
 
@@ -82,7 +97,7 @@ def _close_pending_runs(folder: Path, trained_in: Path, tracking: TrackingConfig
 
 
 def sync_waiting_runs(folder: Path, tracking: TrackingConfig | None) -> tuple[list[str], list[str]]:
-    """Sync the event logs of runs that no process holds. Return the names of synced runs, and the reasons for the others."""
+    """Sync the event logs of runs that no process holds. Return the names of runs with new entries, and reasons of failures."""
     delivered: list[str] = []
     failures: list[str] = []
     down: dict[str, str] = {}
@@ -94,11 +109,13 @@ def sync_waiting_runs(folder: Path, tracking: TrackingConfig | None) -> tuple[li
             waiting.unlink(missing_ok=True)
             continue
         run = open_run_dir(tracking, folder, waiting.name)
-        uri = run.mlflow_sync.uri
+        uri, has_entries = run.mlflow_sync.uri, bool(run.event_log.waiting)
         failure = down[uri] if uri in down else run.mlflow_sync.now()
         if failure:
             down[uri] = failure  # skip further attempts at that store
-        (failures if failure else delivered).append(f"{run.name}: {failure}" if failure else run.name)
+            failures.append(f"{run.name}: {failure}")
+        elif has_entries:
+            delivered.append(run.name)
     return delivered, failures
 
 

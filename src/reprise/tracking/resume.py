@@ -7,7 +7,7 @@ it. The operating system releases the lock when the process dies, so nobody has 
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -23,6 +23,10 @@ from reprise.errors import UserError
 def key_of(*values: Any) -> str:
     """Return the key of a training: a hash of the plain values that determine its result."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+class HeldError(UserError):
+    """Another process has this training."""
 
 
 PARENT = "parent"
@@ -50,11 +54,11 @@ class Training:
         self.file = file
         self.runs = _read(file) if file.is_file() else {}
 
-    def token(self, seed: int | str) -> str:
-        """Return the token that identifies the run of a seed before it has an id. Create and store it at the first call."""
+    def token(self, seed: int | str, new: str | None = None) -> str:
+        """Return the token that identifies the run of a seed before it has an id. The first call stores `new` or a random one."""
         token = self.runs.get(str(seed), RunState()).token
         if token is None:
-            token = uuid.uuid4().hex
+            token = new or uuid.uuid4().hex
             self._record(seed, {"token": token})
         return token
 
@@ -116,7 +120,7 @@ def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
     """Yield the training with this key under its lock. Its file stays unless the block calls `forget`.
 
     Raises:
-        UserError: if another process still holds it after `patience` seconds.
+        HeldError: if another process still holds it after `patience` seconds.
 
     """
     name = key_of(key, _owner.get()) if _owner.get() else key
@@ -126,7 +130,7 @@ def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise UserError("this training is running in another process", "wait for it, or stop it; then start again") from None
+        raise HeldError("this training is running in another process", "wait for it, or stop it; then start again") from None
     try:
         yield Training(file)
     finally:
@@ -156,6 +160,19 @@ def _unlocked_trainings(folder: Path) -> Iterator[Training]:
                 lock.release()
 
 
+def known_ids_and_tokens(folder: Path) -> set[str]:
+    """Return ids and tokens of the runs of all trainings in progress, whether a process holds them or not."""
+    known: set[str] = set()
+    for file in (folder / "in_progress").glob("*.json"):
+        with suppress(FileNotFoundError):  # the training ended in between
+            known |= _ids_and_tokens(_read(file).values())
+    return known
+
+
+def _ids_and_tokens(states: Iterable[RunState]) -> set[str]:
+    return {value for state in states for value in (state.token, state.run_id) if value is not None}
+
+
 def held_runs(folder: Path) -> set[str]:
     """Return the ids of the runs that live processes are training."""
     return {state.run_id for state in _held_runs(folder) if state.run_id is not None}
@@ -163,7 +180,7 @@ def held_runs(folder: Path) -> set[str]:
 
 def held_ids_and_tokens(folder: Path) -> set[str]:
     """Return the ids of the runs in training, and the tokens of runs in training or about to be opened."""
-    return {value for state in _held_runs(folder) for value in (state.token, state.run_id) if value is not None}
+    return _ids_and_tokens(_held_runs(folder))
 
 
 def _held_runs(folder: Path) -> Iterator[RunState]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reprise.tracking import run_info
-from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.resume import held_ids_and_tokens
 
@@ -24,7 +23,7 @@ def corrected(folder: Path, running: Iterable[str]) -> dict[str, tuple[str, dict
     statuses = {}
     for run_dir in _trained_here(folder):
         run_id = _id_in_store(run_dir)
-        if run_id in requested and (status := _status(run_dir, active)) and status[0] != "RUNNING":
+        if run_id in requested and (status := _status(run_dir, active))[0] != "RUNNING":
             statuses[run_id] = status
     return statuses
 
@@ -38,13 +37,11 @@ def _id_in_store(run_dir: Path) -> str:
     return file.read_text() if file.is_file() else run_dir.name
 
 
-def _status(run_dir: Path, active: set[str]) -> tuple[str, dict[str, str]] | None:
-    """Return the status by event log and lock, or None for a parent run, which may have no lock of its own."""
+def _status(run_dir: Path, active: set[str]) -> tuple[str, dict[str, str]]:
+    """Return the status by event log and lock, and the tags that explain it."""
     event_log = EventLog(run_dir)
     tags = event_log.tags
     if event_log.status != "RUNNING":
         return event_log.status, {key: tags[key] for key in ("error", "pruned") if key in tags}
-    if GROUP in tags:
-        return None
     is_active = not active.isdisjoint({run_dir.name, run_info.read(run_dir).token})
     return ("RUNNING", {}) if is_active else ("FAILED", {"error": PROCESS_DIED})
