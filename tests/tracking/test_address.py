@@ -1,4 +1,4 @@
-"""Addresses of stores: any path can be written as one, and a wrong one is refused with the one that was meant."""
+"""Addresses of stores: any path can be written as an address, and an invalid address is refused with a suggestion."""
 
 import re
 import sqlite3
@@ -18,7 +18,7 @@ from reprise.sweeps import optuna_storage, study
 from reprise.tracking import backend
 from reprise.tracking.address import address, checked, database, database_address, local_address
 
-NASTY = "a%20b?c#d&e+f=g, h~'ü日{i}"
+UNUSUAL_NAME = "a%20b?c#d&e+f=g, h~'ü日{i}"
 PLAIN = st.text(
     st.characters(exclude_characters="/\0", exclude_categories=["Cs", "Zs", "Cc"]) | st.sampled_from("%?#&+=, ~'{}:;@")
 )
@@ -29,7 +29,7 @@ NAMES = (st.sampled_from("%?#{} ").flatmap(lambda odd: PLAIN.map(lambda text: te
 
 @settings(deadline=None)
 @given(NAMES, NAMES)
-def test_the_address_of_a_file_leads_back_to_it(folder: str, name: str) -> None:
+def test_the_address_of_a_file_can_be_parsed_back(folder: str, name: str) -> None:
     file = Path("/") / folder / name
     url = make_url(database_address(file))
     assert url.database == str(file)
@@ -40,12 +40,12 @@ def test_the_address_of_a_file_leads_back_to_it(folder: str, name: str) -> None:
     assert database_address(file).format() == database_address(file)  # as Optuna does
 
 
-def test_an_ordinary_path_has_the_ordinary_address(tmp_path: Path) -> None:
+def test_a_plain_path_has_the_plain_address(tmp_path: Path) -> None:
     assert database_address(tmp_path / "ü 1" / "mlflow.db") == f"sqlite:///{tmp_path}/ü 1/mlflow.db"
 
 
-def test_databases_of_an_odd_folder_lie_in_it_and_nowhere_else(tmp_path: Path) -> None:
-    folder = tmp_path / NASTY / "mlruns"
+def test_databases_of_a_folder_with_an_unusual_name_are_created_in_it_only(tmp_path: Path) -> None:
+    folder = tmp_path / UNUSUAL_NAME / "mlruns"
     with closing(backend.connect(local_address(folder), folder)._tracking_client.store.engine.raw_connection()) as connection:
         assert connection.cursor().execute("SELECT count(*) FROM experiments").fetchone() == (1,)
     with closing(sqlite3.connect(folder / "mlflow.db")) as store:
@@ -54,10 +54,10 @@ def test_databases_of_an_odd_folder_lie_in_it_and_nowhere_else(tmp_path: Path) -
     storage = RDBStorage(study.address(folder, None))
     storage.engine.dispose()
     assert {file.name for file in folder.iterdir()} >= {"mlflow.db", "sweeps.db"}
-    assert [file.name for file in tmp_path.iterdir()] == [NASTY]
+    assert [file.name for file in tmp_path.iterdir()] == [UNUSUAL_NAME]
 
 
-MEANT = {
+SUGGESTIONS = {
     "localhost:5000": "http://localhost:5000",
     "localhost": "http://localhost",
     "127.0.0.1:5000/mlflow": "http://127.0.0.1:5000/mlflow",
@@ -87,23 +87,23 @@ MEANT = {
 }
 
 
-@pytest.mark.parametrize("given_one", MEANT)
-def test_a_wrong_address_is_refused_with_the_one_that_was_meant(given_one: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("uri_text", SUGGESTIONS)
+def test_an_invalid_address_is_refused_with_a_suggestion(uri_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "resolve", lambda path: Path("/here") / path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", given_one)
-    with pytest.raises(UserError, match=re.escape(f"MLFLOW_TRACKING_URI={given_one}: ")) as refused:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_text)
+    with pytest.raises(UserError, match=re.escape(f"MLFLOW_TRACKING_URI={uri_text}: ")) as refused:
         address(None, Path("mlruns"))
-    assert MEANT[given_one] in str(refused.value).partition("; ")[2]
+    assert SUGGESTIONS[uri_text] in str(refused.value).partition("; ")[2]
 
 
 @pytest.mark.parametrize(
-    "given_one",
+    "uri_text",
     ["http://localhost:5000", "https://runs.org/mlflow", "sqlite:////abs/mlflow.db", "databricks", "databricks://profile"],
 )
-def test_an_address_that_mlflow_can_use_is_left_as_it_is(given_one: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_valid_address_is_unchanged(uri_text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    config = TrackingConfig(uri=given_one, experiment="digits", log_model=False)
-    assert address(config, Path("mlruns")) == given_one
+    config = TrackingConfig(uri=uri_text, experiment="digits", log_model=False)
+    assert address(config, Path("mlruns")) == uri_text
 
 
 DRIVERS = {
@@ -127,22 +127,22 @@ def test_a_database_without_its_driver_is_refused_with_the_package_to_install(
     assert "secret" not in str(refused.value)
 
 
-@settings(deadline=None)  # the first of a database imports its dialect
+@settings(deadline=None)  # the first address of a database imports its dialect
 @given(st.text() | st.from_regex(r"(http|sqlite|postgresql|mysql)(\+\w+)?:/{0,5}[\w@:%?/.]*", fullmatch=True))
-def test_whatever_is_given_is_taken_as_it_is_or_refused(given_one: str) -> None:
+def test_any_text_is_accepted_unchanged_or_refused(uri_text: str) -> None:
     for for_runs in (True, False):
         with suppress(UserError):
-            assert checked(given_one, "tracking.uri", for_runs) == given_one
+            assert checked(uri_text, "tracking.uri", for_runs) == uri_text
 
 
-@pytest.mark.parametrize("given_one", ["me:secret@localhost:5000", "http:/me:secret@localhost", "http://me:se/secret@localhost"])
-def test_a_refusal_does_not_show_a_login(given_one: str) -> None:
+@pytest.mark.parametrize("uri_text", ["me:secret@localhost:5000", "http:/me:secret@localhost", "http://me:se/secret@localhost"])
+def test_the_error_shows_no_login(uri_text: str) -> None:
     with pytest.raises(UserError) as refused:
-        checked(given_one, "tracking.uri")
+        checked(uri_text, "tracking.uri")
     assert "secret" not in str(refused.value)
 
 
-def test_a_database_of_sweeps_that_cannot_be_opened_is_a_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_database_of_sweeps_that_cannot_be_opened_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optuna_storage, "TABLES_TIMEOUT", 0)
     (tmp_path / "sweeps.db").mkdir()
     with pytest.raises(UserError, match=r"the database of sweeps sqlite:.*fails: .*unable to open"):

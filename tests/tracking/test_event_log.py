@@ -1,4 +1,4 @@
-"""The event log with several writers, and its delivery: no entry is lost, and a run that goes on has no end."""
+"""The event log with several writers, and its sync: no entry is lost, and a resumed run has no final status."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def run_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder mlruns/ of a project with an empty store."""
     folder = tmp_path_factory.mktemp("event log") / "mlruns"
     backend.connect(backend.local_address(folder), folder)
@@ -35,15 +35,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    folder = Path(shutil.copytree(made, tmp_path / "mlruns"))
+    folder = Path(shutil.copytree(empty_store, tmp_path / "mlruns"))
     return open_new(TRACKING, folder, "token", "mine", {})
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 3), st.booleans()), max_size=12))
-def test_no_entry_of_several_writers_is_lost_or_torn(
+def test_no_entry_of_several_writers_is_lost_or_truncated(
     tmp_path_factory: pytest.TempPathFactory, turns: list[tuple[int, int, bool]]
 ) -> None:
     run_dir = store.made(tmp_path_factory.mktemp("writers") / "runs" / "a")
@@ -62,7 +62,7 @@ def test_no_entry_of_several_writers_is_lost_or_torn(
         assert event_log.waiting == written
 
 
-def test_entries_that_come_while_others_are_delivered_wait_in_the_outbox(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_appended_during_a_sync_stay_in_the_outbox(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_dir.parent.parent
     event_log, other = EventLog(run_dir), EventLog(run_dir)
     event_log.append(TagsEntry({"a": "1"}), StatusEntry("FINISHED", 0))
@@ -82,11 +82,11 @@ def test_entries_that_come_while_others_are_delivered_wait_in_the_outbox(run_dir
     assert mlflow_sync.now() is None
     assert not (folder / "outbox" / "a").exists()
     assert EventLog(run_dir).waiting == []
-    other.append(TagsEntry({"late": "1"}))  # of a process that has had the log open all the while
+    other.append(TagsEntry({"late": "1"}))  # by a process that opened the log earlier
     assert (folder / "outbox" / "a").is_file()
 
 
-def test_only_one_process_delivers_a_run_at_a_time(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_process_syncs_a_run_at_a_time(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     event_log = EventLog(run_dir)
     event_log.append(StatusEntry("FINISHED", 0))
     mlflow_sync = MlflowSync(run_dir, event_log, "http://127.0.0.1:9", run_dir.parent.parent)
@@ -130,13 +130,13 @@ def test_a_stale_run_is_locked_while_it_is_closed(run: Run, tmp_path: Path, monk
         training.opened(0, run.id)
     close, locked = recovery._close, []
 
-    def watched(run_dir: Path) -> str | None:
+    def check_lock_and_close(run_dir: Path) -> str | None:
         with pytest.raises(UserError, match="running in another process"), resume.hold(folder, "key", 0):
             pass
         locked.append(run_dir.name)
         return close(run_dir)
 
-    monkeypatch.setattr(recovery, "_close", watched)
+    monkeypatch.setattr(recovery, "_close", check_lock_and_close)
     assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]
     assert locked == [run.id]
     assert EventLog(run.run_dir).status == "FAILED"

@@ -1,4 +1,4 @@
-"""Runs under a parent: several seeds, the jobs of a `--multirun`; what all of them say of themselves on the dashboard."""
+"""Parent runs of several seeds and of the jobs of a `--multirun`, and their descriptions on the dashboard."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,24 +25,24 @@ def fork_server(tmp_path: Path) -> Iterator[CliForkServer]:
     started.end()
 
 
-def family(found: dict[str, Run]) -> dict[str, set[str]]:
-    """The names of the runs under each, "" for nobody."""
-    names = {run_id: run.info.run_name.rsplit("-", 1)[0] for run_id, run in found.items()}
-    under: dict[str, set[str]] = {}
-    for run_id, run in found.items():
-        under.setdefault(names.get(run.data.tags.get(PARENT, ""), ""), set()).add(names[run_id])
-    return under
+def children_by_parent(all_runs: dict[str, Run]) -> dict[str, set[str]]:
+    """Return the names of the child runs of each run, and under "" those without a parent."""
+    names = {run_id: run.info.run_name.rsplit("-", 1)[0] for run_id, run in all_runs.items()}
+    children: dict[str, set[str]] = {}
+    for run_id, run in all_runs.items():
+        children.setdefault(names.get(run.data.tags.get(PARENT, ""), ""), set()).add(names[run_id])
+    return children
 
 
-def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has_none(fork_server: CliForkServer) -> None:
+def test_several_seeds_have_a_parent_run_with_their_mean(fork_server: CliForkServer) -> None:
     fork_server.run(*QUICK, "seeds=[0,1,4]")
-    found = runs(fork_server.folder)
-    assert family(found) == {
+    all_runs = runs(fork_server.folder)
+    assert children_by_parent(all_runs) == {
         "": {"digits_cnn-3seeds"},
         "digits_cnn-3seeds": {"digits_cnn-seed0", "digits_cnn-seed1", "digits_cnn-seed4"},
     }
-    (parent,) = (run for run in found.values() if PARENT not in run.data.tags)
-    children = [run for run in found.values() if run is not parent]
+    (parent,) = (run for run in all_runs.values() if PARENT not in run.data.tags)
+    children = [run for run in all_runs.values() if run is not parent]
     values = [run.data.metrics["best/val/accuracy"] for run in children]
     assert parent.data.metrics["best/val/accuracy"] == pytest.approx(fmean(values), abs=1e-12)
     assert parent.data.metrics["best_std/val/accuracy"] == pytest.approx(stdev(values), abs=1e-12)
@@ -57,21 +57,21 @@ def test_several_seeds_stand_under_a_parent_with_their_mean_and_a_single_one_has
         assert f"reprise reproduce {run.info.run_name}" in run.data.tags[NOTE]
         assert run.data.tags["model"] == "ConvNet"
 
-    for turn, run in enumerate(children):  # the parent speaks of test once all its children do
+    for turn, run in enumerate(children):  # the parent has test metrics once all children have
         assert "test/accuracy" not in runs(fork_server.folder)[parent.info.run_id].data.metrics
         fork_server.run("evaluate", run.info.run_name)
         assert ("test/accuracy" in runs(fork_server.folder)[parent.info.run_id].data.metrics) == (turn == 2)
-    found = runs(fork_server.folder)
-    mean = fmean(found[run.info.run_id].data.metrics["test/accuracy"] for run in children)
-    assert found[parent.info.run_id].data.metrics["test/accuracy"] == pytest.approx(mean, abs=1e-12)
+    all_runs = runs(fork_server.folder)
+    mean = fmean(all_runs[run.info.run_id].data.metrics["test/accuracy"] for run in children)
+    assert all_runs[parent.info.run_id].data.metrics["test/accuracy"] == pytest.approx(mean, abs=1e-12)
 
-    refused = fork_server.start("evaluate", parent.info.run_name)
-    assert refused.wait() == 2
-    assert "is the parent of 3 runs; name one of them: digits_cnn-seed0-" in refused.output
+    child = fork_server.start("evaluate", parent.info.run_name)
+    assert child.wait() == 2
+    assert "is the parent of 3 runs; name one of them: digits_cnn-seed0-" in child.output
     assert "seeds-" not in fork_server.run("runs", "--json").output
 
 
-def test_a_data_set_names_its_best_run_and_the_command(fork_server: CliForkServer) -> None:
+def test_the_description_of_a_data_set_names_its_best_run_and_the_command(fork_server: CliForkServer) -> None:
     fork_server.run(*QUICK, "seeds=2")
     best = max(
         (run for run in runs(fork_server.folder).values() if PARENT in run.data.tags),
@@ -82,27 +82,27 @@ def test_a_data_set_names_its_best_run_and_the_command(fork_server: CliForkServe
     assert first.startswith(f"The best run so far: `reprise reproduce {best.info.run_name}` repeats it: val accuracy 0.")
     assert "Optical recognition of handwritten digits" in experiment.tags[NOTE]
     assert "CC BY 4.0" in experiment.tags[NOTE]
-    assert "seeds-" not in experiment.tags[NOTE]  # a mean is no run
+    assert "seeds-" not in experiment.tags[NOTE]  # a parent run is not listed
 
 
-def test_a_multirun_is_one_parent_with_a_run_for_each_job_and_names_the_best(fork_server: CliForkServer) -> None:
-    said = fork_server.run("train", "--multirun", *QUICK[1:], "optimizer.lr=0.0001,0.003", "seeds=choice(2,[5,6])").output
-    assert "multirun  digits_cnn-4jobs-" in said
-    found = runs(fork_server.folder)
-    parents = [run for run in found.values() if run.data.tags.get("group") == "multirun"]
+def test_a_multirun_has_one_parent_run_with_a_child_per_job_and_names_the_best(fork_server: CliForkServer) -> None:
+    output = fork_server.run("train", "--multirun", *QUICK[1:], "optimizer.lr=0.0001,0.003", "seeds=choice(2,[5,6])").output
+    assert "multirun  digits_cnn-4jobs-" in output
+    all_runs = runs(fork_server.folder)
+    parents = [run for run in all_runs.values() if run.data.tags.get("group") == "multirun"]
     (top,) = parents
-    assert family(found)["digits_cnn-4jobs"] == {"digits_cnn-lr0.0001-2seeds", "digits_cnn-lr0.003-2seeds"}
-    jobs = [run for run in found.values() if run.data.tags.get(PARENT) == top.info.run_id]
+    assert children_by_parent(all_runs)["digits_cnn-4jobs"] == {"digits_cnn-lr0.0001-2seeds", "digits_cnn-lr0.003-2seeds"}
+    jobs = [run for run in all_runs.values() if run.data.tags.get(PARENT) == top.info.run_id]
     assert {run.data.tags["settings"] for run in jobs} == {
         f"optimizer.lr={lr} {seeds}" for lr in ("0.0001", "0.003") for seeds in ("seeds=2", "'seeds=[5,6]'")
     }
-    assert len(found) == 1 + 4 + 8
+    assert len(all_runs) == 1 + 4 + 8
     assert (
         "The best by val/accuracy is `optimizer.lr=0.003 seeds=2`." in top.data.tags[NOTE] or "seeds=[5,6]" in top.data.tags[NOTE]
     )
 
 
-def test_a_job_that_fails_leaves_the_others_alone_and_the_next_start_trains_what_is_left(fork_server: CliForkServer) -> None:
+def test_a_failed_job_does_not_stop_the_others_and_the_next_start_trains_only_the_rest(fork_server: CliForkServer) -> None:
     command = ["train", "-m", *QUICK[1:], "trainer.precision=float32", "optimizer.lr=1e30,0.001"]
     child = fork_server.start(*command)
     assert child.wait() == 2
@@ -116,19 +116,19 @@ def test_a_job_that_fails_leaves_the_others_alone_and_the_next_start_trains_what
     assert len([run for run in after.values() if "group" in run.data.tags]) == 1
 
 
-def test_what_a_multirun_cannot_do_is_said_before_the_first_job(fork_server: CliForkServer) -> None:
-    for words, said in (
+def test_invalid_multirun_arguments_are_refused_before_the_first_job(fork_server: CliForkServer) -> None:
+    for words, message in (
         (["optimizer.lr=interval(0.1,0.2)"], "optimizer.lr=interval(0.1,0.2): has no end; `reprise sweep` searches intervals"),
         (["optimizer.lrr=0.1,0.2"], "optimizer.lrr: no such key; the nearest is optimizer.lr"),
         (["trainer=ddp_cpu", "seed=1,2"], "seed=1: --multirun trains on one device"),
     ):
         child = fork_server.start("train", "--multirun", "experiment=digits_cnn", *words)
         assert child.wait() == 2
-        assert said in child.output
+        assert message in child.output
     assert not (fork_server.folder / "mlruns" / "runs").exists()
 
 
-def test_children_born_while_the_store_is_away_find_their_parent_in_it(fork_server: CliForkServer, tmp_path: Path) -> None:
+def test_child_runs_created_without_the_server_get_their_parent_at_sync(fork_server: CliForkServer, tmp_path: Path) -> None:
     server = Server(tmp_path)
     child = fork_server.run(*QUICK, "seeds=2", f"tracking.uri={server.address}")
     assert "`reprise sync` delivers" in child.output
@@ -136,16 +136,14 @@ def test_children_born_while_the_store_is_away_find_their_parent_in_it(fork_serv
     try:
         fork_server.run("sync")
         store = MlflowClient(server.address)
-        found = store.search_runs([store.get_experiment_by_name("digits").experiment_id])
-        (parent,) = (run for run in found if "group" in run.data.tags)
-        assert {run.data.tags.get(PARENT) for run in found if run is not parent} == {parent.info.run_id}
-        assert not (
-            fork_server.folder / "mlruns" / "runs" / parent.info.run_id
-        ).exists()  # its run directory has an id of its own
+        all_runs = store.search_runs([store.get_experiment_by_name("digits").experiment_id])
+        (parent,) = (run for run in all_runs if "group" in run.data.tags)
+        assert {run.data.tags.get(PARENT) for run in all_runs if run is not parent} == {parent.info.run_id}
+        assert not (fork_server.folder / "mlruns" / "runs" / parent.info.run_id).exists()  # its run directory has a local id
     finally:
         server.stop()
 
 
-def test_names_with_bars_and_line_breaks_stay_in_their_cells_of_the_description() -> None:
+def test_bars_and_line_breaks_in_names_are_escaped_in_a_description() -> None:
     page = descriptions.of_group("seeds", [("a|b\nc", {"val/accuracy": 0.5})], [])
     assert "| a\\|b c | 0.5000 |" in page

@@ -1,4 +1,4 @@
-"""The code that a run says it was made from: a real repository, with users' settings and files of any bytes."""
+"""The code that a run records, in a real repository with user settings and files of any bytes."""
 
 import shutil
 import subprocess
@@ -10,13 +10,13 @@ from reprise.errors import UserError
 from reprise.tracking import lineage
 
 
-def git(root: Path, *arguments: str, given: bytes | None = None) -> bytes:
-    return subprocess.run(["git", "-C", root, *arguments], input=given, check=True, capture_output=True).stdout
+def git(root: Path, *arguments: str, stdin: bytes | None = None) -> bytes:
+    return subprocess.run(["git", "-C", root, *arguments], input=stdin, check=True, capture_output=True).stdout
 
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A line of Windows' and one of Latin-1 that are not committed, a new file, and one that is no more."""
+    """A repository with uncommitted changes: a line with a Windows line ending, one in Latin-1, a new file, a deleted file."""
     for who in ("AUTHOR", "COMMITTER"):
         for what in ("NAME", "EMAIL"):
             monkeypatch.setenv(f"GIT_{who}_{what}", "a@b.c")
@@ -48,29 +48,27 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_a_patch_makes_the_same_bytes_again_whatever_the_users_git_is_set_to(
-    repository: Path, tmp_path: Path, setting: str
-) -> None:
+def test_the_patch_restores_the_same_bytes_with_any_git_settings(repository: Path, tmp_path: Path, setting: str) -> None:
     if SETTINGS[setting]:
         git(repository, "config", *SETTINGS[setting])
     tags, patch = lineage.code(repository)
     assert tags["git.dirty"] == "true"
-    assert git(repository, "diff", "--cached", "--name-only") == b""  # the user's index is as it was
+    assert git(repository, "diff", "--cached", "--name-only") == b""  # the index is unchanged
     again = tmp_path / "again"
     git(repository, "clone", "-q", ".", str(again))
-    git(again, "apply", "--whitespace=nowarn", "-", given=patch)
+    git(again, "apply", "--whitespace=nowarn", "-", stdin=patch)
     read = [{file.name: file.read_bytes() for file in (root / "src").iterdir()} for root in (repository, again)]
     assert read[0] == read[1]
 
 
-def test_code_that_git_cannot_tell_is_not_taken_for_clean(repository: Path) -> None:
+def test_a_repository_that_git_cannot_read_is_an_error(repository: Path) -> None:
     tree = git(repository, "rev-parse", "HEAD:").decode().strip()
     (repository / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
     with pytest.raises(UserError, match="what is not committed cannot be recorded: git ls-tree: "):
         lineage.code(repository)
 
 
-def test_outside_of_git_there_is_no_commit(repository: Path) -> None:
+def test_outside_git_there_is_no_commit(repository: Path) -> None:
     shutil.rmtree(repository / ".git")
     tags, patch = lineage.code(repository)
     assert (tags["git.commit"], tags["git.dirty"], patch) == ("none", "unknown", b"")

@@ -1,4 +1,4 @@
-"""The repository that a project lies in, told from one that is not its own, one that git refuses, and none; real git throughout."""
+"""Find the git repository of a project; distinguish none, one that git refuses, and one that does not contain the project."""
 
 import importlib
 import os
@@ -27,14 +27,14 @@ def git(root: Path, *arguments: str) -> str:
     return subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True, text=True).stdout
 
 
-def project(root: Path) -> Path:
+def create_project(root: Path) -> Path:
     for name, content in {"conf/config.yaml": "name: ???\n", "src/net.py": "width = 1\n"}.items():
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(content)
     return root
 
 
-def committed(top: Path) -> str:
+def commit_all(top: Path) -> str:
     git(top, "init", "-q")
     git(top, "add", "-A")
     git(top, "commit", "-qm", "start")
@@ -42,72 +42,70 @@ def committed(top: Path) -> str:
 
 
 def reason(root: Path) -> tuple[bool, str, str]:
-    found = repository.find(root)
-    assert isinstance(found, NoRepository)
-    return found.is_refusal, found.reason, found.hint
+    result = repository.find(root)
+    assert isinstance(result, NoRepository)
+    return result.is_refusal, result.reason, result.hint
 
 
 @pytest.mark.parametrize("prefix", ["", "sub/", "a b/ä/"])
 def test_a_project_is_found_at_any_depth_of_its_repository(tmp_path: Path, prefix: str) -> None:
     top = tmp_path / "top"
-    root = project(top / prefix)
-    commit = committed(top)
+    root = create_project(top / prefix)
+    commit = commit_all(top)
     assert repository.find(root) == Repository(top, prefix, commit)
 
 
-def test_no_repository_is_told_from_one_that_git_refuses(tmp_path: Path) -> None:
-    root = project(tmp_path / "root")
+def test_no_repository_is_distinguished_from_one_that_git_refuses(tmp_path: Path) -> None:
+    root = create_project(tmp_path / "root")
     assert reason(root) == (False, "there is no git repository", "`git init`, then commit the project")
     git(root, "init", "-q")
     assert reason(root)[:2] == (True, "the git repository has no commit yet")
-    committed(root)
+    commit_all(root)
     (root / ".git" / "HEAD").write_text("nonsense\n")
-    refused, said, _ = reason(root)
-    assert refused or "no git repository" in said
+    refused, message, _ = reason(root)
+    assert refused or "no git repository" in message
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_clone_of_another_user_is_refused_with_gits_reason_and_what_to_do(tmp_path: Path) -> None:
-    root = project(tmp_path / "root")
-    committed(root)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can change the owner of a folder")
+def test_a_clone_of_another_user_is_refused_with_the_reason_of_git_and_a_remedy(tmp_path: Path) -> None:
+    root = create_project(tmp_path / "root")
+    commit_all(root)
     for path in (root, *root.rglob("*")):
         os.chown(path, 12345, 12345)
-    refused, said, hint = reason(root)
+    refused, message, hint = reason(root)
     assert refused
-    assert said == f"git: detected dubious ownership in repository at '{root}'"
+    assert message == f"git: detected dubious ownership in repository at '{root}'"
     assert hint == f"git config --global --add safe.directory {root}"
 
 
-def test_without_a_git_program_it_is_said_and_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = project(tmp_path / "root")
-    committed(root)
+def test_without_a_git_program_the_reason_is_given_and_nothing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = create_project(tmp_path / "root")
+    commit_all(root)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert reason(root) == (True, "there is no git program on the PATH", "install git")
 
 
 @pytest.mark.parametrize("ignored", [False, True])
-def test_a_repository_of_somebody_else_is_not_taken_for_the_projects_own(tmp_path: Path, ignored: bool) -> None:
+def test_a_repository_that_does_not_contain_the_project_is_not_used(tmp_path: Path, ignored: bool) -> None:
     top = tmp_path / "dotfiles"
     top.mkdir()
     (top / "conf").mkdir()
     (top / "conf" / "config.yaml").write_text("of another project\n")
     (top / ".gitignore").write_text("projects\n" if ignored else "")
-    commit = committed(top)
-    root = project(top / "projects" / "mine")
-    refused, said, _ = reason(root)
+    commit = commit_all(top)
+    root = create_project(top / "projects" / "mine")
+    refused, message, _ = reason(root)
     assert not refused
     assert (
-        said
+        message
         == f"the repository {top} does not hold this project: projects/mine/conf/config.yaml is not in its commit {commit[:12]}"
     )
 
 
-def test_variables_that_a_git_hook_sets_do_not_lead_to_another_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other, root = project(tmp_path / "other"), project(tmp_path / "top" / "root")
-    committed(other)
-    commit = committed(root.parent)
+def test_environment_variables_of_a_git_hook_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, root = create_project(tmp_path / "other"), create_project(tmp_path / "top" / "root")
+    commit_all(other)
+    commit = commit_all(root.parent)
     monkeypatch.setenv("GIT_DIR", str(other / ".git"))
     monkeypatch.setenv("GIT_WORK_TREE", str(other))
     monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git" / "index"))
@@ -117,7 +115,7 @@ def test_variables_that_a_git_hook_sets_do_not_lead_to_another_repository(
 Layout = Callable[[Path, Path], Path]
 
 
-def beside_conf(root: Path, outside: Path) -> Path:
+def next_to_conf(root: Path, outside: Path) -> Path:
     return root
 
 
@@ -125,7 +123,7 @@ def in_the_monorepo(root: Path, outside: Path) -> Path:
     return root.parent / "libs"
 
 
-def outside_of_it(root: Path, outside: Path) -> Path:
+def outside_the_repository(root: Path, outside: Path) -> Path:
     return outside
 
 
@@ -134,11 +132,11 @@ def behind_a_link(root: Path, outside: Path) -> Path:
     return outside
 
 
-LAYOUTS: tuple[Layout, ...] = (beside_conf, in_the_monorepo, outside_of_it, behind_a_link)
+LAYOUTS: tuple[Layout, ...] = (next_to_conf, in_the_monorepo, outside_the_repository, behind_a_link)
 
 
 def packages(folder: Path) -> dict[str, bytes]:
-    """A package with data of any bytes, a subpackage, and a module that it imports from beside it."""
+    """Return the files of a package with binary data, a subpackage, and an imported module next to it."""
     return {
         "mine/__init__.py": b"from helper_of_mine import width\r\n",
         "mine/deep/net.py": b"name = '\xc3\xa4'\n",
@@ -149,10 +147,10 @@ def packages(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("state", ["untracked", "ignored", "changed"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_the_patch_restores_a_plugin_wherever_it_lies(
+def test_the_patch_restores_a_plugin_at_any_location(
     tmp_path: Path, layout: Layout, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root, outside = project(tmp_path / "top" / "root"), tmp_path / "outside"
+    root, outside = create_project(tmp_path / "top" / "root"), tmp_path / "outside"
     folder = layout(root, outside)
     contents = packages(folder)
 
@@ -168,7 +166,7 @@ def test_the_patch_restores_a_plugin_wherever_it_lies(
         (folder / "mine" / "__init__.py").write_text("width = 1\n")
     if state == "ignored":
         (root.parent / ".gitignore").write_text("mine\nhelper*\n")
-    committed(root.parent)
+    commit_all(root.parent)
     write()
     (folder / "mine" / "old.py").unlink(missing_ok=True)
     (folder / "mine" / "__pycache__").mkdir()
@@ -181,9 +179,9 @@ def test_the_patch_restores_a_plugin_wherever_it_lies(
     assert all(source.is_local for source in sources)
 
     status = git(root.parent, "status", "--porcelain", "--ignored")
-    found = repository.find(root)
-    assert isinstance(found, Repository)
-    patch, folders = repository.patch(root, found, sources)
+    result = repository.find(root)
+    assert isinstance(result, Repository)
+    patch, folders = repository.patch(root, result, sources)
     assert git(root.parent, "status", "--porcelain", "--ignored") == status
     again = tmp_path / "again"
     git(root.parent, "worktree", "add", "-q", "--detach", str(again), "HEAD")
@@ -211,24 +209,24 @@ def test_the_patch_restores_a_plugin_wherever_it_lies(
 
 
 def test_a_committed_plugin_leaves_the_patch_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = project(tmp_path / "root")
+    root = create_project(tmp_path / "root")
     (root / "mine.py").write_text("width = 3\r\n")
     (root / ".gitattributes").write_text("*.py text=auto\n")
-    committed(root)
+    commit_all(root)
     monkeypatch.syspath_prepend(str(root))
-    found = repository.find(root)
-    assert isinstance(found, Repository)
-    assert repository.patch(root, found, plugin_sources.sources(["mine"])) == (b"", [""])
+    result = repository.find(root)
+    assert isinstance(result, Repository)
+    assert repository.patch(root, result, plugin_sources.sources(["mine"])) == (b"", [""])
 
 
 @pytest.mark.skipif(shutil.which("chmod") is None, reason="no chmod")
-def test_a_repository_that_nobody_may_write_to_is_read(tmp_path: Path) -> None:
-    """Objects of the patch go to a folder of our own: as many files lie in the repository afterwards as before."""
-    root = project(tmp_path / "root")
-    committed(root)
+def test_recording_a_patch_writes_nothing_into_the_repository(tmp_path: Path) -> None:
+    """The objects of the patch are stored in a temporary folder."""
+    root = create_project(tmp_path / "root")
+    commit_all(root)
     (root / "src" / "net.py").write_text("width = 2\n")
     before = sorted((root / ".git").rglob("*"))
-    found = repository.find(root)
-    assert isinstance(found, Repository)
-    assert b"+width = 2" in repository.patch(root, found)[0]
+    result = repository.find(root)
+    assert isinstance(result, Repository)
+    assert b"+width = 2" in repository.patch(root, result)[0]
     assert sorted((root / ".git").rglob("*")) == before

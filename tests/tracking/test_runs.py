@@ -1,4 +1,4 @@
-"""What a run says of itself, and how it ends: real processes, a real database."""
+"""What a run records and how it ends, with real processes and a real database."""
 
 import json
 import os
@@ -62,8 +62,8 @@ def runs(project: Path) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id for experiment in every]))
 
 
-def ends(project: Path) -> dict[str, str]:
-    """How every run ended."""
+def statuses(project: Path) -> dict[str, str]:
+    """Return the status of every run."""
     with closing(sqlite3.connect(project / "mlruns" / "mlflow.db")) as database:
         return dict(database.execute("SELECT run_uuid, status FROM runs"))
 
@@ -72,7 +72,7 @@ def artifact(run: Run, name: str) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://")) / name
 
 
-def test_a_run_holds_config_code_packages_machine_and_data(project: Path, run: Run) -> None:
+def test_a_run_records_config_code_packages_machine_and_data(project: Path, run: Run) -> None:
     config = json.loads(artifact(run, "lineage/config.json").read_text())
     assert config["optimizer"]["lr"] == 0.001
     assert run.data.params["optimizer.lr"] == "0.001"
@@ -88,10 +88,10 @@ def test_a_run_holds_config_code_packages_machine_and_data(project: Path, run: R
     assert "torch==" in artifact(run, "lineage/packages.txt").read_text()
     assert tags["sha256.processed"] == store.digest(project / "data" / "processed" / "digits")
     assert len(tags["sha256.windows"]) == 64
-    assert {given.dataset.name for given in run.inputs.dataset_inputs} == {"digits (processed)", "digits (windows)"}
+    assert {one.dataset.name for one in run.inputs.dataset_inputs} == {"digits (processed)", "digits (windows)"}
 
 
-def test_a_dirty_run_keeps_the_patch_and_nothing_but_the_code(run: Run) -> None:
+def test_a_run_with_uncommitted_changes_records_the_patch_of_the_code_only(run: Run) -> None:
     assert run.data.tags["git.dirty"] == "true"
     patch = artifact(run, "lineage/uncommitted.patch").read_text()
     assert "conf/experiment/mine.yaml" in patch
@@ -107,7 +107,7 @@ def test_metrics_of_training_and_test_are_in_the_same_run(project: Path, run: Ru
     assert artifact(run, "figures/confusion_matrix.png").stat().st_size > 5000
 
 
-def test_the_logged_model_answers_from_raw_pixels_as_evaluate_does(project: Path, run: Run) -> None:
+def test_the_logged_model_predicts_from_raw_pixels_as_evaluate_does(project: Path, run: Run) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{project / 'mlruns' / 'mlflow.db'}")
     model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
     (windows,) = (project / "mlruns" / "windows").iterdir()
@@ -115,12 +115,12 @@ def test_the_logged_model_answers_from_raw_pixels_as_evaluate_does(project: Path
     import torch
 
     everything = torch.arange(len(test))
-    answers = model.predict(test.raw(everything).numpy())
-    assert answers.shape == (len(test), 10)
-    accuracy = (answers.argmax(1) == test.gather(everything).targets.numpy()).mean()
+    predictions = model.predict(test.raw(everything).numpy())
+    assert predictions.shape == (len(test), 10)
+    accuracy = (predictions.argmax(1) == test.gather(everything).targets.numpy()).mean()
     assert accuracy == pytest.approx(run.data.metrics["test/accuracy"], abs=1e-6)
     assert model.metadata.signature is not None
-    assert np.allclose(answers.sum(1), 1, atol=1e-5)
+    assert np.allclose(predictions.sum(1), 1, atol=1e-5)
 
 
 def start(project: Path, *overrides: str) -> subprocess.Popen[str]:
@@ -132,9 +132,9 @@ def start(project: Path, *overrides: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_run_says_killed(project: Path, number: signal.Signals, code: int) -> None:
-    before = ends(project)
-    with start(project, f"seed={number.value}") as process:  # each its own: an equal one would go on with the first
+def test_a_stopped_run_has_the_status_killed(project: Path, number: signal.Signals, code: int) -> None:
+    before = statuses(project)
+    with start(project, f"seed={number.value}") as process:  # different seeds, so that the second does not resume the first
         assert process.stdout
         assert process.stderr
         while "epoch 3/" not in process.stdout.readline():
@@ -143,18 +143,18 @@ def test_a_stopped_run_says_killed(project: Path, number: signal.Signals, code: 
         assert process.wait(timeout=60) == code
         last = process.stderr.read().splitlines()[-1]
     assert last == f"reprise: stopped by {number.name}"
-    ((new, status),) = ends(project).items() - before.items()
+    ((new, status),) = statuses(project).items() - before.items()
     assert status == "KILLED"
     assert len(event_log.read_history(project / "mlruns" / "runs" / new / event_log.FILE)["val/loss"]) >= 3
     assert (project / "mlruns" / "runs" / new / event_log.MARK).read_text() != "0"
 
 
-def test_a_diverged_run_says_failed_and_why(project: Path) -> None:
-    before = ends(project)
+def test_a_diverged_run_has_the_status_failed_and_a_reason(project: Path) -> None:
+    before = statuses(project)
     done = run_in(project, "reprise", "train", "experiment=temperature_lstm", "optimizer.lr=1e30", "trainer.precision=float32")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("reprise: training diverged: ")
-    ((_, status),) = ends(project).items() - before.items()
+    ((_, status),) = statuses(project).items() - before.items()
     assert status == "FAILED"
 
 
@@ -183,7 +183,7 @@ def test_a_shared_server_is_one_setting(project: Path, server: str) -> None:
 
 @settings(max_examples=50)
 @given(st.lists(st.text(min_size=1), min_size=2, max_size=5, unique=True))
-def test_targets_of_any_name_have_metric_names_that_mlflow_takes(targets: list[str]) -> None:
+def test_targets_of_any_name_have_metric_names_that_mlflow_accepts(targets: list[str]) -> None:
     suffixes = metric_suffixes(targets)
     assert len(set(suffixes)) == len(targets)
     for suffix in suffixes:

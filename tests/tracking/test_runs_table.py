@@ -1,4 +1,4 @@
-"""The shared view of the dashboard's table of runs: its columns, and what MLflow reads of it."""
+"""The shared view of the dashboard's table of runs: its columns, and the tag that MLflow reads."""
 
 import shutil
 from pathlib import Path
@@ -10,34 +10,36 @@ from reprise.tracking.runs_table import TableRow, columns, decoded, encoded
 from tests.analysis.trainings import write_run
 
 
-def shown(lr: str, metrics: dict[str, float], **more: str) -> TableRow:
+def table_row(lr: str, metrics: dict[str, float], **more: str) -> TableRow:
     return TableRow({"model": "ConvNet"}, {"optimizer.lr": lr, "trainer.max_epochs": "3", **more}, metrics)
 
 
 def test_the_columns_are_the_metrics_of_the_runs_and_the_settings_in_which_they_differ() -> None:
     many = {f"test/mae/target_{number}": 1.0 for number in range(20)}
     runs = [
-        shown("0.1", {"best/val/mae_scaled": 1.0, "val/mae_scaled": 1.0, "baseline_naive/test/mae": 1.0}, seed="0", title="a"),
-        shown("0.2", {"best/val/mae_scaled": 1.0, "test/mae_scaled": 1.0, "test/rmse": 1.0, **many}, seed="1"),
+        table_row(
+            "0.1", {"best/val/mae_scaled": 1.0, "val/mae_scaled": 1.0, "baseline_naive/test/mae": 1.0}, seed="0", title="a"
+        ),
+        table_row("0.2", {"best/val/mae_scaled": 1.0, "test/mae_scaled": 1.0, "test/rmse": 1.0, **many}, seed="1"),
         TableRow({"group": "sweep"}, {"n_trials": "20"}, {"test_std/rmse": 1.0}),
     ]
-    found = columns(runs, "val/mae_scaled")
-    assert found[:3] == ["metrics.`best/val/mae_scaled`", "metrics.`test/mae_scaled`", "metrics.`test/rmse`"]
-    assert [name for name in found if name.startswith("params")] == ["params.`seed`", "params.`optimizer.lr`", "params.`title`"]
-    assert found[-4:] == [f"tags.`{key}`" for key in ("experiment", "model", "parameters", "train_seconds")]
-    assert len([name for name in found if name.startswith("metrics")]) == 1 + runs_table.MAX_TEST_METRICS
+    result = columns(runs, "val/mae_scaled")
+    assert result[:3] == ["metrics.`best/val/mae_scaled`", "metrics.`test/mae_scaled`", "metrics.`test/rmse`"]
+    assert [name for name in result if name.startswith("params")] == ["params.`seed`", "params.`optimizer.lr`", "params.`title`"]
+    assert result[-4:] == [f"tags.`{key}`" for key in ("experiment", "model", "parameters", "train_seconds")]
+    assert len([name for name in result if name.startswith("metrics")]) == 1 + runs_table.MAX_TEST_METRICS
 
 
-def test_a_view_is_short_enough_for_a_tag_whatever_the_runs_are() -> None:
+def test_the_view_of_any_runs_fits_into_a_tag() -> None:
     runs = [
-        shown(
+        table_row(
             str(lr),
             {f"test/{'m' * 60}_{number}": 1.0 for number in range(200)},
             **{f"{'k' * 60}.{i}": f"{lr}" for i in range(200)},
         )
         for lr in range(3)
     ]
-    assert len(encoded(runs, "val/accuracy", "max")) < 5000  # what MLflow keeps of an experiment's tag
+    assert len(encoded(runs, "val/accuracy", "max")) < 5000  # the limit of MLflow for a tag of an experiment
 
 
 @pytest.mark.parametrize(("mode", "ascending"), [("max", False), ("min", True)])
@@ -47,9 +49,9 @@ def test_the_best_run_comes_first(mode: str, ascending: bool) -> None:
 
 
 def test_each_data_set_has_a_view_with_the_columns_of_all_its_runs(tmp_path: Path) -> None:
-    folder, judged = tmp_path / "mlruns", {"monitor": "val/accuracy", "mode": "max"}
-    write_run(folder, 0, [0.5, 0.7], tags=judged, once={"best/val/accuracy": 0.7, "test/accuracy": 0.6})
-    write_run(folder, 0, [0.5, 0.8], tags=judged, once={"best/val/accuracy": 0.8}, config={"optimizer.lr": "0.01"})
+    folder, monitor = tmp_path / "mlruns", {"monitor": "val/accuracy", "mode": "max"}
+    write_run(folder, 0, [0.5, 0.7], tags=monitor, once={"best/val/accuracy": 0.7, "test/accuracy": 0.6})
+    write_run(folder, 0, [0.5, 0.8], tags=monitor, once={"best/val/accuracy": 0.8}, config={"optimizer.lr": "0.01"})
     other = {"data.name": "weather"}
     write_run(
         folder, 0, [1.0], tags={"monitor": "val/mae", "mode": "min"}, metric="val/mae", once={"best/val/mae": 1.0}, config=other

@@ -1,4 +1,4 @@
-"""What lists show of a run whose process died: its lock tells, on the machine where it was trained."""
+"""The status of a run whose process died, in lists on the machine where it was trained: its lock decides."""
 
 import multiprocessing
 import os
@@ -36,62 +36,63 @@ def folder(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return Path(shutil.copytree(empty, tmp_path / "mlruns"))
 
 
-def opened(folder: Path, training: Training) -> Run:
+def open_run(folder: Path, training: Training) -> Run:
     run = open_new(TRACKING, folder, training.token(0), "mine", {})
     run.tag({"seed": "0"})
     run.flush()
     return run
 
 
-def shown(folder: Path) -> tuple[str, str, str | None]:
-    """The status of the only run, in both lists, and why `compare` leaves it out."""
+def listed_status(folder: Path) -> tuple[str, str, str | None]:
+    """Return the status of the only run in both lists, and the reason why `compare` excludes it."""
     (row,), (line,) = listing.read(folder, TRACKING, [], None), record.listed(folder, TRACKING)
     assert row.tags == line.tags
     return row.status, line.status, _exclusion_reason(row)
 
 
-def test_a_run_is_going_on_as_long_as_its_lock_is_held(folder: Path) -> None:
+def test_a_run_is_running_as_long_as_its_lock_is_held(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
-        run = opened(folder, training)
-        assert shown(folder) == ("RUNNING", "RUNNING", "still going")  # between its making and its being noted too
+        run = open_run(folder, training)
+        # also between its creation and the record of its id
+        assert listed_status(folder) == ("RUNNING", "RUNNING", "still going")
         training.opened(0, run.id)
-        assert shown(folder) == ("RUNNING", "RUNNING", "still going")
-    assert shown(folder) == ("FAILED", "FAILED", PROCESS_DIED)
+        assert listed_status(folder) == ("RUNNING", "RUNNING", "still going")
+    assert listed_status(folder) == ("FAILED", "FAILED", PROCESS_DIED)
     assert backend.connect(backend.local_address(folder), folder).get_run(run.id).info.status == "RUNNING"
     assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]
-    assert shown(folder) == ("FAILED", "FAILED", PROCESS_DIED)
+    assert listed_status(folder) == ("FAILED", "FAILED", PROCESS_DIED)
 
 
-def test_a_run_whose_end_was_not_delivered_has_ended(folder: Path) -> None:
+def test_a_run_whose_final_status_was_not_synced_has_ended(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
-        run = opened(folder, training)
+        run = open_run(folder, training)
         run.event_log.append(TagsEntry({"error": "no room"}), StatusEntry("FAILED", 0))
-    assert shown(folder) == ("FAILED", "FAILED", "failed")
+    assert listed_status(folder) == ("FAILED", "FAILED", "failed")
 
 
-def test_a_run_that_began_while_the_store_was_away_is_known_by_its_own_id(folder: Path) -> None:
+def test_a_run_started_without_the_store_is_found_by_its_local_id(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
-        run = opened(folder, training)
-    away = run.run_dir.rename(run.run_dir.with_name(training.token(0)))
+        run = open_run(folder, training)
+    renamed = run.run_dir.rename(run.run_dir.with_name(training.token(0)))
     assert corrected(folder, [run.id]) == {run.id: ("FAILED", {"error": PROCESS_DIED})}
-    assert EventLog(away).status == "RUNNING"
+    assert EventLog(renamed).status == "RUNNING"
 
 
 def test_runs_of_other_machines_keep_the_status_of_the_store(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
-        run = opened(folder, training)
-    (run.run_dir / "config.json").unlink()  # as of one that was trained elsewhere and is evaluated here
-    assert shown(folder)[:2] == ("RUNNING", "RUNNING")
+        run = open_run(folder, training)
+    (run.run_dir / "config.json").unlink()  # as for a run trained elsewhere and evaluated here
+    assert listed_status(folder)[:2] == ("RUNNING", "RUNNING")
     assert corrected(folder, ["of another machine"]) == {}
 
 
-def test_a_run_that_is_begun_anew_is_closed(folder: Path) -> None:
+def test_a_run_that_is_started_anew_is_closed(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
-        run = opened(folder, training)
+        run = open_run(folder, training)
         training.opened(0, run.id)
     with resume.hold(folder, "key", 0):
         assert recovery.close_all(folder, [run.id, run.id, "none"]) == ["mine"]
-    assert shown(folder) == ("FAILED", "FAILED", PROCESS_DIED)
+    assert listed_status(folder) == ("FAILED", "FAILED", PROCESS_DIED)
 
 
 def parent(folder: Path) -> AbstractContextManager[Run]:
@@ -100,12 +101,12 @@ def parent(folder: Path) -> AbstractContextManager[Run]:
 
 def test_a_parent_run_is_running_while_its_process_lives(folder: Path) -> None:
     with parent(folder) as run:
-        assert shown(folder)[:2] == ("RUNNING", "RUNNING")
+        assert listed_status(folder)[:2] == ("RUNNING", "RUNNING")
         assert recovery.close_stale_runs(folder, TRACKING, set()) == recovery.close_lost_runs(folder) == []
         with parent(folder) as same:  # of a second driver on shared disks
             assert same.id == run.id
         assert resume.held_runs(folder) == {run.id}
-    assert shown(folder)[:2] == ("FINISHED", "FINISHED")
+    assert listed_status(folder)[:2] == ("FINISHED", "FINISHED")
     assert not list((folder / "in_progress").glob("*.json"))
 
 
@@ -114,14 +115,14 @@ def test_the_parent_run_of_a_dead_process_is_closed_and_delivered_once(folder: P
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert shown(folder)[:2] == ("FAILED", "FAILED")
+    assert listed_status(folder)[:2] == ("FAILED", "FAILED")
     assert recovery.sync_waiting_runs(folder, TRACKING) == ([], [])  # nothing waits
     assert recovery.close_stale_runs(folder, TRACKING, set()) == ["sweep-mine"]
     assert recovery.sync_waiting_runs(folder, TRACKING) == (["sweep-mine"], [])
     assert recovery.sync_waiting_runs(folder, TRACKING) == ([], [])
     with parent(folder) as run:
         assert "error" not in run.event_log.tags
-    assert shown(folder)[:2] == ("FINISHED", "FINISHED")
+    assert listed_status(folder)[:2] == ("FINISHED", "FINISHED")
 
 
 def die_in_parent(folder: Path) -> None:
@@ -134,12 +135,12 @@ def test_an_open_run_that_no_training_knows_is_closed(folder: Path) -> None:
     assert recovery.close_stale_runs(folder, TRACKING, set()) == []
     assert recovery.close_lost_runs(folder) == ["sweep-mine"]
     assert recovery.close_lost_runs(folder) == []
-    assert shown(folder)[:2] == ("FAILED", "FAILED")
+    assert listed_status(folder)[:2] == ("FAILED", "FAILED")
 
 
 def test_a_run_whose_id_was_not_recorded_before_a_kill_is_closed(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
-        run = opened(folder, training)
+        run = open_run(folder, training)
         assert recovery.close_lost_runs(folder) == []
     assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]  # in the store, by its token
     assert recovery.close_lost_runs(folder) == ["mine"]  # in its run directory
