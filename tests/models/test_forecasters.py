@@ -63,7 +63,7 @@ def windows(starts: Tensor) -> tuple[Tensor, Tensor]:
     return series[:, :LOOKBACK], series[:, LOOKBACK:, TARGETS].flatten(1)
 
 
-def test_a_batch_of_windows_gives_a_row_of_outputs_each(forecaster: nn.Module) -> None:
+def test_a_network_returns_one_row_of_outputs_per_window(forecaster: nn.Module) -> None:
     forecaster.eval()
     for count in (1, 5):
         outputs = forecaster(torch.randn(count, *SHAPE))
@@ -71,7 +71,7 @@ def test_a_batch_of_windows_gives_a_row_of_outputs_each(forecaster: nn.Module) -
         assert outputs.dtype == torch.float32
 
 
-def test_a_window_is_forecast_alone_as_among_others(forecaster: nn.Module) -> None:
+def test_forecasts_do_not_depend_on_the_other_windows_of_the_batch(forecaster: nn.Module) -> None:
     forecaster.eval()
     inputs = torch.randn(4, *SHAPE)
     torch.testing.assert_close(forecaster(inputs), torch.cat([forecaster(one[None]) for one in inputs]))

@@ -29,7 +29,7 @@ def recurrent(**options: str | int | float) -> Make:
 
 
 NETWORKS: dict[str, tuple[Make, list[int]]] = {
-    "as in the lessons": (convnet(Block(8, pool=2), Block(16, pool=2)), [14, 14, 1]),
+    "published network": (convnet(Block(8, pool=2), Block(16, pool=2)), [14, 14, 1]),
     "2-D": (convnet(Block(8, kernel=3, pool=2)), IMAGE),
     "2-D, same, twice, batch norm": (convnet(Block(8, padding="same", convolutions=2, batch_norm=True)), COLOUR),
     "2-D, strided, average": (convnet(Block(8, stride=2, pool=2, pooling="average")), COLOUR),
@@ -58,7 +58,7 @@ def network_and_shape(request: pytest.FixtureRequest) -> tuple[nn.Module, list[i
     return make(shape, 3), shape
 
 
-def test_a_batch_of_inputs_gives_a_row_of_outputs_each(network_and_shape: tuple[nn.Module, list[int]]) -> None:
+def test_a_network_returns_one_row_of_outputs_per_input(network_and_shape: tuple[nn.Module, list[int]]) -> None:
     network, shape = network_and_shape
     network.eval()
     for count in (1, 5):
@@ -67,7 +67,7 @@ def test_a_batch_of_inputs_gives_a_row_of_outputs_each(network_and_shape: tuple[
         assert outputs.dtype == torch.float32
 
 
-def test_a_sample_is_answered_alone_as_among_others(network_and_shape: tuple[nn.Module, list[int]]) -> None:
+def test_outputs_do_not_depend_on_the_other_samples_of_the_batch(network_and_shape: tuple[nn.Module, list[int]]) -> None:
     network, shape = network_and_shape
     network.eval()
     inputs = torch.randn(4, *shape)
@@ -87,7 +87,7 @@ def test_a_gradient_reaches_every_weight_and_every_input(network_and_shape: tupl
     assert inputs.grad.any()
 
 
-def test_a_small_batch_can_be_learned_by_heart(network_and_shape: tuple[nn.Module, list[int]]) -> None:
+def test_every_network_can_overfit_a_small_batch(network_and_shape: tuple[nn.Module, list[int]]) -> None:
     network, shape = network_and_shape
     inputs, classes = torch.randn(9, *shape), torch.arange(9) % 3
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
@@ -98,7 +98,7 @@ def test_a_small_batch_can_be_learned_by_heart(network_and_shape: tuple[nn.Modul
     assert (network(inputs).argmax(-1) == classes).all()
 
 
-def test_dropout_is_active_in_training_alone() -> None:
+def test_dropout_is_active_only_in_training() -> None:
     for network in (
         ConvNet(SERIES, 3, [Block(8, dropout=0.5)], [Dense(16, dropout=0.5)]),
         Recurrent(SERIES, 3, hidden=16, layers=2, dropout=0.5),
@@ -109,16 +109,16 @@ def test_dropout_is_active_in_training_alone() -> None:
         assert torch.equal(network(inputs), network(inputs))
 
 
-def test_a_mirrored_network_answers_with_the_mean_over_the_image_and_its_mirror_image() -> None:
+def test_flip_tta_averages_the_outputs_of_the_image_and_its_mirror_image() -> None:
     torch.manual_seed(0)
-    mirrored = ConvNet(COLOUR, 3, [Block(8)], [Dense(16)], tta_hflip=True).eval()
+    with_tta = ConvNet(COLOUR, 3, [Block(8)], [Dense(16)], tta_hflip=True).eval()
     plain = ConvNet(COLOUR, 3, [Block(8)], [Dense(16)]).eval()
-    plain.load_state_dict(mirrored.state_dict())
+    plain.load_state_dict(with_tta.state_dict())
     images = torch.randn(4, *COLOUR)
     left_right = images[:, :, range(COLOUR[1] - 1, -1, -1)]
-    torch.testing.assert_close(mirrored(images), (plain(images) + plain(left_right)) / 2)
-    torch.testing.assert_close(mirrored(images), mirrored(left_right))
-    torch.testing.assert_close(mirrored.train()(images), plain(images))
+    torch.testing.assert_close(with_tta(images), (plain(images) + plain(left_right)) / 2)
+    torch.testing.assert_close(with_tta(images), with_tta(left_right))
+    torch.testing.assert_close(with_tta.train()(images), plain(images))
     with pytest.raises(ValueError, match=r"^tta_hflip: only images have a mirror image$"):
         ConvNet(SERIES, 3, [], [], tta_hflip=True)
 
@@ -137,7 +137,7 @@ class ChannelsLast(nn.Module):
         return features.permute(0, *range(2, features.dim()), 1).reshape(len(features), -1)
 
 
-def test_the_network_of_the_lessons_is_the_plain_layers_in_their_order() -> None:
+def test_the_published_network_equals_plain_torch_layers() -> None:
     network = ConvNet([28, 28, 1], 10, [Block(32, pool=2), Block(64, pool=2)], [Dense(128, dropout=0.3)]).eval()
     plain = reference(
         network,
@@ -150,7 +150,7 @@ def test_the_network_of_the_lessons_is_the_plain_layers_in_their_order() -> None
     assert sum(weight.numel() for weight in network.parameters()) == 225_034
 
 
-def test_every_option_of_a_block_is_the_layer_it_says() -> None:
+def test_every_option_of_a_block_gives_the_matching_torch_layer() -> None:
     blocks = [
         Block(4, kernel=5, stride=2, convolutions=2, pool=2, pooling="average", dropout=0.1),
         Block(6, kernel=3, padding="same", batch_norm=True),
@@ -166,7 +166,7 @@ def test_every_option_of_a_block_is_the_layer_it_says() -> None:
     torch.testing.assert_close(network(series), plain(series.permute(0, 2, 1)))
 
 
-def test_a_forecast_is_made_from_the_state_after_the_last_step_of_the_last_layer() -> None:
+def test_a_recurrent_network_uses_the_last_state_of_the_last_layer() -> None:
     network = Recurrent([12, 2], 3, cell="lstm", hidden=5, layers=2).eval()
     plain = nn.LSTM(2, 5, 2, batch_first=True)
     plain.load_state_dict(network.layers.state_dict())
@@ -176,7 +176,7 @@ def test_a_forecast_is_made_from_the_state_after_the_last_step_of_the_last_layer
     assert isinstance(Recurrent([12, 2], 3, cell="gru").layers, nn.GRU)
 
 
-def test_glorot_draws_weights_within_its_bound_and_no_biases() -> None:
+def test_glorot_init_draws_weights_within_its_bound_and_zero_biases() -> None:
     torch.manual_seed(0)
     network = ConvNet([12, 12, 3], 10, [Block(64, kernel=5)], [Dense(50)], init="glorot")
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
@@ -189,7 +189,7 @@ def test_glorot_draws_weights_within_its_bound_and_no_biases() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "blocks", "dense", "said"),
+    ("shape", "blocks", "dense", "message"),
     [
         ([8, 8, 1], [Block(4, kernel=0)], [], "blocks.0.kernel=0: must be at least 1; its input is 8 x 8 x 1"),
         ([8, 8, 1], [Block(0)], [], "blocks.0.filters=0: must be at least 1; its input is 8 x 8 x 1"),
@@ -212,15 +212,15 @@ def test_glorot_draws_weights_within_its_bound_and_no_biases() -> None:
         ([8], [], [], "reads images [H, W, C] or sequences [T, C], not inputs of shape [8]"),
     ],
 )
-def test_layers_that_do_not_fit_are_named_with_the_shape(
-    shape: list[int], blocks: list[Block], dense: list[Dense], said: str
+def test_a_layer_that_does_not_fit_is_reported_with_its_input_shape(
+    shape: list[int], blocks: list[Block], dense: list[Dense], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         ConvNet(shape, 3, blocks, dense)
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"hidden": 0}, "hidden=0: must be at least 1"),
         ({"layers": 0}, "layers=0: must be at least 1"),
@@ -229,11 +229,11 @@ def test_layers_that_do_not_fit_are_named_with_the_shape(
         ({"input_shape": [8, 8, 1]}, "reads sequences [T, C], not inputs of shape [8, 8, 1]"),
     ],
 )
-def test_a_recurrent_network_names_the_argument_that_does_not_fit(options: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+def test_an_invalid_argument_of_a_recurrent_network_is_named(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         Recurrent(**({"input_shape": [12, 2], "outputs": 3} | options))  # type: ignore[arg-type]
 
 
-def test_an_unknown_activation_is_refused_with_those_there_are() -> None:
+def test_an_unknown_activation_is_refused_with_the_valid_names() -> None:
     with pytest.raises(ValueError, match=r"^dense.0: activation=relo: there are relu, gelu, silu, tanh, elu; its input is 16$"):
         ConvNet(IMAGE, 3, [], [Dense(16)], activation="relo")

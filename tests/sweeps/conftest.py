@@ -1,4 +1,4 @@
-"""A sweep of digits to read and to begin."""
+"""A small sweep on the digits."""
 
 import shutil
 from pathlib import Path

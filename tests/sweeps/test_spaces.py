@@ -1,4 +1,4 @@
-"""Sweeps as they are written down: what is refused before the first trial, and how values become settings."""
+"""Sweep configs: errors reported before the first trial, and how values become settings."""
 
 import re
 from pathlib import Path
@@ -15,11 +15,11 @@ from tests.sweeps.conftest import SPACE, TREE, read
 
 
 @pytest.mark.parametrize("name", [file.stem for file in (ROOT / "conf" / "sweep").glob("*.yaml")])
-def test_every_shipped_sweep_is_sound(name: str) -> None:
+def test_every_shipped_sweep_is_valid(name: str) -> None:
     assert read_sweep(ROOT, [f"sweep={name}"]).space
 
 
-def test_words_set_keys_of_the_sweep_and_hold_settings_of_the_experiment(root: Path) -> None:
+def test_overrides_set_keys_of_the_sweep_or_fix_keys_of_the_experiment(root: Path) -> None:
     sweep = read(root, TREE, "n_trials=7", "sweep.seeds=3", "sweep.sampler.kind=random", "name=other", "trainer.max_epochs=2")
     assert (sweep.n_trials, sweep.seeds, sweep.sampler.kind, sweep.name) == (7, 3, "random", "other")
     assert sweep.config(root, {"optimizer.lr": 0.05}).trainer.max_epochs == 2
@@ -36,21 +36,21 @@ def test_a_grid_is_every_combination(root: Path) -> None:
     assert (series.objectives[0].metric, series.objectives[0].direction) == ("val/mae", "minimize")
 
 
-def test_numbers_are_read_as_people_write_them(root: Path) -> None:
+def test_numbers_may_be_in_scientific_notation(root: Path) -> None:
     sweep = read_sweep(root, ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=1e-3,1e-4", "trainer.max_epochs=range(1,3)"])
     assert [part.ends() for part in sweep.space.values()] == [[0.001, 0.0001], [1, 2]]
     sweep = read(root, TREE | {"space": {"optimizer.lr": {"kind": "float", "low": "1e-4", "high": "1E-2", "log": True}}})
     assert sweep.space["optimizer.lr"].ends() == [0.0001, 0.01]
 
 
-def test_a_choice_can_be_of_lists(root: Path) -> None:
+def test_choices_may_be_lists(root: Path) -> None:
     heads = [[{"units": 16}, {"units": 8, "dropout": 0.5}], []]
     sweep = read(root, TREE | {"space": {"model.dense": {"kind": "choice", "values": heads}}})
     first, second = (sweep.config(root, chosen).model.arguments()["dense"] for _, chosen in sweep.ends())
     assert [first, second] == heads
 
 
-def test_a_grid_leaves_out_what_is_not_searched_beside_the_others(root: Path) -> None:
+def test_a_grid_omits_keys_whose_conditions_do_not_hold(root: Path) -> None:
     momentum = {"kind": "choice", "values": [0.1, 0.9], "when": {"optimizer": "sgd"}}
     nesterov = {"kind": "choice", "values": [True, False], "when": {"optimizer.momentum": 0.9}}
     space = {"optimizer": SPACE["optimizer"], "optimizer.momentum": momentum, "optimizer.nesterov": nesterov}
@@ -71,7 +71,7 @@ def test_a_grid_leaves_out_what_is_not_searched_beside_the_others(root: Path) ->
     assert drawn == combinations(sweep.space)
 
 
-def test_the_first_trials_begin_with_what_is_known_to_be_good(root: Path) -> None:
+def test_the_first_trials_use_the_settings_of_first(root: Path) -> None:
     good = {"optimizer": "sgd", "optimizer.lr": 0.05}
     study = studies.begin(read(root, TREE | {"first": [good]}), root, root / "mlruns", None)
     for number in range(2):
@@ -82,31 +82,31 @@ def test_the_first_trials_begin_with_what_is_known_to_be_good(root: Path) -> Non
             study.optuna.tell(trial, 0.5)
 
 
-def test_a_key_is_searched_only_where_its_conditions_hold(root: Path) -> None:
+def test_a_key_is_searched_only_if_its_conditions_hold(root: Path) -> None:
     sweep = read(root, TREE)
     for optimizer, keys in (("adam", ["optimizer", "optimizer.lr"]), ("sgd", list(SPACE))):
         chosen: dict[str, Any] = {}
-        met = []
+        active_keys = []
         for key, _ in sweep.active(chosen):
-            met.append(key)
+            active_keys.append(key)
             chosen[key] = optimizer
-        assert met == keys
+        assert active_keys == keys
 
 
-def test_values_come_back_as_they_were_chosen(root: Path) -> None:
+def test_chosen_values_become_the_same_settings(root: Path) -> None:
     chosen = {
         "optimizer.lr": 3.3333333333333335e-05,
         "optimizer": "sgd",
         "trainer.patience": None,
         "trainer.deterministic": "warn",
     }
-    assert as_overrides(chosen)[0] == "optimizer=sgd"  # a group before the keys that it brings
+    assert as_overrides(chosen)[0] == "optimizer=sgd"  # a group comes before its keys
     config = read(root, TREE).config(root, chosen)
     assert config.optimizer.arguments()["lr"] == 3.3333333333333335e-05
     assert (config.trainer.patience, config.trainer.deterministic) == (None, "warn")
 
 
-WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
+ERRORS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "space.optimizer.lrr: optimizer.lrr: no such key": ({"space": {"optimizer.lrr": SPACE["optimizer.lr"]}}, []),
     "space.optimizer: optimizer=adan: no conf/optimizer/adan.yaml; the nearest is adam": (
         {"space": {"optimizer": {"kind": "choice", "values": ["adam", "adan"]}}},
@@ -158,10 +158,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("said", WRONG)
-def test_what_is_wrong_is_refused_before_the_first_trial_and_named(root: Path, said: str) -> None:
-    changes, words = WRONG[said]
-    with pytest.raises(UserError, match=re.escape(said)) as refused:
+@pytest.mark.parametrize("message", ERRORS)
+def test_errors_are_reported_before_the_first_trial(root: Path, message: str) -> None:
+    changes, words = ERRORS[message]
+    with pytest.raises(UserError, match=re.escape(message)) as refused:
         read(root, TREE | changes, *words)
     assert "\n" not in str(refused.value)
 

@@ -1,4 +1,4 @@
-"""A study: what is drawn, who takes a trial, what is the best and how it is written down."""
+"""A study: sampling, taking trials, the best trial, and the experiment written from it."""
 
 import io
 import time
@@ -22,7 +22,7 @@ from tests.sweeps.conftest import TREE, read
 
 
 @pytest.mark.parametrize("kind", ["tpe", "cmaes", "gp", "random", "sobol"])
-def test_every_sampler_draws_within_the_space_and_the_same_again(root: Path, kind: str) -> None:
+def test_every_sampler_draws_reproducibly_within_the_space(root: Path, kind: str) -> None:
     drawn = []
     for turn in range(2):
         sweep = read(root, TREE, f"sweep.sampler.kind={kind}", "sweep.sampler.startup=3", "n_trials=6", f"name=s{turn}")
@@ -43,7 +43,7 @@ def test_every_sampler_draws_within_the_space_and_the_same_again(root: Path, kin
     assert len(set(momenta)) == len(momenta)
 
 
-def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
+def test_a_trial_whose_process_dies_repeatedly_fails(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
     for _ in range(studies.MAX_STARTS):
         with study.take() as trial:
@@ -55,7 +55,7 @@ def test_a_trial_whose_process_dies_again_and_again_fails(root: Path) -> None:
     assert failed.user_attrs["error"] == "3 processes died while training it"
 
 
-def test_a_trial_that_comes_on_can_be_started_again_and_again(root: Path) -> None:
+def test_a_trial_that_makes_progress_can_be_restarted_any_number_of_times(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
     for _ in range(2 * studies.MAX_STARTS):
         with study.take() as trial:
@@ -63,88 +63,88 @@ def test_a_trial_that_comes_on_can_be_started_again_and_again(root: Path) -> Non
             studies.reset_starts(trial)
 
 
-def test_a_trial_of_another_machine_is_left_to_it_as_long_as_it_is_heard_of(root: Path) -> None:
+def test_a_trial_of_another_machine_is_not_taken_while_it_sends_heartbeats(root: Path) -> None:
     url = f"sqlite:///{root}/shared.db"
-    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
-    with there.take() as trial:
+    local, remote = (studies.begin(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote"))
+    with remote.take() as trial:
         assert trial
-    assert not here.has_free(here.snapshot())
-    assert there.has_free(there.snapshot())  # there its lock tells that nobody trains it
+    assert not local.has_free(local.snapshot())
+    assert remote.has_free(remote.snapshot())  # on its own machine, the free lock shows that nobody trains it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies, "LOST_AFTER_SECONDS", -1)
-        with here.take() as taken:
-            assert taken
-            assert taken.number == 0
-            assert here.snapshot().trials[0].user_attrs[studies.PLACE] == here.folder_id
-            assert there.snapshot().trials[0].user_attrs[studies.PLACE] != there.folder_id
-    assert not there.has_free(there.snapshot())
+        with local.take() as taken_over:
+            assert taken_over
+            assert taken_over.number == 0
+            assert local.snapshot().trials[0].user_attrs[studies.PLACE] == local.folder_id
+            assert remote.snapshot().trials[0].user_attrs[studies.PLACE] != remote.folder_id
+    assert not remote.has_free(remote.snapshot())
 
 
 @pytest.fixture
 def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Sets the time zone of this process, as another machine has another."""
+    """Return a function that sets the time zone of this process."""
 
-    def move(name: str) -> None:
+    def set_zone(name: str) -> None:
         monkeypatch.setenv("TZ", name)
         time.tzset()
 
-    yield move
+    yield set_zone
     monkeypatch.undo()
     time.tzset()
 
 
-@pytest.mark.parametrize("there_first", [True, False])
-def test_a_trial_that_was_just_taken_in_another_time_zone_is_left_to_it(
-    root: Path, zone: Callable[[str], None], there_first: bool
+@pytest.mark.parametrize("remote_first", [True, False])
+def test_a_trial_just_taken_in_another_time_zone_is_not_taken_again(
+    root: Path, zone: Callable[[str], None], remote_first: bool
 ) -> None:
     url, zones = f"sqlite:///{root}/shared.db", ["America/Los_Angeles", "Asia/Tokyo"]
-    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
-    zone(zones[there_first])
+    local, remote = (studies.begin(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote"))
+    zone(zones[remote_first])
     before = time.time()
-    with there.take() as trial:
+    with remote.take() as trial:
         assert trial
-        zone(zones[not there_first])
+        zone(zones[not remote_first])
         assert before <= studies.start_time(trial) <= time.time()
-        assert not here.has_free(here.snapshot())
-        with here.take() as taken:
-            assert taken is None
+        assert not local.has_free(local.snapshot())
+        with local.take() as taken_over:
+            assert taken_over is None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies.time, "time", lambda: before + studies.LOST_AFTER_SECONDS + 60)
-        assert here.has_free(here.snapshot())  # of a dead machine it is taken over just as soon
+        assert local.has_free(local.snapshot())  # a trial of a lost machine is taken over after the same time
 
 
-def test_a_trial_without_a_heartbeat_is_left_alone_until_none_has_come_for_long(root: Path) -> None:
+def test_a_trial_without_a_heartbeat_is_taken_over_only_after_the_timeout(root: Path) -> None:
     url = f"sqlite:///{root}/shared.db"
-    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
+    local, remote = (studies.begin(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies.Trial, "set_user_attr", _die)
-        with pytest.raises(KeyboardInterrupt), there.take():
+        patch.setattr(studies.Trial, "set_user_attr", _interrupt)
+        with pytest.raises(KeyboardInterrupt), remote.take():
             pass
-    assert not here.has_free(here.snapshot())
+    assert not local.has_free(local.snapshot())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies, "LOST_AFTER_SECONDS", -1)
-        assert here.has_free(here.snapshot())
+        assert local.has_free(local.snapshot())
 
 
-def test_a_trial_that_was_killed_before_its_place_was_noted_belongs_to_where_its_lock_lies(root: Path) -> None:
+def test_a_trial_killed_before_its_folder_was_recorded_belongs_to_the_folder_of_its_lock(root: Path) -> None:
     url = f"sqlite:///{root}/shared.db"
-    here, there = (studies.begin(read(root, TREE, "n_trials=1"), root, root / place, url) for place in ("here", "there"))
+    local, remote = (studies.begin(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies.Trial, "set_user_attr", _die)
-        with pytest.raises(KeyboardInterrupt), here.take():
+        patch.setattr(studies.Trial, "set_user_attr", _interrupt)
+        with pytest.raises(KeyboardInterrupt), local.take():
             pass
-    assert studies.PLACE not in here.snapshot().trials[0].user_attrs
-    assert not there.has_free(there.snapshot())
-    with here.take() as trial:
+    assert studies.PLACE not in local.snapshot().trials[0].user_attrs
+    assert not remote.has_free(remote.snapshot())
+    with local.take() as trial:
         assert trial
         assert trial.number == 0
 
 
-def _die(*_: Any) -> None:
+def _interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_sweep_goes_on_with_more_trials_but_never_with_fewer(root: Path) -> None:
+def test_a_sweep_can_be_extended_but_not_shortened(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=2", "sweep.max_failures=0"), root, root / "mlruns", None)
     longer = studies.extend(study, read_resumed(["sweep=mine", "n_trials=3", "sweep.max_failures=5"]).changes)
     assert (len(longer.snapshot().trials), longer.snapshot().max_failures) == (3, 5)
@@ -153,51 +153,51 @@ def test_a_sweep_goes_on_with_more_trials_but_never_with_fewer(root: Path) -> No
         studies.extend(longer, {"n_trials": 2})
 
 
-def test_resume_takes_the_words_that_began_the_sweep_and_names_the_command_where_they_are_others(root: Path) -> None:
-    begun = read(root, TREE, "n_trials=2", "trainer.max_epochs=2", "sweep.sampler.seed=3")
+def test_resume_accepts_the_original_overrides_and_refuses_others(root: Path) -> None:
+    original = read(root, TREE, "n_trials=2", "trainer.max_epochs=2", "sweep.sampler.seed=3")
     for words in ([], ["trainer.max_epochs=2"], ["experiment=digits_cnn", "sweep.sampler.seed=3", "n_trials=5"]):
-        read_resumed(["sweep=mine", *words]).demand_same(begun)
+        read_resumed(["sweep=mine", *words]).demand_same(original)
     for word in ("optimizer.lr=3", "sweep.seeds=2", "trainer.max_epochs=3", "experiment=mnist_best"):
         with pytest.raises(UserError, match=r"was started without it, .*; `reprise sweep sweep=mine resume` resumes it"):
-            read_resumed(["sweep=mine", word]).demand_same(begun)
+            read_resumed(["sweep=mine", word]).demand_same(original)
     with pytest.raises(UserError, match="use `reprise sweep sweep=NAME resume`"):
         read_resumed(["n_trials=3"])
 
 
-def test_resume_finds_a_grid_and_a_sweep_of_another_name(root: Path) -> None:
+def test_resume_finds_a_grid_and_a_renamed_sweep(root: Path) -> None:
     words = ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=0.001,0.003", "optimizer=adam,sgd", "trainer.max_epochs=1"]
-    begun, resumed = read_sweep(root, words), read_resumed(words)
-    assert resumed.name == begun.name == "grid-digits_cnn"
-    resumed.demand_same(begun)
+    original, resumed = read_sweep(root, words), read_resumed(words)
+    assert resumed.name == original.name == "grid-digits_cnn"
+    resumed.demand_same(original)
     with pytest.raises(UserError, match="started without it"):
-        read_resumed([*words[:2], "optimizer.lr=0.001,0.004"]).demand_same(begun)
+        read_resumed([*words[:2], "optimizer.lr=0.001,0.004"]).demand_same(original)
     assert read_resumed(["sweep=mine", "name=second"]).name == "second"
 
 
-def test_what_is_above_a_limit_is_not_the_best(root: Path) -> None:
+def test_a_trial_above_a_limit_is_not_the_best(root: Path) -> None:
     limit = {"metric": "parameters", "at_most": 1000.0}
     study = studies.begin(read(root, TREE | {"limits": [limit]}, "n_trials=3"), root, root / "mlruns", None)
-    for value, over in ((0.9, 1.0), (0.7, 0.0), (0.8, -5.0)):
+    for value, excess in ((0.9, 1.0), (0.7, 0.0), (0.8, -5.0)):
         with study.take() as trial:
             assert trial
             study.choose(trial)
-            trial.set_constraint("parameters", over)
+            trial.set_constraint("parameters", excess)
             study.optuna.tell(trial, value)
     assert [trial.value for trial in study.best()] == [0.8]
 
 
-def test_a_trial_that_ends_while_another_worker_looks_for_one_is_not_taken_again(root: Path) -> None:
+def test_a_trial_that_ends_after_a_snapshot_is_not_taken_again(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
     with study.take() as trial:
         assert trial
-        seen = study.snapshot()
+        snapshot = study.snapshot()
         study.optuna.tell(trial, 0.5)
-    assert [one.state for one in seen.unfinished] == [TrialState.RUNNING]
-    assert not study.has_free(seen)
-    assert study._take_stale(seen) is None
+    assert [one.state for one in snapshot.unfinished] == [TrialState.RUNNING]
+    assert not study.has_free(snapshot)
+    assert study._take_stale(snapshot) is None
 
 
-def test_a_terminal_shows_the_trials_that_run_the_best_and_the_time_left(root: Path) -> None:
+def test_the_terminal_shows_running_trials_the_best_one_and_the_remaining_time(root: Path) -> None:
     study = studies.begin(read(root, TREE, "n_trials=4"), root, root / "mlruns", None)
     console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     with View(study, console) as view:
@@ -220,7 +220,7 @@ def test_a_terminal_shows_the_trials_that_run_the_best_and_the_time_left(root: P
 
 
 @pytest.mark.parametrize("name", [file.stem for file in (ROOT / "conf" / "sweep").glob("*.yaml")])
-def test_the_best_of_every_shipped_sweep_can_be_written_as_an_experiment(root: Path, name: str) -> None:
+def test_the_best_trial_of_every_shipped_sweep_can_be_written_as_an_experiment(root: Path, name: str) -> None:
     study = studies.begin(read_sweep(root, [f"sweep={name}", "trainer.patience=3"]), root, root / "mlruns", None)
     for _ in range(3):
         with study.take() as trial:
@@ -228,12 +228,12 @@ def test_the_best_of_every_shipped_sweep_can_be_written_as_an_experiment(root: P
             study.optuna.tell(trial, len(study.choose(trial)))
     (best,) = study.best()
     assert tuned.write(study, best, root) == root / "conf" / "experiment" / f"{name}_tuned.yaml"
-    made, wanted = compose(root, [f"experiment={name}_tuned"]), study.sweep.config(study.folder, best.params)
+    written, expected = compose(root, [f"experiment={name}_tuned"]), study.sweep.config(study.folder, best.params)
     left_out = {"name", "published", "tracking"}
-    assert made.model_dump(exclude=left_out) == wanted.model_dump(exclude=left_out)
+    assert written.model_dump(exclude=left_out) == expected.model_dump(exclude=left_out)
 
 
-def test_what_conf_cannot_make_any_more_is_not_written(root: Path) -> None:
+def test_settings_that_conf_no_longer_allows_are_not_written(root: Path) -> None:
     study = studies.begin(read(root, TREE), root, root / "mlruns", None)
     with study.take() as trial:
         assert trial
@@ -241,7 +241,7 @@ def test_what_conf_cannot_make_any_more_is_not_written(root: Path) -> None:
         study.optuna.tell(trial, 0.5)
     file = root / "conf" / "experiment" / "digits_cnn.yaml"
     file.write_text(file.read_text() + "seed: 7\n")
-    assert tuned.write(study, study.best()[0], root).is_file()  # what is said otherwise is written out
+    assert tuned.write(study, study.best()[0], root).is_file()  # settings that differ from conf are written explicitly
     (root / "conf" / "experiment" / "mine_tuned.yaml").unlink()
     (root / "conf" / "optimizer" / study.best()[0].params["optimizer"]).with_suffix(".yaml").unlink()
     with pytest.raises(UserError):
@@ -253,11 +253,11 @@ def test_trials_on_changed_arrays_are_refused(root: Path) -> None:
     study = studies.begin(read(root, TREE), root, root / "mlruns", None)
     arrays = root / "data" / "processed" / "digits"
     study.demand_same_arrays(arrays)  # not made yet
-    for content, refused in (("one", False), ("one", False), ("other", True)):
+    for content, is_refused in (("one", False), ("one", False), ("other", True)):
         with store.publish(arrays) as draft:
             (draft / "images.npy").write_text(content)
         again = studies.load("mine", root / "mlruns", None)
-        if refused:
+        if is_refused:
             with pytest.raises(UserError, match=r"sweep mine was begun with other data: .*digits changed since; restore it, or"):
                 again.demand_same_arrays(arrays)
         else:
