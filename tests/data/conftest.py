@@ -1,4 +1,4 @@
-"""A project of its own, and a real HTTP server whose manners a test can choose."""
+"""A project for each test, and a real HTTP server whose behaviour a test can change."""
 
 import shutil
 import threading
@@ -15,25 +15,25 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 class Server(ThreadingHTTPServer):
-    """Publishes `files` by path, and remembers what it was asked for."""
+    """Serves `files` by path, and records the requests."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
-        self.asked: list[tuple[str, str | None]] = []
+        self.requests: list[tuple[str, str | None]] = []
         """Path and `Range` of every request."""
         self.ranges = True
         self.cut: int | None = None
-        """The connection breaks after so many bytes of an answer."""
+        """Number of bytes after which the connection breaks."""
         self.too_long = 0
-        """Bytes by which the promised length is wrong."""
-        self.says_length = True
+        """Number of bytes by which Content-Length is too large."""
+        self.sends_length = True
         self.hangs_up = False
-        """Whether the connection ends before any answer."""
+        """Whether the connection is closed without a response."""
         self.encoding: str | None = None
-        self.before_answer: Callable[[], object] = lambda: None
+        self.before_response: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -44,21 +44,21 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        path, wanted = self.path.lstrip("/"), self.headers["Range"]
-        self.server.asked.append((path, wanted))
-        self.server.before_answer()
+        path, byte_range = self.path.lstrip("/"), self.headers["Range"]
+        self.server.requests.append((path, byte_range))
+        self.server.before_response()
         if self.server.hangs_up:
             return
         content = self.server.files.get(path)
         if content is None:
             self.send_error(404)
             return
-        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted and self.server.ranges else 0
+        start = int(byte_range.removeprefix("bytes=").removesuffix("-")) if byte_range and self.server.ranges else 0
         if start and start >= len(content):
             self.send_error(416)
             return
         self.send_response(206 if start else 200)
-        if self.server.says_length:
+        if self.server.sends_length:
             self.send_header("Content-Length", str(len(content) - start + self.server.too_long))
         if self.server.encoding:
             self.send_header("Content-Encoding", self.server.encoding)
@@ -80,14 +80,14 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REPRISE_MIRROR", raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> ProjectPaths:
-    """A project that has the shipped conf/ and nothing else."""
+    """A project with the shipped conf/ only."""
     shutil.copytree(CONF, tmp_path / "project" / "conf")
     return ProjectPaths(tmp_path / "project")
 
@@ -97,6 +97,6 @@ def console() -> Console:
     return Console(quiet=True)
 
 
-def left_in(folder: Path) -> set[str]:
-    """Every file below a folder, hidden ones too."""
+def files_in(folder: Path) -> set[str]:
+    """Return every file below a folder, including hidden ones."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}

@@ -1,4 +1,4 @@
-"""The audit of published statistics: computed again by another algorithm, and failed by any other rows."""
+"""The audit of statistics: it recomputes them with another algorithm, and fails if they come from other rows."""
 
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("audit")
 
 
-def of_images(folder: Path, images: npt.NDArray[np.uint8], train: Any, fitted_on: Any) -> bool:
-    """Whether statistics that were fitted on some images pass for those of the train split."""
+def audit_images(folder: Path, images: npt.NDArray[np.uint8], train: Any, fitted_on: Any) -> bool:
+    """Return whether statistics fitted on some images pass as those of the train split."""
     store.write_array(folder / "arrays" / "train" / "images.npy", images)
     store.write_array(folder / "windows" / "train.npy", np.array(train, np.int64))
     statistics = image_splitting.image_statistics(images, np.array(fitted_on, np.int64))
@@ -35,7 +35,7 @@ def of_images(folder: Path, images: npt.NDArray[np.uint8], train: Any, fitted_on
     return bool(audit.statistics(folder / "windows", folder / "arrays", meta)["passed"])
 
 
-def of_series(folder: Path, values: npt.NDArray[Any], borders: Borders, fitted_on: tuple[int, int], first: int = 0) -> bool:
+def audit_series(folder: Path, values: npt.NDArray[Any], borders: Borders, fitted_on: tuple[int, int], first: int = 0) -> bool:
     store.write_array(folder / "arrays" / "values.npy", values)
     store.write_array(folder / "windows" / "train.npy", np.arange(first, borders.train, dtype=np.int64))
     fitted = series_splitting.series_statistics(values, fitted_on)
@@ -50,9 +50,9 @@ def of_series(folder: Path, values: npt.NDArray[Any], borders: Borders, fitted_o
 @given(IMAGES)
 def test_statistics_of_the_train_images_pass_and_those_of_others_fail(folder: Path, images: npt.NDArray[np.uint8]) -> None:
     train, everything = range(0, len(images), 2), range(len(images))
-    assert of_images(folder, images, train, train)
+    assert audit_images(folder, images, train, train)
     one, other = (image_splitting.image_statistics(images, np.array(rows)) for rows in (train, everything))
-    assert of_images(folder, images, train, everything) == (one == other)
+    assert audit_images(folder, images, train, everything) == (one == other)
 
 
 @quick
@@ -62,34 +62,34 @@ def test_statistics_of_the_train_rows_pass_and_those_of_others_fail(
 ) -> None:
     borders = Borders(len(values) - 2, len(values) - 1, len(values))
     values[-3] = values[:-3].max(axis=0) + np.ptp(values[:-3], axis=0) + 1  # not constant
-    assert of_series(folder, values, borders, (first, borders.train), first)
+    assert audit_series(folder, values, borders, (first, borders.train), first)
     values[-1] = values[:-2].max(axis=0) + np.ptp(values[:-2], axis=0) + 1
-    assert not of_series(folder, values, borders, (first, len(values)), first)
+    assert not audit_series(folder, values, borders, (first, len(values)), first)
 
 
 def test_a_constant_channel_passes(folder: Path) -> None:
-    assert of_series(folder, np.full((1001, 2), 0.1, np.float32), Borders(900, 950, 1001), (0, 900))
-    assert of_images(folder, np.full((5, 2, 2, 1), 200, np.uint8), range(5), range(5))
+    assert audit_series(folder, np.full((1001, 2), 0.1, np.float32), Borders(900, 950, 1001), (0, 900))
+    assert audit_images(folder, np.full((5, 2, 2, 1), 200, np.uint8), range(5), range(5))
 
 
 @pytest.mark.parametrize("level", [0.0, 1e4, 1e6])
-def test_a_single_row_more_of_many_fails(folder: Path, level: float) -> None:
-    """Also where the series is far from 0, and one row moves its statistics by a hundred-thousandth."""
+def test_one_additional_row_among_many_fails(folder: Path, level: float) -> None:
+    """Also if the series is far from 0, where one row changes its statistics by a hundred-thousandth."""
     values = (level + np.random.default_rng(0).normal(size=(100_000, 2))).astype(np.float32)
     borders = Borders(90_000, 95_000, 100_000)
-    assert of_series(folder, values, borders, (0, 90_000))
-    assert not of_series(folder, values, borders, (0, 90_001))
-    assert not of_series(folder, values, borders, (1, 90_000))
+    assert audit_series(folder, values, borders, (0, 90_000))
+    assert not audit_series(folder, values, borders, (0, 90_001))
+    assert not audit_series(folder, values, borders, (1, 90_000))
 
 
 def test_images_that_differ_in_a_single_value_pass(folder: Path) -> None:
     images = np.full((600, 10, 10, 1), 255, np.uint8)
     images[3, 0, 0, 0] = 254
-    assert of_images(folder, images, range(500), range(500))
-    assert not of_images(folder, images, range(4, 600), range(500))
+    assert audit_images(folder, images, range(500), range(500))
+    assert not audit_images(folder, images, range(4, 600), range(500))
 
 
-def test_moments_are_those_of_numpy_however_the_rows_are_cut(folder: Path) -> None:
+def test_moments_equal_those_of_numpy_for_any_blocks(folder: Path) -> None:
     values = 1e6 + np.random.default_rng(1).normal(size=(1000, 3))
     for cuts in ([1000], [1, 999], [333, 333, 334], [1] * 1000):
         moments = audit.Moments.of(np.split(values, np.cumsum(cuts)[:-1]))

@@ -1,4 +1,4 @@
-"""An augmented image is a function of (seed, epoch, row) alone, and is altered as far as was asked for and no further."""
+"""An augmented image depends on (seed, epoch, row) only, and its changes stay within the configured limits."""
 
 import pytest
 import torch
@@ -20,11 +20,11 @@ EVERYTHING = {"flip": 0.5, "shift": 2, "rotate": 10.0, "scale": 0.1, "shear": 5.
 CPU = torch.device("cpu")
 
 
-def augment(seed: int = 0, **wanted: float) -> Augment:
-    return Augment(AugmentConfig(**(NOTHING | wanted)), seed)  # type: ignore[arg-type]
+def augment(seed: int = 0, **options: float) -> Augment:
+    return Augment(AugmentConfig(**(NOTHING | options)), seed)  # type: ignore[arg-type]
 
 
-def pictures(count: int, height: int = 12, width: int = 10, channels: int = 1) -> Tensor:
+def random_images(count: int, height: int = 12, width: int = 10, channels: int = 1) -> Tensor:
     return torch.randint(0, 256, (count, height, width, channels), generator=torch.Generator().manual_seed(1)).float()
 
 
@@ -33,7 +33,7 @@ def pictures(count: int, height: int = 12, width: int = 10, channels: int = 1) -
 
 @settings(deadline=None)
 @given(st.integers(0, 2**62), st.integers(0, 10_000), st.lists(st.integers(0, 2**40), min_size=1, max_size=20))
-def test_a_draw_depends_on_seed_epoch_and_row_alone(seed: int, epoch: int, rows: list[int]) -> None:
+def test_a_draw_depends_only_on_seed_epoch_and_row(seed: int, epoch: int, rows: list[int]) -> None:
     together = uniform(seed, epoch, torch.tensor(rows), 7)
     assert ((together >= 0) & (together < 1)).all()
     for row, numbers in zip(rows, together, strict=True):
@@ -59,76 +59,76 @@ def test_draws_are_uniform_and_independent(along: str) -> None:
 # --- the images
 
 
-@pytest.mark.parametrize("wanted", [EVERYTHING, *({name: value} for name, value in EVERYTHING.items())], ids=str)
-def test_an_image_is_altered_the_same_alone_as_among_others(wanted: dict[str, float]) -> None:
-    images, rows = pictures(9, channels=3), torch.tensor([4, 0, 77, 3, 12, 5, 1_000_000, 8, 9])
-    together = augment(**wanted)(images, rows, epoch=3)
+@pytest.mark.parametrize("options", [EVERYTHING, *({name: value} for name, value in EVERYTHING.items())], ids=str)
+def test_augmentation_does_not_depend_on_the_other_images_of_the_batch(options: dict[str, float]) -> None:
+    images, rows = random_images(9, channels=3), torch.tensor([4, 0, 77, 3, 12, 5, 1_000_000, 8, 9])
+    together = augment(**options)(images, rows, epoch=3)
     assert together.shape == images.shape
-    for one, row, altered in zip(images, rows, together, strict=True):
-        assert torch.equal(augment(**wanted)(one[None], row[None], epoch=3)[0], altered)
+    for one, row, augmented in zip(images, rows, together, strict=True):
+        assert torch.equal(augment(**options)(one[None], row[None], epoch=3)[0], augmented)
 
 
 @pytest.mark.parametrize(("seed", "epoch"), [(1, 0), (0, 1)])
-def test_another_seed_or_epoch_alters_otherwise(seed: int, epoch: int) -> None:
-    images, rows = pictures(9), torch.arange(9)
+def test_another_seed_or_epoch_gives_other_images(seed: int, epoch: int) -> None:
+    images, rows = random_images(9), torch.arange(9)
     assert not torch.equal(augment(seed, **EVERYTHING)(images, rows, epoch), augment(**EVERYTHING)(images, rows, 0))
 
 
-def test_a_flip_mirrors_left_and_right_about_as_often_as_asked() -> None:
-    images = pictures(2000)
-    altered = augment(flip=0.3)(images, torch.arange(2000), 0)
-    mirrored = torch.isclose(altered, images.flip(2), atol=1e-2).flatten(1).all(1)
-    kept = torch.isclose(altered, images, atol=1e-2).flatten(1).all(1)
-    assert (mirrored ^ kept).all()
-    assert 0.25 < mirrored.float().mean() < 0.35
+def test_flips_occur_with_the_configured_probability() -> None:
+    images = random_images(2000)
+    augmented = augment(flip=0.3)(images, torch.arange(2000), 0)
+    flipped = torch.isclose(augmented, images.flip(2), atol=1e-2).flatten(1).all(1)
+    kept = torch.isclose(augmented, images, atol=1e-2).flatten(1).all(1)
+    assert (flipped ^ kept).all()
+    assert 0.25 < flipped.float().mean() < 0.35
 
 
-def test_a_shift_moves_by_whole_pixels_every_way_and_lets_black_in() -> None:
-    images = pictures(500) + 1  # nothing in them is black
-    altered = augment(shift=2)(images, torch.arange(500), 0)
+def test_a_shift_moves_by_whole_pixels_in_every_direction_and_fills_with_black() -> None:
+    images = random_images(500) + 1  # nothing in them is black
+    augmented = augment(shift=2)(images, torch.arange(500), 0)
     framed = torch.nn.functional.pad(images, (0, 0, 2, 2, 2, 2))
     ways = [(down, across) for down in range(5) for across in range(5)]
     moved = torch.stack([framed[:, down : down + 12, across : across + 10] for down, across in ways])  # [way, B, H, W, C]
-    same = torch.isclose(moved, altered, atol=1e-2).flatten(2).all(2)  # [way, B]
+    same = torch.isclose(moved, augmented, atol=1e-2).flatten(2).all(2)  # [way, B]
     assert (same.sum(0) == 1).all()
-    assert (same.sum(1) > 5).all()  # 20 on the mean
+    assert (same.sum(1) > 5).all()  # 20 on average
 
 
 @pytest.mark.parametrize(
-    ("wanted", "height", "width"), [({"rotate": 90.0}, 9, 15), ({"rotate": 25.0}, 20, 20), ({"scale": 0.2}, 20, 12)]
+    ("options", "height", "width"), [({"rotate": 90.0}, 9, 15), ({"rotate": 25.0}, 20, 20), ({"scale": 0.2}, 20, 12)]
 )
-def test_turning_and_scaling_keep_the_middle_and_the_shape_of_things(wanted: dict[str, float], height: int, width: int) -> None:
-    """A disc stays a disc, also where the picture is no square."""
+def test_rotation_and_scaling_keep_the_centre_and_the_proportions(options: dict[str, float], height: int, width: int) -> None:
+    """A disc stays a disc, also in an image that is not square."""
     down, across = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
     disc = (255 * torch.sigmoid(3 * (3 - (down**2 + across**2).sqrt())))[None, :, :, None].expand(50, -1, -1, -1)
-    for altered in augment(**wanted)(disc, torch.arange(50), 0)[..., 0]:
-        weight = altered / altered.sum()
+    for augmented in augment(**options)(disc, torch.arange(50), 0)[..., 0]:
+        weight = augmented / augmented.sum()
         assert (weight * down).sum().abs() < 0.05
         assert (weight * across).sum().abs() < 0.05
         stretched = (weight * down**2).sum() / (weight * across**2).sum()
         assert 0.97 < stretched < 1.03
-        if "rotate" in wanted:
-            assert 0.95 < altered.sum() / disc[0].sum() < 1.05
+        if "rotate" in options:
+            assert 0.95 < augmented.sum() / disc[0].sum() < 1.05
 
 
-def test_an_elastic_bend_moves_no_pixel_further_than_asked() -> None:
+def test_elastic_distortion_stays_within_its_limit() -> None:
     across = torch.arange(16).float().expand(200, 16, 16)[..., None] * 10
-    altered = augment(elastic=1.5)(across, torch.arange(200), 0)
-    inside = (altered - across)[:, 3:-3, 3:-3]
+    augmented = augment(elastic=1.5)(across, torch.arange(200), 0)
+    inside = (augmented - across)[:, 3:-3, 3:-3]
     assert 5 < inside.abs().max() < 10 * 1.5 * 1.3  # between its knots a cubic overshoots a little
     assert inside.abs().mean() > 1
 
 
-def test_an_erased_rectangle_is_of_one_grey_and_of_the_size_of_its_source() -> None:
+def test_an_erased_rectangle_has_one_grey_value_and_a_published_size() -> None:
     images = torch.full((3000, 28, 28, 1), 300.0)
     erased = augment(erase=0.5)(images, torch.arange(3000), 0)[..., 0] != 300
     some = erased.flatten(1).any(1)
     assert 0.46 < some.float().mean() < 0.54
-    for mask, altered in zip(erased[some], augment(erase=0.5)(images, torch.arange(3000), 0)[some], strict=True):
+    for mask, augmented in zip(erased[some], augment(erase=0.5)(images, torch.arange(3000), 0)[some], strict=True):
         rows, columns = mask.any(1), mask.any(0)
         assert torch.equal(mask, rows[:, None] & columns)  # a rectangle
         assert (rows.long().diff() != 0).sum() <= 2  # in one piece
-        assert len(altered[..., 0][mask].unique()) == 1
+        assert len(augmented[..., 0][mask].unique()) == 1
     shares = erased[some].float().mean((1, 2))
     assert shares.min() > ERASED_AREA[0] - 0.01
     assert shares.max() < ERASED_AREA[1] + 0.02
@@ -139,28 +139,28 @@ def test_an_erased_rectangle_is_of_one_grey_and_of_the_size_of_its_source() -> N
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_each_epoch_shows_a_sample_altered_anew_and_the_same_for_any_number_of_ranks(world: int) -> None:
-    pixels = pictures(40).to(torch.uint8)
+def test_each_epoch_augments_anew_and_equally_for_any_number_of_ranks(world: int) -> None:
+    pixels = random_images(40).to(torch.uint8)
     images = Images(pixels, torch.arange(40), torch.arange(40), Normalize(torch.tensor([100.0]), torch.tensor([50.0])))
-    alter = augment(5, **EVERYTHING)
+    augmentation = augment(5, **EVERYTHING)
     for epoch in (0, 1):
         for rank in range(world):
-            for batch in TrainLoader(images, 9, 5, CPU, rank, world, alter, epoch):
-                expected = (alter(pixels[batch.targets].float(), batch.targets, epoch) - 100) / 50
+            for batch in TrainLoader(images, 9, 5, CPU, rank, world, augmentation, epoch):
+                expected = (augmentation(pixels[batch.targets].float(), batch.targets, epoch) - 100) / 50
                 assert torch.equal(batch.inputs, expected)
 
 
-def test_a_training_is_augmented_as_configured_and_its_val_split_is_not(project: ProjectPaths, console: Console) -> None:
+def test_training_images_are_augmented_and_val_images_are_not(project: ProjectPaths, console: Console) -> None:
     config = compose(project.root, ["experiment=digits_cnn", "augment=clothes", "seed=4", "trainer.threads=1"])
     windows = prepare(config, project, console)
     learning, val = Training(config, windows).loaders
-    plain, whole = (EvalLoader(split, 10_000, CPU) for split in windows.learning())
-    (everything,), (held_out,) = list(plain), list(whole)
+    plain, val_loader = (EvalLoader(split, 10_000, CPU) for split in windows.learning())
+    (everything,), (held_out,) = list(plain), list(val_loader)
     mean, std = (torch.tensor(windows.meta.statistics[key]) for key in ("mean", "std"))
     raw = (everything.inputs * std + mean).round()
     order = epoch_order(len(raw), 4, 0)
     for rows, batch in zip(order.split(config.trainer.batch_size), learning, strict=True):
-        altered = Augment(config.augment, 4)(raw[rows], rows, 0)
-        torch.testing.assert_close(batch.inputs, (altered - mean) / std)
+        augmented = Augment(config.augment, 4)(raw[rows], rows, 0)
+        torch.testing.assert_close(batch.inputs, (augmented - mean) / std)
         assert not torch.equal(batch.inputs, everything.inputs[rows])
     assert torch.equal(torch.cat([batch.inputs for batch in val]), held_out.inputs)

@@ -1,4 +1,4 @@
-"""A row of a split becomes the window, the target and the scale that one works out by hand."""
+"""Windows, targets and scaling of a split, against values computed by hand."""
 
 import math
 from dataclasses import replace
@@ -88,7 +88,7 @@ def images(tmp_path: Path) -> Windows:
 # --- series
 
 
-def test_a_window_is_the_steps_read_and_the_target_is_what_follows(series: Windows) -> None:
+def test_the_target_follows_the_input_steps_of_a_window(series: Windows) -> None:
     train, _ = series.learning()
     batch = train.gather(torch.tensor([1, 0]))
     assert batch.inputs.shape == (2, 2, 4)
@@ -99,20 +99,20 @@ def test_a_window_is_the_steps_read_and_the_target_is_what_follows(series: Windo
     assert batch.loss_weight == 1.0
 
 
-def test_the_calendar_of_a_window_is_that_of_its_days(series: Windows) -> None:
+def test_the_calendar_features_are_those_of_the_days_of_the_window(series: Windows) -> None:
     batch = series.val().gather(torch.tensor([0]))
     phase = [2 * math.pi * day / 365.2425 for day in (6, 7)]
     expected = torch.tensor([[math.sin(angle), math.cos(angle)] for angle in phase])
     torch.testing.assert_close(batch.inputs[0, :, 2:], expected)
 
 
-def test_raw_inputs_are_in_their_own_units(series: Windows) -> None:
+def test_raw_inputs_are_in_original_units(series: Windows) -> None:
     values, time = series.learning()[0].raw(torch.tensor([1]))
     assert values.tolist() == [[[100.0, 1.0], [200.0, 2.0]]]
     assert time.tolist() == [[DAY, 2 * DAY]]
 
 
-def test_a_split_holds_no_row_after_its_own_border(series: Windows) -> None:
+def test_a_split_contains_no_row_after_its_border(series: Windows) -> None:
     train, val = series.learning()
     assert isinstance(train, SeriesWindows)
     assert isinstance(val, SeriesWindows)
@@ -120,12 +120,12 @@ def test_a_split_holds_no_row_after_its_own_border(series: Windows) -> None:
     assert (len(train.values), len(val.values)) == (6, 11)
 
 
-def test_history_and_windows_are_for_baselines_in_their_own_units(series: Windows) -> None:
+def test_the_history_for_baselines_is_in_original_units(series: Windows) -> None:
     assert series.array("values")[:, 0].tolist() == [*range(12)]
     assert series.indices("train").tolist() == [0, 1]
 
 
-def test_moving_a_split_changes_where_it_is_and_nothing_else(series: Windows, images: Windows) -> None:
+def test_moving_a_split_changes_only_its_device(series: Windows, images: Windows) -> None:
     for windows in (series, images):
         train = windows.learning()[0]
         moved = train.to(torch.device("meta"))
@@ -144,7 +144,7 @@ def test_moving_a_split_changes_where_it_is_and_nothing_else(series: Windows, im
         ("1969-10-01T16:32:42", 0.75),
     ],
 )
-def test_the_calendar_feature_is_sine_and_cosine_of_the_part_of_the_year(stamp: str, share: float) -> None:
+def test_the_calendar_feature_is_sine_and_cosine_of_the_fraction_of_the_year(stamp: str, share: float) -> None:
     time = torch.from_numpy(np.array([stamp], "datetime64[ns]").astype(np.int64))
     transform = StandardizeWithCalendar(torch.zeros(1), torch.ones(1), [CALENDAR_SECONDS["year"]])
     features = transform(torch.zeros(1, 1), time)[:, 1:]
@@ -160,7 +160,7 @@ def test_without_calendar_features_there_is_no_column() -> None:
 # --- images
 
 
-def test_images_and_labels_are_those_of_the_rows_asked_for(images: Windows) -> None:
+def test_images_and_labels_are_those_of_the_requested_rows(images: Windows) -> None:
     train, val = images.learning()
     batch = train.gather(torch.tensor([2, 0]))
     assert batch.targets.tolist() == [14, 10]
@@ -186,15 +186,15 @@ def test_a_process_that_trains_cannot_open_the_test_split(images: Windows, monke
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_standardizing_is_the_same_arithmetic_for_every_type_and_keeps_its_argument(dtype: torch.dtype) -> None:
+def test_standardize_gives_the_same_for_every_dtype_and_does_not_modify_its_input(dtype: torch.dtype) -> None:
     values = torch.arange(200).reshape(50, 2, 2).to(dtype)
     kept = values.clone()
-    found = standardize(values, torch.tensor(MEAN), torch.tensor([3.0, 7.0]))
-    assert torch.equal(found, (values.to(torch.float32) - torch.tensor(MEAN)) / torch.tensor([3.0, 7.0]))
+    result = standardize(values, torch.tensor(MEAN), torch.tensor([3.0, 7.0]))
+    assert torch.equal(result, (values.to(torch.float32) - torch.tensor(MEAN)) / torch.tensor([3.0, 7.0]))
     assert torch.equal(values, kept)
 
 
-def test_gathering_changes_nothing_that_is_kept(series: Windows, images: Windows) -> None:
+def test_gather_does_not_modify_the_stored_arrays(series: Windows, images: Windows) -> None:
     for windows in (series, images):
         split: Dataset = windows.learning()[0]
         kept = split.gather(torch.arange(len(split)))
@@ -207,7 +207,7 @@ def test_gathering_changes_nothing_that_is_kept(series: Windows, images: Windows
 # --- opening
 
 
-def test_opened_windows_know_their_shape(series: Windows, images: Windows) -> None:
+def test_windows_have_the_recorded_input_shape(series: Windows, images: Windows) -> None:
     assert (series.input_shape, images.input_shape) == ([2, 4], [1, 2, 2])
 
 
@@ -229,7 +229,7 @@ def test_windows_made_from_other_arrays_are_refused(series: Windows) -> None:
         open_windows(series.folder, series.arrays)
 
 
-def test_a_split_knows_the_bytes_of_its_arrays(images: Windows) -> None:
+def test_nbytes_counts_all_arrays_of_a_split(images: Windows) -> None:
     train = images.learning()[0]
     assert isinstance(train, Images)
     assert train.nbytes == 5 * 4 + 5 * 8

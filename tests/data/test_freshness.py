@@ -1,4 +1,4 @@
-"""Data that changed since its arrays were made: they are made again, or the one command that does it is named."""
+"""Data that changed after its arrays were made: the arrays are made again, or the error names the command that does it."""
 
 import hashlib
 import os
@@ -19,53 +19,53 @@ from reprise.stages import freshness, preprocess
 from tests.data.test_pictures import data, encoded, folder_of, picture, write
 
 
-def later(file: Path) -> None:
-    """A file that was written to a minute after the arrays were made, whatever the clock of the file system."""
+def set_later_mtime(file: Path) -> None:
+    """Set the modification time of a file one minute later."""
     os.utime(file, (file.stat().st_atime, file.stat().st_mtime + 60))
 
 
-def changed_in_place(path: Path) -> None:
-    """Other pixels in as many bytes."""
+def change_pixels(path: Path) -> None:
+    """Write other pixels with the same file size."""
     file = path / "cat" / "1.bmp"
     write(path, {"cat/1.bmp": encoded(picture(78), "BMP")})
-    later(file)
+    set_later_mtime(file)
 
 
 CHANGES: dict[str, tuple[Callable[[Path], object], int]] = {
     "added": (lambda path: write(path, {"cat/new.png": encoded(picture(77))}), 1),
     "removed": (lambda path: (path / "cat" / "0.png").unlink(), -1),
     "of another size": (lambda path: write(path, {"cat/1.png": encoded(picture(79, 9, 9))}), 0),
-    "of the same size": (changed_in_place, 0),
+    "of the same size": (change_pixels, 0),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_pictures_that_changed_are_read_again(change: str, project: ProjectPaths, console: Console, tmp_path: Path) -> None:
+def test_changed_images_are_read_again(change: str, project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path, **{"cat__1.bmp": encoded(picture(70), "BMP")})
-    wanted = data(path, name="pets")
-    arrays = freshness.arrays(wanted, project, console)
+    dataset = data(path, name="pets")
+    arrays = freshness.arrays(dataset, project, console)
     before, digest = len(store.open_array(arrays / "train" / "images.npy")), store.digest(arrays)
-    assert store.digest(freshness.arrays(wanted, project, console)) == digest  # nothing changed: nothing is made
-    do, more = CHANGES[change]
-    do(path)
+    assert store.digest(freshness.arrays(dataset, project, console)) == digest  # unchanged: nothing is made again
+    apply_change, added = CHANGES[change]
+    apply_change(path)
     with pytest.raises(UserError, match=r"holds other pictures than .* does now; .* run `reprise preprocess data=image_folder"):
-        freshness.arrays(wanted, project, console, remake=False)
+        freshness.arrays(dataset, project, console, remake=False)
     assert store.digest(arrays) == digest
-    freshness.arrays(wanted, project, console)
-    assert len(store.open_array(arrays / "train" / "images.npy")) == before + more
+    freshness.arrays(dataset, project, console)
+    assert len(store.open_array(arrays / "train" / "images.npy")) == before + added
     assert store.digest(arrays) != digest
-    freshness.demand(wanted, project)
+    freshness.demand(dataset, project)
 
 
 def test_a_file_that_was_only_touched_is_not_read_again(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
-    wanted = data(path, name="pets")
-    arrays = freshness.arrays(wanted, project, console)
-    later(path / "cat" / "1.png")
-    assert freshness.stale(wanted, arrays, "reprise preprocess") is None
+    dataset = data(path, name="pets")
+    arrays = freshness.arrays(dataset, project, console)
+    set_later_mtime(path / "cat" / "1.png")
+    assert freshness.stale(dataset, arrays, "reprise preprocess") is None
 
 
-def test_other_settings_of_one_name_are_refused_with_the_command_that_makes_them(
+def test_other_settings_under_the_same_name_are_refused_with_the_command(
     project: ProjectPaths, console: Console, tmp_path: Path
 ) -> None:
     path = folder_of(tmp_path).rename(tmp_path / "my pets, é=1")
@@ -73,17 +73,18 @@ def test_other_settings_of_one_name_are_refused_with_the_command_that_makes_them
     other = data(path, name="pets", resize="crop", shape=[4, 4, 3])
     with pytest.raises(UserError) as refused:
         freshness.arrays(other, project, console)
-    said = str(refused.value)
+    message = str(refused.value)
     assert (
-        f"{project.processed('pets')} holds other data than data=pets describes; take another data.name, or run `reprise " in said
+        f"{project.processed('pets')} holds other data than data=pets describes; take another data.name, or run `reprise "
+        in message
     )
-    program, stage, group, *words = shlex.split(said.partition("run `")[2].removesuffix("`"))
+    program, stage, group, *words = shlex.split(message.partition("run `")[2].removesuffix("`"))
     assert (program, stage, group) == ("reprise", "preprocess", "data=image_folder")
     preprocess.run(compose_dataset(project.root, "image_folder", words), project, console)
     freshness.demand(other, project)
 
 
-def test_rows_appended_to_a_csv_are_noticed_and_read_once_their_hash_is_named(
+def test_rows_appended_to_a_csv_give_a_warning_and_are_read_after_its_sha256_is_updated(
     project: ProjectPaths, console: Console, tmp_path: Path
 ) -> None:
     days = np.arange("2020-01-01", "2020-03-01", dtype="datetime64[D]")
@@ -114,7 +115,7 @@ def test_rows_appended_to_a_csv_are_noticed_and_read_once_their_hash_is_named(
     arrays = freshness.arrays(compose_dataset(project.root, "level"), project, console)
     assert len(store.open_array(arrays / "values.npy")) == len(days)
     file.write_text(file.read_text() + "2020-03-01,60\n")
-    later(file)
+    set_later_mtime(file)
     with pytest.warns(Notice, match=r"level.csv has changed and is not used: .*set its sha256 there to [0-9a-f]{64}"):
         freshness.arrays(compose_dataset(project.root, "level"), project, console)
     describe()
@@ -122,13 +123,13 @@ def test_rows_appended_to_a_csv_are_noticed_and_read_once_their_hash_is_named(
     assert len(store.open_array(arrays / "values.npy")) == len(days) + 1
 
 
-def test_in_a_stage_of_dvc_nothing_is_made_again(
+def test_in_a_dvc_stage_no_arrays_are_made_again(
     project: ProjectPaths, console: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = folder_of(tmp_path)
-    wanted = data(path, name="pets")
-    freshness.arrays(wanted, project, console)
+    dataset = data(path, name="pets")
+    freshness.arrays(dataset, project, console)
     write(path, {"cat/new.png": encoded(picture(77))})
     monkeypatch.setenv("DVC_STAGE", "train@pets")
     with pytest.raises(UserError, match="holds other pictures"):
-        freshness.arrays(wanted, project, console)
+        freshness.arrays(dataset, project, console)

@@ -1,4 +1,4 @@
-"""An epoch is every sample once, in an order that (seed, epoch) decides, however many ranks share it."""
+"""An epoch contains every sample once, in an order that depends on (seed, epoch) only, for any number of ranks."""
 
 import threading
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def samples(batches: list[Batch]) -> list[int]:
 
 @quick
 @given(LENGTHS, BATCHES, st.integers(0, 2**40), st.integers(0, 1000))
-def test_an_epoch_holds_every_sample_once(length: int, batch_size: int, seed: int, epoch: int) -> None:
+def test_an_epoch_contains_every_sample_once(length: int, batch_size: int, seed: int, epoch: int) -> None:
     batches = list(train(length, batch_size, seed=seed, epoch=epoch))
     assert sorted(samples(batches)) == list(range(length))
     assert [len(batch.targets) for batch in batches[:-1]] == [batch_size] * (len(batches) - 1)
@@ -61,7 +61,7 @@ def test_an_epoch_holds_every_sample_once(length: int, batch_size: int, seed: in
 
 @quick
 @given(LENGTHS, st.integers(0, 2**40), st.integers(0, 1000), BATCHES, BATCHES)
-def test_the_order_depends_on_seed_and_epoch_alone(length: int, seed: int, epoch: int, one: int, other: int) -> None:
+def test_the_order_depends_only_on_seed_and_epoch(length: int, seed: int, epoch: int, one: int, other: int) -> None:
     torch.manual_seed(one)
     first = samples(list(train(length, one, seed=seed, epoch=epoch)))
     torch.manual_seed(other)
@@ -72,12 +72,12 @@ def test_the_order_depends_on_seed_and_epoch_alone(length: int, seed: int, epoch
     assert samples(list(later)) == first
 
 
-def test_every_seed_and_every_epoch_has_an_order_of_its_own() -> None:
+def test_every_seed_and_every_epoch_has_a_different_order() -> None:
     orders = {tuple(epoch_order(100, seed, epoch).tolist()) for seed in range(20) for epoch in range(20)}
     assert len(orders) == 400
 
 
-def test_drawing_an_order_leaves_the_global_generator_alone() -> None:
+def test_drawing_an_order_does_not_change_the_global_generator() -> None:
     before = torch.get_rng_state()
     epoch_order(100, 1, 2)
     assert torch.equal(torch.get_rng_state(), before)
@@ -85,15 +85,15 @@ def test_drawing_an_order_leaves_the_global_generator_alone() -> None:
 
 @quick
 @given(LENGTHS, WORLDS, st.data())
-def test_the_ranks_share_out_the_same_batches(length: int, world: int, data: st.DataObject) -> None:
+def test_the_ranks_split_the_batches_of_one_process(length: int, world: int, data: st.DataObject) -> None:
     batch_size = data.draw(st.integers(world, world + 20))
     alone = list(train(length, batch_size))
     ranks = [train(length, batch_size, rank, world) for rank in range(world)]
     assert len({len(loader) for loader in ranks}) == 1
-    dealt = [list(loader) for loader in ranks]
+    per_rank = [list(loader) for loader in ranks]
     left_out = len(alone) - len(ranks[0])
     assert left_out == (0 < length % batch_size < world)
-    for batch, parts in zip(alone, zip(*dealt, strict=True), strict=False):
+    for batch, parts in zip(alone, zip(*per_rank, strict=True), strict=False):
         assert samples(list(parts)) == batch.targets.tolist()
         assert all(len(part.targets) for part in parts)
 
@@ -117,7 +117,7 @@ def test_the_mean_over_ranks_of_the_weighted_loss_is_the_loss_of_the_whole_batch
 
 @quick
 @given(LENGTHS, BATCHES, WORLDS)
-def test_a_loader_says_how_many_batches_it_has(length: int, batch_size: int, world: int) -> None:
+def test_the_length_of_a_loader_is_its_number_of_batches(length: int, batch_size: int, world: int) -> None:
     for loader in (train(length, max(batch_size, world), 0, world), EvalLoader(Numbered(length), batch_size, CPU, 0, world)):
         assert len(list(loader)) == len(loader)
 
@@ -128,24 +128,24 @@ def test_a_loader_says_how_many_batches_it_has(length: int, batch_size: int, wor
 @quick
 @given(LENGTHS, BATCHES, WORLDS)
 def test_evaluation_counts_every_sample_once_in_order(length: int, batch_size: int, world: int) -> None:
-    dealt = [list(EvalLoader(Numbered(length), batch_size, CPU, rank, world)) for rank in range(world)]
-    counted = [[batch for batch in batches if batch.loss_weight] for batches in dealt]
+    per_rank = [list(EvalLoader(Numbered(length), batch_size, CPU, rank, world)) for rank in range(world)]
+    counted = [[batch for batch in batches if batch.loss_weight] for batches in per_rank]
     turns = [ranks[turn] for turn in range(len(counted[0])) for ranks in counted if turn < len(ranks)]
     assert samples(turns) == list(range(length))
 
 
 @quick
 @given(LENGTHS, BATCHES, WORLDS)
-def test_an_evaluation_batch_holds_the_same_whatever_the_number_of_ranks(length: int, batch_size: int, world: int) -> None:
+def test_evaluation_batches_are_the_same_for_any_number_of_ranks(length: int, batch_size: int, world: int) -> None:
     alone = [samples([batch]) for batch in EvalLoader(Numbered(length), batch_size, CPU)]
     for rank in range(world):
-        dealt = [samples([batch]) for batch in EvalLoader(Numbered(length), batch_size, CPU, rank, world) if batch.loss_weight]
-        assert dealt == alone[rank::world]
+        per_rank = [samples([batch]) for batch in EvalLoader(Numbered(length), batch_size, CPU, rank, world) if batch.loss_weight]
+        assert per_rank == alone[rank::world]
 
 
 @quick
 @given(LENGTHS, BATCHES, WORLDS)
-def test_all_ranks_have_equally_many_batches_and_one_too_many_has_no_share(length: int, batch_size: int, world: int) -> None:
+def test_all_ranks_have_equally_many_batches_and_extra_ones_have_weight_zero(length: int, batch_size: int, world: int) -> None:
     needed = -(-length // batch_size)
     for rank in range(world):
         batches = list(EvalLoader(Numbered(length), batch_size, CPU, rank, world))
@@ -171,7 +171,7 @@ def test_streaming_gives_the_same_bits_as_gathering(parts: list[list[int]], data
         assert batch.loss_weight == share
 
 
-def test_batches_are_gathered_ahead_in_another_thread_and_no_further() -> None:
+def test_a_bounded_number_of_batches_is_gathered_ahead_in_another_thread() -> None:
     gathered: list[tuple[int, str]] = []
 
     class Watched(Numbered):
@@ -188,7 +188,7 @@ def test_batches_are_gathered_ahead_in_another_thread_and_no_further() -> None:
     assert threading.current_thread().name not in {thread for _, thread in gathered}
 
 
-def test_an_error_while_gathering_ahead_reaches_the_training() -> None:
+def test_an_error_while_gathering_ahead_is_raised_in_the_training() -> None:
     class Broken(Numbered):
         def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
             raise OSError("disk gone")
@@ -199,14 +199,14 @@ def test_an_error_while_gathering_ahead_reaches_the_training() -> None:
 
 @pytest.mark.parametrize(
     ("preload_to_device", "device"),
-    [(True, "meta"), (False, "cpu"), ("auto", "meta")],  # meta: not a GPU, so no question of room
+    [(True, "meta"), (False, "cpu"), ("auto", "meta")],  # meta is not a GPU, so memory is not checked
 )
-def test_arrays_are_placed_as_wanted(preload_to_device: bool | str, device: str) -> None:
+def test_preload_to_device_decides_the_device_of_the_arrays(preload_to_device: bool | str, device: str) -> None:
     assert move_to_device(Numbered(9), torch.device("meta"), preload_to_device).device == torch.device(device)
 
 
 @pytest.mark.parametrize(("nbytes", "device"), [(499, "cuda"), (501, "cpu")])
-def test_arrays_stay_on_the_host_when_they_would_fill_half_the_gpu(
+def test_arrays_stay_on_the_host_if_they_would_fill_half_of_the_gpu(
     nbytes: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda of: (1000, 2000))
@@ -214,12 +214,14 @@ def test_arrays_stay_on_the_host_when_they_would_fill_half_the_gpu(
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_streamed_to_a_gpu_batches_are_those_gathered_there() -> None:
+def test_streamed_batches_equal_batches_gathered_on_the_gpu() -> None:
     draw = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (500, 8, 8, 3), dtype=torch.uint8, generator=draw)
     images = Images(pixels, torch.arange(500), torch.arange(500), Normalize(torch.full((3,), 100.0), torch.full((3,), 37.0)))
     gpu = torch.device("cuda", 0)
-    streamed, preload_to_device = (list(TrainLoader(move_to_device(images, gpu, there), 64, 0, gpu)) for there in (False, True))
+    streamed, preload_to_device = (
+        list(TrainLoader(move_to_device(images, gpu, preload), 64, 0, gpu)) for preload in (False, True)
+    )
     for one, other in zip(streamed, preload_to_device, strict=True):
         assert one.inputs.device == other.inputs.device == gpu
         assert torch.equal(one.targets, other.targets)

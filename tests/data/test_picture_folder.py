@@ -14,17 +14,17 @@ from reprise.data.modalities.images import picture_files, pictures
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download, preprocess
-from tests.data.test_pictures import data, encoded, folder_of, picture, refusal, write
+from tests.data.test_pictures import data, encoded, error_message, folder_of, picture, write
 
 
-def read(wanted: FolderData, project: ProjectPaths) -> tuple[dict[str, object], str]:
-    """What meta.json says, and what was printed."""
+def read(dataset: FolderData, project: ProjectPaths) -> tuple[dict[str, object], str]:
+    """Return the content of meta.json, and what was printed."""
     console = Console(record=True, width=200)
-    preprocess.run(wanted, project, console)
-    return store.read_json(project.processed(wanted.name) / "meta.json"), console.export_text()
+    preprocess.run(dataset, project, console)
+    return store.read_json(project.processed(dataset.name) / "meta.json"), console.export_text()
 
 
-def test_every_format_is_read_whatever_its_name(project: ProjectPaths, tmp_path: Path) -> None:
+def test_every_format_is_read_with_any_suffix(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     for number, (name, kind) in enumerate(
         [("a.tif", "TIFF"), ("b.TIFF", "TIFF"), ("c.gif", "GIF"), ("d.jfif", "JPEG"), ("e", "PNG"), ("f", "WEBP"), ("g", "JPEG")]
@@ -36,7 +36,7 @@ def test_every_format_is_read_whatever_its_name(project: ProjectPaths, tmp_path:
     assert "left out" not in printed
 
 
-def test_what_is_left_out_is_named_and_counted(project: ProjectPaths, tmp_path: Path) -> None:
+def test_omitted_files_are_named_and_counted(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     write(path, {".net/0.png": encoded(picture(600)), ".net/1.png": encoded(picture(601)), "cat/.hidden.png": b""})
     write(path, {"cat/photo.heic": b"x", "cat/deep/notes.txt": b"x", "README": b"about", "0.png": encoded(picture(602))})
@@ -66,21 +66,21 @@ def test_what_is_left_out_is_named_and_counted(project: ProjectPaths, tmp_path: 
 
 def test_every_file_below_a_folder_is_listed_or_left_out(tmp_path: Path) -> None:
     path = folder_of(tmp_path)
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for number in range(60):
         parts = [
-            str(chance.choice(["cat", "horse"])),
-            *(str(chance.choice(["a", ".b", "c.png"])) for _ in range(chance.integers(3))),
+            str(rng.choice(["cat", "horse"])),
+            *(str(rng.choice(["a", ".b", "c.png"])) for _ in range(rng.integers(3))),
         ]
-        suffix = str(chance.choice([".png", ".TIF", "", ".txt", ".gif"]))
+        suffix = str(rng.choice([".png", ".TIF", "", ".txt", ".gif"]))
         write(path, {"/".join([*parts, f"{number}{suffix}"]): encoded(picture(number)) if number % 2 else b""})
-    found = picture_files.listing(path)
+    listing = picture_files.listing(path)
     everything = sum(len(files) for _, _, files in os.walk(path))
-    assert len(found.pictures) + sum(one.files for one in found.left_out) == everything
-    assert not {one.name for one in found.pictures} & {one.name for one in found.left_out}
+    assert len(listing.pictures) + sum(one.files for one in listing.left_out) == everything
+    assert not {one.name for one in listing.pictures} & {one.name for one in listing.left_out}
 
 
-def test_links_to_folders_are_followed_and_those_that_lead_back_are_not(project: ProjectPaths, tmp_path: Path) -> None:
+def test_links_to_folders_are_followed_unless_they_form_a_cycle(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     elsewhere = write(tmp_path / "elsewhere", {f"{number}.png": encoded(picture(700 + number)) for number in range(2)})
     third = write(tmp_path / "third", {"deep/3.png": encoded(picture(710))})
@@ -90,7 +90,7 @@ def test_links_to_folders_are_followed_and_those_that_lead_back_are_not(project:
     (path / "loop").symlink_to(tmp_path)
     (third / "deep" / "up").symlink_to(third)
     (elsewhere / "self").symlink_to(".")
-    with pytest.raises(UserError):  # tmp_path holds the folder, but is not above it as it was reached: a class of its own
+    with pytest.raises(UserError):  # the link to tmp_path is read as a class folder
         read(data(path), project)
     (path / "loop").unlink()
     meta, _ = read(data(path), project)
@@ -98,18 +98,18 @@ def test_links_to_folders_are_followed_and_those_that_lead_back_are_not(project:
     assert meta["left_out"] == {"a link to a folder that contains it": 3}
 
 
-def test_parts_under_other_names_are_not_taken_for_classes(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
+def test_split_folders_with_other_names_are_not_read_as_classes(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     for parts in (("train", "val", "test"), ("Train", "Test"), ("train", "validation")):
         path = tmp_path / parts[1]
         for part in parts:
             write(path, {f"{part}/{kind}/0.png": encoded(picture(len(part))) for kind in ("cat", "horse")})
-        said = refusal(project, console, data(path))
-        assert said.startswith(
+        message = error_message(project, console, data(path))
+        assert message.startswith(
             f"{path} holds the folders {', '.join(sorted(parts))}: a published split consists of train and test; "
         )
 
 
-def test_names_that_are_no_utf8_are_read_and_written(project: ProjectPaths, tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf8_are_read_and_recorded(project: ProjectPaths, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     try:
         Path(os.fsdecode(os.fsencode(path / "cat") + b"/caf\xe9.png")).write_bytes(encoded(picture(720)))
@@ -122,22 +122,20 @@ def test_names_that_are_no_utf8_are_read_and_written(project: ProjectPaths, tmp_
 # --- duplicates
 
 
-def test_pictures_identical_once_decoded_are_duplicates_whatever_their_files(
-    project: ProjectPaths, console: Console, tmp_path: Path
-) -> None:
+def test_images_that_are_identical_once_decoded_are_duplicates(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
     same, torn = picture(800), picture(801)
     write(path, {"cat/a.png": encoded(same), "cat/b.bmp": encoded(same, "BMP"), "cat/c.tif": encoded(torn, "TIFF")})
     write(path, {"horse/c.gif": encoded(torn, "GIF")})
-    said = refusal(project, console, data(path))
-    assert said.startswith("3 of 10 pictures are duplicate: cat/b.bmp, cat/c.tif, horse/c.gif; ")
+    message = error_message(project, console, data(path))
+    assert message.startswith("3 of 10 pictures are duplicate: cat/b.bmp, cat/c.tif, horse/c.gif; ")
     _, printed = read(data(path, duplicates="leave_out"), project)
     assert "duplicate: cat/b.bmp: the same as cat/a.png once decoded" in printed
     assert "duplicate: cat/c.tif: one picture in 2 files of different classes" in printed
 
 
-def test_icons_on_a_transparent_ground_stay_apart(project: ProjectPaths, tmp_path: Path) -> None:
-    """Black shapes whose colours are 0 everywhere: without their alpha they are one black picture."""
+def test_icons_that_differ_only_in_alpha_are_no_duplicates(project: ProjectPaths, tmp_path: Path) -> None:
+    """Black shapes whose colours are 0 everywhere: without alpha, they would be identical black images."""
     for kind in ("cat", "horse"):
         for number in range(3):
             layers = np.zeros((8, 8, 4), np.uint8)
@@ -150,18 +148,18 @@ def test_icons_on_a_transparent_ground_stay_apart(project: ProjectPaths, tmp_pat
     np.testing.assert_array_equal(images[0, ..., 0], 255 - picture(3))
     on_black = data(tmp_path / "icons", background=[0, 0, 0], name="on_black")
     console = Console(record=True, width=200)
-    assert refusal(project, console, on_black).startswith("6 of 6 pictures are duplicate: ")
+    assert error_message(project, console, on_black).startswith("6 of 6 pictures are duplicate: ")
     assert "cat/0.png: one picture on this data.background in 6 files of different classes" in console.export_text()
 
 
-def test_the_same_picture_in_train_and_test_is_refused_or_leaves_the_test_set(
+def test_an_image_in_train_and_test_is_refused_or_removed_from_test(
     project: ProjectPaths, console: Console, tmp_path: Path
 ) -> None:
     shared = picture(900)
     for part in ("train", "test"):
         write(tmp_path / "both", {f"{part}/{kind}/{part}.png": encoded(picture(len(part + kind))) for kind in ("cat", "horse")})
     write(tmp_path / "both", {"train/cat/x.png": encoded(shared), "test/cat/x.bmp": encoded(shared, "BMP"), "cover.png": b""})
-    assert refusal(project, console, data(tmp_path / "both")).startswith("1 of 6 pictures are duplicate: test/cat/x.bmp; ")
+    assert error_message(project, console, data(tmp_path / "both")).startswith("1 of 6 pictures are duplicate: test/cat/x.bmp; ")
     meta, _ = read(data(tmp_path / "both", duplicates="leave_out"), project)
     assert meta["counts"] == {"train": {"cat": 2, "horse": 1}, "test": {"cat": 1, "horse": 1}}
     assert meta["left_out"] == {"beside the class folders": 1, "duplicate": 1}
@@ -184,7 +182,7 @@ def test_shape_and_colour_are_those_of_the_files(project: ProjectPaths, tmp_path
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_the_shape_of_a_turned_picture_is_that_of_the_upright_one(kind: str, tmp_path: Path) -> None:
+def test_the_shape_of_an_image_is_that_after_its_exif_rotation(kind: str, tmp_path: Path) -> None:
     note = Image.Exif()
     note[0x0112] = 6
     file = tmp_path / "file"
@@ -194,17 +192,21 @@ def test_the_shape_of_a_turned_picture_is_that_of_the_upright_one(kind: str, tmp
     assert shape[:2] == (4, 6)
 
 
-def test_files_of_several_sizes_or_large_ones_demand_a_shape(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
+def test_files_of_several_sizes_or_of_a_large_size_require_a_shape(
+    project: ProjectPaths, console: Console, tmp_path: Path
+) -> None:
     path = folder_of(tmp_path, **{"cat__wide.png": encoded(picture(2, 8, 9))})
-    assert refusal(project, console, data(path, shape=None)) == (
+    assert error_message(project, console, data(path, shape=None)) == (
         f"{path}: pictures of 2 sizes (height x width): 8 x 8 (6), 8 x 9 (1); "
         "set data.shape=[height,width,channels], for example data.shape=[64,64,1]"
     )
     large = write(tmp_path / "large", {f"{kind}/0.png": encoded(picture(3, 300, 8)) for kind in ("a", "b")})
-    assert f"{large}: its pictures are 300 x 8, more than 256 a side; set" in refusal(project, console, data(large, shape=None))
+    assert f"{large}: its pictures are 300 x 8, more than 256 a side; set" in error_message(
+        project, console, data(large, shape=None)
+    )
 
 
-def test_pictures_made_smaller_or_grey_are_counted(project: ProjectPaths, tmp_path: Path) -> None:
+def test_resized_and_converted_images_are_counted(project: ProjectPaths, tmp_path: Path) -> None:
     path = tmp_path / "pictures"
     for number, kind in enumerate(("cat", "horse")):
         write(path, {f"{kind}/0.png": encoded(np.stack([picture(number, 64, 64)] * 3, -1))})
@@ -214,7 +216,7 @@ def test_pictures_made_smaller_or_grey_are_counted(project: ProjectPaths, tmp_pa
     assert "2 of 2 pictures in colour, made grey (data.shape has 1 channel)" in printed
 
 
-def test_twelve_bits_in_sixteen_are_warned_of_until_their_range_is_stated(project: ProjectPaths, tmp_path: Path) -> None:
+def test_12_bits_in_16_give_a_warning_unless_the_range_is_set(project: ProjectPaths, tmp_path: Path) -> None:
     path = tmp_path / "pictures"
     for number in range(4):
         deep = np.random.default_rng(number).integers(0, 4096, (8, 8), np.uint16)
@@ -231,7 +233,7 @@ def test_twelve_bits_in_sixteen_are_warned_of_until_their_range_is_stated(projec
     assert "4 of 4 pictures with values outside data.range, clipped" in printed
 
 
-def test_a_rare_class_is_warned_of(project: ProjectPaths, tmp_path: Path) -> None:
+def test_a_rare_class_gives_a_warning(project: ProjectPaths, tmp_path: Path) -> None:
     path = tmp_path / "pictures"
     for number in range(60):
         write(path, {f"{'rare' if number == 0 else 'often'}/{number}.png": encoded(picture(number))})
@@ -243,9 +245,7 @@ def test_a_rare_class_is_warned_of(project: ProjectPaths, tmp_path: Path) -> Non
 # --- the listing for DVC
 
 
-def test_the_listing_changes_with_every_picture_and_with_nothing_else(
-    project: ProjectPaths, console: Console, tmp_path: Path
-) -> None:
+def test_the_listing_changes_exactly_if_an_image_changes(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
     path = folder_of(tmp_path)
 
     def listed() -> bytes:

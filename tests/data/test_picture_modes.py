@@ -32,7 +32,7 @@ ORIENTATIONS: dict[int, Callable[[Array], Array]] = {  # stored pixels -> uprigh
 
 @dataclass
 class Case:
-    """What was stored, as opaque or layered colour, and how it is written to a file."""
+    """The stored colours and alpha, and the function that encodes them as a file."""
 
     colours: Array
     """`[H, W, 3]`, 0 to 255."""
@@ -68,7 +68,7 @@ def saved(picture: Image.Image, kind: str, **options: Any) -> Callable[[int], by
 
 
 def png(samples: Array, depth: int, colour_type: int, transparent: Array | None = None) -> Callable[[int], bytes]:
-    """An encoder of our own, for what Pillow does not write: 2, 4 and 16 bits, colour with 16."""
+    """Return an encoder for what Pillow does not write: 2, 4 and 16 bits, and 16-bit colour."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -95,20 +95,20 @@ def grey(values: Array) -> Array:
     return np.repeat(np.asarray(values)[..., None], 3, -1)
 
 
-def bits(chance: np.random.Generator, size: tuple[int, int], transparent: bool) -> Case:
-    values = chance.integers(0, 2, size)
+def bits(rng: np.random.Generator, size: tuple[int, int], transparent: bool) -> Case:
+    values = rng.integers(0, 2, size)
     key = np.array([1]) if transparent else None
     return Case(grey(values * 255), np.where(values == 1, 0, 255) if transparent else 255, png(values, 1, 0, key))
 
 
-def bits_tiff(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-    values = chance.integers(0, 2, size).astype(bool)
+def bits_tiff(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+    values = rng.integers(0, 2, size).astype(bool)
     return Case(grey(values * 255), 255, saved(Image.fromarray(values), "TIFF"))
 
 
 def shallow(depth: int) -> Callable[[np.random.Generator, tuple[int, int]], Case]:
-    def make(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-        values, key = chance.integers(0, 2**depth, size), chance.integers(0, 2**depth)
+    def make(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+        values, key = rng.integers(0, 2**depth, size), rng.integers(0, 2**depth)
         return Case(
             grey(values * (255 // (2**depth - 1))), np.where(values == key, 0, 255), png(values, depth, 0, np.array([key]))
         )
@@ -119,8 +119,8 @@ def shallow(depth: int) -> Callable[[np.random.Generator, tuple[int, int]], Case
 def plain(mode: str, kind: str, **options: Any) -> Callable[[np.random.Generator, tuple[int, int]], Case]:
     """L, LA, RGB and RGBA as Pillow writes them."""
 
-    def make(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-        values = chance.integers(0, 256, (*size, len(mode)), np.uint8)
+    def make(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+        values = rng.integers(0, 256, (*size, len(mode)), np.uint8)
         colours = values[..., : len(mode.rstrip("A"))]
         colours = np.repeat(colours, 3, -1) if mode.startswith("L") else colours
         alpha = values[..., -1] if mode.endswith("A") else 255
@@ -133,8 +133,8 @@ def plain(mode: str, kind: str, **options: Any) -> Callable[[np.random.Generator
 def keyed(colour_type: int) -> Callable[[np.random.Generator, tuple[int, int]], Case]:
     """Grey or colour of 8 bits with a transparent value; few values, so that it occurs."""
 
-    def make(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-        values = chance.integers(0, 3, (*size, 3 if colour_type else 1)) * 100
+    def make(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+        values = rng.integers(0, 3, (*size, 3 if colour_type else 1)) * 100
         key = values[0, 0]
         alpha = np.where((values == key).all(-1), 0, 255)
         return Case(np.broadcast_to(values, (*size, 3)), alpha, png(values, 8, colour_type, key))
@@ -143,12 +143,12 @@ def keyed(colour_type: int) -> Callable[[np.random.Generator, tuple[int, int]], 
 
 
 def palette(kind: str, transparency: str) -> Callable[[np.random.Generator, tuple[int, int]], Case]:
-    def make(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-        table = chance.permutation(256)[:24].reshape(8, 3)  # no colour twice: a writer may not merge entries
-        values = chance.integers(0, 8, size).astype(np.uint8)
+    def make(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+        table = rng.permutation(256)[:24].reshape(8, 3)  # no colour twice: a writer may not merge entries
+        values = rng.integers(0, 8, size).astype(np.uint8)
         picture = Image.frombytes("P", size[::-1], values.tobytes())
         picture.putpalette(table.astype(np.uint8).tobytes())
-        alphas = {"none": np.full(8, 255), "one": np.where(np.arange(8) == 3, 0, 255), "each": chance.integers(0, 256, 8)}
+        alphas = {"none": np.full(8, 255), "one": np.where(np.arange(8) == 3, 0, 255), "each": rng.integers(0, 256, 8)}
         alpha = alphas[transparency]
         options: dict[str, Any] = {"optimize": False} if kind == "GIF" else {}
         if transparency != "none":
@@ -158,16 +158,16 @@ def palette(kind: str, transparency: str) -> Callable[[np.random.Generator, tupl
     return make
 
 
-def palette_alpha(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-    table = chance.integers(0, 256, (8, 3))
-    values = np.stack([chance.integers(0, 8, size), chance.integers(0, 256, size)], -1).astype(np.uint8)
+def palette_alpha(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+    table = rng.integers(0, 256, (8, 3))
+    values = np.stack([rng.integers(0, 8, size), rng.integers(0, 256, size)], -1).astype(np.uint8)
     picture = Image.frombytes("PA", size[::-1], values.tobytes())
     picture.putpalette(table.astype(np.uint8).tobytes())
     return Case(table[values[..., 0]], values[..., 1], saved(picture, "TIFF"))
 
 
-def cmyk(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-    values = chance.integers(0, 256, (*size, 4), np.uint8)
+def cmyk(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+    values = rng.integers(0, 256, (*size, 4), np.uint8)
     ink, white = values[..., :3].astype(np.int64), 255 - values[..., 3:].astype(np.int64)
     colours = white - (2 * ink * white + 255) // 510
     return Case(colours, 255, saved(Image.frombytes("CMYK", size[::-1], values.tobytes()), "TIFF"))
@@ -176,8 +176,8 @@ def cmyk(chance: np.random.Generator, size: tuple[int, int]) -> Case:
 def deep(colour_type: int) -> Callable[[np.random.Generator, tuple[int, int]], Case]:
     """16 bits: grey, colour, grey with alpha, colour with alpha."""
 
-    def make(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-        values = chance.integers(0, 65_536, (*size, {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]))
+    def make(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+        values = rng.integers(0, 65_536, (*size, {0: 1, 2: 3, 4: 2, 6: 4}[colour_type]))
         high = values >> 8
         alpha = high[..., -1] if colour_type >= 4 else 255
         return Case(
@@ -187,8 +187,8 @@ def deep(colour_type: int) -> Callable[[np.random.Generator, tuple[int, int]], C
     return make
 
 
-def deep_keyed(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-    values = chance.integers(0, 3, size) * 100 + 30_000  # 30,000 and 30,100 share their high byte
+def deep_keyed(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+    values = rng.integers(0, 3, size) * 100 + 30_000  # 30,000 and 30,100 share their high byte
     key = values[0, 0]
     return Case(grey(values >> 8), np.where(values == key, 0, 255), png(values, 16, 0, np.array([key])))
 
@@ -196,8 +196,8 @@ def deep_keyed(chance: np.random.Generator, size: tuple[int, int]) -> Case:
 def limited(dtype: str, low: float, high: float, **options: Any) -> Callable[[np.random.Generator, tuple[int, int]], Case]:
     """One channel of 16 or 32 bits in a TIFF with a stated range, some values outside of it."""
 
-    def make(chance: np.random.Generator, size: tuple[int, int]) -> Case:
-        values = chance.uniform(low - (high - low) / 10, high + (high - low) / 10, size)
+    def make(rng: np.random.Generator, size: tuple[int, int]) -> Case:
+        values = rng.uniform(low - (high - low) / 10, high + (high - low) / 10, size)
         values = values.clip(0, None).astype(dtype) if dtype.endswith("u2") else values.astype(dtype)
         steps = high - low + (0 if "f" in dtype else 1)
         expected = np.floor((values.astype(np.float64) - low) * 256 / steps).clip(0, 255)
@@ -219,8 +219,8 @@ def limited(dtype: str, low: float, high: float, **options: Any) -> Callable[[np
 
 
 CASES: dict[str, Callable[[np.random.Generator, tuple[int, int]], Case]] = {
-    "1": lambda chance, size: bits(chance, size, False),
-    "1, one value transparent": lambda chance, size: bits(chance, size, True),
+    "1": lambda rng, size: bits(rng, size, False),
+    "1, one value transparent": lambda rng, size: bits(rng, size, True),
     "1 in TIFF": bits_tiff,
     "2 bits, one value transparent": shallow(2),
     "4 bits, one value transparent": shallow(4),
@@ -262,17 +262,17 @@ NO_EXIF = {"P in GIF", "P in GIF, one entry transparent", "RGB"}
     size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     ground=st.tuples(*[st.integers(0, 255)] * 3),
 )
-def test_pixels_are_those_of_the_reference(name: str, seed: int, size: tuple[int, int], ground: tuple[int, int, int]) -> None:
+def test_pixels_equal_those_of_the_reference(name: str, seed: int, size: tuple[int, int], ground: tuple[int, int, int]) -> None:
     case = CASES[name](np.random.default_rng(seed), size)
     for orientation in [1] if name in NO_EXIF else ORIENTATIONS:
         content = case.write(orientation)
         height, width = size if orientation < 5 else size[::-1]
         for channels in (1, 3):
             decoding = Decoding((height, width, channels), "pad", ground, **case.options)
-            found = pictures.decode(content, decoding)
-            np.testing.assert_array_equal(found.pixels, reference(case, orientation, ground, channels))
-        assert (found.facts.height, found.facts.width) == (height, width)
-        assert found.facts.transparent == bool(np.min(case.alpha) < 255)
+            decoded = pictures.decode(content, decoding)
+            np.testing.assert_array_equal(decoded.pixels, reference(case, orientation, ground, channels))
+        assert (decoded.facts.height, decoded.facts.width) == (height, width)
+        assert decoded.facts.transparent == bool(np.min(case.alpha) < 255)
 
 
 def test_ycbcr_is_within_one_of_the_standard() -> None:
@@ -281,8 +281,8 @@ def test_ycbcr_is_within_one_of_the_standard() -> None:
     Image.frombytes("YCbCr", (9, 9), values.tobytes()).save(buffer, "TIFF")
     luma, blue, red = (values[..., channel].astype(float) - (0, 128, 128)[channel] for channel in range(3))
     expected = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], -1).clip(0, 255)
-    found = pictures.decode(buffer.getvalue(), Decoding((9, 9, 3), "pad")).pixels
-    assert np.abs(found - expected).max() <= 1.0
+    decoded = pictures.decode(buffer.getvalue(), Decoding((9, 9, 3), "pad")).pixels
+    assert np.abs(decoded - expected).max() <= 1.0
 
 
 def test_cielab_is_within_one_of_the_standard() -> None:
@@ -294,14 +294,14 @@ def test_cielab_is_within_one_of_the_standard() -> None:
     part = (lightness / 255 * 100 + 16) / 116
     luminance = np.where(part > 6 / 29, part**3, 3 * (6 / 29) ** 2 * (part - 4 / 29))
     expected = 255 * np.where(luminance <= 0.0031308, 12.92 * luminance, 1.055 * luminance ** (1 / 2.4) - 0.055)
-    found = pictures.decode(buffer.getvalue(), Decoding((1, 16, 3), "pad")).pixels
-    assert np.abs(found[0] - expected[:, None]).max() <= 1.5
+    decoded = pictures.decode(buffer.getvalue(), Decoding((1, 16, 3), "pad")).pixels
+    assert np.abs(decoded[0] - expected[:, None]).max() <= 1.5
 
 
-def test_values_that_would_have_to_be_guessed_are_refused() -> None:
-    whole = np.zeros((2, 2), np.int32)
+def test_images_with_an_unknown_range_of_values_are_refused() -> None:
+    array = np.zeros((2, 2), np.int32)
     tiff, notes = io.BytesIO(), io.BytesIO()
-    Image.fromarray(whole).save(tiff, "TIFF")
+    Image.fromarray(array).save(tiff, "TIFF")
     Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(notes, "TIFF")
     colour = png(np.zeros((2, 2, 3), np.int64), 16, 2, np.zeros(3))(1)
     for content, limits, message in (
@@ -319,12 +319,12 @@ def test_values_that_would_have_to_be_guessed_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
-def test_of_several_frames_the_first_is_read_and_it_is_noted(kind: str) -> None:
+def test_the_first_of_several_frames_is_read_and_this_is_recorded(kind: str) -> None:
     first, second = (Image.fromarray(np.full((5, 5, 3), value, np.uint8)) for value in (30, 200))
     for others, several in (([second], True), ([], False)):
         buffer = io.BytesIO()
         options: dict[str, Any] = {"save_all": True, "append_images": others} if others else {}
         first.save(buffer, kind, **options, **({"lossless": True} if kind == "WEBP" else {}))
-        found = pictures.decode(buffer.getvalue(), Decoding((5, 5, 3), "pad"))
-        assert (found.pixels == 30).all()
-        assert found.facts.frames is several
+        decoded = pictures.decode(buffer.getvalue(), Decoding((5, 5, 3), "pad"))
+        assert (decoded.pixels == 30).all()
+        assert decoded.facts.frames is several

@@ -1,4 +1,4 @@
-"""A CSV of one's own, from its bytes to the inputs of the network and back to units: no step, no month and no level is lost."""
+"""A user's CSV, from its bytes to the inputs of the network and back to units, without loss of precision."""
 
 import hashlib
 import io
@@ -38,10 +38,10 @@ def config() -> Config:
     return compose(CONF.parent, ["experiment=temperature_lstm"])
 
 
-def published(
+def write_csv(
     paths: ProjectPaths, config: Config, stamps: pd.DatetimeIndex, columns: dict[str, Any], **window_settings: Any
 ) -> Config:
-    """A config for a CSV in data/raw: its first column is the target, one step ahead of two."""
+    """Write a CSV to data/raw, and return its config: the first column is the target, with lookback 2 and horizon 1."""
     lines = [",".join(["when", *columns])]
     lines += [",".join(map(str, row)) for row in zip(stamps, *columns.values(), strict=True)]
     content = ("\n".join(lines) + "\n").encode()
@@ -60,14 +60,14 @@ def published(
     )
 
 
-def made(paths: ProjectPaths, config: Config) -> Windows:
+def make_windows(paths: ProjectPaths, config: Config) -> Windows:
     quiet = Console(quiet=True)
     preprocess.run(config.data, paths, quiet)
     return open_windows(window.run(config, paths, quiet), paths.processed("mine"))
 
 
 class NoChange(nn.Module):
-    """Forecasts the last value read, for the task adds the output to it."""
+    """Outputs zeros. With `predict_delta`, this forecasts the last input value."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return torch.zeros(len(inputs), 1)
@@ -80,23 +80,23 @@ class NoChange(nn.Module):
     st.sampled_from([1, 1000]),
     st.integers(0, 2**31),
 )
-def test_neither_level_nor_unit_nor_frequency_changes_what_the_network_reads(
+def test_level_unit_and_frequency_do_not_change_the_inputs_of_the_network(
     config: Config, frequency: str, level: int, scale: int, seed: int
 ) -> None:
     steps = np.random.default_rng(seed).integers(0, 50, 60)
     stamps = pd.date_range("2001-01-01", periods=60, freq=frequency, unit="ns")
     with tempfile.TemporaryDirectory() as folder:
         paths = ProjectPaths(Path(folder))
-        windows = made(paths, published(paths, config, stamps, {"a": level + scale * steps}, calendar=[]))
+        windows = make_windows(paths, write_csv(paths, config, stamps, {"a": level + scale * steps}, calendar=[]))
         meta = store.read_json(paths.processed("mine") / "meta.json")
         train, val = windows.learning()
         assert isinstance(train, SeriesWindows)
         scaled = (steps - steps[:36].mean()) / steps[:36].std()  # train is the first 36
         assert train.inputs.dtype == torch.float32
-        found = train.inputs[:, 0].numpy()
-        np.testing.assert_allclose(found - found.mean(), scaled[:36], atol=1e-5)
+        inputs = train.inputs[:, 0].numpy()
+        np.testing.assert_allclose(inputs - inputs.mean(), scaled[:36], atol=1e-5)
         shift = np.spacing(np.float32(level)) / 2 if level == 10**6 else 0  # of the mean, which float32 holds so exactly there
-        np.testing.assert_allclose(found, scaled[:36], atol=1e-5 + shift / (scale * steps[:36].std()))
+        np.testing.assert_allclose(inputs, scaled[:36], atol=1e-5 + shift / (scale * steps[:36].std()))
         assert len(np.unique(train.inputs)) == len(np.unique(steps[:36]))
         assert meta["frequency"] == frequency
         assert meta["dtype"] == ("float32" if level in {0, 10**6} else "float64")  # 1e6 and its integers are exact in float32
@@ -107,11 +107,11 @@ def test_neither_level_nor_unit_nor_frequency_changes_what_the_network_reads(
         np.testing.assert_allclose(predictor(raw, time)[:, 0], raw[:, -1].double(), rtol=0, atol=0.01 * scale)
 
 
-def test_a_series_on_a_level_of_1e12_differs_step_by_step_and_is_forecast_on_its_level(
-    config: Config, project: ProjectPaths
-) -> None:
+def test_a_series_at_a_level_of_1e12_keeps_its_steps_and_is_forecast_at_its_level(config: Config, project: ProjectPaths) -> None:
     values = 10**12 + np.arange(60)
-    windows = made(project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}, calendar=[]))
+    windows = make_windows(
+        project, write_csv(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}, calendar=[])
+    )
     train, val = windows.learning()
     assert isinstance(train, SeriesWindows)
     assert len(np.unique(train.inputs)) == 36
@@ -121,13 +121,13 @@ def test_a_series_on_a_level_of_1e12_differs_step_by_step_and_is_forecast_on_its
     assert forecast.item() == pytest.approx(10**12 + 37, abs=1e-4)
 
 
-def test_one_channel_on_a_high_level_leaves_the_others_as_they_are(config: Config, project: ProjectPaths) -> None:
+def test_a_channel_at_a_high_level_does_not_change_the_others(config: Config, project: ProjectPaths) -> None:
     draw = np.random.default_rng(0)
     small = draw.normal(size=60).round(3)
     stamps = pd.date_range("2001", periods=60, freq="MS")
-    both = made(project, published(project, config, stamps, {"a": small, "b": 10**12 + np.arange(60)}))
+    both = make_windows(project, write_csv(project, config, stamps, {"a": small, "b": 10**12 + np.arange(60)}))
     first = both.learning()[0]
-    alone = made(project, published(project, config, stamps, {"a": small})).learning()[0]
+    alone = make_windows(project, write_csv(project, config, stamps, {"a": small})).learning()[0]
     assert isinstance(first, SeriesWindows)
     assert isinstance(alone, SeriesWindows)
     torch.testing.assert_close(first.inputs[:, 0], alone.inputs[:, 0], atol=1e-6, rtol=0)
@@ -135,9 +135,11 @@ def test_one_channel_on_a_high_level_leaves_the_others_as_they_are(config: Confi
 
 
 @pytest.mark.parametrize("frequency", ["MS", "ME", "QS", "YE", "B", "W", "h", "15min"])
-def test_the_calendar_of_any_frequency_is_the_part_of_the_year(config: Config, project: ProjectPaths, frequency: str) -> None:
+def test_the_calendar_features_are_the_fraction_of_the_year_at_any_frequency(
+    config: Config, project: ProjectPaths, frequency: str
+) -> None:
     stamps = pd.date_range("2001-03-04 05:06:07", periods=60, freq=frequency)
-    windows = made(project, published(project, config, stamps, {"a": np.arange(60) % 7}, calendar=["year"]))
+    windows = make_windows(project, write_csv(project, config, stamps, {"a": np.arange(60) % 7}, calendar=["year"]))
     train = windows.learning()[0]
     assert isinstance(train, SeriesWindows)
     angle = np.unwrap(np.arctan2(*train.inputs[:, -2:].double().T.numpy()))
@@ -149,9 +151,9 @@ def test_the_calendar_of_any_frequency_is_the_part_of_the_year(config: Config, p
         np.testing.assert_allclose(angle - angle[0], 2 * np.pi * days / 365.2425, atol=1e-5)
 
 
-def test_the_season_of_monthly_data_is_twelve_where_it_is_set_so(config: Config, project: ProjectPaths) -> None:
+def test_monthly_data_with_a_season_of_12_repeats_the_same_month_of_last_year(config: Config, project: ProjectPaths) -> None:
     values = 10**12 + np.arange(60) % 12  # repeats itself each year
-    windows = made(project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}))
+    windows = make_windows(project, write_csv(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values}))
     rows = torch.arange(len(windows.test()))
     targets = windows.test().gather(rows).targets.double()
     baselines, task = NaiveForecasts(windows), Forecasting(windows.meta)
@@ -161,8 +163,8 @@ def test_the_season_of_monthly_data_is_twelve_where_it_is_set_so(config: Config,
     assert windows.meta.notes == []
 
 
-def test_a_season_that_the_series_does_not_reach_back_to_is_noted(config: Config, project: ProjectPaths) -> None:
-    mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)}, season=365)
+def test_a_season_longer_than_the_history_is_reported(config: Config, project: ProjectPaths) -> None:
+    mine = write_csv(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)}, season=365)
     preprocess.run(mine.data, project, Console(quiet=True))
     printed = io.StringIO()
     window.run(mine, project, Console(file=printed))
@@ -172,10 +174,10 @@ def test_a_season_that_the_series_does_not_reach_back_to_is_noted(config: Config
     )
 
 
-def test_steps_that_float32_inputs_cannot_show_are_noted(config: Config, project: ProjectPaths) -> None:
+def test_steps_too_small_for_float32_inputs_are_reported(config: Config, project: ProjectPaths) -> None:
     values = np.arange(60) + 10**9 * (np.arange(60) // 20 % 2)
-    windows = made(
-        project, published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values, "b": values % 7})
+    windows = make_windows(
+        project, write_csv(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values, "b": values % 7})
     )
     assert len(windows.meta.notes) == 1
     assert windows.meta.notes[0].startswith("a: its steps are small beside its range")
@@ -194,25 +196,25 @@ def test_steps_that_float32_inputs_cannot_show_are_noted(config: Config, project
         ({"test_size": 2}, "the test split has 2 time steps, no room for a window of 3: .*, or window.test_size larger"),
     ],
 )
-def test_a_window_that_a_split_has_no_room_for_is_refused_with_what_is_too_long(
+def test_a_window_longer_than_a_split_is_refused_with_the_key_to_change(
     config: Config, project: ProjectPaths, setting: dict[str, int], message: str
 ) -> None:
-    mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)}, **setting)
+    mine = write_csv(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)}, **setting)
     with pytest.raises(UserError, match=message):
-        made(project, mine)
+        make_windows(project, mine)
     assert not project.windows(mine.name).exists()
 
 
 def test_a_limit_keeps_the_newest_training_windows(config: Config, project: ProjectPaths) -> None:
     values = 10**12 + np.arange(60)
-    mine = published(project, config, pd.date_range("2001", periods=60, freq="B"), {"a": values}, limit=5, calendar=[])
-    windows = made(project, mine)
+    mine = write_csv(project, config, pd.date_range("2001", periods=60, freq="B"), {"a": values}, limit=5, calendar=[])
+    windows = make_windows(project, mine)
     assert windows.indices("train").tolist() == [29, 30, 31, 32, 33]
     assert windows.meta.statistics["mean"] == [10**12 + np.arange(29, 36).mean()]
 
 
-def test_arrays_whose_time_stamps_were_seconds_are_made_again(config: Config, project: ProjectPaths) -> None:
-    mine = published(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)})
+def test_arrays_with_timestamps_in_seconds_are_refused(config: Config, project: ProjectPaths) -> None:
+    mine = write_csv(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": np.arange(60)})
     preprocess.run(mine.data, project, Console(quiet=True))
     arrays = project.processed("mine")
     freshness.demand(mine.data, project)

@@ -1,4 +1,4 @@
-"""Files come from wherever they can be had, whole and right or not at all. Everything here is on this machine."""
+"""Downloads from several sources: a file is complete and correct, or absent. All servers run on this machine."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ from reprise.data.sources import BLOCK, Fetcher
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download
-from tests.data.conftest import Server, left_in
+from tests.data.conftest import Server, files_in
 
 CONTENT = random.Random(0).randbytes(3 * BLOCK + 17)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -42,14 +42,14 @@ def target(tmp_path: Path) -> Path:
 @pytest.fixture
 def closed() -> Iterator[str]:
     """The address of a port that is taken and refuses connections."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}/"
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{occupied.getsockname()[1]}/"
 
 
-def assert_whole_and_alone(target: Path) -> None:
+def assert_complete_and_alone(target: Path) -> None:
     assert target.read_bytes() == CONTENT
-    assert left_in(target.parent) == {target.name}
+    assert files_in(target.parent) == {target.name}
     assert stat.S_IMODE(target.stat().st_mode) == 0o644
 
 
@@ -59,25 +59,25 @@ def assert_whole_and_alone(target: Path) -> None:
 def test_a_file_is_downloaded_and_its_source_named(server: Server, target: Path) -> None:
     server.files["set/file.bin"] = CONTENT
     assert fetch([f"{server.url}set/"], target) == f"{server.url}set/file.bin"
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
-def test_progress_grows_to_the_promised_total(server: Server, target: Path) -> None:
+def test_progress_reaches_the_announced_total(server: Server, target: Path) -> None:
     server.files["file.bin"] = CONTENT
-    seen: list[tuple[int, int | None]] = []
-    Fetcher([server.url]).fetch("file.bin", SHA256, target, lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (len(CONTENT), len(CONTENT))
-    assert seen == sorted(seen)
+    progress: list[tuple[int, int | None]] = []
+    Fetcher([server.url]).fetch("file.bin", SHA256, target, lambda done, total: progress.append((done, total)))
+    assert progress[-1] == (len(CONTENT), len(CONTENT))
+    assert progress == sorted(progress)
 
 
-def test_a_compressed_file_is_kept_decompressed(server: Server, target: Path) -> None:
+def test_a_compressed_file_is_stored_decompressed(server: Server, target: Path) -> None:
     server.files["file.bin.gz"] = PACKED
     fetch([server.url], target, "file.bin.gz")
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "x-gzip"])
-def test_a_server_that_calls_a_gz_file_encoded_changes_nothing(server: Server, target: Path, encoding: str) -> None:
+def test_a_content_encoding_header_of_a_gz_file_is_ignored(server: Server, target: Path, encoding: str) -> None:
     server.files["file.bin.gz"] = PACKED
     server.encoding = encoding
     server.cut = 1000
@@ -85,10 +85,10 @@ def test_a_server_that_calls_a_gz_file_encoded_changes_nothing(server: Server, t
         fetch([server.url], target, "file.bin.gz")
     server.cut = None
     fetch([server.url], target, "file.bin.gz")
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
-def test_a_broken_download_is_gone_on_with_where_it_broke_off(server: Server, target: Path) -> None:
+def test_an_interrupted_download_resumes_at_its_offset(server: Server, target: Path) -> None:
     server.files["file.bin"] = CONTENT
     for cut, had in ((BLOCK + 5, 0), (BLOCK, BLOCK + 5)):
         server.cut = cut
@@ -97,32 +97,32 @@ def test_a_broken_download_is_gone_on_with_where_it_broke_off(server: Server, ta
         assert not target.exists()
     server.cut = None
     fetch([server.url], target)
-    assert [wanted for _, wanted in server.asked] == [None, f"bytes={BLOCK + 5}-", f"bytes={2 * BLOCK + 5}-"]
-    assert_whole_and_alone(target)
+    assert [byte_range for _, byte_range in server.requests] == [None, f"bytes={BLOCK + 5}-", f"bytes={2 * BLOCK + 5}-"]
+    assert_complete_and_alone(target)
 
 
-def test_a_server_without_ranges_is_asked_for_the_whole_again(server: Server, target: Path) -> None:
+def test_without_range_support_the_whole_file_is_downloaded_again(server: Server, target: Path) -> None:
     server.files["file.bin"] = CONTENT
     server.cut, server.ranges = BLOCK, False
     with pytest.raises(UserError):
         fetch([server.url], target)
     server.cut = None
     fetch([server.url], target)
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
-def test_a_download_that_was_complete_but_not_taken_over_begins_anew(server: Server, target: Path) -> None:
+def test_a_complete_but_unpublished_download_starts_again(server: Server, target: Path) -> None:
     server.files["file.bin"] = CONTENT
     server.too_long = 1
     with pytest.raises(UserError):
         fetch([server.url], target)
     server.too_long = 0
     fetch([server.url], target)
-    assert [wanted for _, wanted in server.asked] == [None, f"bytes={len(CONTENT)}-", None]
-    assert_whole_and_alone(target)
+    assert [byte_range for _, byte_range in server.requests] == [None, f"bytes={len(CONTENT)}-", None]
+    assert_complete_and_alone(target)
 
 
-def test_a_part_of_a_file_that_was_since_changed_spoils_one_attempt_only(server: Server, target: Path) -> None:
+def test_a_partial_download_of_a_changed_file_fails_once_and_then_restarts(server: Server, target: Path) -> None:
     server.files["file.bin"] = CONTENT[::-1]
     server.cut = BLOCK
     with pytest.raises(UserError):
@@ -131,33 +131,33 @@ def test_a_part_of_a_file_that_was_since_changed_spoils_one_attempt_only(server:
     with pytest.raises(UserError, match="wrong content"):
         fetch([server.url], target)
     fetch([server.url], target)
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
-def test_parts_of_two_sources_are_not_mixed_and_none_is_left(server: Server, target: Path) -> None:
+def test_partial_downloads_of_two_sources_are_not_mixed(server: Server, target: Path) -> None:
     server.files |= {"a/file.bin.gz": gzip.compress(CONTENT, 0, mtime=0), "b/file.bin.gz": PACKED}
     server.cut = BLOCK
     with pytest.raises(UserError, match=r"broke off.*broke off"):
         fetch([f"{server.url}a/", f"{server.url}b/"], target, "file.bin.gz")
     server.cut = None
-    server.asked.clear()
+    server.requests.clear()
     fetch([f"{server.url}b/", f"{server.url}a/"], target, "file.bin.gz")
-    assert server.asked == [("b/file.bin.gz", f"bytes={BLOCK}-")]
-    assert_whole_and_alone(target)
+    assert server.requests == [("b/file.bin.gz", f"bytes={BLOCK}-")]
+    assert_complete_and_alone(target)
 
 
-def test_an_answer_of_unknown_length_that_ends_early_is_not_taken_for_the_file(server: Server, target: Path) -> None:
+def test_a_truncated_response_of_unknown_length_is_refused(server: Server, target: Path) -> None:
     server.files["file.bin"] = CONTENT
-    server.says_length, server.cut = False, BLOCK
+    server.sends_length, server.cut = False, BLOCK
     with pytest.raises(UserError, match="wrong content"):
         fetch([server.url], target)
-    assert left_in(target.parent) == set()
+    assert files_in(target.parent) == set()
 
 
-def test_a_file_that_is_not_there_is_looked_for_at_the_next_source(server: Server, target: Path) -> None:
+def test_a_missing_file_is_fetched_from_the_next_source(server: Server, target: Path) -> None:
     server.files["here/file.bin"] = CONTENT
     assert fetch([f"{server.url}gone/", f"{server.url}here/"], target) == f"{server.url}here/file.bin"
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
 @pytest.mark.parametrize(
@@ -172,34 +172,34 @@ def test_a_file_that_is_not_there_is_looked_for_at_the_next_source(server: Serve
         ("file.bin.gz", b"", "wrong content"),
     ],
 )
-def test_wrong_content_is_refused_and_leaves_nothing(
+def test_wrong_content_is_refused_and_leaves_no_file(
     server: Server, target: Path, published: str, content: bytes, why: str
 ) -> None:
     server.files[published] = content
     with pytest.raises(UserError, match=why):
         fetch([server.url], target, published)
-    assert left_in(target.parent) == set()
+    assert files_in(target.parent) == set()
 
 
-def test_a_host_that_hangs_up_is_asked_only_once(server: Server, target: Path) -> None:
+def test_an_unreachable_host_is_tried_only_once(server: Server, target: Path) -> None:
     server.hangs_up = True
     fetcher = Fetcher([f"{server.url}a/", f"{server.url}b/"])
     for name in ("one", "two"):
         with pytest.raises(UserError, match="cannot be reached"):
             fetcher.fetch(name, SHA256, target, lambda done, total: None)
-    assert [path for path, _ in server.asked] == ["a/one"]
+    assert [path for path, _ in server.requests] == ["a/one"]
 
 
-def test_a_host_that_lacks_one_file_is_still_asked_for_the_next(server: Server, target: Path) -> None:
+def test_a_host_that_lacks_one_file_is_tried_for_the_next(server: Server, target: Path) -> None:
     server.files["two"] = CONTENT
     fetcher = Fetcher([server.url])
     with pytest.raises(UserError, match="HTTP 404"):
         fetcher.fetch("one", SHA256, target, lambda done, total: None)
     fetcher.fetch("two", SHA256, target, lambda done, total: None)
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
-def test_one_message_names_every_source_why_it_failed_and_the_mend(
+def test_one_message_names_every_source_its_failure_and_the_remedy(
     server: Server, closed: str, tmp_path: Path, target: Path
 ) -> None:
     server.files["bad/file.bin"] = b"something else"
@@ -214,10 +214,10 @@ def test_one_message_names_every_source_why_it_failed_and_the_mend(
         assert source in message
         assert why in message
     assert "REPRISE_MIRROR" in message
-    assert left_in(target.parent) == set()
+    assert files_in(target.parent) == set()
 
 
-SECRETS = ["hunter2", "hunter2@run directory", "hun/ter2", "hun#ter2", "hun[ter2", "hun?ter2"]
+SECRETS = ["hunter2", "hunter2@host", "hun/ter2", "hun#ter2", "hun[ter2", "hun?ter2"]
 
 
 @pytest.mark.parametrize("user", [f"me:{secret}" for secret in SECRETS] + ["hunter2", ":hunter2"])
@@ -240,8 +240,8 @@ def test_a_folder_is_a_source(tmp_path: Path, target: Path) -> None:
     (tmp_path / "shelf").mkdir()
     (tmp_path / "shelf" / "file.bin.gz").write_bytes(PACKED)
     assert fetch([f"{tmp_path}/shelf/"], target, "file.bin.gz") == f"{tmp_path}/shelf/file.bin.gz"
-    assert_whole_and_alone(target)
-    assert left_in(tmp_path / "shelf") == {"file.bin.gz"}
+    assert_complete_and_alone(target)
+    assert files_in(tmp_path / "shelf") == {"file.bin.gz"}
 
 
 def test_an_installed_package_is_a_source_and_is_not_imported(
@@ -253,25 +253,23 @@ def test_an_installed_package_is_a_source_and_is_not_imported(
     (package / "files" / "file.bin").write_bytes(CONTENT)
     monkeypatch.syspath_prepend(tmp_path / "site")
     fetch(["package:packed_data/files/"], target)
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
 @pytest.mark.parametrize("package", ["no_such_package", "no_such_package.inside", "json.decoder"])
-def test_a_package_that_is_not_there_is_an_unavailable_source(target: Path, package: str) -> None:
+def test_a_missing_package_is_an_unavailable_source(target: Path, package: str) -> None:
     with pytest.raises(UserError, match=f"the Python package {package} is not installed"):
         fetch([f"package:{package}/data/"], target)
 
 
-def test_a_place_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_written_is_named(server: Server, tmp_path: Path) -> None:
     server.files["file.bin"] = CONTENT
     (tmp_path / "raw").write_text("a file where a folder should be")
     with pytest.raises(UserError, match=f"cannot write {tmp_path}/raw/file.bin"):
         fetch([server.url], tmp_path / "raw" / "file.bin")
 
 
-def test_a_full_disk_is_the_users_error_and_leaves_nothing_final(
-    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_a_user_error_and_leaves_no_file(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.files["file.bin"] = CONTENT
 
     def full(handle: int) -> None:
@@ -280,7 +278,7 @@ def test_a_full_disk_is_the_users_error_and_leaves_nothing_final(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"cannot write .*file.bin: No space left on device"):
         fetch([server.url], target)
-    assert left_in(target.parent) == set()
+    assert files_in(target.parent) == set()
 
 
 # --- from Debian, with stand-ins for its programs
@@ -323,7 +321,7 @@ def debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_files_of_a_debian_package_are_fetched_with_one_download(debian: Path, target: Path) -> None:
     for name in ("one.gz", "two.gz"):
         fetch(["debian:shelf/usr/share/"], target, name)
-        assert_whole_and_alone(target)
+        assert_complete_and_alone(target)
         target.unlink()
     calls = debian.read_text().splitlines()
     assert [call.split()[-1] for call in calls] == ["update", "shelf"]
@@ -339,13 +337,15 @@ def test_files_of_a_debian_package_are_fetched_with_one_download(debian: Path, t
         ("hollow", "apt-get has no package hollow"),
     ],
 )
-def test_a_debian_package_that_cannot_be_had_is_an_unavailable_source(debian: Path, target: Path, package: str, why: str) -> None:
+def test_a_debian_package_that_cannot_be_downloaded_is_an_unavailable_source(
+    debian: Path, target: Path, package: str, why: str
+) -> None:
     with pytest.raises(UserError, match=why):
         fetch([f"debian:{package}/usr/share/"], target, "one.gz")
-    assert left_in(Path(str(tempfile.tempdir))) == set()
+    assert files_in(Path(str(tempfile.tempdir))) == set()
 
 
-def test_a_debian_archive_that_cannot_be_asked_is_an_unavailable_source(
+def test_a_debian_archive_that_cannot_be_reached_is_an_unavailable_source(
     debian: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APT_UPDATE", "7")
@@ -360,9 +360,9 @@ def test_without_apt_a_debian_package_is_an_unavailable_source(target: Path, mon
 
 
 def test_two_processes_may_unpack_one_debian_package(debian: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FIRST", f"{tempfile.tempdir}/reprise-debian-{os.getuid()}/shelf")  # the other one is done before us
+    monkeypatch.setenv("FIRST", f"{tempfile.tempdir}/reprise-debian-{os.getuid()}/shelf")  # the other process finishes first
     fetch(["debian:shelf/usr/share/"], target, "one.gz")
-    assert_whole_and_alone(target)
+    assert_complete_and_alone(target)
 
 
 # --- the stage
@@ -381,14 +381,14 @@ def publish(server: Server, data: DataConfig) -> None:
     server.files |= {f"{data.mirror}/one.bin": CONTENT, f"{data.mirror}/two.bin.gz": PACKED}
 
 
-def test_the_mirror_is_asked_first(
+def test_the_mirror_is_tried_first(
     server: Server, two_files: ImageData, project: ProjectPaths, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(server, two_files)
     monkeypatch.setenv("REPRISE_MIRROR", server.url)
     folder = download.run(two_files, project, console)
-    assert left_in(folder) == {"one.bin", "two.bin"}
-    assert {(folder / name).read_bytes() for name in left_in(folder)} == {CONTENT}
+    assert files_in(folder) == {"one.bin", "two.bin"}
+    assert {(folder / name).read_bytes() for name in files_in(folder)} == {CONTENT}
 
 
 def test_a_mirror_may_be_a_folder(
@@ -398,7 +398,7 @@ def test_a_mirror_may_be_a_folder(
     (tmp_path / "mirror" / two_files.mirror / "one.bin").write_bytes(CONTENT)
     (tmp_path / "mirror" / two_files.mirror / "two.bin.gz").write_bytes(PACKED)
     monkeypatch.setenv("REPRISE_MIRROR", f"{tmp_path}/mirror")
-    assert left_in(download.run(two_files, project, console)) == {"one.bin", "two.bin"}
+    assert files_in(download.run(two_files, project, console)) == {"one.bin", "two.bin"}
 
 
 def test_only_files_that_are_missing_or_wrong_are_downloaded(
@@ -407,12 +407,12 @@ def test_only_files_that_are_missing_or_wrong_are_downloaded(
     publish(server, two_files)
     monkeypatch.setenv("REPRISE_MIRROR", server.url)
     folder = download.run(two_files, project, console)
-    server.asked.clear()
+    server.requests.clear()
     download.run(two_files, project, console)
-    assert server.asked == []
+    assert server.requests == []
     (folder / "two.bin").write_bytes(CONTENT[:-1])
     download.run(two_files, project, console)
-    assert [path for path, _ in server.asked] == [f"{two_files.mirror}/two.bin.gz"]
+    assert [path for path, _ in server.requests] == [f"{two_files.mirror}/two.bin.gz"]
     assert (folder / "two.bin").read_bytes() == CONTENT
 
 
@@ -424,10 +424,10 @@ def test_a_failed_download_leaves_no_file_under_its_final_name(
     monkeypatch.setenv("REPRISE_MIRROR", server.url)
     with pytest.raises(UserError, match=r"no source has two.bin"):
         download.run(two_files, project, console)
-    assert left_in(project.raw(two_files.name)) == {"one.bin"}
+    assert files_in(project.raw(two_files.name)) == {"one.bin"}
 
 
-def test_of_two_processes_one_downloads_and_the_other_finds_it_done(
+def test_of_two_processes_only_one_downloads(
     server: Server, two_files: ImageData, project: ProjectPaths, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(server, two_files)
@@ -439,20 +439,20 @@ def test_of_two_processes_one_downloads_and_the_other_finds_it_done(
             at_the_lock.release()
             return super().acquire(*args, **kwargs)
 
-    def both_are_there() -> None:
-        server.before_answer = lambda: None
+    def wait_for_both() -> None:
+        server.before_response = lambda: None
         assert at_the_lock.acquire(timeout=60)
         assert at_the_lock.acquire(timeout=60)
 
     monkeypatch.setattr(download, "FileLock", Lock)
-    server.before_answer = both_are_there  # the first answer waits until the second process is at the lock, too
+    server.before_response = wait_for_both  # the first response waits until the second process is at the lock
     with ThreadPoolExecutor(2) as pool:
         folders = [work.result() for work in [pool.submit(download.run, two_files, project, console) for _ in range(2)]]
-    assert sorted(path for path, _ in server.asked) == sorted(server.files)
-    assert left_in(folders[0]) == {"one.bin", "two.bin"}
+    assert sorted(path for path, _ in server.requests) == sorted(server.files)
+    assert files_in(folders[0]) == {"one.bin", "two.bin"}
 
 
 @pytest.mark.parametrize("name", ["digits", "seattle_weather"])
-def test_data_that_ship_in_packages_need_no_network(name: str, project: ProjectPaths, console: Console) -> None:
+def test_packaged_data_needs_no_network(name: str, project: ProjectPaths, console: Console) -> None:
     data = compose_dataset(project.root, name)
-    assert left_in(download.run(data, project, console)) == {file.name for file in data.files}
+    assert files_in(download.run(data, project, console)) == {file.name for file in data.files}

@@ -1,4 +1,4 @@
-"""Splits part every sample once, windows stay inside their split, statistics see train alone; the audit notices if not."""
+"""Splits assign every sample once, windows stay inside their split, statistics use train only; the audit detects violations."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ def spans(draw: st.DrawFn) -> tuple[Borders, int]:
 
 @quick
 @given(labels_and_sizes(), SEEDS)
-def test_parts_are_disjoint_complete_sorted_and_as_large_as_asked(drawn: tuple[Any, list[int]], seed: int) -> None:
+def test_parts_are_disjoint_complete_sorted_and_of_the_requested_size(drawn: tuple[Any, list[int]], seed: int) -> None:
     labels, sizes = drawn
     parts = splits.stratified_split(labels, sizes, seed)
     assert [len(part) for part in parts] == [*sizes, len(labels) - sum(sizes)]
@@ -58,7 +58,7 @@ def test_each_class_is_within_one_sample_of_its_share_up_to_every_border(drawn: 
         assert (np.abs(before - exact) < 1).all()
 
 
-def test_rare_classes_are_not_left_to_the_last_part() -> None:
+def test_rare_classes_are_spread_over_all_parts() -> None:
     labels = np.array([0] * 500 + list(range(1, 501)))
     val, test, _ = splits.stratified_split(labels, [200, 200], 0)
     assert [int((labels[part] == 0).sum()) for part in (val, test)] == [100, 100]
@@ -79,36 +79,36 @@ def test_another_seed_draws_another_split() -> None:
 
 @quick
 @given(labels_and_sizes(), SEEDS, st.data())
-def test_identical_images_are_never_parted(drawn: tuple[Any, list[int]], seed: int, data: st.DataObject) -> None:
+def test_identical_images_stay_in_one_split(drawn: tuple[Any, list[int]], seed: int, data: st.DataObject) -> None:
     labels, sizes = drawn
     kinds = data.draw(arrays.arrays(np.int64, len(labels), elements=st.integers(0, data.draw(st.integers(0, len(labels))))))
     parts = splits.stratified_split(labels, sizes, seed, kinds)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(labels)))
-    found = [np.unique(kinds[part]) for part in parts]
-    assert len(np.unique(kinds)) == sum(len(kind) for kind in found)
+    groups = [np.unique(kinds[part]) for part in parts]
+    assert len(np.unique(kinds)) == sum(len(kind) for kind in groups)
     border = 0
-    for part, asked in zip(parts[:2], np.cumsum(sizes), strict=True):  # a border moves behind a group, no further
+    for part, size in zip(parts[:2], np.cumsum(sizes), strict=True):  # a border moves only to the end of a group
         border += len(part)
-        assert asked <= border < asked + np.bincount(kinds).max()
+        assert size <= border < size + np.bincount(kinds).max()
 
 
 @quick
 @given(labels_and_sizes(), SEEDS)
-def test_groups_of_one_change_nothing(drawn: tuple[Any, list[int]], seed: int) -> None:
+def test_groups_of_size_one_change_nothing(drawn: tuple[Any, list[int]], seed: int) -> None:
     alone = splits.stratified_split(*drawn, seed)
     grouped = splits.stratified_split(*drawn, seed, np.arange(len(drawn[0])))
     assert all(np.array_equal(one, other) for one, other in zip(alone, grouped, strict=True))
 
 
 @pytest.mark.parametrize("sizes", [[5, 5], [10, 0], [100, 0]])
-def test_sizes_that_leave_nothing_to_train_on_are_refused(sizes: list[int]) -> None:
+def test_sizes_that_leave_no_training_sample_are_refused(sizes: list[int]) -> None:
     with pytest.raises(UserError, match="of 10 images and leave none to train on"):
         splits.stratified_split(np.zeros(10, np.int64), sizes, 0)
 
 
 @quick
 @given(LABELS, st.integers(1, 200), SEEDS, st.data())
-def test_a_limit_keeps_that_many_of_the_chosen_in_their_shares(
+def test_a_limit_keeps_that_many_samples_stratified_by_class(
     labels: npt.NDArray[np.int64], limit: int, seed: int, data: st.DataObject
 ) -> None:
     chosen = np.flatnonzero(data.draw(arrays.arrays(np.bool_, len(labels))))
@@ -147,7 +147,7 @@ def test_a_size_is_a_count_or_a_share(size: int | float | None, of: int, expecte
     st.one_of(st.integers(1, 500), st.floats(0.01, 0.49)),
     st.one_of(st.integers(1, 500), st.floats(0.01, 0.49)),
 )
-def test_a_series_is_cut_into_train_then_val_then_test(length: int, val: int | float, test: int | float) -> None:
+def test_a_series_is_split_into_train_then_val_then_test(length: int, val: int | float, test: int | float) -> None:
     val_count, test_count = splits.count(val, length), splits.count(test, length)
     if val_count + test_count >= length:
         with pytest.raises(UserError, match=f"ask for {val_count + test_count} of {length} time steps"):
@@ -174,7 +174,7 @@ def test_no_window_crosses_a_split_border(drawn: tuple[Borders, int], stride: in
 
 @quick
 @given(st.integers(0, 50), st.integers(0, 60), st.integers(1, 70), st.integers(1, 7))
-def test_every_window_that_fits_is_there(start: int, length: int, size: int, stride: int) -> None:
+def test_every_window_that_fits_is_included(start: int, length: int, size: int, stride: int) -> None:
     starts = splits.window_starts((start, start + length), size, stride)
     assert starts.dtype == np.int64
     assert starts.tolist() == [first for first in range(start, start + length, stride) if first + size <= start + length]
@@ -188,43 +188,43 @@ SERIES = arrays.arrays(np.float32, st.tuples(st.integers(6, 40), st.integers(1, 
 
 @quick
 @given(IMAGES, st.data())
-def test_image_statistics_are_numpys_of_the_chosen_images_alone(images: npt.NDArray[np.uint8], data: st.DataObject) -> None:
+def test_image_statistics_equal_numpys_of_the_chosen_images_only(images: npt.NDArray[np.uint8], data: st.DataObject) -> None:
     chosen = np.flatnonzero(data.draw(arrays.arrays(np.bool_, len(images))))
     assume(len(chosen))
-    found = image_splitting.image_statistics(images, chosen)
+    result = image_splitting.image_statistics(images, chosen)
     std = images[chosen].std(axis=(0, 1, 2), dtype=np.float64)
-    np.testing.assert_allclose(found["mean"], images[chosen].mean(axis=(0, 1, 2), dtype=np.float64), rtol=1e-12)
-    np.testing.assert_allclose(found["std"], np.where(std > 0, std, 1), rtol=1e-6)
+    np.testing.assert_allclose(result["mean"], images[chosen].mean(axis=(0, 1, 2), dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(result["std"], np.where(std > 0, std, 1), rtol=1e-6)
     others = images.copy()
     others[np.setdiff1d(np.arange(len(images)), chosen)] ^= 0xFF
-    assert image_splitting.image_statistics(others, chosen) == found
+    assert image_splitting.image_statistics(others, chosen) == result
 
 
-def test_image_statistics_do_not_depend_on_the_size_of_a_block() -> None:
+def test_image_statistics_do_not_depend_on_the_block_size() -> None:
     images = np.random.default_rng(0).integers(0, 256, (10_000, 2, 2, 3), np.uint8)
-    found = image_splitting.image_statistics(images, np.arange(10_000))
-    np.testing.assert_allclose(found["mean"], images.mean(axis=(0, 1, 2)), rtol=1e-12)
-    np.testing.assert_allclose(found["std"], images.std(axis=(0, 1, 2)), rtol=1e-12)
+    result = image_splitting.image_statistics(images, np.arange(10_000))
+    np.testing.assert_allclose(result["mean"], images.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(result["std"], images.std(axis=(0, 1, 2)), rtol=1e-12)
 
 
 @quick
 @given(SERIES, st.data())
-def test_series_statistics_are_numpys_of_the_span_alone(values: npt.NDArray[np.float32], data: st.DataObject) -> None:
+def test_series_statistics_equal_numpys_of_the_span_only(values: npt.NDArray[np.float32], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(values) - 3))
     stop = data.draw(st.integers(start + 2, len(values)))
-    found = series_splitting.series_statistics(values, (start, stop))
+    result = series_splitting.series_statistics(values, (start, stop))
     inside = values[start:stop].astype(np.float64)
     naive = np.abs(inside[1:] - inside[:-1]).mean(axis=0)
-    np.testing.assert_array_equal(found["mean"], inside.mean(axis=0))
-    np.testing.assert_array_equal(found["std"], np.where(naive > 0, inside.std(axis=0), 1))
-    np.testing.assert_allclose(found["naive_mae"], naive)
+    np.testing.assert_array_equal(result["mean"], inside.mean(axis=0))
+    np.testing.assert_array_equal(result["std"], np.where(naive > 0, inside.std(axis=0), 1))
+    np.testing.assert_allclose(result["naive_mae"], naive)
     others = values.copy()
     others[:start] += 1
     others[stop:] -= 1
-    assert series_splitting.series_statistics(others, (start, stop)) == found
+    assert series_splitting.series_statistics(others, (start, stop)) == result
 
 
-def test_a_constant_channel_is_not_divided_by_nothing() -> None:
+def test_a_constant_channel_has_a_standard_deviation_of_one() -> None:
     images = np.full((3, 2, 2, 1), 200, np.uint8)
     assert image_splitting.image_statistics(images, np.arange(3)) == {"mean": [200.0], "std": [1.0]}
     series = np.full((5, 1), 2.5, np.float32)
@@ -246,7 +246,7 @@ def image_parts() -> Parts:
     return {"train": np.arange(6), "val": np.array([6, 7]), "test": np.array([8, 9])}
 
 
-def test_a_sound_image_split_passes() -> None:
+def test_a_valid_image_split_passes() -> None:
     audit = image_splitting.audit_images(image_parts(), np.arange(10), 0)
     assert set(passed(audit).values()) == {True}
 
@@ -271,7 +271,7 @@ def test_an_identical_image_in_two_splits_fails_the_audit_and_is_named() -> None
     assert audit["identical images in two splits"]["samples"] == [[2, 8]]
 
 
-def test_duplicates_the_publisher_is_known_for_pass_and_one_more_does_not() -> None:
+def test_known_duplicates_of_the_publisher_pass_and_one_more_fails() -> None:
     groups = np.array([0, 1, 2, 3, 4, 5, 6, 7, 2, 3])
     passes = [
         passed(image_splitting.audit_images(image_parts(), groups, known))["identical images in two splits"]
@@ -291,7 +291,7 @@ def series_parts(borders: Borders, size: int) -> Parts:
 
 @quick
 @given(spans())
-def test_a_sound_series_split_passes(drawn: tuple[Borders, int]) -> None:
+def test_a_valid_series_split_passes(drawn: tuple[Borders, int]) -> None:
     audit = series_splitting.audit_series(series_parts(*drawn), *drawn)
     assert set(passed(audit).values()) == {True}
 
@@ -304,8 +304,8 @@ def test_a_window_moved_over_a_border_fails_the_audit_and_is_named(drawn: tuple[
     moved = parts[split] + (1 if forward else -1)
     audit = series_splitting.audit_series(parts | {split: moved}, borders, size)
     assert not passed(audit)["no window crosses a split border"]
-    found = audit["no window crosses a split border"]["crossing"]
-    assert found == {name: [int(moved[-1] if forward else moved[0])] if name == split else [] for name in SPLITS}
+    result = audit["no window crosses a split border"]["crossing"]
+    assert result == {name: [int(moved[-1] if forward else moved[0])] if name == split else [] for name in SPLITS}
 
 
 @pytest.mark.parametrize("borders", [(0, 8, 10), (6, 6, 10), (6, 8, 8), (8, 6, 10)])

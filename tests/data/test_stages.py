@@ -1,4 +1,4 @@
-"""preprocess and window on real data: the contract between reading and learning, and no stage that half succeeds."""
+"""`preprocess` and `window` on real data: the arrays of the contract, and no partial output after a failure."""
 
 import gzip
 import hashlib
@@ -26,14 +26,14 @@ from reprise.inference.trained_run import windows_of
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download, freshness, preprocess, window
 from reprise.tracking.trained import Trained
-from tests.data.conftest import left_in
+from tests.data.conftest import files_in
 from tests.data.test_formats import idx
 
 CHANNELS = ["temp_max", "temp_min", "precipitation", "wind"]
 
 
 def make(project: ProjectPaths, console: Console, *overrides: str) -> Config:
-    """The data set of an experiment, down to its arrays."""
+    """Download and preprocess the data set of an experiment. Return its config."""
     config = compose(project.root, overrides)
     download.run(config.data, project, console)
     preprocess.run(config.data, project, console)
@@ -59,7 +59,7 @@ def test_digits_become_the_arrays_of_the_contract(project: ProjectPaths, console
     config = digits(project, console)
     folder = project.processed("digits")
     store.verify(folder, "")
-    assert left_in(folder) == {"manifest.json", "meta.json", "train/images.npy", "train/labels.npy"}
+    assert files_in(folder) == {"manifest.json", "meta.json", "train/images.npy", "train/labels.npy"}
     images, labels = (store.open_array(folder / "train" / f"{name}.npy") for name in ("images", "labels"))
     assert (images.dtype, images.shape) == (np.uint8, (1797, 8, 8, 1))
     assert (labels.dtype, labels.shape) == (np.int64, (1797,))
@@ -75,7 +75,7 @@ def test_weather_becomes_the_arrays_of_the_contract(project: ProjectPaths, conso
     weather(project, console)
     folder = project.processed("seattle_weather")
     store.verify(folder, "")
-    assert left_in(folder) == {"manifest.json", "meta.json", "values.npy", "time.npy"}
+    assert files_in(folder) == {"manifest.json", "meta.json", "values.npy", "time.npy"}
     values, time = (store.open_array(folder / f"{name}.npy") for name in ("values", "time"))
     assert (values.dtype, values.shape) == (np.float32, (1461, 4))
     assert (time.dtype, time.shape) == (np.int64, (1461,))
@@ -87,7 +87,7 @@ def test_weather_becomes_the_arrays_of_the_contract(project: ProjectPaths, conso
     assert [channel["unit"] for channel in meta["channels"]] == ["°C", "°C", "mm", "m/s"]
 
 
-def test_what_a_run_chooses_and_where_files_came_from_do_not_change_the_arrays(project: ProjectPaths, console: Console) -> None:
+def test_settings_of_a_run_and_the_mirror_do_not_change_the_arrays(project: ProjectPaths, console: Console) -> None:
     digits(project, console)
     before = store.digest(project.processed("digits"))
     config = compose(project.root, ["experiment=digits_cnn", "data.limit=10", "data.mirror=elsewhere"])
@@ -95,7 +95,7 @@ def test_what_a_run_chooses_and_where_files_came_from_do_not_change_the_arrays(p
     assert store.digest(project.processed("digits")) == before
 
 
-def test_raw_files_that_are_missing_or_changed_are_refused_with_the_mend(project: ProjectPaths, console: Console) -> None:
+def test_missing_or_changed_raw_files_are_refused_with_the_command(project: ProjectPaths, console: Console) -> None:
     config = compose(project.root, ["experiment=digits_cnn"])
     with pytest.raises(UserError, match=r"no .*digits.csv; run `reprise download data=digits`"):
         preprocess.run(config.data, project, console)
@@ -107,7 +107,7 @@ def test_raw_files_that_are_missing_or_changed_are_refused_with_the_mend(project
     assert not project.processed("digits").exists()
 
 
-def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: ProjectPaths, console: Console) -> None:
+def test_arrays_without_meta_json_are_refused_with_the_command(project: ProjectPaths, console: Console) -> None:
     data, arrays = digits(project, console).data, project.processed("digits")
     freshness.demand(data, project)
     (arrays / "meta.json").unlink()
@@ -118,7 +118,7 @@ def test_arrays_that_lost_their_description_are_refused_with_the_mend(project: P
         freshness.demand(data, project)
 
 
-def test_a_failure_keeps_the_arrays_there_are(project: ProjectPaths, console: Console) -> None:
+def test_a_failure_keeps_the_existing_arrays(project: ProjectPaths, console: Console) -> None:
     config = weather(project, console)
     assert isinstance(config.data, SeriesData)
     before = store.digest(project.processed("seattle_weather"))
@@ -132,7 +132,7 @@ def test_a_failure_keeps_the_arrays_there_are(project: ProjectPaths, console: Co
 
 
 def published_idx(project: ProjectPaths, arrays: dict[str, npt.NDArray[Any]]) -> ImageData:
-    """A data set of IDX files, lying in data/raw."""
+    """Write IDX files to data/raw, and return the config of their data set."""
     config = compose(project.root, ["experiment=fashion_mnist_cnn"])
     assert isinstance(config.data, ImageData)
     files = []
@@ -147,20 +147,20 @@ def published_idx(project: ProjectPaths, arrays: dict[str, npt.NDArray[Any]]) ->
 
 def idx_arrays(train: int = 40, test: int = 10) -> dict[str, npt.NDArray[Any]]:
     draw = np.random.default_rng(0)
-    made: dict[str, npt.NDArray[Any]] = {}
+    arrays: dict[str, npt.NDArray[Any]] = {}
     for name, size in (("train", train), ("test", test)):
-        made[f"{name}/images"] = draw.integers(0, 256, (size, 2, 3), np.uint8)
-        made[f"{name}/labels"] = np.arange(size, dtype=np.uint8) % 2
-    return made
+        arrays[f"{name}/images"] = draw.integers(0, 256, (size, 2, 3), np.uint8)
+        arrays[f"{name}/labels"] = np.arange(size, dtype=np.uint8) % 2
+    return arrays
 
 
 def test_idx_files_become_the_arrays_of_the_contract(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
     preprocess.run(published_idx(project, arrays), project, console)
     for name, array in arrays.items():
-        made = store.open_array(project.processed("small") / f"{name}.npy")
-        assert made.dtype == (np.uint8 if "images" in name else np.int64)
-        np.testing.assert_array_equal(made.reshape(array.shape), array)
+        array_on_disk = store.open_array(project.processed("small") / f"{name}.npy")
+        assert array_on_disk.dtype == (np.uint8 if "images" in name else np.int64)
+        np.testing.assert_array_equal(array_on_disk.reshape(array.shape), array)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_idx_files_become_the_arrays_of_the_contract(project: ProjectPaths, cons
         ({"somewhere": np.zeros(3, np.uint8)}, "not what array=somewhere"),
     ],
 )
-def test_idx_files_that_hold_something_else_are_refused(
+def test_invalid_idx_files_are_refused(
     project: ProjectPaths, console: Console, changed: dict[str, npt.NDArray[Any]], why: str
 ) -> None:
     data = published_idx(project, idx_arrays() | changed)
@@ -189,8 +189,8 @@ def test_idx_files_that_hold_something_else_are_refused(
 
 def test_a_config_that_names_no_labels_is_refused(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
-    for gone in ("train/labels", "test/images"):
-        data = published_idx(project, {name: array for name, array in arrays.items() if name != gone})
+    for missing in ("train/labels", "test/images"):
+        data = published_idx(project, {name: array for name, array in arrays.items() if name != missing})
         with pytest.raises(UserError, match="files: each needs an array"):
             preprocess.run(data, project, console)
 
@@ -198,18 +198,18 @@ def test_a_config_that_names_no_labels_is_refused(project: ProjectPaths, console
 # --- window
 
 
-def test_the_windows_of_digits_hold_the_contract(project: ProjectPaths, console: Console) -> None:
+def test_the_windows_of_digits_follow_the_contract(project: ProjectPaths, console: Console) -> None:
     config = digits(project, console)
     folder = window.run(config, project, console)
-    assert left_in(folder) == {"manifest.json", "windows.json", "audit.json", "train.npy", "val.npy", "test.npy"}
+    assert files_in(folder) == {"manifest.json", "windows.json", "audit.json", "train.npy", "val.npy", "test.npy"}
     train, val, test = (part(project, config, split) for split in splits.SPLITS)
     assert (len(train), len(val), len(test)) == (1079, 359, 359)
     assert sorted(np.concatenate([train, val, test]).tolist()) == list(range(1797))
     images = load_digits().images[train]
-    described = store.read_json(folder / "windows.json")
-    assert described["input_shape"] == [8, 8, 1]
-    assert described["statistics"]["mean"] == pytest.approx([images.mean()])
-    assert described["statistics"]["std"] == pytest.approx([images.std()])
+    windows_json = store.read_json(folder / "windows.json")
+    assert windows_json["input_shape"] == [8, 8, 1]
+    assert windows_json["statistics"]["mean"] == pytest.approx([images.mean()])
+    assert windows_json["statistics"]["std"] == pytest.approx([images.std()])
     audit = store.read_json(folder / "audit.json")
     assert len(audit) == 3
     assert all(check["passed"] for check in audit.values())
@@ -217,7 +217,7 @@ def test_the_windows_of_digits_hold_the_contract(project: ProjectPaths, console:
     assert [len(split) for split in (*opened.learning(), opened.val())] == [1079, 359, 359]
 
 
-def test_the_windows_of_the_weather_hold_the_contract(project: ProjectPaths, console: Console) -> None:
+def test_the_windows_of_the_weather_follow_the_contract(project: ProjectPaths, console: Console) -> None:
     config = weather(project, console)
     folder = window.run(config, project, console)
     train, val, test = (part(project, config, split) for split in splits.SPLITS)
@@ -225,39 +225,39 @@ def test_the_windows_of_the_weather_hold_the_contract(project: ProjectPaths, con
     assert train.tolist() == list(range(first - 30))
     assert val.tolist() == list(range(first, second - 30))
     assert test.tolist() == list(range(second, 1461 - 30))
-    described = store.read_json(folder / "windows.json")
-    assert described["borders"] == {"train": first, "val": second, "test": 1461}
-    assert described["input_shape"] == [30, 6]
-    assert described["inputs"] == [*CHANNELS, "year_sin", "year_cos"]
-    assert (described["target_positions"], described["target_columns"], described["units"]) == ([0], [0], ["°C"])
+    windows_json = store.read_json(folder / "windows.json")
+    assert windows_json["borders"] == {"train": first, "val": second, "test": 1461}
+    assert windows_json["input_shape"] == [30, 6]
+    assert windows_json["inputs"] == [*CHANNELS, "year_sin", "year_cos"]
+    assert (windows_json["target_positions"], windows_json["target_columns"], windows_json["units"]) == ([0], [0], ["°C"])
     values = store.open_array(project.processed("seattle_weather") / "values.npy")[:first].astype(np.float64)
-    assert described["statistics"]["mean"] == pytest.approx([*values.mean(axis=0), 0, 0])
-    assert described["statistics"]["std"] == pytest.approx([*values.std(axis=0), 1, 1])
-    assert described["statistics"]["naive_mae"] == pytest.approx([np.abs(np.diff(values[:, 0])).mean()])
+    assert windows_json["statistics"]["mean"] == pytest.approx([*values.mean(axis=0), 0, 0])
+    assert windows_json["statistics"]["std"] == pytest.approx([*values.std(axis=0), 1, 1])
+    assert windows_json["statistics"]["naive_mae"] == pytest.approx([np.abs(np.diff(values[:, 0])).mean()])
     audit = store.read_json(folder / "audit.json")
     assert len(audit) == 4
     assert all(check["passed"] for check in audit.values())
 
 
-def test_chosen_channels_are_those_of_the_windows(project: ProjectPaths, console: Console) -> None:
+def test_windows_have_the_chosen_channels(project: ProjectPaths, console: Console) -> None:
     config = weather(project, console, "window.inputs=[wind,temp_max]", "window.horizon=2", "window.calendar=[]")
-    described = store.read_json(window.run(config, project, console) / "windows.json")
-    assert described["inputs"] == ["wind", "temp_max"]
-    assert (described["input_columns"], described["target_positions"], described["target_columns"]) == ([3, 0], [1], [0])
+    windows_json = store.read_json(window.run(config, project, console) / "windows.json")
+    assert windows_json["inputs"] == ["wind", "temp_max"]
+    assert (windows_json["input_columns"], windows_json["target_positions"], windows_json["target_columns"]) == ([3, 0], [1], [0])
     opened = open_windows(project.windows(config.name), project.processed("seattle_weather"))
     batch = opened.val().gather(torch.tensor([0]))
     assert (batch.inputs.shape, batch.targets.shape) == ((1, 30, 2), (1, 2, 1))
 
 
 def test_making_windows_twice_gives_the_same_bytes(project: ProjectPaths, console: Console) -> None:
-    for made in (digits, weather):
-        config = made(project, console)
+    for make_config in (digits, weather):
+        config = make_config(project, console)
         first, second = (store.digest(window.run(config, project, console)) for _ in range(2))
         assert first == second
 
 
-def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: ProjectPaths, console: Console) -> None:
-    """Another split in the place of its own would test it on images that it has learned."""
+def test_a_run_is_evaluated_only_on_the_windows_it_was_trained_on(project: ProjectPaths, console: Console) -> None:
+    """Another split could test it on its training images."""
     config = digits(project, console)
     folder = window.run(config, project, console)
     outcome = {"run_id": "1234", "name": "mine", "seed": 0, "best_epoch": 1, "epochs": 1, "parameters": 1, "train_seconds": 1.0}
@@ -278,7 +278,7 @@ def test_a_run_is_measured_on_no_other_windows_than_it_was_trained_on(project: P
         windows_of(config, trained, project)
 
 
-def test_the_hash_of_a_split_is_that_of_its_samples_and_of_nothing_else(project: ProjectPaths, console: Console) -> None:
+def test_the_hash_of_a_split_depends_only_on_its_samples(project: ProjectPaths, console: Console) -> None:
     """Settings of the training split and facts about the data change no hash of val; another seed, or one image more, does."""
 
     def hashes(*overrides: str) -> dict[str, str]:
@@ -294,23 +294,25 @@ def test_the_hash_of_a_split_is_that_of_its_samples_and_of_nothing_else(project:
     meta = project.processed("digits") / "meta.json"
     arrays = project.processed("digits")
     images, labels = (np.load(arrays / "train" / f"{name}.npy") for name in ("images", "labels"))
-    described = store.read_json(meta)
+    meta_json = store.read_json(meta)
     with store.publish(arrays) as draft:
         store.write_array(draft / "train" / "images.npy", np.concatenate([images, images[:1] ^ 1]))
         store.write_array(draft / "train" / "labels.npy", np.concatenate([labels, labels[:1]]))
-        store.write_json(draft / "meta.json", described)
+        store.write_json(draft / "meta.json", meta_json)
     assert not set(first.values()) & set(hashes().values())
 
 
-def test_the_statistics_see_nothing_of_val_and_test(project: ProjectPaths, console: Console) -> None:
-    for made, name in ((digits, "train/images.npy"), (weather, "values.npy")):
-        config = made(project, console)
+def test_the_statistics_do_not_depend_on_val_and_test(project: ProjectPaths, console: Console) -> None:
+    for make_config, name in ((digits, "train/images.npy"), (weather, "values.npy")):
+        config = make_config(project, console)
         before = store.read_json(window.run(config, project, console) / "windows.json")
         folder = project.processed(config.data.name)
         array = np.array(store.open_array(folder / name))
         train = part(project, config, "train")
-        seen = np.isin(np.arange(len(array)), train) if made is digits else np.arange(len(array)) < before["borders"]["train"]
-        array[~seen] = np.array(array[~seen] * 3 + 1, array.dtype)
+        is_train = (
+            np.isin(np.arange(len(array)), train) if make_config is digits else np.arange(len(array)) < before["borders"]["train"]
+        )
+        array[~is_train] = np.array(array[~is_train] * 3 + 1, array.dtype)
         meta = store.read_json(folder / "meta.json")
         others = {str(file.relative_to(folder)): np.load(file) for file in folder.rglob("*.npy")} | {name: array}
         with store.publish(folder) as draft:
@@ -322,7 +324,7 @@ def test_the_statistics_see_nothing_of_val_and_test(project: ProjectPaths, conso
         assert after["statistics"] == before["statistics"]
 
 
-def test_a_split_with_few_images_of_a_class_is_warned_of(project: ProjectPaths) -> None:
+def test_a_split_with_few_images_of_a_class_gives_a_warning(project: ProjectPaths) -> None:
     console = Console(record=True, width=300)
     config = digits(project, console, "window.val_size=40", "window.test_size=400")
     window.run(config, project, console)
@@ -337,18 +339,18 @@ def test_a_split_with_few_images_of_a_class_is_warned_of(project: ProjectPaths) 
     assert "warning: test" not in printed
 
 
-def test_a_limit_keeps_val_and_test_as_they_are(project: ProjectPaths, console: Console) -> None:
-    for made in (digits, weather):
-        config = made(project, console)
+def test_a_limit_does_not_change_val_and_test(project: ProjectPaths, console: Console) -> None:
+    for make_config in (digits, weather):
+        config = make_config(project, console)
         window.run(config, project, console)
-        whole = [part(project, config, split) for split in splits.SPLITS]
-        window.run(made(project, console, "data.limit=100"), project, console)
+        unlimited = [part(project, config, split) for split in splits.SPLITS]
+        window.run(make_config(project, console, "data.limit=100"), project, console)
         train, val, test = (part(project, config, split) for split in splits.SPLITS)
         assert len(train) == 100
-        assert set(train) <= set(whole[0])
-        np.testing.assert_array_equal(val, whole[1])
-        np.testing.assert_array_equal(test, whole[2])
-    assert train.tolist() == whole[0][-100:].tolist()  # of a series, the windows nearest to the border
+        assert set(train) <= set(unlimited[0])
+        np.testing.assert_array_equal(val, unlimited[1])
+        np.testing.assert_array_equal(test, unlimited[2])
+    assert train.tolist() == unlimited[0][-100:].tolist()  # of a series, the windows nearest to the border
 
 
 def test_a_published_test_set_is_the_test_split(project: ProjectPaths, console: Console) -> None:
@@ -377,7 +379,7 @@ def test_a_test_image_that_is_among_the_training_images_fails_the_stage(project:
     assert not project.windows("").exists() or list(project.windows("").iterdir()) == []
 
 
-def test_identical_training_images_are_kept_together(project: ProjectPaths, console: Console) -> None:
+def test_identical_training_images_stay_in_one_split(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
     arrays["train/images"] = arrays["train/images"][np.arange(40) // 4]  # ten images, four times each
     data = published_idx(project, arrays)
@@ -402,16 +404,16 @@ def begins_too_early(span: tuple[int, int], size: int, stride: int = 1) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("made", "name", "broken", "check"),
+    ("make_config", "name", "broken", "check"),
     [
         (digits, "stratified_split", shares_a_sample, "splits are disjoint"),
         (weather, "window_starts", begins_too_early, "no window crosses a split border"),
     ],
 )
-def test_a_failed_audit_fails_the_stage_and_leaves_what_was_there(
-    project: ProjectPaths, console: Console, made: Any, name: str, broken: Any, check: str, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_audit_fails_the_stage_and_keeps_the_old_windows(
+    project: ProjectPaths, console: Console, make_config: Any, name: str, broken: Any, check: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = made(project, console)
+    config = make_config(project, console)
     with monkeypatch.context() as patch:
         patch.setattr(splits, name, broken)
         with pytest.raises(UserError, match=f"{config.name}: the audit of the splits failed: {check}"):
@@ -436,7 +438,7 @@ def test_windows_are_not_made_from_damaged_arrays(project: ProjectPaths, console
 
 
 @pytest.mark.parametrize(
-    ("made", "override", "why"),
+    ("make_config", "override", "why"),
     [
         (digits, "window.test_size=null", "its publisher names no test set; set it to a count"),
         (digits, "window.val_size=1e-4", "the val split is left without an image"),
@@ -450,23 +452,23 @@ def test_windows_are_not_made_from_damaged_arrays(project: ProjectPaths, console
         (weather, "window.inputs=[wind]", "window.targets=temp_max: not among window.inputs"),
     ],
 )
-def test_a_split_that_cannot_be_is_refused_in_one_line(
-    project: ProjectPaths, console: Console, made: Any, override: str, why: str
+def test_an_impossible_split_is_refused_in_one_line(
+    project: ProjectPaths, console: Console, make_config: Any, override: str, why: str
 ) -> None:
-    config = made(project, console, override)
+    config = make_config(project, console, override)
     with pytest.raises(UserError, match=why):
         window.run(config, project, console)
     assert not project.windows(config.name).exists()
 
 
-def test_a_test_size_beside_a_published_test_set_is_refused(project: ProjectPaths, console: Console) -> None:
+def test_a_test_size_with_a_published_test_set_is_refused(project: ProjectPaths, console: Console) -> None:
     data = published_idx(project, idx_arrays())
     preprocess.run(data, project, console)
     with pytest.raises(UserError, match="its publisher names a test set; set it to null"):
         window.run(of_small(project, data, test_size=5), project, console)
 
 
-def test_images_that_are_all_alike_leave_nothing_to_train_on(project: ProjectPaths, console: Console) -> None:
+def test_a_data_set_of_identical_images_is_refused(project: ProjectPaths, console: Console) -> None:
     arrays = idx_arrays()
     arrays["train/images"][:] = 7
     data = published_idx(project, arrays)
@@ -475,10 +477,10 @@ def test_images_that_are_all_alike_leave_nothing_to_train_on(project: ProjectPat
         window.run(of_small(project, data), project, console)
 
 
-# --- whose windows are these
+# --- identity of windows
 
 
-def test_windows_are_known_by_their_settings_and_their_arrays(project: ProjectPaths, console: Console) -> None:
+def test_windows_are_identified_by_their_settings_and_arrays(project: ProjectPaths, console: Console) -> None:
     config = digits(project, console)
     arrays = project.processed("digits")
     assert not window.are_for(project.windows(config.name), config, arrays)
@@ -494,16 +496,18 @@ def test_windows_are_known_by_their_settings_and_their_arrays(project: ProjectPa
     assert window.folder_for(config, project).parent == project.store / "windows", "as in a clone after `dvc pull`"
     other = compose(project.root, ["experiment=digits_cnn", "window.seed=1"])
     assert not window.are_for(folder, other, arrays)
-    apart = window.folder_for(other, project)
-    assert apart.parent == project.store / "windows"
-    window.run(other, project, console, apart)
-    assert window.are_for(apart, other, arrays)
+    other_folder = window.folder_for(other, project)
+    assert other_folder.parent == project.store / "windows"
+    window.run(other, project, console, other_folder)
+    assert window.are_for(other_folder, other, arrays)
     with store.publish(arrays) as draft:
         store.write_json(draft / "meta.json", {})
     assert not window.are_for(folder, config, arrays)
 
 
-def test_an_image_set_compressed_otherwise_is_the_same_data(project: ProjectPaths, console: Console, tmp_path: Path) -> None:
+def test_another_compression_of_the_raw_files_gives_the_same_arrays(
+    project: ProjectPaths, console: Console, tmp_path: Path
+) -> None:
     digits(project, console)
     raw = (project.raw("digits") / "digits.csv").read_bytes()
     before = store.digest(project.processed("digits"))

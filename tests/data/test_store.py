@@ -1,4 +1,4 @@
-"""What is published appears whole or not at all, and is noticed when it is no longer what was written."""
+"""A published folder is complete or absent, and changes to it are detected."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as arrays
 
 from reprise.data import store
 from reprise.errors import UserError
-from tests.data.conftest import left_in
+from tests.data.conftest import files_in
 
 
 def publish(folder: Path, word: str) -> None:
@@ -38,8 +38,8 @@ def folder(tmp_path: Path) -> Path:
 # --- publish
 
 
-def test_a_published_folder_holds_what_was_written_and_its_manifest(folder: Path) -> None:
-    assert left_in(folder.parent) == {"set/manifest.json", "set/part/numbers.npy", "set/word.txt"}
+def test_a_published_folder_contains_its_files_and_a_manifest(folder: Path) -> None:
+    assert files_in(folder.parent) == {"set/manifest.json", "set/part/numbers.npy", "set/word.txt"}
     assert set(store.verify(folder, "make it")) == {"part/numbers.npy", "word.txt"}
     assert store.verify(folder, "")["word.txt"] == store.sha256(folder / "word.txt")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
@@ -52,14 +52,14 @@ def test_nothing_has_the_final_name_before_the_block_ends(tmp_path: Path) -> Non
     assert (tmp_path / "set" / "word.txt").read_text() == "x"
 
 
-def test_publishing_again_leaves_nothing_of_the_old_folder(folder: Path) -> None:
+def test_publishing_again_replaces_the_old_folder(folder: Path) -> None:
     with store.publish(folder) as draft:
         (draft / "other.txt").write_text("second")
-    assert left_in(folder.parent) == {"set/manifest.json", "set/other.txt"}
+    assert files_in(folder.parent) == {"set/manifest.json", "set/other.txt"}
 
 
 @pytest.mark.parametrize("error", [ValueError, UserError, KeyboardInterrupt])
-def test_an_exception_leaves_nothing_new_and_keeps_the_old_folder(folder: Path, error: type[BaseException]) -> None:
+def test_an_exception_keeps_the_old_folder(folder: Path, error: type[BaseException]) -> None:
     before = store.digest(folder)
 
     def fail() -> None:
@@ -97,7 +97,7 @@ with store.publish(folder) as draft:
 
 
 @pytest.mark.parametrize("turn", [-1, 0, 1])
-def test_a_kill_never_leaves_half_a_folder_and_what_it_left_beside_it_goes_with_the_next(folder: Path, turn: int) -> None:
+def test_a_kill_leaves_no_partial_folder_and_the_next_publication_removes_its_draft(folder: Path, turn: int) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, folder, str(turn)], check=False)
     assert done.returncode == -signal.SIGKILL
     if folder.exists():
@@ -111,23 +111,23 @@ def test_a_kill_never_leaves_half_a_folder_and_what_it_left_beside_it_goes_with_
 
 def test_a_folder_published_by_another_process_in_between_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = Path.rename
-    met: list[Path] = []
+    intercepted: list[Path] = []
 
     def late(self: Path, target: Path) -> Path:
-        if target == folder and not met:  # the old folder is moved aside; now another process is faster
-            met.append(self)
+        if target == folder and not intercepted:  # the old folder is moved aside; now another process is faster
+            intercepted.append(self)
             publish(folder, "the other's")
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", late)
     publish(folder, "ours")
-    assert met
+    assert intercepted
     store.verify(folder, "")
     assert (folder / "word.txt").read_text() == "ours"
     assert [path.name for path in folder.parent.iterdir()] == ["set"]
 
 
-def test_many_who_publish_at_once_leave_one_whole_folder(tmp_path: Path) -> None:
+def test_concurrent_publications_leave_one_complete_folder(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda turn: publish(folder, str(turn)), range(40)))
@@ -135,9 +135,9 @@ def test_many_who_publish_at_once_leave_one_whole_folder(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_the_digest_is_that_of_the_content_alone(tmp_path: Path) -> None:
-    for place, word in (("a", "same"), ("b/deeper", "same"), ("c", "other")):
-        publish(tmp_path / place, word)
+def test_the_digest_depends_only_on_the_content(tmp_path: Path) -> None:
+    for name, word in (("a", "same"), ("b/deeper", "same"), ("c", "other")):
+        publish(tmp_path / name, word)
     assert store.digest(tmp_path / "a") == store.digest(tmp_path / "b" / "deeper")
     assert store.digest(tmp_path / "a") != store.digest(tmp_path / "c")
 
@@ -146,7 +146,7 @@ def test_the_digest_is_that_of_the_content_alone(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("lasting") / "set"
     publish(folder, "first")
     return folder
@@ -154,20 +154,20 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
-def test_a_single_flipped_bit_is_noticed_wherever_it_is(lasting: Path, data: st.DataObject) -> None:
-    file = lasting / data.draw(st.sampled_from(sorted(left_in(lasting))))
+def test_a_single_flipped_bit_is_detected_anywhere(shared_folder: Path, data: st.DataObject) -> None:
+    file = shared_folder / data.draw(st.sampled_from(sorted(files_in(shared_folder))))
     content = file.read_bytes()
     flipped = bytearray(content)
     flipped[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     file.write_bytes(flipped)
     with pytest.raises(UserError):
-        store.verify(lasting, "make it again")
+        store.verify(shared_folder, "make it again")
     file.write_bytes(content)
-    store.verify(lasting, "make it again")
+    store.verify(shared_folder, "make it again")
 
 
 @pytest.mark.parametrize("name", ["word.txt", "part/numbers.npy"])
-def test_a_missing_file_is_named_with_the_mend(folder: Path, name: str) -> None:
+def test_a_missing_file_is_named_with_the_remedy(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(UserError, match=f"{folder}/{name} is missing; delete {folder}, then run `it`"):
         store.verify(folder, "run `it`")
@@ -186,14 +186,14 @@ def test_a_changed_file_is_named(folder: Path) -> None:
         store.verify(folder, "run `it`")
 
 
-@pytest.mark.parametrize("gone", ["manifest.json", "."])
-def test_a_folder_that_is_not_there_says_what_makes_it(folder: Path, gone: str) -> None:
-    shutil.rmtree(folder) if gone == "." else (folder / gone).unlink()
-    with pytest.raises(UserError, match=f"no {folder if gone == '.' else folder / gone}; run `it`"):
+@pytest.mark.parametrize("missing", ["manifest.json", "."])
+def test_a_missing_folder_is_reported_with_the_command_that_makes_it(folder: Path, missing: str) -> None:
+    shutil.rmtree(folder) if missing == "." else (folder / missing).unlink()
+    with pytest.raises(UserError, match=f"no {folder if missing == '.' else folder / missing}; run `it`"):
         store.verify(folder, "run `it`")
 
 
-def test_a_file_called_manifest_further_down_is_published_like_any_other(tmp_path: Path) -> None:
+def test_a_nested_file_named_manifest_is_published_like_any_other(tmp_path: Path) -> None:
     with store.publish(tmp_path / "set") as draft:
         (draft / "inner").mkdir()
         (draft / "inner" / "manifest.json").write_text("{}")
@@ -205,7 +205,7 @@ def test_a_file_called_manifest_further_down_is_published_like_any_other(tmp_pat
 
 @settings(max_examples=50, deadline=None)
 @given(arrays.arrays(st.sampled_from([np.uint8, np.int64, np.float32, np.bool_]), arrays.array_shapes()))
-def test_an_array_comes_back_as_it_was_and_read_only(array: npt.NDArray[Any]) -> None:
+def test_an_array_is_read_back_unchanged_and_read_only(array: npt.NDArray[Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
         store.write_array(Path(name) / "some" / "array.npy", array)
         opened = store.open_array(Path(name) / "some" / "array.npy")
@@ -231,7 +231,7 @@ JSON = st.recursive(
 
 @settings(max_examples=50, deadline=None)
 @given(JSON)
-def test_json_comes_back_as_it_was(content: object) -> None:
+def test_json_is_read_back_unchanged(content: object) -> None:
     with tempfile.TemporaryDirectory() as name:
         store.write_json(Path(name) / "a.json", content)
         assert store.read_json(Path(name) / "a.json") == content
@@ -247,11 +247,11 @@ def test_damaged_json_is_named(tmp_path: Path, content: bytes) -> None:
 # --- write_atomically
 
 
-def test_a_file_is_replaced_whole_and_nothing_lies_beside_it(tmp_path: Path) -> None:
+def test_a_file_is_replaced_atomically_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     for content in (b"first", b"", b"second" * 1000):
         store.write_atomically(tmp_path / "deep" / "a.bin", content)
         assert (tmp_path / "deep" / "a.bin").read_bytes() == content
-        assert left_in(tmp_path) == {"deep/a.bin"}
+        assert files_in(tmp_path) == {"deep/a.bin"}
     assert stat.S_IMODE((tmp_path / "deep" / "a.bin").stat().st_mode) == 0o644
 
 
@@ -266,17 +266,17 @@ def test_a_file_that_cannot_be_written_keeps_its_old_content(tmp_path: Path, ste
     with pytest.raises(OSError, match="No space left"):
         store.write_atomically(tmp_path / "a.bin", b"second")
     assert (tmp_path / "a.bin").read_bytes() == b"first"
-    assert left_in(tmp_path) == {"a.bin"}
+    assert files_in(tmp_path) == {"a.bin"}
 
 
-def test_the_old_content_stands_until_the_new_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_content_is_kept_until_the_new_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write_atomically(tmp_path / "a.bin", b"first")
-    fsync, seen = os.fsync, []
+    fsync, contents = os.fsync, []
 
-    def look(handle: int) -> None:
-        seen.append((tmp_path / "a.bin").read_bytes())
+    def record(handle: int) -> None:
+        contents.append((tmp_path / "a.bin").read_bytes())
         fsync(handle)
 
-    monkeypatch.setattr(os, "fsync", look)
+    monkeypatch.setattr(os, "fsync", record)
     store.write_atomically(tmp_path / "a.bin", b"second")
-    assert seen == [b"first", b"second"]  # the file before its rename, its folder after it
+    assert contents == [b"first", b"second"]  # the file before its rename, its folder after it

@@ -38,7 +38,7 @@ def inferred(stamps: pd.DatetimeIndex) -> str | None:
 
 @settings(max_examples=150, deadline=None)
 @given(FREQUENCIES, STARTS, st.integers(8, 40), st.integers(0, DAY - 1))
-def test_a_frequency_is_the_one_pandas_infers_and_generates_the_time_stamps(
+def test_a_frequency_is_the_one_pandas_infers_and_generates_the_timestamps(
     alias: str, start: pd.Timestamp, count: int, time_of_day: int
 ) -> None:
     stamps = pd.date_range(
@@ -47,23 +47,23 @@ def test_a_frequency_is_the_one_pandas_infers_and_generates_the_time_stamps(
     time, wall = timestamps.read(cells(stamps), "x")
     np.testing.assert_array_equal(time, stamps.as_unit("ns").asi8)
     np.testing.assert_array_equal(wall, time)
-    found = timestamps.frequency(time, wall)
-    assert found is not None
-    assert found.unit is None
-    assert found.alias == inferred(stamps)
-    assert pd.date_range(stamps[0], periods=count, freq=found.alias, unit="ns").equals(stamps.as_unit("ns"))
+    result = timestamps.frequency(time, wall)
+    assert result is not None
+    assert result.unit is None
+    assert result.alias == inferred(stamps)
+    assert pd.date_range(stamps[0], periods=count, freq=result.alias, unit="ns").equals(stamps.as_unit("ns"))
 
 
 @settings(max_examples=100, deadline=None)
 @given(FREQUENCIES, STARTS, st.integers(12, 30), st.data())
 def test_a_gap_is_named_by_the_row_after_it(alias: str, start: pd.Timestamp, count: int, data: st.DataObject) -> None:
     stamps = pd.date_range(pd.Timestamp(start).normalize(), periods=count, freq=alias, unit="ns")
-    gone = data.draw(st.integers(1, count - 2))
-    column = cells(stamps.delete(gone))
+    missing = data.draw(st.integers(1, count - 2))
+    column = cells(stamps.delete(missing))
     time, wall = timestamps.read(column, "x")
     assert timestamps.frequency(time, wall) is None
     message = str(timestamps.explain(time, wall, column, "x"))
-    assert message.startswith(f"x, row {gone + 2}, column when: ")
+    assert message.startswith(f"x, row {missing + 2}, column when: ")
     assert " after the row before, where " in message
 
 
@@ -74,11 +74,11 @@ def even(step: float, count: int, unit: int) -> pd.DatetimeIndex:
 
 @pytest.mark.parametrize("hertz", [3, 7, 30, 44.1])
 @pytest.mark.parametrize("unit", [1, 1000, 1_000_000])
-def test_equal_steps_may_be_rounded_to_the_unit_of_the_time_stamps(hertz: float, unit: int) -> None:
-    found = frequency(even(1 / hertz, 400, unit))
-    assert found is not None
-    assert found.unit == unit
-    assert pd.Timedelta(pd.tseries.frequencies.to_offset(found.alias)).value == pytest.approx(SECOND / hertz, abs=unit / 100 + 1)
+def test_equal_steps_may_be_rounded_to_the_unit_of_the_timestamps(hertz: float, unit: int) -> None:
+    result = frequency(even(1 / hertz, 400, unit))
+    assert result is not None
+    assert result.unit == unit
+    assert pd.Timedelta(pd.tseries.frequencies.to_offset(result.alias)).value == pytest.approx(SECOND / hertz, abs=unit / 100 + 1)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,12 @@ def test_a_series_of_5_hz_is_even() -> None:
         (["2012-01-01", "2012-02-01"], "31D"),
     ],
 )
-def test_frequencies_as_they_are_written_in_textbooks(stamps: list[str], alias: str) -> None:
+def test_common_notations_of_dates_give_the_expected_frequency(stamps: list[str], alias: str) -> None:
     assert frequency(stamps) == Frequency(alias)
 
 
 @pytest.mark.parametrize("alias", ["D", "MS", "B", "h"])
-def test_a_calendar_is_that_of_the_local_clock(alias: str) -> None:
+def test_the_frequency_follows_the_local_clock(alias: str) -> None:
     stamps = pd.date_range("2020-01-01", periods=120, freq=alias, tz="Europe/Berlin")  # summer time from 29 March
     time, _ = timestamps.read(cells(stamps), "x")
     np.testing.assert_array_equal(time, stamps.as_unit("ns").asi8)
@@ -127,13 +127,13 @@ def test_a_calendar_is_that_of_the_local_clock(alias: str) -> None:
 
 
 @pytest.mark.parametrize("cell", ["now", "today", "12:30", "201201", "1325376000", "2012-01-01T00:00:00.0000000001", "2012-W01"])
-def test_what_pandas_would_take_for_a_date_or_cut_is_refused(cell: str) -> None:
+def test_ambiguous_or_too_precise_dates_that_pandas_accepts_are_refused(cell: str) -> None:
     with pytest.raises(UserError, match=f"^x, row 3, column when: '{cell}' is no date"):
         timestamps.read(cells(["2012-01-01", cell]), "x")
 
 
 @pytest.mark.parametrize("cell", ["0001-01-01", "1500-06-01", "2262-06-01", "9999-12-31"])
-def test_a_date_that_nanoseconds_cannot_hold_is_refused(cell: str) -> None:
+def test_a_date_that_nanoseconds_cannot_represent_is_refused(cell: str) -> None:
     with pytest.raises(UserError, match=f"^x, row 3, column when: '{cell}' is out of range; int64 nanoseconds hold"):
         timestamps.read(cells(["2012-01-01", cell]), "x")
 

@@ -144,7 +144,7 @@ def test_dates_as_they_are_written_in_practice(texts: list[str], dates: list[str
         (["1600000000.0000000001"], 2, "has digits beyond nanoseconds"),
     ],
 )
-def test_what_is_no_date_is_named_by_row_and_column(texts: list[str], row: int, message: str) -> None:
+def test_an_invalid_date_is_named_by_row_and_column(texts: list[str], row: int, message: str) -> None:
     with pytest.raises(UserError, match=rf"^x\.csv, row {row}, column when: .*{message}"):
         read(*texts)
 
