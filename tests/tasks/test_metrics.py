@@ -1,4 +1,4 @@
-"""Running metrics: their value does not depend on how samples come in, their size not on how many."""
+"""Running metrics: values do not depend on the order and batches of samples, memory does not depend on their number."""
 
 import math
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def samples(make: Make, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return predictions, targets
 
 
-def whole(make: Make, predictions: Tensor, targets: Tensor) -> dict[str, float]:
+def compute_at_once(make: Make, predictions: Tensor, targets: Tensor) -> dict[str, float]:
     metrics = make()
     metrics.update(predictions, targets)
     return metrics.compute()
@@ -57,7 +57,7 @@ def test_sums_are_exact_and_do_not_depend_on_the_order(values: list[float], rand
     assert sums.means([len(values)]) == [float(rounded / len(values))]
 
 
-def test_sums_hold_what_doubles_and_single_integers_do_not() -> None:
+def test_sums_are_exact_where_float64_is_not() -> None:
     sums = ExactSums(1, CPU)
     for value in [2.0**54, 2.0**-80, -(2.0**54)] * 1000:
         sums.add(torch.tensor([[value]], dtype=torch.float64))
@@ -65,7 +65,7 @@ def test_sums_hold_what_doubles_and_single_integers_do_not() -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300])
-def test_sums_of_what_has_no_limb_are_those_of_floats(value: float) -> None:
+def test_sums_with_infinite_nan_or_huge_values_equal_float_sums(value: float) -> None:
     sums = ExactSums(2, CPU)
     sums.add(torch.tensor([[value, 1.0], [0.5, 1.0]], dtype=torch.float64))
     first, second = sums.means([2, 2])
@@ -76,11 +76,11 @@ def test_sums_of_what_has_no_limb_are_those_of_floats(value: float) -> None:
 @pytest.mark.parametrize("make", [classification, forecasting])
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_metrics_are_the_same_to_the_bit_however_samples_come_in(make: Make, data: st.DataObject) -> None:
-    """Any batches in any order, on any number of ranks, with a checkpoint anywhere, and whatever the buffer holds."""
+def test_metrics_have_the_same_bits_for_any_order_batches_and_ranks(make: Make, data: st.DataObject) -> None:
+    """Any batches in any order, on any number of ranks, with a checkpoint anywhere, and any buffer size."""
     count = data.draw(st.integers(1, 120))
     predictions, targets = samples(make, count, data.draw(st.integers(0, 99)))
-    expected = whole(make, predictions, targets)
+    expected = compute_at_once(make, predictions, targets)
     order = torch.tensor(data.draw(st.permutations(range(count))))
     cuts = sorted(data.draw(st.lists(st.integers(0, count), max_size=5)))
     ranks = [make() for _ in range(data.draw(st.integers(1, 4)))]
@@ -114,21 +114,21 @@ def test_classification_agrees_with_torchmetrics(seed: int, count: int, classes:
     targets = torch.randint(0, classes, (count,), generator=generator)
     metrics = ClassificationMetrics(classes)
     metrics.update(logits, targets)
-    found = metrics.compute()
-    assert found["accuracy"] == pytest.approx(multiclass_accuracy(logits, targets, classes, average="micro").item())
-    assert found["f1_macro"] == pytest.approx(multiclass_f1_score(logits, targets, classes, average="macro").item())
+    result = metrics.compute()
+    assert result["accuracy"] == pytest.approx(multiclass_accuracy(logits, targets, classes, average="micro").item())
+    assert result["f1_macro"] == pytest.approx(multiclass_f1_score(logits, targets, classes, average="macro").item())
     exact = multiclass_calibration_error(logits.double().softmax(-1), targets, classes, n_bins=15).item()
-    assert found["ece"] == pytest.approx(exact, abs=1e-6)
+    assert result["ece"] == pytest.approx(exact, abs=1e-6)
 
 
-def test_a_bin_of_confidence_is_open_below_and_closed_above() -> None:
-    """Guo et al. 2017, section 3: bin m of M holds confidences in ((m - 1) / M, m / M]. The reliability diagram has the same."""
+def test_a_confidence_bin_is_open_below_and_closed_above() -> None:
+    """Guo et al. 2017, section 3: bin m of M holds confidences in ((m - 1) / M, m / M]. The reliability diagram uses the same bins."""
     edges = torch.tensor([0.0, 1e-9, 1 / 15, 1 / 15 + 1e-9, 0.5, 1.0, math.nan], dtype=torch.float64)
     assert calibration_bin(edges).tolist() == [0, 0, 0, 1, 7, 14, 0]
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_many_classes_take_neither_time_nor_memory(deterministic: bool) -> None:
+def test_many_classes_need_little_memory(deterministic: bool) -> None:
     """10,000 samples of 100 classes took 9 s and 1.7 GB under deterministic algorithms: an N x K² mesh of int64."""
     logits, targets = torch.randn(10_000, 100), torch.randint(0, 100, (10_000,))
     torch.use_deterministic_algorithms(deterministic)
@@ -136,35 +136,35 @@ def test_many_classes_take_neither_time_nor_memory(deterministic: bool) -> None:
         with torch.profiler.profile(profile_memory=True) as profile:
             metrics = ClassificationMetrics(100)
             metrics.update(logits, targets)
-            found = metrics.compute()
+            result = metrics.compute()
     finally:
         torch.use_deterministic_algorithms(False)
     allocated = max(event.cpu_memory_usage for event in profile.key_averages())
     assert allocated < 4 * 8 * logits.numel()
-    assert found["f1_macro"] == pytest.approx(f1_score(targets, logits.argmax(-1), average="macro"))
+    assert result["f1_macro"] == pytest.approx(f1_score(targets, logits.argmax(-1), average="macro"))
 
 
 @pytest.mark.parametrize("make", [classification, forecasting])
-def test_what_is_kept_does_not_grow_with_the_samples(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_number_of_samples(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_base, "MAX_BUFFERED", 1000)
 
-    def held(batches: int) -> tuple[int, int]:
+    def stored_numbers(batches: int) -> tuple[int, int]:
         metrics = make()
         for seed in range(batches):
             metrics.update(*samples(make, 50, seed))
         waiting = sum(predictions.numel() for predictions, _ in metrics._buffer)
         return waiting, sum(tensor.numel() for tensor in metrics.state_dict().values())
 
-    few, many = held(3), held(40)
+    few, many = stored_numbers(3), stored_numbers(40)
     assert max(few[0], many[0]) < 1000 + 50 * 10
     assert few[1] == many[1] < 500
 
 
-def test_a_thousand_classes_keep_three_thousand_counts_and_not_a_million() -> None:
+def test_1000_classes_need_about_3000_counts() -> None:
     assert sum(tensor.numel() for tensor in ClassificationMetrics(1000).state.values()) < 3200
 
 
-def test_a_buffer_that_is_full_is_emptied_and_a_batch_larger_than_it_is_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_buffer_is_emptied_and_a_larger_batch_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces: list[int] = []
     add = ClassificationMetrics._add
     monkeypatch.setattr(ClassificationMetrics, "_add", lambda self, p, t: (pieces.append(len(p)), add(self, p, t)))
@@ -178,7 +178,7 @@ def test_a_buffer_that_is_full_is_emptied_and_a_batch_larger_than_it_is_taken_in
 
 
 @pytest.mark.parametrize("make", [classification, forecasting])
-def test_no_sample_and_a_foreign_state_are_refused(make: Make) -> None:
+def test_zero_samples_and_the_state_of_other_metrics_are_refused(make: Make) -> None:
     with pytest.raises(ValueError, match=r"^no sample to compute metrics of$"):
         make().compute()
     empty = samples(make, 0)
@@ -192,25 +192,25 @@ def test_no_sample_and_a_foreign_state_are_refused(make: Make) -> None:
             make().load_state_dict(state)
 
 
-def test_predictions_that_are_no_numbers_make_metrics_that_are_none() -> None:
+def test_predictions_that_are_not_finite_give_metrics_that_are_not_finite() -> None:
     logits, targets = samples(classification, 20)
     logits[3] = math.nan
-    found = whole(classification, logits, targets)
-    assert math.isnan(found["loss"])
-    assert math.isnan(found["ece"])
+    result = compute_at_once(classification, logits, targets)
+    assert math.isnan(result["loss"])
+    assert math.isnan(result["ece"])
     predictions, truth = samples(forecasting, 20)
     predictions[3] = math.inf
-    assert whole(forecasting, predictions, truth)["loss"] == math.inf
+    assert compute_at_once(forecasting, predictions, truth)["loss"] == math.inf
 
 
-def test_metrics_made_and_updated_under_inference_mode_are_used_outside_of_it() -> None:
+def test_metrics_updated_in_inference_mode_can_be_used_outside_it() -> None:
     with torch.inference_mode():
         metrics = classification()
         metrics.update(*samples(classification, 5))
     metrics.update(*samples(classification, 5))
     state = metrics.state_dict()
     assert int(metrics.count) == 10
-    assert metrics.compute() == whole(classification, *samples(classification, 5))
+    assert metrics.compute() == compute_at_once(classification, *samples(classification, 5))
     again = classification()
     again.load_state_dict(state)
     again.update(*samples(classification, 5))

@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, against torch, and against numbers worked out by hand."""
+"""Metrics against scikit-learn, against torch, and against values computed by hand."""
 
 import math
 from typing import Any
@@ -22,7 +22,7 @@ def logits_of(*probabilities: list[float]) -> Tensor:
     return torch.tensor(probabilities).log()
 
 
-def random_answers(seed: int, count: int, classes: int) -> tuple[Tensor, Tensor]:
+def random_predictions(seed: int, count: int, classes: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, classes, generator=generator) * 2, torch.randint(0, classes, (count,), generator=generator)
 
@@ -30,17 +30,17 @@ def random_answers(seed: int, count: int, classes: int) -> tuple[Tensor, Tensor]
 @settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 200), st.integers(2, 12))
 def test_classification_agrees_with_scikit_learn(seed: int, count: int, classes: int) -> None:
-    logits, truth = random_answers(seed, count, classes)
+    logits, truth = random_predictions(seed, count, classes)
     metrics = compute_metrics(Classification(image_meta([*map(str, range(classes))])), logits, truth)
-    guessed, labels = logits.argmax(-1).numpy(), range(classes)
-    present = sorted({*guessed.tolist(), *truth.tolist()})
-    assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, guessed))
-    assert metrics["f1_macro"] == pytest.approx(f1_score(truth, guessed, average="macro", labels=present))
+    predicted, labels = logits.argmax(-1).numpy(), range(classes)
+    present = sorted({*predicted.tolist(), *truth.tolist()})
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    assert metrics["f1_macro"] == pytest.approx(f1_score(truth, predicted, average="macro", labels=present))
     assert metrics["loss"] == pytest.approx(log_loss(truth, logits.double().softmax(-1), labels=labels))
 
 
 def test_ece_is_the_weighted_gap_between_confidence_and_accuracy() -> None:
-    """Guo et al. 2017, eq. 3: two bins of fifteen are taken, [0.6, 0.667] by two samples, [0.8, 0.867] by two."""
+    """Guo et al. 2017, eq. 3: two of fifteen bins hold samples: [0.6, 0.667] two of them, [0.8, 0.867] two."""
     logits = logits_of([0.62, 0.38], [0.62, 0.38], [0.82, 0.18], [0.82, 0.18])
     truth = torch.tensor([0, 1, 0, 0])  # right, wrong | right, right
     expected = 2 / 4 * abs(0.5 - 0.62) + 2 / 4 * abs(1.0 - 0.82)
@@ -50,17 +50,17 @@ def test_ece_is_the_weighted_gap_between_confidence_and_accuracy() -> None:
 @settings(max_examples=20)
 @given(st.integers(0, 2**31), st.integers(1, 200))
 def test_ece_agrees_with_its_definition(seed: int, count: int) -> None:
-    logits, truth = random_answers(seed, count, 4)
-    confidence, guessed = (found.numpy() for found in logits.softmax(-1).max(-1))
-    right = guessed == truth.numpy()
+    logits, truth = random_predictions(seed, count, 4)
+    confidence, predicted = (part.numpy() for part in logits.softmax(-1).max(-1))
+    correct = predicted == truth.numpy()
     bins = np.minimum((confidence * 15).astype(int), 14)
-    gaps = [abs(right[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
+    gaps = [abs(correct[bins == b].mean() - confidence[bins == b].mean()) * (bins == b).mean() for b in set(bins)]
     metrics = compute_metrics(Classification(image_meta([*"abcd"])), logits, truth)
     assert metrics["ece"] == pytest.approx(sum(gaps), abs=1e-5)
 
 
-def test_smoothed_labels_are_for_training_and_not_for_measuring() -> None:
-    logits, truth = random_answers(0, 50, 3)
+def test_label_smoothing_affects_the_loss_but_not_the_metrics() -> None:
+    logits, truth = random_predictions(0, 50, 3)
     plain, smooth = Classification(CLASSES), Classification(CLASSES, label_smoothing=0.1)
     assert compute_metrics(smooth, logits, truth) == compute_metrics(plain, logits, truth)
     logs = logits.log_softmax(-1)
@@ -71,15 +71,15 @@ def test_smoothed_labels_are_for_training_and_not_for_measuring() -> None:
             Classification(CLASSES, share)
 
 
-def test_probabilities_and_losses_are_computed_in_float32_whatever_the_logits() -> None:
-    task, (logits, truth) = Classification(CLASSES), random_answers(0, 50, 3)
+def test_probabilities_and_losses_are_computed_in_float32_for_any_dtype_of_the_logits() -> None:
+    task, (logits, truth) = Classification(CLASSES), random_predictions(0, 50, 3)
     low = logits.to(torch.bfloat16)
     assert task.postprocess(low).dtype == task.loss(low, truth).dtype == torch.float32
     torch.testing.assert_close(task.postprocess(low).sum(-1), torch.ones(50))
     assert compute_metrics(task, low, truth) == compute_metrics(task, low.float(), truth)
 
 
-def test_a_perfect_classifier_and_a_hopeless_one() -> None:
+def test_metrics_of_a_perfect_and_of_an_always_wrong_classifier() -> None:
     task, truth = Classification(CLASSES), torch.tensor([0, 1, 2, 2])
     sure = torch.nn.functional.one_hot(truth, 3) * 100.0
     assert compute_metrics(task, sure, truth) == {"loss": 0.0, "accuracy": 1.0, "f1_macro": 1.0, "ece": 0.0}
@@ -91,7 +91,7 @@ def series(**changes: Any) -> SeriesMeta:
     return SERIES.model_copy(update=changes)
 
 
-def test_a_forecast_of_changes_is_added_to_the_last_step_read() -> None:
+def test_predict_delta_adds_the_output_to_the_last_input_step() -> None:
     outputs = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     inputs = torch.tensor([[[0.0, 0.0, 0.0], [9.0, 9.0, 9.0], [10.0, 20.0, 30.0]]])  # [B, T, C]
     meta = series_meta(["a", "b"], ["b", "c", "a"], horizon=2)
@@ -101,19 +101,19 @@ def test_a_forecast_of_changes_is_added_to_the_last_step_read() -> None:
     assert Forecasting(meta).decode(outputs, inputs).tolist() == [[[31.0, 12.0], [33.0, 14.0]]]
 
 
-def test_a_forecast_of_no_change_is_the_naive_forecast() -> None:
+def test_a_predicted_delta_of_zero_is_the_naive_forecast() -> None:
     task = Forecasting(SERIES)
     inputs = torch.randn(4, 5, 2)
     assert torch.equal(task.decode(torch.zeros(4, 2), inputs), inputs[:, -1:, 1:].expand(4, 2, 1))
 
 
-def test_an_answer_is_in_the_units_of_the_target() -> None:
+def test_postprocess_returns_the_units_of_the_target() -> None:
     predictions = torch.tensor([[[0.0], [1.5]]])
     assert Forecasting(SERIES).postprocess(predictions).tolist() == [[[-20.0], [-14.0]]]
     assert Forecasting(SERIES).postprocess(predictions.double()).dtype == torch.float64
 
 
-def test_forecasting_by_hand() -> None:
+def test_forecasting_metrics_equal_values_computed_by_hand() -> None:
     """Two samples of two steps; the target's standard deviation is 4 units, the naive forecast errs by 5 units."""
     truth = torch.zeros(2, 2, 1)
     predictions = torch.tensor([[[0.0], [1.0]], [[-1.0], [2.0]]])  # errors of 0, 4, 4 and 8 units
@@ -162,24 +162,24 @@ def test_forecasting_agrees_with_scikit_learn(seed: int, count: int, horizon: in
 def test_targets_of_different_units_are_not_pooled() -> None:
     """A pressure in Pa and a share in %: the pressure's errors would drown the share's, and choose the epoch."""
     task = Forecasting(several([0, 0], [1000.0, 0.5], [500.0, 0.25]))
-    found = compute_metrics(task, torch.ones(3, 2, 2), torch.zeros(3, 2, 2))
-    assert {"mae", "mse", "rmse"}.isdisjoint(found)
-    assert (found["mae/t0"], found["mae/t1"], found["rmse/t0"], found["mse/t1"]) == (1000.0, 0.5, 1000.0, 0.25)
-    assert (found["mae_scaled"], found["mse_scaled"], found["mase"]) == (1.0, 1.0, 2.0)
+    metrics = compute_metrics(task, torch.ones(3, 2, 2), torch.zeros(3, 2, 2))
+    assert {"mae", "mse", "rmse"}.isdisjoint(metrics)
+    assert (metrics["mae/t0"], metrics["mae/t1"], metrics["rmse/t0"], metrics["mse/t1"]) == (1000.0, 0.5, 1000.0, 0.25)
+    assert (metrics["mae_scaled"], metrics["mse_scaled"], metrics["mase"]) == (1.0, 1.0, 2.0)
     assert (task.monitor, task.mode) == ("mae_scaled", "min")
     assert task.units == {
         "mae/t0": "u0", "mse/t0": "u0²", "rmse/t0": "u0", "mae/t1": "u1", "mse/t1": "u1²", "rmse/t1": "u1",
     }  # fmt: skip
 
 
-def test_a_single_target_keeps_plain_names_and_its_unit() -> None:
+def test_a_single_target_has_plain_metric_names_with_its_unit() -> None:
     task = Forecasting(series(units=["km/h"]))
     assert task.monitor == "mae"
     assert task.units == {"mae": "km/h", "mse": "(km/h)²", "rmse": "km/h"}
     assert Forecasting(series(units=[""])).units == {}
 
 
-def test_what_a_constant_training_split_leaves_undefined_has_no_value_but_a_reason() -> None:
+def test_metrics_undefined_for_a_constant_training_split_have_a_reason_and_no_value() -> None:
     """MASE would divide by the naive forecast's error, which is 0; scaled errors by a standard deviation of 0."""
     truth, alone = torch.zeros(3, 2, 1), Forecasting(several([7.0], [1.0], [0.0]))
     reason = "t0: constant in the training split"
@@ -188,15 +188,15 @@ def test_what_a_constant_training_split_leaves_undefined_has_no_value_but_a_reas
     assert alone.monitor == "mae"
     truth, one_of_two = torch.zeros(3, 2, 2), Forecasting(several([7.0, 0.0], [1.0, 4.0], [0.0, 2.0]))
     assert one_of_two.undefined == {"mase": reason, "mase/t0": reason}
-    found = compute_metrics(one_of_two, truth + 1, truth)
-    assert found["mae_scaled"] == 1.0  # of t1 alone
-    assert found["mase/t1"] == 2.0
-    assert found.keys().isdisjoint(one_of_two.undefined)
+    metrics = compute_metrics(one_of_two, truth + 1, truth)
+    assert metrics["mae_scaled"] == 1.0  # of t1 alone
+    assert metrics["mase/t1"] == 2.0
+    assert metrics.keys().isdisjoint(one_of_two.undefined)
     assert one_of_two.monitor == "mae_scaled"
     assert Forecasting(several([7.0, 3.0], [1.0, 1.0], [0.0, 0.0])).monitor == "loss"
 
 
-def test_the_metric_that_chooses_the_epoch_is_a_key_and_is_checked() -> None:
+def test_the_monitor_is_configurable_and_validated() -> None:
     assert (Classification(CLASSES).monitor, Classification(CLASSES).mode) == ("accuracy", "max")
     by_name = {name: Classification(CLASSES, monitor=name).mode for name in ("accuracy", "f1_macro", "ece", "loss")}
     assert by_name == {"accuracy": "max", "f1_macro": "max", "ece": "min", "loss": "min"}
@@ -210,15 +210,15 @@ def test_the_metric_that_chooses_the_epoch_is_a_key_and_is_checked() -> None:
 
 
 @pytest.mark.parametrize(("loss", "expected"), [("mse", 1.5), ("mae", 1.0), ("huber", (0 + 0.5 + 0.5 + 1.5) / 4)])
-def test_the_loss_is_the_one_named(loss: Any, expected: float) -> None:
+def test_the_configured_loss_is_used(loss: Any, expected: float) -> None:
     task, truth = Forecasting(SERIES, loss=loss), torch.zeros(2, 2, 1)
     predictions = torch.tensor([[[0.0], [1.0]], [[-1.0], [2.0]]])
     assert task.loss(predictions, truth).item() == pytest.approx(expected)
     assert compute_metrics(task, predictions, truth)["loss"] == pytest.approx(expected)
 
 
-def test_metrics_do_not_lose_small_errors_beside_large_levels() -> None:
-    """A pressure of 101325 Pa that is forecast to 0.01 Pa: float32 holds no such predict_delta, float64 does."""
+def test_small_errors_at_large_levels_are_not_lost() -> None:
+    """A pressure of 101325 Pa that is forecast to within 0.01 Pa: float32 cannot represent the difference, float64 can."""
     meta = series(statistics={"mean": [0.0, 101_325.0], "std": [1.0, 10.0], "naive_mae": [1.0]})
     truth = torch.zeros(1, 2, 1)
     assert compute_metrics(Forecasting(meta), truth + 0.001, truth)["mae"] == pytest.approx(0.01, rel=1e-6)

@@ -1,4 +1,4 @@
-"""One of two ranks that train small networks by DDP and by FSDP2, and write down what they hold: see test_sharding.py."""
+"""Run one of two ranks that train small networks with DDP and FSDP2, and save their state for test_sharding.py."""
 
 import sys
 from functools import partial
@@ -25,11 +25,11 @@ from reprise.training.trainer import leave_process_group, make_trainer
 from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters, trainer_config, windows
 
 STEPS = 5
-"""Of an epoch: 70 samples in batches of 16."""
+"""Steps per epoch: 70 samples in batches of 16."""
 
 
 def parts(kind: str) -> tuple[nn.Module, Task, Any, Any]:
-    """Network, task, train and val. The convolutions lie channels last, as `train` lays them."""
+    """Return network, task, train and val. Convolutions use channels-last memory, as in `train`."""
     torch.manual_seed(0)
     if kind == "series":
         return Recurrent([5, 2], 2, hidden=6), Forecasting(SERIES), windows(70, 1), windows(45, 2)
@@ -38,7 +38,7 @@ def parts(kind: str) -> tuple[nn.Module, Task, Any, Any]:
 
 
 class Gathered(pl.Callback):
-    """The most parameters that are whole on this rank while one block computes."""
+    """Records the most parameters that are unsharded on this rank while one block computes."""
 
     def __init__(self) -> None:
         self.most = 0
@@ -48,12 +48,12 @@ class Gathered(pl.Callback):
             block.register_forward_pre_hook(lambda *_: self.look(pl_module.network))  # type: ignore[arg-type]
 
     def look(self, network: nn.Module) -> None:
-        whole = [weight.numel() for weight in network.parameters() if not isinstance(weight, distributed.tensor.DTensor)]
-        self.most = max(self.most, sum(whole))
+        unsharded = [weight.numel() for weight in network.parameters() if not isinstance(weight, distributed.tensor.DTensor)]
+        self.most = max(self.most, sum(unsharded))
 
 
 def train(kind: str, strategy: str, folder: Path, resume: int | None = None, steps: int = STEPS) -> dict[str, Any]:
-    """Two epochs with a checkpoint after every so many steps, from the beginning or from one of them."""
+    """Train two epochs with a checkpoint every `steps` steps, from the start or from one of the checkpoints."""
     network, task, train_split, val_split = parts(kind)
     devices = 1 if strategy == "single" else 2
     config = trainer_config(strategy=strategy, devices=devices, gradient_clip=1.0)
@@ -68,13 +68,13 @@ def train(kind: str, strategy: str, folder: Path, resume: int | None = None, ste
         rows.append({key: value for key, value in metrics.items() if key not in SPEED})
 
     learner = Learner(network, task, partial(of_parameters, torch.optim.Adam, lr=0.01), schedules.cosine, 0, record)
-    share = trainer.global_rank, trainer.world_size
+    rank_and_world = trainer.global_rank, trainer.world_size
     loaders = (
-        TrainLoader(train_split, config.batch_size, 0, CPU, *share),
-        EvalLoader(val_split, config.eval_batch_size, CPU, *share),
+        TrainLoader(train_split, config.batch_size, 0, CPU, *rank_and_world),
+        EvalLoader(val_split, config.eval_batch_size, CPU, *rank_and_world),
     )
-    from_where = None if resume is None else folder / "checkpoints" / f"{resume:010}.pt"
-    trainer.fit(learner, *loaders, ckpt_path=from_where, weights_only=True)
+    checkpoint = None if resume is None else folder / "checkpoints" / f"{resume:010}.pt"
+    trainer.fit(learner, *loaders, ckpt_path=checkpoint, weights_only=True)
     trainer.strategy.barrier()
     states = trainer.optimizers[0].state.values()
     moments = [state["exp_avg"] for state in states]
@@ -90,12 +90,12 @@ def train(kind: str, strategy: str, folder: Path, resume: int | None = None, ste
 
 
 def main(folder: Path) -> None:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for kind in ("images", "series"):
         for strategy in ("ddp", "fsdp"):
-            found[f"{kind} {strategy}"] = train(kind, strategy, folder / kind / strategy, steps=4)
-        found[f"{kind} resumed"] = train(kind, "fsdp", folder / kind / "fsdp", resume=8, steps=1000)
-    torch.save(found, folder / f"rank{distributed.get_rank()}.pt")
+            results[f"{kind} {strategy}"] = train(kind, strategy, folder / kind / strategy, steps=4)
+        results[f"{kind} resumed"] = train(kind, "fsdp", folder / kind / "fsdp", resume=8, steps=1000)
+    torch.save(results, folder / f"rank{distributed.get_rank()}.pt")
     leave_process_group()
 
 

@@ -1,4 +1,4 @@
-"""Weights on disk: what is read is what was written, or nothing is."""
+"""Weights on disk are read back exactly, or refused."""
 
 import pickle
 import zipfile
@@ -19,23 +19,23 @@ WEIGHTS = {"layer.weight": torch.randn(3, 4), "layer.bias": torch.zeros(3), "nor
 
 
 def with_hash(file: Path) -> Path:
-    """The file as an attacker leaves it: its hash beside it is right."""
+    """Write the matching hash file, as an attacker would. Return the file."""
     file.with_suffix(".sha256").write_text(f"{store.sha256(file)}  {file.name}\n")
     return file
 
 
-def test_weights_read_back_to_the_bit(weights_file: Path) -> None:
+def test_weights_are_read_back_bit_for_bit(weights_file: Path) -> None:
     save_weights(weights_file, WEIGHTS)
-    found = load_weights(weights_file)
-    assert found.keys() == WEIGHTS.keys()
+    loaded = load_weights(weights_file)
+    assert loaded.keys() == WEIGHTS.keys()
     for name, weight in WEIGHTS.items():
-        assert torch.equal(found[name], weight)
-        assert found[name].dtype == weight.dtype
+        assert torch.equal(loaded[name], weight)
+        assert loaded[name].dtype == weight.dtype
     assert sorted(path.name for path in weights_file.parent.iterdir()) == ["best.safetensors", "best.sha256"]
 
 
 def test_the_same_weights_make_the_same_file(tmp_path: Path) -> None:
-    """Also when they come from a view, or still need a gradient."""
+    """Also if they are views or require gradients."""
     transposed = {**WEIGHTS, "layer.weight": WEIGHTS["layer.weight"].T.contiguous().T.requires_grad_()}
     for name, weights in (("a", WEIGHTS), ("b", transposed)):
         (tmp_path / name).mkdir()
@@ -43,14 +43,14 @@ def test_the_same_weights_make_the_same_file(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "best.safetensors").read_bytes() == (tmp_path / "b" / "best.safetensors").read_bytes()
 
 
-def test_new_weights_take_the_place_of_the_old(weights_file: Path) -> None:
+def test_new_weights_replace_the_old(weights_file: Path) -> None:
     save_weights(weights_file, {"weight": torch.zeros(2)})
     save_weights(weights_file, {"weight": torch.ones(2)})
     assert load_weights(weights_file)["weight"].tolist() == [1.0, 1.0]
 
 
 @given(st.data())
-def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_a_flipped_bit_is_detected_anywhere(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     file = tmp_path_factory.getbasetemp() / "flipped.pt"
     save_weights(file, WEIGHTS)
     content = bytearray(file.read_bytes())
@@ -60,7 +60,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path_factory: pytest.TempPa
         load_weights(file)
 
 
-def test_missing_weights_say_what_makes_them(weights_file: Path) -> None:
+def test_missing_weights_are_reported_with_the_remedy(weights_file: Path) -> None:
     with pytest.raises(UserError, match=r"^no weights .*best\.safetensors; train first$"):
         load_weights(weights_file)
     save_weights(weights_file, WEIGHTS)
@@ -73,7 +73,7 @@ def test_missing_weights_say_what_makes_them(weights_file: Path) -> None:
 
 
 class Trap:
-    """Unpickled, it makes a file."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -95,7 +95,7 @@ def of_torch_before_1_6(file: Path, content: object) -> None:
 
 
 @pytest.mark.parametrize("write", [zipped, plainly_pickled, of_torch_before_1_6])
-def test_a_file_that_would_run_code_is_refused_and_not_run(weights_file: Path, write: Callable[[Path, object], None]) -> None:
+def test_a_malicious_file_is_refused_and_not_executed(weights_file: Path, write: Callable[[Path, object], None]) -> None:
     trap = weights_file.with_name("trap")
     write(weights_file, {"weight": Trap(trap)})
     with pytest.raises(UserError) as refused:
@@ -105,20 +105,20 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(weights_file: Path, w
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(2)], {"epoch": 3}, {"weight": [torch.zeros(2)]}, torch.zeros(2)])
-def test_anything_but_tensors_by_name_is_no_weights(weights_file: Path, content: object) -> None:
+def test_only_named_tensors_are_accepted_as_weights(weights_file: Path, content: object) -> None:
     torch.save(content, weights_file)
     with pytest.raises(UserError, match="holds something else than weights"):
         load_weights(with_hash(weights_file))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello"])
-def test_rubbish_is_no_weights(weights_file: Path, content: bytes) -> None:
+def test_invalid_files_are_refused(weights_file: Path, content: bytes) -> None:
     weights_file.write_bytes(content)
     with pytest.raises(UserError, match="holds something else than weights"):
         load_weights(with_hash(weights_file))
 
 
-def test_a_zip_that_is_no_checkpoint_is_no_weights(weights_file: Path) -> None:
+def test_other_zip_files_are_refused(weights_file: Path) -> None:
     with zipfile.ZipFile(weights_file, "w") as archive:
         archive.writestr("hello", "world")
     with pytest.raises(UserError, match="holds something else than weights"):

@@ -1,4 +1,4 @@
-"""Operations without a deterministic implementation: `put_` has none, on no device."""
+"""Operations without a deterministic implementation: `put_` has none on any device."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,12 +25,12 @@ class Putting(nn.Module):
         self.backward = backward
 
     def forward(self, inputs: Tensor) -> Tensor:
-        answer: Tensor = self.linear(inputs.flatten(1))
+        output: Tensor = self.linear(inputs.flatten(1))
         if self.backward:
-            if answer.requires_grad:
-                answer.register_hook(put)
-            return answer
-        return answer + put(torch.zeros(3))
+            if output.requires_grad:
+                output.register_hook(put)
+            return output
+        return output + put(torch.zeros(3))
 
 
 def put(values: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def put(values: Tensor) -> Tensor:
 
 
 @pytest.fixture(autouse=True)
-def _the_algorithms_allowed_before_are_allowed_again() -> Iterator[None]:
+def _restore_deterministic_algorithms() -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     yield
     torch.use_deterministic_algorithms(before[0], warn_only=before[1])
@@ -57,7 +57,7 @@ def train(deterministic: bool | str, backward: bool = False) -> Trainer:
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_the_operation_is_named_in_one_line_with_how_to_go_on(backward: bool) -> None:
+def test_the_operation_is_named_in_one_line_with_a_remedy(backward: bool) -> None:
     with pytest.raises(UserError) as refused:
         train(True, backward)
     assert str(refused.value) == (
@@ -67,29 +67,29 @@ def test_the_operation_is_named_in_one_line_with_how_to_go_on(backward: bool) ->
 
 
 @pytest.mark.parametrize("backward", [False, True])
-def test_warn_says_it_once_goes_on_and_records_the_operation(backward: bool, recwarn: pytest.WarningsRecorder) -> None:
-    with pytest.warns(Notice) as said:
+def test_warn_warns_once_continues_and_records_the_operation(backward: bool, recwarn: pytest.WarningsRecorder) -> None:
+    with pytest.warns(Notice) as caught:
         trainer = train("warn", backward)
-    assert [str(one.message) for one in said] == [
+    assert [str(one.message) for one in caught] == [
         "put_ has no deterministic implementation here; two trainings may differ in their bits"
     ]
     assert trainer.nondeterministic == {"put_"}
     assert torch.is_deterministic_algorithms_warn_only_enabled()
 
 
-def test_false_says_nothing() -> None:
+def test_false_records_nothing() -> None:
     assert train(False).nondeterministic == set()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), ValueError("does not have a deterministic mood")])
-def test_other_errors_stay_as_they_are(error: Exception) -> None:
+def test_other_errors_are_not_changed(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error)), determinism.record_nondeterministic(set()):
         raise error
 
 
-def test_evaluation_is_watched_too(tmp_path: Path) -> None:
+def test_evaluation_is_checked_too(tmp_path: Path) -> None:
     task = Classification(CLASSES)
-    never: Callable[..., None] = lambda *_: None  # noqa: E731
-    learner = Learner(Putting(False), task, never, never, 0, never)  # type: ignore[arg-type]
+    no_op: Callable[..., None] = lambda *_: None  # noqa: E731
+    learner = Learner(Putting(False), task, no_op, no_op, 0, no_op)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="put_ has no deterministic implementation"):
         make_trainer(trainer_config(), task).validate(learner, EvalLoader(images(9, 2), 7, CPU), verbose=False)

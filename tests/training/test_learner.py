@@ -1,4 +1,4 @@
-"""Training: its bits depend on the seed alone, its metrics are those of whole splits, its best weights are the best."""
+"""Training: bits depend on the seed only, metrics are those of whole splits, and the best weights are saved."""
 
 import math
 from collections.abc import Callable
@@ -31,9 +31,9 @@ def without_time(rows: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_a_training_repeated_is_the_same_to_the_bit(learn: Learn, precision: str) -> None:
+def test_a_repeated_training_gives_the_same_bits(learn: Learn, precision: str) -> None:
     first = learn(precision=precision)
-    torch.randn(1000)  # whatever was drawn between
+    torch.randn(1000)  # other draws in between
     again = learn(precision=precision)
     assert same(first.weights[-1], again.weights[-1])
     assert without_time(first.rows) == without_time(again.rows)
@@ -43,37 +43,38 @@ def test_another_seed_gives_another_training(learn: Learn) -> None:
     assert not same(learn(seed=0).weights[-1], learn(seed=1).weights[-1])
 
 
-def test_order_and_dropout_come_from_the_seed_alone() -> None:
-    """Equal weights to begin with; then the same seed leads to the same end, whatever was drawn before, another to another."""
+def test_order_and_dropout_depend_only_on_the_seed() -> None:
+    """All start from equal weights. The same seed gives the same result after any earlier draws, another seed another result."""
 
     def trained(seed: int, dropout: float, drawn_before: int = 0) -> dict[str, Tensor]:
-        made = classify(seed=5, dropout=dropout, max_epochs=1, lr=1e-30)  # draws the weights, and leaves them as they are
+        # initialises the weights, and does not change them
+        classifier = classify(seed=5, dropout=dropout, max_epochs=1, lr=1e-30)
         torch.manual_seed(drawn_before)
-        return Trained(made.network, made.task, images(70, 1), images(45, 2), seed, max_epochs=1).weights[-1]
+        return Trained(classifier.network, classifier.task, images(70, 1), images(45, 2), seed, max_epochs=1).weights[-1]
 
     assert same(trained(0, 0.3), trained(0, 0.3, drawn_before=1))
     assert not same(trained(0, 0.3), trained(1, 0.3))
     assert not same(trained(0, 0.0), trained(1, 0.0))
 
 
-def test_an_epoch_has_an_order_of_its_own() -> None:
+def test_every_epoch_has_a_different_order() -> None:
     """The last batch is a smaller one; which samples are in it differs from epoch to epoch."""
 
     class Last(pl.Callback):
-        seen: list[Tensor] = []  # noqa: RUF012
+        batches: list[Tensor] = []  # noqa: RUF012
 
         def on_train_batch_end(self, *arguments: Any) -> None:
             if arguments[-1] == 4:
-                self.seen.append(arguments[-2].inputs)
+                self.batches.append(arguments[-2].inputs)
 
     last = Last()
     classify(callbacks=[last], max_epochs=3)
-    assert len(last.seen) == 3
-    assert len({inputs.sum().item() for inputs in last.seen}) == 3
+    assert len(last.batches) == 3
+    assert len({inputs.sum().item() for inputs in last.batches}) == 3
 
 
 def test_validation_metrics_are_those_of_the_whole_split(learn: Learn) -> None:
-    """45 samples in batches of 7: a mean of batch means would count those of the last one more than double."""
+    """45 samples in batches of 7: a mean of batch means would give the last ones more than double weight."""
     trained = learn()
     network = trained.network.eval()
     batch = trained.val.gather(torch.arange(45))
@@ -84,11 +85,11 @@ def test_validation_metrics_are_those_of_the_whole_split(learn: Learn) -> None:
     by_batch = [
         compute_metrics(trained.task, *parts)["loss"] for parts in zip(predictions.split(7), batch.targets.split(7), strict=True)
     ]
-    assert sum(by_batch) / len(by_batch) != pytest.approx(expected["loss"])  # else this test says nothing
+    assert sum(by_batch) / len(by_batch) != pytest.approx(expected["loss"])  # otherwise this test would prove nothing
 
 
 def test_training_metrics_are_those_of_the_whole_split() -> None:
-    """At a learning rate of nothing and without dropout, the predictions made on the way are those of the network."""
+    """With a learning rate near zero and no dropout, predictions during training equal those of the final network."""
     trained = classify(dropout=0.0, lr=1e-30)
     batch = images(70, 1).gather(torch.arange(70))
     with torch.inference_mode():
@@ -97,7 +98,7 @@ def test_training_metrics_are_those_of_the_whole_split() -> None:
         assert {name: row[f"train/{name}"] for name in expected} == pytest.approx(expected)
 
 
-def test_a_row_is_recorded_once_an_epoch_with_both_splits(learn: Learn) -> None:
+def test_a_row_is_recorded_once_per_epoch_with_both_splits(learn: Learn) -> None:
     rows = learn(max_epochs=3).rows
     assert len(rows) == 3
     for row in rows:
@@ -106,24 +107,24 @@ def test_a_row_is_recorded_once_an_epoch_with_both_splits(learn: Learn) -> None:
         assert all(math.isfinite(value) for value in row.values())
 
 
-def test_validation_does_not_depend_on_the_size_of_its_batches(learn: Learn) -> None:
+def test_validation_does_not_depend_on_the_batch_size(learn: Learn) -> None:
     trained = learn()
-    (metrics, whole), (of_parts, parts) = (validate(trained.network, trained.task, trained.val, size) for size in (45, 7))
-    torch.testing.assert_close(whole, parts)  # the arithmetic of the network itself may differ in the last bits
+    (metrics, full_batch), (of_parts, parts) = (validate(trained.network, trained.task, trained.val, size) for size in (45, 7))
+    torch.testing.assert_close(full_batch, parts)  # the arithmetic of the network itself may differ in the last bits
     assert metrics == pytest.approx(of_parts)
     targets = trained.val.gather(torch.arange(45)).targets
     assert torch.equal(
-        whole[:, 1] if targets.is_floating_point() else whole[:, 1].argmax(-1), targets
+        full_batch[:, 1] if targets.is_floating_point() else full_batch[:, 1].argmax(-1), targets
     )  # in the order of the split
 
 
-def test_validation_leaves_the_network_as_it_is(learn: Learn) -> None:
+def test_validation_does_not_change_the_network(learn: Learn) -> None:
     trained = learn()
     validate(trained.network, trained.task, trained.val, 7)
     assert same(trained.weights[-1], trained.network.state_dict())
 
 
-def test_a_training_that_learns_something(learn: Learn) -> None:
+def test_training_reduces_the_validation_loss(learn: Learn) -> None:
     trained = learn(max_epochs=12)
     assert trained.rows[-1]["val/loss"] < 0.7 * trained.rows[0]["val/loss"]
 
@@ -140,7 +141,7 @@ def test_a_training_that_learns_something(learn: Learn) -> None:
         ("max", [0.5, 0.5 + 1e-12, 0.5, 0.5, 0.5], [1, 9, 1, 1, 1], 2),  # more digits than float32 has
     ],
 )
-def test_the_best_weights_are_those_of_the_best_epoch_and_ties_go_by_loss_and_then_to_the_later(
+def test_the_best_weights_are_those_of_the_best_epoch_then_the_smallest_loss_then_the_later_epoch(
     learn: Learn,
     mode: str,
     values: list[float],
@@ -149,27 +150,27 @@ def test_the_best_weights_are_those_of_the_best_epoch_and_ties_go_by_loss_and_th
     weights_file: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows = [{"loss": loss, "told": value} for value, loss in zip(values, losses, strict=True)]
-    told = (row for row in rows for _ in ("train", "val"))
+    rows = [{"loss": loss, "score": value} for value, loss in zip(values, losses, strict=True)]
+    scores = (row for row in rows for _ in ("train", "val"))
     for kind in (ClassificationMetrics, ForecastMetrics):  # a task measures one sample to learn the names of its metrics
-        monkeypatch.setattr(kind, "_compute", lambda _, count: next(told) if count > 1 else {"loss": 0.0, "mae": 0.0})
-    best = BestWeights(weights_file, "told", mode)
+        monkeypatch.setattr(kind, "_compute", lambda _, count: next(scores) if count > 1 else {"loss": 0.0, "mae": 0.0})
+    best = BestWeights(weights_file, "score", mode)
     trained = learn(callbacks=[best], max_epochs=5)
-    assert [row["val/told"] for row in trained.rows] == values
+    assert [row["val/score"] for row in trained.rows] == values
     assert best.epoch == best_epoch
     assert same(trained.weights[best_epoch - 1], load_weights(weights_file))
     assert set(load_weights(weights_file)) == set(trained.network.state_dict())
 
 
-def test_the_best_weights_loaded_again_give_the_best_metric(weights_file: Path) -> None:
+def test_the_reloaded_best_weights_give_the_best_metric(weights_file: Path) -> None:
     best = BestWeights(weights_file, "accuracy", "max")
     trained = classify(callbacks=[best], max_epochs=8, lr=0.08)
     trained.network.load_state_dict(load_weights(weights_file))
-    found, _ = validate(trained.network, trained.task, trained.val, 7)
-    assert found["accuracy"] == trained.rows[best.epoch - 1]["val/accuracy"] == max(row["val/accuracy"] for row in trained.rows)
+    metrics, _ = validate(trained.network, trained.task, trained.val, 7)
+    assert metrics["accuracy"] == trained.rows[best.epoch - 1]["val/accuracy"] == max(row["val/accuracy"] for row in trained.rows)
 
 
-def test_validating_is_no_epoch_and_keeps_no_weights(weights_file: Path) -> None:
+def test_validation_alone_saves_no_weights(weights_file: Path) -> None:
     trained = classify()
     best = BestWeights(weights_file, "accuracy", "max")
     trainer = pl.Trainer(accelerator="cpu", callbacks=[best], logger=False, enable_checkpointing=False, enable_progress_bar=False)
@@ -180,23 +181,23 @@ def test_validating_is_no_epoch_and_keeps_no_weights(weights_file: Path) -> None
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
-def test_a_training_that_diverges_says_so_in_one_line(learn: Learn, optimizer: Any, weights_file: Path) -> None:
+def test_a_diverged_training_is_reported_in_one_line(learn: Learn, optimizer: Any, weights_file: Path) -> None:
     best = BestWeights(weights_file, "loss", "min")
     with pytest.raises(UserError) as refused:
         learn(lr=1e30, optimizer=optimizer, callbacks=[best])
     assert str(refused.value).startswith("training diverged: train/loss is ")
     assert str(refused.value).endswith(" after epoch 1; try a smaller optimizer.lr, or trainer.gradient_clip=1")
-    assert not weights_file.exists()  # weights that are no numbers are not the best
+    assert not weights_file.exists()  # NaN weights are never the best
 
 
-def test_patience_stops_after_so_many_epochs_without_a_better_one() -> None:
+def test_patience_stops_after_that_many_epochs_without_improvement() -> None:
     assert classify(lr=1e-30, max_epochs=9, patience=2).epochs == 3
     assert classify(lr=1e-30, max_epochs=9, patience=None).epochs == 9
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_a_clipped_gradient_moves_the_weights_no_further_than_its_norm(precision: str, fused: bool) -> None:
+def test_the_update_of_a_clipped_gradient_has_the_clip_norm(precision: str, fused: bool) -> None:
     """Plain gradient descent at a rate of 1 moves the weights by the gradient. One batch, one step."""
 
     def step(gradient_clip: float | None) -> float:
@@ -209,9 +210,9 @@ def test_a_clipped_gradient_moves_the_weights_no_further_than_its_norm(precision
             gradient_clip=gradient_clip,
             precision=precision,
         )
-        moved = [trained.weights[0][name] - before[name] for name in before]
-        return float(torch.stack([part.norm() for part in moved]).norm())
+        updates = [trained.weights[0][name] - before[name] for name in before]
+        return float(torch.stack([part.norm() for part in updates]).norm())
 
-    free = step(None)
-    assert step(2 * free) == pytest.approx(free)
-    assert step(free / 10) == pytest.approx(free / 10, rel=1e-3)
+    unclipped = step(None)
+    assert step(2 * unclipped) == pytest.approx(unclipped)
+    assert step(unclipped / 10) == pytest.approx(unclipped / 10, rel=1e-3)

@@ -1,4 +1,4 @@
-"""What a person sees while a network trains."""
+"""The progress display during training."""
 
 import io
 import re
@@ -11,8 +11,8 @@ from reprise.training.progress import EpochProgress
 from tests.training.conftest import classify
 
 
-def test_elsewhere_than_on_a_terminal_an_epoch_is_a_line() -> None:
-    """In a log file a bar would be pages of control characters."""
+def test_without_a_terminal_each_epoch_is_one_line() -> None:
+    """In a log file, a progress bar would be pages of control characters."""
     shown = io.StringIO()
     trained = classify(callbacks=[EpochProgress(Console(file=shown, width=40), "digits seed 0", "accuracy")])
     lines = shown.getvalue().splitlines()
@@ -22,7 +22,7 @@ def test_elsewhere_than_on_a_terminal_an_epoch_is_a_line() -> None:
         assert re.fullmatch(rf"digits seed 0  epoch {number}/2  {metrics}  \d+\.\d s", line)
 
 
-def test_on_a_terminal_the_bar_is_gone_when_training_ends() -> None:
+def test_on_a_terminal_the_bar_is_removed_when_training_ends() -> None:
     shown = io.StringIO()
     progress = EpochProgress(Console(file=shown, force_terminal=True, width=160), "digits seed 0", "accuracy")
     classify(callbacks=[progress])
@@ -31,7 +31,7 @@ def test_on_a_terminal_the_bar_is_gone_when_training_ends() -> None:
     assert not progress.bar.live.is_started
 
 
-def test_the_bar_is_taken_away_before_an_error_is_said() -> None:
+def test_the_bar_is_removed_before_an_error_is_printed() -> None:
     progress = EpochProgress(Console(file=io.StringIO(), force_terminal=True), "digits seed 0", "accuracy")
     with pytest.raises(UserError, match="diverged"):
         classify(callbacks=[progress], lr=1e30)

@@ -1,4 +1,4 @@
-"""A training resumed from any of its checkpoints ends with the bits it would have had."""
+"""A training resumed from any of its checkpoints ends with the bits of an undisturbed one."""
 
 import errno
 import math
@@ -34,7 +34,7 @@ from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters,
 
 EPOCHS = 3
 STEPS = 5
-"""Of an epoch: 70 samples in batches of 16."""
+"""Steps per epoch: 70 samples in batches of 16."""
 
 
 class Outcome:
@@ -53,7 +53,7 @@ def train(
     grace: float = 25.0,
     **settings: Any,
 ) -> Outcome:
-    """A small network with dropout, batch norm and a schedule, a checkpoint after every so many steps."""
+    """Train a small network with dropout, batch norm and a schedule, with a checkpoint every `steps` steps."""
     torch.manual_seed(0)
     task: Classification | Forecasting
     if kind == "images":
@@ -85,7 +85,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @pytest.fixture(autouse=True)
-def every_checkpoint_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def keep_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "MAX_CHECKPOINTS", 1000)
 
 
@@ -103,8 +103,8 @@ def test_a_training_resumed_from_any_step_ends_with_the_same_bits(tmp_path: Path
         assert resumed.rows == {step: row for step, row in undisturbed.rows.items() if step > done}, file.name
 
 
-def test_a_training_that_was_to_stop_early_does_so_when_it_is_resumed(tmp_path: Path) -> None:
-    """Patience 1 and a learning rate that ruins the network: it stops before its last epoch, and is resumed at that very end."""
+def test_early_stopping_also_happens_after_a_resume(tmp_path: Path) -> None:
+    """With patience 1, training stops before its last epoch; it is resumed from the last checkpoints before that."""
     undisturbed = train("images", tmp_path, patience=1)
     files = sorted((tmp_path / "checkpoints").glob("*.pt"))
     for file in files[-2:]:
@@ -117,8 +117,8 @@ def test_a_training_that_was_to_stop_early_does_so_when_it_is_resumed(tmp_path: 
     ("when", "steps"), [("on_train_batch_start", 7), ("on_validation_batch_start", 5), ("on_validation_end", 5)]
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_at_any_place_waits_for_a_checkpoint(tmp_path: Path, number: signal.Signals, when: str, steps: int) -> None:
-    """In the second step of the second epoch; in the validation after the first, of which batches are left; at its end."""
+def test_a_signal_at_any_point_leads_to_a_checkpoint(tmp_path: Path, number: signal.Signals, when: str, steps: int) -> None:
+    """In the second step of the second epoch, within the validation after the first epoch, and at its end."""
     undisturbed = train("images", tmp_path)
     folder = tmp_path / "stopped"
 
@@ -129,16 +129,16 @@ def test_a_signal_at_any_place_waits_for_a_checkpoint(tmp_path: Path, number: si
             sent.append(number)
             os.kill(os.getpid(), number)
 
-    hearer = pl.Callback()
-    setattr(hearer, when, send)
+    callback = pl.Callback()
+    setattr(callback, when, send)
     with pytest.raises(Stopped):
-        train("images", folder, steps=1000, also=[hearer], eval_batch_size=16)
+        train("images", folder, steps=1000, also=[callback], eval_batch_size=16)
     file = max((folder / "checkpoints").glob("*.pt"))
     assert int(file.stem) == steps
     assert same(train("images", folder, file).weights, undisturbed.weights)
 
 
-def test_a_checkpoint_holds_plain_containers_and_tensors_alone(tmp_path: Path) -> None:
+def test_a_checkpoint_holds_plain_containers_and_tensors_only(tmp_path: Path) -> None:
     train("images", tmp_path)
     file = max((tmp_path / "checkpoints").glob("*.pt"))
     loaded = torch.load(file, weights_only=True)
@@ -153,8 +153,8 @@ def test_a_checkpoint_holds_plain_containers_and_tensors_alone(tmp_path: Path) -
     look(loaded, "checkpoint")
 
 
-def test_a_checkpoint_without_running_metrics_is_refused_and_not_resumed_from_silently(tmp_path: Path) -> None:
-    """As one of a version that kept predictions is, and one of a task with other metrics."""
+def test_a_checkpoint_without_running_metrics_is_refused(tmp_path: Path) -> None:
+    """Such checkpoints come from an older version, or from a task with other metrics."""
     train("images", tmp_path)
     file = max((tmp_path / "checkpoints").glob("*.pt"))
     content = torch.load(file, weights_only=True)
@@ -168,8 +168,8 @@ def test_a_checkpoint_without_running_metrics_is_refused_and_not_resumed_from_si
         train("images", tmp_path, file)
 
 
-def test_a_checkpoint_in_mid_epoch_does_not_grow_with_the_predictions(tmp_path: Path) -> None:
-    """Of 1,000 classes and many samples, it would be gigabytes: it holds counts and sums."""
+def test_a_checkpoint_within_an_epoch_does_not_grow_with_the_samples(tmp_path: Path) -> None:
+    """It contains counts and sums. The predictions of many samples and 1,000 classes would be gigabytes."""
     train("images", tmp_path)
     files = sorted((tmp_path / "checkpoints").glob("*.pt"))
     states = [torch.load(file, weights_only=True)["ranks"][0]["metrics"] for file in files[:4]]
@@ -188,7 +188,7 @@ def test_the_best_weights_are_those_of_the_resumed_training_not_of_the_killed_pr
     checkpoints = {int(file.stem): file for file in (tmp_path / "checkpoints").glob("*.pt")}
     best_file, after_first = tmp_path / "best.safetensors", tmp_path / "checkpoints" / f"{2 * STEPS - 1:010}.best"
     of_first_epoch = load_weights_of(after_first)
-    train("images", tmp_path / "killed", also=[Changed()])  # what the killed process came to after its checkpoint
+    train("images", tmp_path / "killed", also=[Changed()])  # what the killed process saved after its checkpoint
     for file in (best_file, best_file.with_suffix(".sha256")):
         file.write_bytes((tmp_path / "killed" / file.name).read_bytes())
     assert not same(load_weights(best_file), of_first_epoch)
@@ -197,7 +197,7 @@ def test_the_best_weights_are_those_of_the_resumed_training_not_of_the_killed_pr
     assert best_file.with_suffix(".sha256").read_text().split()[0] == store.sha256(best_file)
 
 
-def test_best_weights_of_a_checkpoint_that_are_damaged_are_named(tmp_path: Path) -> None:
+def test_damaged_best_weights_of_a_checkpoint_are_reported(tmp_path: Path) -> None:
     train("images", tmp_path)
     step = 2 * STEPS
     kept = tmp_path / "checkpoints" / f"{step:010}.best"
@@ -207,21 +207,21 @@ def test_best_weights_of_a_checkpoint_that_are_damaged_are_named(tmp_path: Path)
         train("images", tmp_path, tmp_path / "checkpoints" / f"{step:010}.pt")
 
 
-def test_before_the_first_epoch_has_ended_there_are_no_best_weights(tmp_path: Path) -> None:
+def test_there_are_no_best_weights_before_the_end_of_the_first_epoch(tmp_path: Path) -> None:
     train("images", tmp_path)
     with pytest.raises(UserError, match="diverged"):
         train("images", tmp_path, tmp_path / "checkpoints" / f"{STEPS - 1:010}.pt", also=[Ruined(math.nan)])
     assert not (tmp_path / "best.safetensors").exists()
 
 
-def test_checkpoints_that_are_deleted_take_their_best_weights_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleting_a_checkpoint_deletes_its_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "MAX_CHECKPOINTS", 2)
     train("images", tmp_path)
     names = sorted(file.name for file in (tmp_path / "checkpoints").iterdir())
     assert names == [f"{step:010}{suffix}" for step in (14, 15) for suffix in (".best", ".pt", ".sha256")]
 
 
-def test_a_stopped_training_has_as_long_as_its_config_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_training_ends_after_the_grace_period(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that does not end: after `checkpoint.grace` seconds the training ends without it."""
 
     def hang(*_: Any) -> None:
@@ -229,32 +229,30 @@ def test_a_stopped_training_has_as_long_as_its_config_says(tmp_path: Path, monke
         while True:
             time.sleep(1)
 
-    hearer = pl.Callback()
-    hearer.on_train_batch_start = hang  # type: ignore[method-assign]
+    callback = pl.Callback()
+    callback.on_train_batch_start = hang  # type: ignore[method-assign]
     began = time.monotonic()
     with pytest.raises(Stopped):
-        train("images", tmp_path, also=[hearer], grace=0.3)
+        train("images", tmp_path, also=[callback], grace=0.3)
     assert 0.3 < time.monotonic() - began < CheckpointConfig(steps=None, minutes=None).grace
 
 
-@pytest.mark.parametrize(("seconds", "asked"), [(1e-5, [1, 2, 18, 34]), (0.25, [1, *range(2, 41, 4)]), (5.0, [*range(1, 41)])])
-def test_ranks_agree_the_more_often_the_slower_their_steps(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, asked: list[int]
+@pytest.mark.parametrize(("seconds", "expected"), [(1e-5, [1, 2, 18, 34]), (0.25, [1, *range(2, 41, 4)]), (5.0, [*range(1, 41)])])
+def test_ranks_agree_to_stop_about_once_per_second(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seconds: float, expected: list[int]
 ) -> None:
-    """So that a signal is heeded within about a second, or a step."""
-    now, questions = [0.0], []
+    """A signal then takes effect within about a second, or one step."""
+    now, checks = [0.0], []
     monkeypatch.setattr("torch.distributed.all_reduce", lambda *_, **__: None)
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     saver = Checkpoints(tmp_path, CheckpointConfig(steps=None, minutes=None), lambda: None, tmp_path / "best.safetensors")
     agree = saver._any_rank
-    monkeypatch.setattr(
-        saver, "_any_rank", lambda trainer, *flags: questions.append(trainer.global_step) or agree(trainer, *flags)
-    )
+    monkeypatch.setattr(saver, "_any_rank", lambda trainer, *flags: checks.append(trainer.global_step) or agree(trainer, *flags))
     for step in range(1, 41):
         now[0] += seconds
         trainer = SimpleNamespace(global_step=step, world_size=2, is_last_batch=False, strategy=SimpleNamespace(root_device=CPU))
         saver.on_train_batch_end(trainer)  # type: ignore[arg-type]
-    assert questions == asked
+    assert checks == expected
 
 
 def _no_links(*_: Any) -> None:

@@ -1,4 +1,4 @@
-"""FSDP2 on two processes: each holds half of the network, and the training is that of one process."""
+"""FSDP2 on two processes: each holds half of the network, and the result equals that of one process."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ KINDS = ["images", "series"]
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two ranks wrote down."""
+    """The saved states of both ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0"]
     command = [sys.executable, *launch, "-m", "tests.training.sharded", str(folder)]
@@ -35,13 +35,13 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def test_a_rank_holds_half_of_the_weights_and_of_the_optimizer_state(ranks: list[dict[str, Any]], kind: str) -> None:
     total = ranks[0][f"{kind} ddp"]["local"]
     for key in ("local", "moments"):
-        held = [rank[f"{kind} fsdp"][key] for rank in ranks]
-        assert sum(held) == total == ranks[0][f"{kind} fsdp"]["parameters"]
-        assert max(held) < 0.55 * total  # a weight's rows are split, and may be odd in number
+        counts = [rank[f"{kind} fsdp"][key] for rank in ranks]
+        assert sum(counts) == total == ranks[0][f"{kind} fsdp"]["parameters"]
+        assert max(counts) < 0.55 * total  # a weight's rows are split, and may be odd in number
     assert [rank[f"{kind} ddp"]["moments"] for rank in ranks] == [total, total]
 
 
-def test_blocks_are_gathered_one_after_the_other(ranks: list[dict[str, Any]]) -> None:
+def test_blocks_are_gathered_one_at_a_time(ranks: list[dict[str, Any]]) -> None:
     largest = 3 * 3 * 16 * 16  # weights of a convolution, of which there are two
     assert [rank["images fsdp"]["gathered"] for rank in ranks] == [largest, largest]
     assert largest < 0.5 * ranks[0]["images ddp"]["parameters"]
@@ -49,8 +49,8 @@ def test_blocks_are_gathered_one_after_the_other(ranks: list[dict[str, Any]]) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_and_metrics_are_those_of_ddp_to_the_last_digits(ranks: list[dict[str, Any]], kind: str) -> None:
-    """Batch statistics are those of a rank's part, with DDP too; the norm that gradients are clipped by is summed otherwise."""
+def test_weights_and_metrics_equal_those_of_ddp(ranks: list[dict[str, Any]], kind: str) -> None:
+    """Batch statistics are per rank, as with DDP. The gradient norm for clipping is summed in another order."""
     ddp, fsdp = (ranks[0][f"{kind} {strategy}"] for strategy in ("ddp", "fsdp"))
     assert fsdp["best"].keys() == ddp["best"].keys()
     for name, weight in ddp["best"].items():
@@ -59,7 +59,7 @@ def test_weights_and_metrics_are_those_of_ddp_to_the_last_digits(ranks: list[dic
         assert one == pytest.approx(other, rel=1e-4)
 
 
-def test_one_process_comes_to_the_same(ranks: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_one_process_gives_the_same_result(ranks: list[dict[str, Any]], tmp_path: Path) -> None:
     alone = sharded.train("series", "single", tmp_path)
     for name, weight in alone["best"].items():
         torch.testing.assert_close(ranks[0]["series fsdp"]["best"][name], weight, rtol=1e-4, atol=1e-6)
@@ -68,15 +68,15 @@ def test_one_process_comes_to_the_same(ranks: list[dict[str, Any]], tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_resumed_within_an_epoch_it_ends_with_the_same_bits(ranks: list[dict[str, Any]], kind: str) -> None:
+def test_a_training_resumed_within_an_epoch_ends_with_the_same_bits(ranks: list[dict[str, Any]], kind: str) -> None:
     undisturbed, resumed = ranks[0][f"{kind} fsdp"], ranks[0][f"{kind} resumed"]
     assert same(resumed["end"], undisturbed["end"])
     assert same(resumed["best"], undisturbed["best"])
     assert resumed["rows"] == undisturbed["rows"][1:]
 
 
-class Own(nn.Module):
-    """A block of a user's, with a part that is used without being called."""
+class CustomBlock(nn.Module):
+    """A block of a user, with a part that is used without being called."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class Own(nn.Module):
 def test_blocks_of_containers_wrappers_and_tied_weights() -> None:
     layers = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4)))
     assert blocks(layers) == [layers[0], layers[2][0]]
-    listed = nn.Sequential(nn.ModuleList([Own(4), Own(4)]), nn.Linear(4, 2))
+    listed = nn.Sequential(nn.ModuleList([CustomBlock(4), CustomBlock(4)]), nn.Linear(4, 2))
     assert blocks(listed) == [*listed[0], listed[1]]  # type: ignore[misc]
-    wrapped = nn.ModuleDict({"backbone": nn.Sequential(*[Own(4) for _ in range(3)])})
+    wrapped = nn.ModuleDict({"backbone": nn.Sequential(*[CustomBlock(4) for _ in range(3)])})
     assert blocks(wrapped) == [*wrapped["backbone"]]
-    one_large = nn.Sequential(Own(8), nn.Linear(8, 1))
+    one_large = nn.Sequential(CustomBlock(8), nn.Linear(8, 1))
     assert blocks(one_large) == [one_large[0].inner, one_large[0].outer, one_large[1]]
     attention = nn.Sequential(nn.MultiheadAttention(8, 2), nn.Linear(8, 1))
     assert blocks(attention) == [attention[0], attention[1]]  # its parts are not called

@@ -1,4 +1,4 @@
-"""The Trainer: what it computes in, what it refuses, and that it writes nothing by itself."""
+"""The Trainer: precision, refused settings, exit codes of processes, and that it writes no files itself."""
 
 import os
 import signal
@@ -28,17 +28,17 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine
 
 @without_gpu
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"accelerator": "gpu"}, "trainer.devices=1: this machine has 0 GPUs; take trainer=cpu or trainer=ddp_cpu"),
         ({"precision": "fp16"}, "trainer.precision=fp16 needs a GPU; take bf16 or float32"),
         ({"precision": "tf32"}, "trainer.precision=tf32 needs a GPU; take bf16 or float32"),
     ],
 )
-def test_devices_that_are_not_there_are_named(settings: dict[str, Any], said: str) -> None:
+def test_missing_devices_are_reported(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as refused:
         make_trainer(trainer_config(**settings), TASK)
-    assert str(refused.value) == said
+    assert str(refused.value) == message
 
 
 def test_several_nodes_are_started_by_the_user() -> None:
@@ -47,12 +47,12 @@ def test_several_nodes_are_started_by_the_user() -> None:
 
 
 @without_gpu
-def test_processes_are_not_started_for_devices_that_are_not_there() -> None:
+def test_no_processes_are_started_for_missing_devices() -> None:
     with pytest.raises(UserError, match=r"^trainer.devices=2: this machine has 0 GPUs"):
         relaunch(trainer_config(accelerator="gpu", strategy="ddp", devices=2), CHECKPOINTS)
 
 
-def test_threads_are_shared_out_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_are_divided_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reprise.cpus.available", lambda *_: 8)
     assert threads(trainer_config(threads=None)) == 8
     assert threads(trainer_config(threads=None, devices=3, strategy="ddp")) == 2
@@ -65,8 +65,8 @@ def test_precision_reaches_lightning() -> None:
     assert make_trainer(trainer_config(precision="auto"), Forecasting(SERIES)).precision == "32-true"
 
 
-def test_training_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No lightning_logs, no checkpoints: what is kept, `train` keeps."""
+def test_training_writes_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No lightning_logs and no checkpoints: the train stage writes its own."""
     monkeypatch.chdir(tmp_path)
     classify()
     assert list(tmp_path.iterdir()) == []
@@ -82,46 +82,47 @@ relaunch(trainer_config(strategy="ddp", devices=2), CheckpointConfig(steps=None,
 """
 
 
-def test_what_several_processes_complain_of_is_said_once(tmp_path: Path) -> None:
-    """Both fail; neither prints a word, the parent raises what one of them said, and the temporary folder is empty again."""
+def test_an_error_of_several_processes_is_reported_once(tmp_path: Path) -> None:
+    """Both fail without printing anything, the parent raises the error of one, and the temporary folder is empty afterwards."""
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", RELAUNCH], cwd=ROOT, env=environment, capture_output=True, text=True)
-    complaint = "experiment=digts_cnn: no conf/experiment/digts_cnn.yaml; the nearest is digits_cnn"
-    assert done.stderr.splitlines()[-1] == f"reprise.errors.UserError: {complaint}"
-    assert (done.stdout + done.stderr).count(complaint) == 1
+    message = "experiment=digts_cnn: no conf/experiment/digts_cnn.yaml; the nearest is digits_cnn"
+    assert done.stderr.splitlines()[-1] == f"reprise.errors.UserError: {message}"
+    assert (done.stdout + done.stderr).count(message) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-SAID, CRASHED, STOPPED, KILLED, LOST = 2, 1, -signal.SIGTERM, -signal.SIGKILL, 1
-"""How a process may end: it said what is wrong; a defect; stopped by the agent; killed; its connection was lost."""
+USER_ERROR, CRASHED, STOPPED, KILLED, LOST = 2, 1, -signal.SIGTERM, -signal.SIGKILL, 1
+"""Exit codes of a process: a user error, a bug, stopped by the agent, killed, connection lost."""
 
 
 @pytest.mark.parametrize(
     ("exit_codes", "kind", "outcome"),
     [
-        ([SAID, SAID], UserError, "training diverged"),
-        ([STOPPED, SAID], UserError, "training diverged"),
-        ([LOST, SAID], UserError, "training diverged"),
+        ([USER_ERROR, USER_ERROR], UserError, "training diverged"),
+        ([STOPPED, USER_ERROR], UserError, "training diverged"),
+        ([LOST, USER_ERROR], UserError, "training diverged"),
         ([LOST, KILLED], UserError, "process 1 was killed by SIGKILL; is there memory enough?"),
         ([STOPPED, CRASHED], SystemExit, "1"),
         ([STOPPED, 3], SystemExit, "3"),
     ],
 )
-def test_a_group_ends_as_the_process_that_failed_of_itself(
+def test_a_group_ends_with_the_error_of_the_process_that_failed_by_itself(
     exit_codes: list[int], kind: type[BaseException], outcome: str, tmp_path: Path
 ) -> None:
     report = tmp_path / "error.json"
     report.write_text('{"message": "training diverged", "timestamp": 1}')
     failures = {
-        rank: ProcessFailure(rank, 100 + rank, code, str(report) if code == SAID else "") for rank, code in enumerate(exit_codes)
+        rank: ProcessFailure(rank, 100 + rank, code, str(report) if code == USER_ERROR else "")
+        for rank, code in enumerate(exit_codes)
     }
     with pytest.raises(kind) as ended:
         _exit_as(ChildFailedError("reprise", failures))
     assert str(ended.value) == outcome
 
 
-def test_cpus_that_may_be_used_are_part_of_what_a_training_is_known_by(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thread counts change bits: in a container with other limits it is another training, which does not resume this one."""
+def test_the_number_of_available_cpus_is_part_of_the_resume_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thread counts change bits, so a training does not resume in a container with other limits."""
     config = compose(ROOT, ["experiment=digits_cnn"])
     monkeypatch.setattr("reprise.data.store.digest", lambda folder: str(folder))
     windows = Windows(Path("windows"), Path("arrays"), {})
