@@ -18,6 +18,7 @@ EXPERIMENTS = choices(ROOT, "experiment")
 REQUIRED_OVERRIDES = {"image_folder": ["data.path=pictures"]}
 """Overrides of keys without a default."""
 PARAMETERS = {
+    "digits_cnn": 38_282,
     "mnist_cnn64": 121_930,
     "mnist_cnn128": 225_034,
     "fashion_mnist_cnn": 225_034,
