@@ -46,7 +46,7 @@ class AugmentConfig(Section):
     erase: Share
 
     @property
-    def does_nothing(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether all transforms are off."""
         return not any(self.model_dump().values())
 
@@ -172,7 +172,7 @@ class Config(Section):
 
     @_model_validator(mode="after")
     def _data_can_be_augmented(self) -> Self:
-        if not self.data.augmentable and not self.augment.does_nothing:
+        if not self.data.augmentable and not self.augment.is_identity:
             raise ValueError(f"augment alters images, and data={self.data.name} holds {self.data.kind}; take augment=none")
         return self
 

@@ -27,7 +27,7 @@ class TrainLoader:
     fewer samples than ranks is dropped. `augment` depends only on (seed, epoch, row).
     """
 
-    examples: Dataset
+    dataset: Dataset
     batch_size: int
     seed: int
     device: torch.device
@@ -41,7 +41,7 @@ class TrainLoader:
     """Batches of the next iteration to skip, because they were yielded before the checkpoint."""
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.examples), self.batch_size)
+        full, rest = divmod(len(self.dataset), self.batch_size)
         return full + (rest >= self.world)
 
     @property
@@ -63,18 +63,18 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         start, self.start = self.start, 0
-        order = epoch_order(len(self.examples), self.seed, self.epoch).to(self.examples.device)
+        order = epoch_order(len(self.dataset), self.seed, self.epoch).to(self.dataset.device)
         parts: list[tuple[Tensor, float]] = []
         for batch_rows in torch.split(order, self.batch_size)[: len(self)]:
             part = batch_rows.tensor_split(self.world)[self.rank]
             parts.append((part, len(part) * self.world / len(batch_rows)))
-        for given, batch in enumerate(_batches(self._gather, self.examples.device, parts[start:], self.device), start + 1):
+        for given, batch in enumerate(_batches(self._gather, self.dataset.device, parts[start:], self.device), start + 1):
             self.given = given
             yield batch
 
     def _gather(self, rows: Tensor) -> Batch:
         augment = partial(self.augment, rows=rows, epoch=self.epoch) if self.augment else None
-        return self.examples.gather(rows, augment)
+        return self.dataset.gather(rows, augment)
 
 
 @dataclass
@@ -86,7 +86,7 @@ class EvalLoader:
     network (FSDP) must compute on all ranks or none.
     """
 
-    examples: Dataset
+    dataset: Dataset
     batch_size: int
     device: torch.device
     rank: int = 0
@@ -94,7 +94,7 @@ class EvalLoader:
     parts: list[tuple[Tensor, float]] = field(init=False)
 
     def __post_init__(self) -> None:
-        batches = torch.split(torch.arange(len(self.examples), device=self.examples.device), self.batch_size)
+        batches = torch.split(torch.arange(len(self.dataset), device=self.dataset.device), self.batch_size)
         per_rank = math.ceil(len(batches) / self.world)
         own = [(rows, 1.0) for rows in batches[self.rank :: self.world]]
         self.parts = own + [(batches[0], 0.0)] * (per_rank - len(own))
@@ -103,7 +103,7 @@ class EvalLoader:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from _batches(self.examples.gather, self.examples.device, self.parts, self.device)
+        yield from _batches(self.dataset.gather, self.dataset.device, self.parts, self.device)
 
 
 def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
@@ -112,12 +112,12 @@ def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(length, generator=generator)
 
 
-def move_to_device(examples: Dataset, device: torch.device, preload_to_device: bool | str) -> Dataset:
+def move_to_device(dataset: Dataset, device: torch.device, preload_to_device: bool | str) -> Dataset:
     """Return the split on the device if requested or, for `auto`, if it fits; otherwise unchanged, for streaming."""
     if preload_to_device == "auto":
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
-        preload_to_device = free is None or examples.nbytes < MEMORY_SHARE * free
-    return examples.to(device) if preload_to_device else examples
+        preload_to_device = free is None or dataset.nbytes < MEMORY_SHARE * free
+    return dataset.to(device) if preload_to_device else dataset
 
 
 def _batches(gather: Gather, source: torch.device, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:

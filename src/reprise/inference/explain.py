@@ -31,7 +31,7 @@ def run(run: TrainedRun, image: Path, out: Path, console: Console) -> None:
     raw = decoded.pixels[None]
     with torch.no_grad():
         inputs = predictor.transform(torch.from_numpy(raw))
-        probabilities = predictor.answer(inputs).double()
+        probabilities = predictor.predict(inputs).double()
     out.mkdir(parents=True, exist_ok=True)
     explanation.layer_table(out, predictor.network, inputs)
     explanation.filters(out, name, predictor.network)

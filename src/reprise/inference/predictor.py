@@ -52,8 +52,8 @@ class Predictor(nn.Module):
 
     def forward(self, *raw: Tensor) -> Tensor:
         """Return predictions for raw inputs."""
-        return self.answer(self.transform(*raw))
+        return self.predict(self.transform(*raw))
 
-    def answer(self, inputs: Tensor) -> Tensor:
+    def predict(self, inputs: Tensor) -> Tensor:
         """Return predictions for network inputs."""
         return self.task.postprocess(self.task.decode(self.network(inputs), inputs))

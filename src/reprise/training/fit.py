@@ -171,7 +171,7 @@ def preflight(config: Config, windows: Windows) -> None:
 def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
     device, rank = trainer.strategy.root_device, (trainer.global_rank, trainer.world_size)
     train, val = (move_to_device(split, device, config.trainer.preload_to_device) for split in windows.learning())
-    augment = None if config.augment.does_nothing else Augment(config.augment, config.seed)
+    augment = None if config.augment.is_identity else Augment(config.augment, config.seed)
     return (
         TrainLoader(train, config.trainer.batch_size, config.seed, device, *rank, augment),
         EvalLoader(val, config.trainer.eval_batch_size, device, *rank),
