@@ -272,6 +272,34 @@ def test_lines_above_the_header_are_skipped_and_said() -> None:
         read(content.replace("2;3", "x;3"), time=("day",), target=("a",))
 
 
+def test_a_sensor_with_jitter_is_read_at_its_nominal_step() -> None:
+    chance = np.random.default_rng(0)
+    ticks = np.delete(np.arange(100), [40, 41])
+    milliseconds = 1_700_000_000_137 + 200 * ticks + chance.integers(-60, 61, len(ticks))
+    content = "t,a\n" + "".join(f"{time},{tick}\n" for time, tick in zip(milliseconds, ticks, strict=True))
+    with pytest.raises(UserError, match="its time steps must be equal"):
+        read(content)
+    table = read(content, frequency="200ms", gaps="interpolate")
+    assert table.frequency.alias == "200ms"
+    series = only(table)
+    assert series.values[:, 0].tolist() == list(range(100))
+    assert np.abs(series.time[ticks] // 10**6 - milliseconds).max() < 100
+    assert any(note.startswith("Timestamps moved to the nearest step of 200ms: ") for note in table.notes)
+
+
+@pytest.mark.parametrize("frequency", ["month", "MS", "B", "-1h", ""])
+def test_a_frequency_that_is_no_fixed_step_is_refused(frequency: str) -> None:
+    with pytest.raises(UserError, match=f"data.frequency={frequency}: no fixed step"):
+        read(daily("1", "2", "3"), frequency=frequency)
+
+
+def test_rows_that_fall_on_one_step_are_duplicates() -> None:
+    content = "t,a\n2021-01-01 00:00,1\n2021-01-01 00:10,2\n2021-01-01 01:00,3\n2021-01-01 02:00,5\n"
+    with pytest.raises(UserError, match="row 3, column t: '2021-01-01 00:10' is the same time as row 2"):
+        read(content, frequency="h")
+    assert only(read(content, frequency="h", duplicates="mean")).values[:, 0].tolist() == [1.5, 3, 5]
+
+
 def test_a_separator_that_excel_states_is_taken() -> None:
     content = "sep=;\nday;a\n2021-01-01;1,5\n2021-01-02;2\n"
     assert only(read(content)).values[:, 0].tolist() == [1.5, 2]

@@ -1,6 +1,7 @@
 """Check the rows of one series: their order, duplicates and gaps. Refuse them, or repair and count them as configured."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,40 @@ class Rows:
     def where(self, row: int) -> str:
         """Return row of the file and series as text."""
         return f"row {self.cells.row(int(self.position[row]))}" + (f", series {self.label}" if self.label else "")
+
+
+def to_nearest_step(rows: Rows, frequency: str, counts: Counts) -> Rows:
+    """Return rows with their timestamps moved to the nearest step of an even grid, by at most half a step.
+
+    The grid is placed where the median of the rows does not move.
+    """
+    step = _fixed_step(frequency)
+    since = rows.time - rows.time[0]
+    phase = int(np.median(since - _nearest(since, step)))
+    move = _nearest(since - phase, step) + phase - since
+    if (moved := move != 0).any():
+        what = f"Timestamps moved to the nearest step of {frequency}"
+        counts.add(what, int(np.count_nonzero(moved)), rows.where(int(moved.argmax())))
+    return replace(rows, time=rows.time + move, wall=rows.wall + move)
+
+
+def _nearest(since: Nanoseconds, step: int) -> Nanoseconds:
+    return (since + step // 2) // step * step
+
+
+def _fixed_step(frequency: str) -> int:
+    """Return the length of a frequency in nanoseconds."""
+    import pandas as pd
+
+    try:
+        offset: Any = pd.tseries.frequencies.to_offset(frequency)
+        step = int(pd.Timedelta(offset).as_unit("ns").value)
+    except ValueError:
+        step = 0
+    if step <= 0:
+        hint = "use auto, which also finds days, months and working days, or a fixed step such as 200ms, 15min or h"
+        raise UserError(f"data.frequency={frequency}: no fixed step", hint)
+    return step
 
 
 def in_order(rows: Rows, policy: str, counts: Counts) -> Rows:
@@ -196,7 +231,8 @@ def _uneven(rows: Rows) -> UserError:
     texts = [str(rows.cells.columns[rows.time_column][int(position)].as_py()) for position in rows.position]
     column = rows.time_column + (f" (series {rows.label})" if rows.label else "")
     numbers = [rows.cells.row(int(position)) for position in rows.position]
-    return timestamps.explain(rows.time, rows.wall, pd.Series(texts, index=numbers, name=column, dtype=str), rows.cells.name)
+    error = timestamps.explain(rows.time, rows.wall, pd.Series(texts, index=numbers, name=column, dtype=str), rows.cells.name)
+    return UserError(str(error), "if the clock has jitter, set data.frequency to the step, such as 200ms")
 
 
 def fill(values: Values, absent: Mask, method: str, time: Nanoseconds) -> Values:

@@ -21,7 +21,8 @@ MISSING = r"(?i)^(?:|na|n/a|#n/a|nan|null|none|nil|-|--|\?|\.)$"
 SPACES = " \u00a0\u202f\u2009'’"
 """Thousands separators that are no decimal mark in any convention."""
 SAMPLE = 10_000
-"""Rows in which the decimal mark is looked for first. Later cells of another convention are then no numbers."""
+"""Rows from which the content of a column and the decimal mark are detected. If a mark shows in them, later cells of another
+convention are no numbers."""
 _SIGN, _EXPONENT = "[+-]?", "(?:[eE][+-]?[0-9]+)?"
 
 
@@ -42,7 +43,7 @@ def is_number_like(array: Any) -> bool:
     """Return whether a column holds numbers: at least half of its cells that are not missing, and at least one."""
     if not pa.types.is_string(array.type):
         return bool(pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type))
-    array = array.slice(0, 10_000)
+    array = array.slice(0, SAMPLE)
     present = pc.sum(pc.invert(pc.match_substring_regex(array, MISSING))).as_py() or 0
     numbers = pc.sum(pc.match_substring_regex(array, rf"^[+\-−]?[0-9.,][0-9.,{SPACES}]*{_EXPONENT}$")).as_py() or 0
     return bool(numbers) and 2 * numbers >= present

@@ -19,6 +19,7 @@ from reprise.data.tables.checks import (
     complete_steps,
     fill,
     in_order,
+    to_nearest_step,
     without_duplicates,
 )
 from reprise.data.tables.columns import Columns
@@ -74,6 +75,8 @@ class SeriesBuilder:
             UserError: naming the first row or cell that the settings do not allow.
 
         """
+        if self.settings.frequency != "auto":
+            rows = to_nearest_step(rows, self.settings.frequency, self.counts)
         rows = without_duplicates(in_order(rows, self.settings.order, self.counts), self.settings.duplicates, self.counts)
         rows = self._trim_start(rows)
         grid = self._grid(rows, name)
