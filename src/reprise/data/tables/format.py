@@ -45,7 +45,7 @@ class TableFormat:
     timezone: str | None = None
     """Zone of naive timestamps, such as Europe/Berlin. None: UTC."""
     frequency: str = "auto"
-    """auto, or a fixed step in pandas' notation (200ms, 15min, h), for timestamps with jitter: they are moved to the nearest step."""
+    """auto, or a fixed step in pandas' notation (200ms, 15min, h): timestamps with jitter are moved to the nearest one."""
     gaps: str = "refuse"
     """Missing time steps and empty cells: refuse, forward_fill (from earlier values only) or interpolate (linear in time, from
     the values before and after)."""
