@@ -18,7 +18,7 @@ from reprise.tracking import backend
 from reprise.training import trainer
 
 
-class Started(Exception):  # noqa: N818 -- it stands for a process
+class Started(Exception):  # noqa: N818 -- replaces a process
     """The command that would have replaced this process."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:

@@ -86,28 +86,28 @@ def test_the_scan_ignores_names_of_the_module_itself() -> None:
 
 
 def test_no_module_uses_private_names_of_other_libraries() -> None:
-    found = {(file, name) for file, tree in sources().items() for name in foreign_private_names(tree)}
-    unexpected = {(file, name) for file, name in found if not (file.startswith("training/") and name in IN_TRAINING)}
+    actual = {(file, name) for file, tree in sources().items() for name in foreign_private_names(tree)}
+    unexpected = {(file, name) for file, name in actual if not (file.startswith("training/") and name in IN_TRAINING)}
     assert unexpected == set(), "use a public function, or put the private one behind an adapter with a test of its own"
 
 
 def test_undocumented_files_tags_and_tables_are_named_by_their_adapter_only() -> None:
-    found = {
+    actual = {
         (mark, file)
         for file, tree in sources().items()
         for text in texts(tree)
         for mark in MARKS
         if (text == mark or (mark in text if mark != ".dvc" else text.startswith(".dvc/")))
     }
-    assert found == set(MARKS.items())
+    assert actual == set(MARKS.items())
 
 
 def test_internal_modules_of_other_libraries_are_imported_by_their_adapter_only() -> None:
-    found = {
+    actual = {
         (library, file)
         for file, tree in sources().items()
         for module in imported_modules(tree)
         for library in MODULES
         if module == library or module.startswith(f"{library}.")
     }
-    assert found == set(MODULES.items())
+    assert actual == set(MODULES.items())

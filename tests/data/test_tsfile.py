@@ -51,13 +51,13 @@ def sequences(
     return samples, labels
 
 
-def demand_same(found: Sequences, samples: list[npt.NDArray[np.float32]], labels: list[str]) -> None:
-    assert found.values.dtype == np.float32
-    assert found.lengths.tolist() == [len(sample) for sample in samples]
-    for values, sample in zip(found.values, samples, strict=True):
+def demand_same(result: Sequences, samples: list[npt.NDArray[np.float32]], labels: list[str]) -> None:
+    assert result.values.dtype == np.float32
+    assert result.lengths.tolist() == [len(sample) for sample in samples]
+    for values, sample in zip(result.values, samples, strict=True):
         np.testing.assert_array_equal(values[: len(sample)], sample)
         assert np.isnan(values[len(sample) :]).all()
-    assert [found.classes[label] for label in found.labels] == labels
+    assert [result.classes[label] for label in result.labels] == labels
 
 
 @settings(max_examples=100, deadline=None)
@@ -72,21 +72,21 @@ def test_a_ts_file_gives_back_its_sequences(drawn: tuple[list[npt.NDArray[np.flo
         ":".join([*(",".join(map(str, channel)) for channel in sample.T), label])
         for sample, label in zip(samples, labels, strict=True)
     ]
-    found = read_ts((header + f"@classLabel true {' '.join(CLASSES)}\n@data\n" + "\n".join(body)).encode(), "x.ts")
-    assert found.classes == CLASSES
-    demand_same(found, samples, labels)
+    result = read_ts((header + f"@classLabel true {' '.join(CLASSES)}\n@data\n" + "\n".join(body)).encode(), "x.ts")
+    assert result.classes == CLASSES
+    demand_same(result, samples, labels)
 
 
 def test_unequal_lengths_missing_values_and_comments() -> None:
-    found = read_ts(UNEQUAL.encode(), "x.ts")
-    assert found.classes == ["walk", "rest"]
-    assert found.labels.tolist() == [0, 1, 0]
-    assert found.lengths.tolist() == [3, 1, 2]
+    result = read_ts(UNEQUAL.encode(), "x.ts")
+    assert result.classes == ["walk", "rest"]
+    assert result.labels.tolist() == [0, 1, 0]
+    assert result.lengths.tolist() == [3, 1, 2]
     nan = np.nan
     expected = [[[1.5, 4], [-2, 5], [0.3, 6]], [[7, 8], [nan, nan], [nan, nan]], [[nan, nan], [1, 2], [nan, nan]]]
-    np.testing.assert_array_equal(found.values, np.array(expected, np.float32))
-    assert found.missing_values() == 2
-    assert found.notes == ["2 values are missing."]
+    np.testing.assert_array_equal(result.values, np.array(expected, np.float32))
+    assert result.missing_values() == 2
+    assert result.notes == ["2 values are missing."]
 
 
 def test_windows_line_ends_and_a_byte_order_mark_change_nothing() -> None:
@@ -182,8 +182,8 @@ def test_a_csv_of_sequences_gives_back_its_sequences(
         lines.insert(0, separator.join(names))
     content = "\n".join(lines).encode()
     settings_: dict[str, Any] = {"label": label, "channels": channels, "classes": CLASSES, "decimal": "," if comma else "."}
-    found = read_sequence_csv(content, "x.csv", separator=separator, **settings_)
-    demand_same(found, samples, labels)
+    result = read_sequence_csv(content, "x.csv", separator=separator, **settings_)
+    demand_same(result, samples, labels)
 
 
 @pytest.mark.parametrize(
@@ -201,9 +201,9 @@ def test_a_csv_of_sequences_gives_back_its_sequences(
     ],
 )
 def test_csv_files_as_they_are_published(content: str, label: str, values: list[list[float]], classes: list[str]) -> None:
-    found = read_sequence_csv(content.encode(), "x.csv", label=label)
-    np.testing.assert_array_equal(found.values[:, :, 0], np.array(values, np.float32))
-    assert found.classes == classes
+    result = read_sequence_csv(content.encode(), "x.csv", label=label)
+    np.testing.assert_array_equal(result.values[:, :, 0], np.array(values, np.float32))
+    assert result.classes == classes
 
 
 def test_one_wrong_cell_in_the_first_row_does_not_make_it_a_header() -> None:

@@ -18,7 +18,7 @@ RECORDED = {
     "store": None,
     "started": 1795763038604,
 }
-"""As version 0.1 wrote it. Never change it: it stands for the files on users' disks."""
+"""As written by version 0.1. Never change it: it represents the files on users' disks."""
 
 
 def write(run_dir: Path, content: object) -> Path:

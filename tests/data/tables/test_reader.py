@@ -1,4 +1,4 @@
-"""A table of series is read as it was meant, in whatever dialect; what is detected, assumed or filled is said and counted."""
+"""Tables of series in any dialect are read correctly; what is detected, assumed or filled is reported and counted."""
 
 import io
 from dataclasses import replace
@@ -197,7 +197,7 @@ def test_the_numbers_that_were_written_are_read_or_the_ambiguity_is_named(
     base = TableFormat(constant="keep")
     if (
         dialect["thousands"] == "." and dialect["separator"] == ","
-    ):  # then points alone are read as decimal points, and it is said
+    ):  # then points alone are read as decimal points, and this is reported
         base = replace(base, decimal=",")
     try:
         table = read_table(content, "x", base)
