@@ -12,8 +12,9 @@ from rich.console import Console
 
 from reprise.data import store
 from reprise.errors import Notice
+from reprise.figures import classification, training
 from reprise.project_paths import ProjectPaths
-from reprise.stages import evaluate, report
+from reprise.stages import draw, evaluate
 from reprise.tracking.event_log import EventLog
 from tests.pipeline.conftest import run_in
 
@@ -137,8 +138,8 @@ def test_a_figure_that_fails_is_a_warning_and_the_evaluation_is_counted_and_logg
         raise RuntimeError("no such font")
 
     before = EventLog(image_run)
-    monkeypatch.setattr(report.classification, "confusion_matrix", raise_error)
-    monkeypatch.setattr(report.training, "curves", raise_error)
+    monkeypatch.setattr(classification, "confusion_matrix", raise_error)
+    monkeypatch.setattr(training, "curves", raise_error)
     with pytest.warns(Notice) as caught:
         evaluate_run(project, image_run)
     messages = [str(one.message) for one in caught if one.category is Notice]
@@ -157,7 +158,7 @@ def test_an_interrupted_evaluation_is_counted_and_logs_no_metric(
         raise KeyboardInterrupt
 
     before = EventLog(series_run)
-    monkeypatch.setattr(report, "write", interrupt)
+    monkeypatch.setattr(draw, "write", interrupt)
     with pytest.raises(KeyboardInterrupt):
         evaluate_run(project, series_run)
     after = EventLog(series_run)

@@ -7,7 +7,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from reprise.inference.predictor import description
+from reprise.data.modalities.images.tensors import describe_inputs
+from tests.metas import image_meta
 from tests.pipeline.conftest import ROOT
 
 
@@ -38,11 +39,11 @@ def test_the_snippet_of_the_guide_runs_as_printed(
     metadata = model.metadata.metadata
     assert metadata["classes"] == [str(digit) for digit in range(10)]
     assert printed == [metadata["classes"][number] for number in model.predict(pixels).argmax(1)]
-    assert metadata["input"] == {"dtype": "uint8", "shape": [8, 8, 1]}
+    assert metadata["inputs"] == {"pixels": {"dtype": "uint8", "shape": [8, 8, 1]}}
     assert metadata["pixels"] == "grey, 0 to 255, channels last"
     np.testing.assert_array_equal(model.predict(pixels.astype(np.int64)), model.predict(pixels))  # integers, as parsed from JSON
     for wrong in (pixels / 255, pixels[0], pixels.astype(np.int64) + 1000, pixels > 0, pixels[:0]):
-        with pytest.raises(ValueError, match=r"^the input .*; this model takes uint8 \[B, 8, 8, 1\]") as refused:
+        with pytest.raises(ValueError, match=r"^pixels .*; this model takes uint8 \[B, 8, 8, 1\]") as refused:
             model.predict(wrong)
         assert len(str(refused.value)) < 130
         assert "\n" not in str(refused.value)
@@ -56,15 +57,18 @@ def test_a_logged_forecasting_model_describes_its_channels_units_and_lookback(pi
     metadata = model.metadata.metadata
     assert metadata["targets"] == ["temp_max"]
     assert metadata["units"] == {"temp_max": "°C"}
-    assert metadata["lookback"] == metadata["input"]["shape"][0]
-    assert len(metadata["channels"]) == metadata["input"]["shape"][1]
-    example = np.ones((2, *metadata["input"]["shape"]))
-    assert model.predict(example).shape == (2, metadata["horizon"], 1)  # float64 is accepted too
-    example[0, 0, 0] = np.nan
-    with pytest.raises(ValueError, match=r"^the input has values that are not finite; this model takes float32 \[B, "):
+    shape = metadata["inputs"]["values"]["shape"]
+    assert shape == [metadata["lookback"], len(metadata["channels"])]
+    days = np.datetime64("2016-01-01") + np.arange(metadata["lookback"])
+    example = {"values": np.ones((2, *shape)), "time": np.stack([days, days])}
+    assert model.predict(example).shape == (2, metadata["horizon"], 1)  # float64 and datetime64 are accepted too
+    example["values"][0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"^values has values that are not finite; this model takes float32 \[B, "):
         model.predict(example)
+    with pytest.raises(ValueError, match=r"^this model takes a dict of arrays: values, time$"):
+        model.predict(example["values"])
 
 
 def test_unusual_class_names_are_stored_unchanged() -> None:
-    meta = {"kind": "images", "classes": [r"$\frac$", "猫"], "input_shape": [8, 8, 3]}
-    assert description(meta) == {"kind": "images", "classes": [r"$\frac$", "猫"], "pixels": "RGB, 0 to 255, channels last"}
+    meta = image_meta([r"$\frac$", "猫"], [8, 8, 3])
+    assert describe_inputs(meta) == {"kind": "images", "classes": [r"$\frac$", "猫"], "pixels": "RGB, 0 to 255, channels last"}

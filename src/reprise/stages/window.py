@@ -24,7 +24,7 @@ def run(config: Config, paths: ProjectPaths, console: Console, folder: Path | No
     in_pipeline, folder = folder is None, folder or paths.windows(config.name)
     arrays = paths.processed(config.data.name)
     store.verify(arrays, f"run `reprise preprocess data={config.data.name}`")
-    split = arrays_of(config.data.kind).split(config.window, arrays)
+    split = arrays_of(config.window.kind).split(config.window, arrays)
     meta = split.meta.model_copy(update={"arrays": store.digest(arrays), "made_by": made_by(config)})
     with store.publish(folder) as draft:
         for name, indices in split.indices.items():
@@ -85,6 +85,6 @@ def _is_by_this_code(config: Config, paths: ProjectPaths) -> bool:
 
 def _code(config: Config) -> str:
     """Return the hash of the source files that determine the windows."""
-    package = Path(arrays_of(config.data.kind).__file__).parent  # type: ignore[attr-defined]
+    package = Path(arrays_of(config.window.kind).__file__).parent  # type: ignore[attr-defined]
     files = [Path(module) for module in (__file__, rounding.__file__, splits.__file__)] + sorted(package.glob("*.py"))
     return lineage.text_hash(json.dumps([store.sha256(file) for file in files if file.name != "tensors.py"]))
