@@ -200,7 +200,7 @@ def test_excluded_runs_are_listed_with_their_reasons(project: Path) -> None:
     write_run(store, 0, [0.9], config={"window.val_size": "0.1"})
     result = comparison_of(project)
     assert {run.reason for run in result.excluded} == {
-        "no val/accuracy", "still going", "failed", "given up by its sweep", "repeats another run", "no training"
+        "no val/accuracy", "still going", "failed", "pruned by its sweep", "repeats another run", "no training"
     }  # fmt: skip
     assert [table.data for table in result.tables] == ["digits (window.val_size=0.1)", "digits (window.val_size=0.2)", "mnist"]
     shown = printed(result)

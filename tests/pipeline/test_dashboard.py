@@ -179,7 +179,7 @@ def test_a_sweep_shows_its_space_best_value_trials_and_figures(
     assert pruned
     browser.set_window_size(1280, 1400)
     page = f"{dashboard}/#/experiments/{experiment}/runs/{parent.info.run_id}"
-    counts = f"3 trials: {3 - len(pruned)} trained to their end, {len(pruned)} given up, 0 failed"
+    counts = f"3 trials: {3 - len(pruned)} trained to their end, {len(pruned)} pruned, 0 failed"
     names = [child.info.run_name for child in children]
     best = f"{parent.data.metrics['best/val/accuracy']:.4g}"
     open_page(browser, page, "Child runs", counts, f"val/accuracy {best}", "reprise train experiment=shown_tuned", *names)
@@ -191,7 +191,7 @@ def test_a_sweep_shows_its_space_best_value_trials_and_figures(
         assert image.size["width"] > 300
     pruned_run = pruned[-1]
     page = f"{dashboard}/#/experiments/{experiment}/runs/{pruned_run.info.run_id}"
-    open_page(browser, page, f"Given up {pruned_run.data.tags['pruned']}", pruned_run.data.tags["settings"])
+    open_page(browser, page, f"Pruned {pruned_run.data.tags['pruned']}", pruned_run.data.tags["settings"])
 
 
 def shown_images(driver: webdriver.Chrome) -> list[webdriver.remote.webelement.WebElement]:

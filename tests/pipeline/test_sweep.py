@@ -130,7 +130,7 @@ def test_waiting_trials_keep_their_config_and_a_sweep_cannot_restart_with_other_
     file = project / "conf" / "experiment" / "digits_cnn.yaml"
     before = file.read_text()
     words = ["sweep=frozen", "trainer.max_epochs=1", *QUICK]
-    studies.begin(read_sweep(project, words), project, project / "mlruns", None)
+    studies.create_or_load(read_sweep(project, words), project, project / "mlruns", None)
     file.write_text(before.replace("trainer:", "trainer:\n  patience: 7"))
     output = sweep(project, "sweep=frozen", "resume", "workers=1")
     assert "sweep  frozen: 1 waiting" in output

@@ -90,7 +90,7 @@ def test_every_pruner_prunes_a_poor_trial_and_tags_each_of_its_seeds(project: Pa
     pruned = [run for run in children(project, kind) if run.data.tags["trial"] == "2"]
     assert len(pruned) == {"median": 2, "asha": 1, "hyperband": 1, "wilcoxon": 4}[kind]
     assert len({run.data.tags["pruned"] for run in pruned}) == 1
-    assert all("Given up after" in run.data.tags["mlflow.note.content"] for run in pruned)
+    assert all("Pruned after" in run.data.tags["mlflow.note.content"] for run in pruned)
 
 
 @pytest.mark.long

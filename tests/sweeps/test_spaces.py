@@ -61,23 +61,23 @@ def test_a_grid_omits_keys_whose_conditions_do_not_hold(root: Path) -> None:
         {"optimizer": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": True},
         {"optimizer": "sgd", "optimizer.momentum": 0.9, "optimizer.nesterov": False},
     ]
-    study = studies.begin(sweep, root, root / "mlruns", None)
+    study = studies.create_or_load(sweep, root, root / "mlruns", None)
     drawn = []
     for _ in range(4):
-        with study.take() as trial:
+        with study.claim_trial() as trial:
             assert trial
-            drawn.append(study.choose(trial))
+            drawn.append(study.suggest(trial))
             study.optuna.tell(trial, 0.5)
     assert drawn == combinations(sweep.space)
 
 
 def test_the_first_trials_use_the_settings_of_first(root: Path) -> None:
     good = {"optimizer": "sgd", "optimizer.lr": 0.05}
-    study = studies.begin(read(root, TREE | {"first": [good]}), root, root / "mlruns", None)
+    study = studies.create_or_load(read(root, TREE | {"first": [good]}), root, root / "mlruns", None)
     for number in range(2):
-        with study.take() as trial:
+        with study.claim_trial() as trial:
             assert trial
-            chosen = study.choose(trial)
+            chosen = study.suggest(trial)
             assert (good.items() <= chosen.items()) == (number == 0)
             study.optuna.tell(trial, 0.5)
 

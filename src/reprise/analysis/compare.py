@@ -212,7 +212,7 @@ def _exclusion_reason(row: Row) -> str | None:
         return "repeats another run"
     if row.tags.get("error") == PROCESS_DIED:
         return PROCESS_DIED
-    stopped = "given up by its sweep" if "pruned" in row.tags else "stopped"
+    stopped = "pruned by its sweep" if "pruned" in row.tags else "stopped"
     return {"FINISHED": None, "FAILED": "failed", "KILLED": stopped}.get(row.status, "still going")
 
 

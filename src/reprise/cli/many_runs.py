@@ -51,7 +51,7 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
     if parent:
         from reprise.sweeps import trial
 
-        trial.work(resumed.name, paths, launch.storage, parent)
+        trial.run_worker(resumed.name, paths, launch.storage, parent)
     else:
         from reprise.sweeps import driver
 

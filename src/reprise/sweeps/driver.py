@@ -18,7 +18,7 @@ from reprise.sweeps import launchers, preflight, tuned
 from reprise.sweeps import study as studies
 from reprise.sweeps.launchers import Launcher, LaunchRequest, Worker
 from reprise.sweeps.study import ERROR, Study
-from reprise.sweeps.view import View, note, valued
+from reprise.sweeps.view import View, describe, format_objectives
 from reprise.tracking import groups, lineage
 from reprise.tracking import run as tracking
 from reprise.tracking.descriptions import GROUP
@@ -39,7 +39,7 @@ def run(sweep: Sweep, request: LaunchRequest, paths: ProjectPaths, console: Cons
     """
     if not studies.exists(sweep.name, paths.store, request.storage):
         preflight.run(sweep, paths, console)
-    study = studies.begin(sweep, paths.root, paths.store, request.storage)
+    study = studies.create_or_load(sweep, paths.root, paths.store, request.storage)
     return _run_to_end(study, request, paths, console)
 
 
@@ -65,11 +65,11 @@ def _run_to_end(study: Study, request: LaunchRequest, paths: ProjectPaths, conso
     sweep = study.sweep
     config = sweep.config(study.folder, {})
     lineage.record_code(paths.root, config.plugins)  # here, because warnings of workers go to their logs
-    study.demand_same_arrays(paths.processed(config.data.name))
-    launcher = launchers.make(request, study.folder, config.checkpoint.patience)
-    workers = request.workers or launcher.capacity()
+    study.check_same_arrays(paths.processed(config.data.name))
+    launcher = launchers.make_launcher(request, study.folder, config.checkpoint.patience)
+    workers = request.workers or launcher.default_workers()
     source = f"reprise sweep sweep={sweep.name} resume"
-    tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source, NOTE: note(study)}
+    tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source, NOTE: describe(study)}
     name, content = f"sweep-{sweep.name}", sweep.model_dump()
     with groups.open_parent(config.tracking, paths.store, study.token, name, content, tags) as parent:
         parent.text(yaml.safe_dump(sweep.model_dump(), sort_keys=False), "sweep.yaml")
@@ -118,7 +118,7 @@ def _run_workers(study: Study, starter: _WorkerStarter, console: Console) -> Non
         with view:
             while (snapshot := study.snapshot()).is_unfinished or running:
                 for index in set(range(starter.workers)) - running.keys():
-                    if snapshot.is_unfinished and len(running) < len(snapshot.unfinished) and study.has_free(snapshot):
+                    if snapshot.is_unfinished and len(running) < len(snapshot.unfinished) and study.has_available_trial(snapshot):
                         running[index] = starter.start(index)
                 for index, worker in list(running.items()):
                     if (code := worker.poll()) is not None:
@@ -141,7 +141,7 @@ def _finalize_run(study: Study, parent: tracking.Run, paths: ProjectPaths, conso
     name, goals, best = study.sweep.name, [goal.metric for goal in study.sweep.objectives], study.best()
     importances = figures.importances(study.optuna, goals)
     shares = {f"importance.{key}": f"{share:.3f}" for key, share in importances.get(goals[0], {}).items()}
-    parent.tag({NOTE: note(study), **shares})
+    parent.tag({NOTE: describe(study), **shares})
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         study.optuna.trials_dataframe().to_csv(folder / "trials.csv", index=False)
@@ -150,7 +150,7 @@ def _finalize_run(study: Study, parent: tracking.Run, paths: ProjectPaths, conso
     if not best:
         console.print(f"sweep  {name}: no trial finished within the limits", highlight=False)
         return
-    summary = "; ".join(f"trial {trial.number}: {valued(study, trial)}" for trial in best)
+    summary = "; ".join(f"trial {trial.number}: {format_objectives(study, trial)}" for trial in best)
     parent.tag({"best": summary})
     if len(best) == 1:
         parent.log_once({f"best/{goal}": value for goal, value in zip(goals, best[0].values, strict=True)})

@@ -73,7 +73,7 @@ class Worker(Protocol):
 class Launcher(Protocol):
     """Starts workers."""
 
-    def capacity(self) -> int:
+    def default_workers(self) -> int:
         """Return the default number of parallel workers."""
 
     def start(self, command: Sequence[str], root: Path, log: Path, index: int, workers: int) -> Worker:
@@ -91,7 +91,7 @@ class Local:
         if settings:
             raise UserError(f"launcher.{next(iter(settings))}: launcher=local has no settings", "take launcher=ray or slurm")
 
-    def capacity(self) -> int:
+    def default_workers(self) -> int:
         """Return the number of GPUs, or of available CPUs without GPUs."""
         return len(_gpus()) or cpus.available()
 
@@ -168,7 +168,7 @@ class Ray:
             raise UserError(f"launcher=ray: {_first_line(error)}", "see ray.init and ray.remote for what can be set") from None
         self.environment = forwarded | threads
 
-    def capacity(self) -> int:
+    def default_workers(self) -> int:
         """Return the number of tasks that fit on the cluster."""
         resources = self.ray.cluster_resources()
         limits = [
@@ -230,7 +230,7 @@ class Slurm:
             raise UserError(f"launcher=slurm: {_first_line(error)}", "see submitit.AutoExecutor for what can be set") from None
         self.environment = {"OMP_NUM_THREADS": str(options["cpus_per_task"])}
 
-    def capacity(self) -> int:
+    def default_workers(self) -> int:
         """Raise `UserError`: the user must choose the number of jobs."""
         raise UserError("launcher=slurm: how many jobs?", "say workers=8")
 
@@ -268,7 +268,7 @@ class SlurmWorker:
 LAUNCHERS: dict[str, type[Local] | type[Ray] | type[Slurm]] = {"local": Local, "ray": Ray, "slurm": Slurm}
 
 
-def make(request: LaunchRequest, folder: Path, patience: float) -> Launcher:
+def make_launcher(request: LaunchRequest, folder: Path, patience: float) -> Launcher:
     """Return the launcher of a sweep. It keeps its files under `folder` and waits `patience` seconds for a stopped worker."""
     if request.storage:
         os.environ[STORAGE] = request.storage

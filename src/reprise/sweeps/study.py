@@ -29,11 +29,15 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 SPEC, CONF, TOKEN, ARRAYS = "sweep", "conf", "token", "sha256.processed/"
 """User attributes of a study. The last is a prefix: one attribute per data set holds the hash of its arrays."""
-PLACE, LAST_HEARTBEAT, STARTS, THREADS, GIVEN_UP, ERROR = "place", "heard", "starts", "threads", "given up", "error"
-"""User attributes of a trial. A study has PLACE too: the id of the folder where it was created."""
-BEGAN = "began"
+FOLDER_ID, LAST_HEARTBEAT, STARTS, THREADS, PRUNED_AT, ERROR = "place", "last_heartbeat", "starts", "threads", "pruned", "error"
+"""User attributes of a trial. A study has FOLDER_ID too: the id of the folder where it was created."""
+FIRST_STARTED = "began"
 """User attribute of a trial: when a worker first took it, in seconds since 1970 UTC, like `LAST_HEARTBEAT`. Optuna's own
 `datetime_start` is the worker's local time without a time zone."""
+OLD_NAMES = {LAST_HEARTBEAT: "heard", PRUNED_AT: "pruned"}
+"""Names of user attributes in studies of earlier versions."""
+OLD_NAMES = {LAST_HEARTBEAT: "heard", PRUNED_AT: "given up"}
+"""Names of user attributes in studies of earlier versions."""
 MAX_STARTS = 3
 """Number of times a trial is started before it counts as failed, if no start completes an epoch."""
 HEARTBEAT_SECONDS, LOST_AFTER_SECONDS = 60.0, 900.0
@@ -52,19 +56,19 @@ class StudySnapshot:
     trials: list[FrozenTrial]
     max_failures: int
 
-    def of(self, *states: TrialState) -> list[FrozenTrial]:
+    def in_state(self, *states: TrialState) -> list[FrozenTrial]:
         """Return the trials in these states."""
         return [trial for trial in self.trials if trial.state in states]
 
     @property
     def failures(self) -> list[FrozenTrial]:
         """The failed trials."""
-        return self.of(TrialState.FAIL)
+        return self.in_state(TrialState.FAIL)
 
     @property
     def unfinished(self) -> list[FrozenTrial]:
         """The trials that wait or run."""
-        return self.of(TrialState.WAITING, TrialState.RUNNING)
+        return self.in_state(TrialState.WAITING, TrialState.RUNNING)
 
     @property
     def is_unfinished(self) -> bool:
@@ -96,12 +100,12 @@ class Study:
         """Read all trials from the database."""
         return StudySnapshot(self.optuna.get_trials(deepcopy=False), self.sweep.max_failures)
 
-    def has_free(self, snapshot: StudySnapshot) -> bool:
+    def has_available_trial(self, snapshot: StudySnapshot) -> bool:
         """Return whether a worker here would find a trial to take."""
         return any(trial.state == TrialState.WAITING or self._is_stale(trial) for trial in snapshot.unfinished)
 
     @contextmanager
-    def take(self) -> Iterator[Trial | None]:
+    def claim_trial(self) -> Iterator[Trial | None]:
         """Yield the next trial, reserved for this process: a stale one, else a waiting one, else None.
 
         The operating system releases a trial's lock when its process dies. A trial that was taken in another folder is left to
@@ -109,7 +113,7 @@ class Study:
         """
         with FileLock(self.folder / "take.lock"):
             snapshot = self.snapshot()
-            taken = (self._take_stale(snapshot) or self._take_waiting(snapshot)) if snapshot.is_unfinished else None
+            taken = (self._claim_stale(snapshot) or self._claim_waiting(snapshot)) if snapshot.is_unfinished else None
             trial, lock = taken or (None, None)
         try:
             with _heartbeats(trial) if trial else nullcontext():
@@ -124,53 +128,54 @@ class Study:
             return False
         lock = self._lock(trial.number)
         taken_here = (
-            trial.user_attrs.get(PLACE) == self.folder_id if PLACE in trial.user_attrs else Path(lock.lock_file).is_file()
+            trial.user_attrs.get(FOLDER_ID) == self.folder_id if FOLDER_ID in trial.user_attrs else Path(lock.lock_file).is_file()
         )
         if not taken_here:
-            if LAST_HEARTBEAT not in trial.user_attrs:  # its process may have died before the first heartbeat: count from now on
+            heartbeat = attribute(trial, LAST_HEARTBEAT)
+            if heartbeat is None:  # its process may have died before the first heartbeat: count from now on
                 with suppress(optuna.exceptions.UpdateFinishedTrialError):
                     self.stored.open_trial(trial.number).set_user_attr(LAST_HEARTBEAT, time.time())
                 return False
-            return bool(time.time() - trial.user_attrs[LAST_HEARTBEAT] > LOST_AFTER_SECONDS)
+            return bool(time.time() - heartbeat > LOST_AFTER_SECONDS)
         with suppress(Timeout), lock.acquire(timeout=0):
             return self.snapshot().trials[trial.number].state == TrialState.RUNNING  # it may have ended since the snapshot
         return False
 
-    def _take_stale(self, snapshot: StudySnapshot) -> tuple[Trial, FileLock] | None:
+    def _claim_stale(self, snapshot: StudySnapshot) -> tuple[Trial, FileLock] | None:
         for frozen in filter(self._is_stale, snapshot.unfinished):
             trial, lock = self.stored.open_trial(frozen.number), self._lock(frozen.number)
             starts = frozen.user_attrs.get(STARTS, 1) + 1
             if starts <= MAX_STARTS:
                 lock.acquire()
                 trial.set_user_attr(STARTS, starts)
-                self._record_taken(trial)
+                self._record_claim(trial)
                 return trial, lock
             fail(self, trial, f"{MAX_STARTS} processes died while training it")
         return None
 
-    def _take_waiting(self, snapshot: StudySnapshot) -> tuple[Trial, FileLock] | None:
+    def _claim_waiting(self, snapshot: StudySnapshot) -> tuple[Trial, FileLock] | None:
         """Take a waiting trial. `optuna.Study.ask` would create an extra one if another machine takes the last one first."""
-        for frozen in snapshot.of(TrialState.WAITING):
+        for frozen in snapshot.in_state(TrialState.WAITING):
             lock = self._lock(frozen.number)
-            lock.acquire()  # first: if the process is killed before it records PLACE, the lock file shows the folder
+            lock.acquire()  # first: if the process is killed before it records FOLDER_ID, the lock file shows the folder
             if self.stored.start_waiting_trial(frozen.number):
                 trial = self.stored.open_trial(frozen.number)
-                trial.set_user_attr(BEGAN, time.time())
-                self._record_taken(trial)
+                trial.set_user_attr(FIRST_STARTED, time.time())
+                self._record_claim(trial)
                 return trial, lock
             lock.release()
             Path(lock.lock_file).unlink()
         return None
 
-    def _record_taken(self, trial: Trial) -> None:
+    def _record_claim(self, trial: Trial) -> None:
         """Write the first heartbeat, before other machines can check for one, and the folder of the trial."""
         trial.set_user_attr(LAST_HEARTBEAT, time.time())
-        trial.set_user_attr(PLACE, self.folder_id)
+        trial.set_user_attr(FOLDER_ID, self.folder_id)
 
     def _lock(self, number: int) -> FileLock:
         return FileLock(self.folder / f"trial-{number}.lock")
 
-    def demand_same_arrays(self, arrays: Path) -> None:
+    def check_same_arrays(self, arrays: Path) -> None:
         """Record the hash of a data set's arrays at its first use, and check it later.
 
         Raises:
@@ -189,7 +194,7 @@ class Study:
                 "restore it, or say name=NEW for a new sweep",
             )
 
-    def choose(self, trial: Trial) -> dict[str, Any]:
+    def suggest(self, trial: Trial) -> dict[str, Any]:
         """Sample the values of a trial.
 
         The sampler is seeded again for each value. With one worker, values thus depend only on the sweep's seed, the trial's
@@ -210,7 +215,7 @@ class Study:
 
     def best(self) -> list[FrozenTrial]:
         """Return the best trial, or the Pareto front sorted by the first objective. Trials beyond a limit are excluded."""
-        done = self.snapshot().of(TrialState.COMPLETE)
+        done = self.snapshot().in_state(TrialState.COMPLETE)
         feasible = [trial for trial in done if all(excess <= 0 for excess in trial.constraints.values())]
         signs = [1 if objective.direction == "minimize" else -1 for objective in self.sweep.objectives]
         costs = {trial.number: [sign * value for sign, value in zip(signs, trial.values, strict=True)] for trial in feasible}
@@ -241,10 +246,15 @@ def _heartbeats(trial: Trial) -> Iterator[None]:
         done.set()
 
 
+def attribute(trial: Trial | FrozenTrial, name: str) -> Any:
+    """Return a user attribute of a trial, also if an earlier version wrote it under its old name; None if there is none."""
+    return trial.user_attrs.get(name, trial.user_attrs.get(OLD_NAMES.get(name, "")))
+
+
 def start_time(trial: Trial) -> float:
     """Return when a trial was first taken, in seconds since 1970 UTC."""
-    if BEGAN in trial.user_attrs:
-        return float(trial.user_attrs[BEGAN])
+    if FIRST_STARTED in trial.user_attrs:
+        return float(trial.user_attrs[FIRST_STARTED])
     assert trial.datetime_start is not None  # taken by an older version, in its machine's local time
     return trial.datetime_start.timestamp() - MAX_TIMEZONE_DIFFERENCE
 
@@ -271,7 +281,7 @@ def address(folder: Path, storage: str | None) -> str:
     return checked(storage, "storage", for_runs=False) if storage else database_address(folder / "sweeps.db")
 
 
-def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
+def create_or_load(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
     """Create a study, or load the one of this name if it belongs to the same sweep.
 
     All trials are enqueued at the start, so that their number is exact whatever process dies. The study keeps a copy of conf/, so
@@ -287,8 +297,8 @@ def begin(sweep: Sweep, root: Path, folder: Path, storage: str | None) -> Study:
         created = optuna_storage.create(connection, sweep.name, [objective.direction for objective in sweep.objectives])
         opened = (created or optuna_storage.load(connection, sweep.name)).study
         if created:
-            opened.set_user_attr(PLACE, folder_id)
-        if storage is None or opened.user_attrs.get(PLACE) == folder_id:
+            opened.set_user_attr(FOLDER_ID, folder_id)
+        if storage is None or opened.user_attrs.get(FOLDER_ID) == folder_id:
             _fill(opened, sweep, root)
         else:
             _wait_until_filled(opened, sweep)

@@ -14,7 +14,7 @@ from reprise.errors import Pruned, Stopped, UserError, without_login
 from reprise.project_paths import ProjectPaths
 from reprise.stages import train
 from reprise.sweeps import study as studies
-from reprise.sweeps.study import GIVEN_UP, STARTS, THREADS, Study
+from reprise.sweeps.study import PRUNED_AT, STARTS, THREADS, Study
 from reprise.tracking import event_log, lineage, recovery, resume
 from reprise.tracking import run as tracking
 from reprise.tracking.mlflow_sync import PARENT
@@ -22,13 +22,13 @@ from reprise.tracking.trained import Trained, read_trained
 from reprise.training.learner import MetricCallback
 
 
-def work(name: str, paths: ProjectPaths, storage: str | None, parent: str) -> None:
+def run_worker(name: str, paths: ProjectPaths, storage: str | None, parent: str) -> None:
     """Train trials until none is left, or too many have failed."""
     threads = torch.get_num_threads()  # this worker's share of the cores
     study = studies.load(name, paths.store, storage)
     lineage.record_code(paths.root, study.sweep.config(study.folder, {}).plugins)
     while True:
-        with study.take() as trial:
+        with study.claim_trial() as trial:
             if trial is None:
                 return
             if THREADS not in trial.user_attrs:
@@ -52,7 +52,7 @@ class _Trial:
     def run(self) -> None:
         """Run the trial until it completes, fails or is pruned. After a signal the next start resumes it."""
         try:
-            chosen = self.study.choose(self.trial)
+            chosen = self.study.suggest(self.trial)
             config = self._with_threads(self.sweep.config(self.study.folder, chosen))
             with resume.owned_by(f"{self.study.token} {self.trial.number}"):
                 self._report(list(self._train(config, ", ".join(as_overrides(chosen)))))
@@ -77,7 +77,7 @@ class _Trial:
 
     def _train(self, config: Config, settings: str) -> Iterator[Trained]:
         """Yield a training per seed; do not repeat those that an earlier start finished."""
-        if reason := self.trial.user_attrs.get(GIVEN_UP):
+        if reason := studies.attribute(self.trial, PRUNED_AT):
             raise Pruned(reason)
         run_dirs = (
             recovery.finished_runs(self.paths.store, self._start_time, self.tags) if STARTS in self.trial.user_attrs else ()
@@ -106,13 +106,13 @@ class _Trial:
     def _train_one(self, config: Config, settings: str, watch: MetricCallback) -> Trained:
         tags = {**self.tags, "settings": settings}
         command = f"reprise sweep sweep={self.sweep.name}"
-        self.study.demand_same_arrays(self.paths.processed(config.data.name))
+        self.study.check_same_arrays(self.paths.processed(config.data.name))
         (trained,) = train.run(config, self.paths, Console(quiet=True), command, also=tags, watch=watch)
         return trained
 
     def _prune(self, when: str) -> None:
         if self.trial.should_prune():
-            self.trial.set_user_attr(GIVEN_UP, when)
+            self.trial.set_user_attr(PRUNED_AT, when)
             raise Pruned(when)
 
     def _mark_runs_pruned(self, when: str) -> None:

@@ -16,7 +16,7 @@ from reprise.config.sweep import put
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.sweeps.study import Study
-from reprise.sweeps.view import valued
+from reprise.sweeps.view import format_objectives
 
 
 def name_of(sweep: str) -> str:
@@ -46,7 +46,7 @@ def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
     comment = (
         "# @package _global_\n"
         f"# reprise train experiment={name}\n"
-        f"# Found by `reprise sweep sweep={sweep.name}`: trial {trial.number}, {valued(study, trial)}.\n"
+        f"# Found by `reprise sweep sweep={sweep.name}`: trial {trial.number}, {format_objectives(study, trial)}.\n"
     )
     tree = _decisive(sweep.config(study.folder, trial.params))
     expected = dict(leaves(tree))

@@ -12,29 +12,29 @@ from rich.live import Live
 from rich.table import Table
 
 from reprise.config.space import Choice, FloatRange, IntRange, as_overrides, written
-from reprise.sweeps.study import ENDED, ERROR, GIVEN_UP, Study, StudySnapshot
+from reprise.sweeps.study import ENDED, ERROR, PRUNED_AT, Study, StudySnapshot, attribute
 from reprise.tracking.descriptions import of_group
 
 
-def valued(study: Study, trial: FrozenTrial) -> str:
+def format_objectives(study: Study, trial: FrozenTrial) -> str:
     """Return the objectives of a trial with their values."""
     return ", ".join(f"{goal.metric} {value:.4g}" for goal, value in zip(study.sweep.objectives, trial.values, strict=True))
 
 
-def note(study: Study) -> str:
+def describe(study: Study) -> str:
     """Return the sweep's description for the dashboard: best trials, space, and commands to resume it or train the best."""
     sweep, snapshot = study.sweep, study.snapshot()
     goals = [goal.metric for goal in sweep.objectives]
     upwards = sweep.objectives[0].direction == "maximize"
-    trials = sorted(snapshot.of(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
+    trials = sorted(snapshot.in_state(TrialState.COMPLETE), key=lambda trial: trial.values[0], reverse=upwards)
     rows = [
         (f"trial {trial.number}: `{' '.join(as_overrides(trial.params))}`", dict(zip(goals, trial.values, strict=True)))
         for trial in trials
     ]
-    pruned, failed = (len(snapshot.of(state)) for state in (TrialState.PRUNED, TrialState.FAIL))
-    best = ", ".join(valued(study, trial) for trial in study.best())
+    pruned, failed = (len(snapshot.in_state(state)) for state in (TrialState.PRUNED, TrialState.FAIL))
+    best = ", ".join(format_objectives(study, trial) for trial in study.best())
     lead = f"Sweep **{sweep.name}** of {sweep.experiment}, {sweep.n_trials} trials: {len(trials)} trained to their end, "
-    lead += f"{pruned} given up, {failed} failed." + (f" The best: {best}." if best else "")
+    lead += f"{pruned} pruned, {failed} failed." + (f" The best: {best}." if best else "")
     commands = [(f"reprise sweep sweep={sweep.name} resume", "prints its state, and resumes it if unfinished")]
     if best:
         commands.insert(0, (f"reprise train experiment={sweep.name}_tuned", "trains the best config"))
@@ -57,7 +57,7 @@ class View:
     def __init__(self, study: Study, console: Console) -> None:
         self.study, self.console = study, console
         self.start = time.monotonic()
-        self.ended = {trial.number for trial in study.snapshot().of(*ENDED)}
+        self.ended = {trial.number for trial in study.snapshot().in_state(*ENDED)}
         self.before = len(self.ended)
         self.live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
@@ -75,20 +75,20 @@ class View:
         if self.live:
             self.live.update(self._table(snapshot), refresh=True)
             return
-        for trial in snapshot.of(*ENDED):
+        for trial in snapshot.in_state(*ENDED):
             if trial.number not in self.ended:
                 self.ended.add(trial.number)
                 self.console.print(f"sweep  {self._line(trial)}", highlight=False, soft_wrap=True)
 
     def _line(self, trial: FrozenTrial) -> str:
         result = {
-            TrialState.COMPLETE: lambda: valued(self.study, trial),
-            TrialState.PRUNED: lambda: f"given up {trial.user_attrs.get(GIVEN_UP)}",
+            TrialState.COMPLETE: lambda: format_objectives(self.study, trial),
+            TrialState.PRUNED: lambda: f"pruned {attribute(trial, PRUNED_AT)}",
         }.get(trial.state, lambda: f"failed: {trial.user_attrs.get(ERROR)}")()
         return f"{len(self.ended)}/{self.study.sweep.n_trials}  trial {trial.number}: {result}  ({_settings(trial)})"
 
     def _table(self, snapshot: StudySnapshot) -> Table:
-        ended = snapshot.of(*ENDED)
+        ended = snapshot.in_state(*ENDED)
         counts = Counter(trial.state for trial in ended)
         best = self.study.best()
         pruned, failed = counts[TrialState.PRUNED], counts[TrialState.FAIL]
@@ -100,10 +100,10 @@ class View:
             box=SIMPLE_HEAD,
             expand=True,
             title=f"{self.study.sweep.name}: {len(ended)} of {self.study.sweep.n_trials} trials, "
-            f"{pruned} given up, {failed} failed; {self._time_left(len(ended))}",
-            caption=f"best: {valued(self.study, best[0])} with {_settings(best[0])}" if best else None,
+            f"{pruned} pruned, {failed} failed; {self._time_left(len(ended))}",
+            caption=f"best: {format_objectives(self.study, best[0])} with {_settings(best[0])}" if best else None,
         )
-        for trial in snapshot.of(TrialState.RUNNING):
+        for trial in snapshot.in_state(TrialState.RUNNING):
             step = max(trial.intermediate_values, default=0)
             value = f"{trial.intermediate_values[step]:.4f}" if step else "–"
             table.add_row(str(trial.number), str(step), value, _settings(trial))

@@ -39,10 +39,10 @@ def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:
     """Describe a training: results, commands that repeat it, origin. The lead comes first, as MLflow folds long descriptions."""
     result = headline(tags.get("monitor", ""), figures)
     settings = f" with `{tags['settings']}`" if "settings" in tags else ""
-    given_up = f" Given up {tags['pruned']}: other trials promise more." if "pruned" in tags else ""
-    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}{f': {result}' if result else ''}.{given_up}"
+    pruned = f" Pruned {tags['pruned']}: other trials promise more." if "pruned" in tags else ""
+    lead = f"**{tags['experiment']}**, seed {tags['seed']}{settings}{f': {result}' if result else ''}.{pruned}"
     commands = [(tags["mlflow.source.name"], "began it")]
-    if not given_up:
+    if not pruned:
         commands.insert(0, (f"reprise reproduce {name}", "runs it again, bit for bit"))
     if "trial" not in tags and not any(key.startswith("test/") for key in figures):
         commands.append((f"reprise evaluate {name}", "evaluates it on the test split"))
