@@ -71,6 +71,12 @@ def test_a_date_is_the_one_that_was_written_or_its_ambiguity_is_named(format_: s
         assert read(*texts) == expected
 
 
+@settings(max_examples=60, deadline=None)
+@given(MOMENTS)
+def test_iso_weeks_are_those_of_the_calendar(moments: list[datetime]) -> None:
+    assert read(*(moment.strftime("%G-W%V-%u") for moment in moments)) == nanoseconds(*(str(moment.date()) for moment in moments))
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.sampled_from([("s", 10**9), ("ms", 10**6), ("us", 10**3), ("ns", 1)]), st.data())
 def test_epoch_times_are_exact_in_every_unit(unit: tuple[str, int], data: st.DataObject) -> None:
@@ -95,6 +101,8 @@ def test_epoch_times_are_exact_in_every_unit(unit: tuple[str, int], data: st.Dat
         (["2012Q3", "2012Q4"], ["2012-07", "2012-10"]),
         (["2012-Q1"], ["2012-01"]),
         (["Q2 2012"], ["2012-04"]),
+        (["2020-W01", "2020-W53", "2021W01"], ["2019-12-30", "2020-12-28", "2021-01-04"]),
+        (["2020-W01-3"], ["2020-01-01"]),
         (["1/2/2020", "13/2/2020"], ["2020-02-01", "2020-02-13"]),
         (["2/1/2020", "2/13/2020"], ["2020-02-01", "2020-02-13"]),
         (["1.2.2020 7:05"], ["2020-02-01 07:05"]),
@@ -140,6 +148,9 @@ def test_dates_as_they_are_written_in_practice(texts: list[str], dates: list[str
         (["1 Foo 2020"], 2, "is no date; write months in English"),
         (["1/13/2020 13:00 PM"], 2, "is no time of the 12-hour clock"),
         (["0", "1", "2"], 2, "in a plausible year; if it counts seconds from the start, set data.date_format=epoch_s"),
+        (["2019-W53"], 2, "is no date: the year has no such week"),
+        (["1749.5", "1750.5"], 2, "is neither a date nor seconds"),
+        (["1.1700", "1.1800"], 2, "is neither a date nor seconds"),
         (["now"], 2, "is no date; write dates as 2012-12-31 23:59:59"),
         (["1600000000.0000000001"], 2, "has digits beyond nanoseconds"),
     ],

@@ -323,6 +323,12 @@ def test_rows_are_counted_as_an_editor_counts_them() -> None:
     assert only(read(content.replace("x", "3"))).values[:, 0].tolist() == [1, 2, 3]
 
 
+def test_a_column_without_a_name_is_called_by_its_position() -> None:
+    table = read(",a,\n2021-01-01,1,\n2021-01-02,2,\n2021-01-03,4,\n")  # as pandas writes an index
+    assert table.channels == ["a"]
+    assert table.notes[1:3] == ["The time column is column 1.", "The target columns are a. Not read: column 3."]
+
+
 def test_columns_are_chosen_by_their_content() -> None:
     content = "name,id,day,a,b\nfoo,1,2021-01-01,1,n/a\nbar,2,2021-01-02,2,5\nbaz,3,2021-01-03,4,6\n"
     table = read(content, gaps="forward_fill")

@@ -105,7 +105,7 @@ def demand_columns(wanted: Iterable[str], present: Sequence[str], name: str) -> 
 def _read_csv(text: CsvText, columns: Sequence[str], everything: bool) -> Cells:
     _demand_header(text, columns)
     demand_columns(columns, text.names, text.name)
-    used = [name for name in dict.fromkeys(text.names) if name and (everything or name in columns)]
+    used = [name for name in dict.fromkeys(text.names) if everything or name in columns]
     if everything:
         demand_columns(used, text.names, text.name)
     _demand_closed_quotes(text)
@@ -171,7 +171,7 @@ def _ragged(text: CsvText, row: Any) -> UserError:
         if len(cells) != width:
             number, found = line, len(cells)
             break
-    column = min(found, width) + 1 if found > width else found + 1
+    column = min(found, width) + 1
     hint = "add the missing cells, or remove the row"
     if found > width:
         hint = "quote cells that hold the separator, or remove the cells that are too many"

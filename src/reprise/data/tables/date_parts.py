@@ -1,8 +1,8 @@
 """Timestamps from the parts of written dates: year, month, day, time of day, offset.
 
 `fields` is an Arrow struct array of text with the parts of each date: `y` year, `m` month, `mon` its name, `d` day, `q` quarter,
-`a` and `b` day and month in an order to be found, `s` the mark between them, `H` `M` `S` `f` time of day with the fraction of a
-second, `ap` AM or PM, `o` offset from UTC.
+`w` week, `wd` weekday, `a` and `b` day and month in an order to be found, `s` the mark between them, `H` `M` `S` `f` time of day
+with the fraction of a second, `ap` AM or PM, `o` offset from UTC.
 """
 
 from typing import Any
@@ -32,16 +32,18 @@ def from_parts(cells: Cells, column: str, fields: Any, name: str) -> tuple[Nanos
     """
     present = {field.name for field in fields.type}
     notes = []
-    parts = {key: _integers(fields, key) for key in ("y", "m", "d", "H", "M", "S", "q") if key in present}
+    parts = {key: _integers(fields, key) for key in ("y", "m", "d", "H", "M", "S", "q", "w", "wd") if key in present}
     count = len(fields)
     if "q" in present:
         parts["m"] = 3 * parts["q"] - 2
+    if "w" in present:
+        return _week_starts(cells, column, parts), None, ("Dates are ISO weeks, which start on Monday.",)
     if "mon" in present:
         parts["m"] = _month_numbers(cells, column, fields)
     if "a" in present:
         parts["d"], parts["m"], words = _day_and_month(cells, column, fields)
         notes.append(words)
-    elif name != "year-month-day":
+    elif name not in {"year-month-day", "year and month"}:
         notes.append(f"Dates are written as {name}.")
     if short := _short_years(fields):
         notes.append(f"Two-digit years are read as 19{PIVOT} to 20{PIVOT - 1}.")
@@ -54,12 +56,25 @@ def from_parts(cells: Cells, column: str, fields: Any, name: str) -> tuple[Nanos
 
 
 def _integers(fields: Any, key: str) -> Nanoseconds:
-    """Return a group as integers; a missing group is 1 for month and day, else 0."""
-    default = "1" if key in {"m", "d"} else "0"
+    """Return a group as integers; a missing group is 1 for month, day and weekday, else 0."""
+    default = "1" if key in {"m", "d", "wd"} else "0"
     text = pc.struct_field(fields, key)
     text = pc.if_else(pc.equal(text.fill_null(""), ""), default, text)
     result: Nanoseconds = pc.cast(text, pa.int64()).to_numpy(zero_copy_only=False)
     return result
+
+
+def _week_starts(cells: Cells, column: str, parts: dict[str, Nanoseconds]) -> Nanoseconds:
+    """Return days of ISO 8601 weeks. Week 1 is the week with 4 January."""
+    years = np.stack([parts["y"], parts["y"] + 1]) - 1970
+    fourth = years.astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64) + 3
+    monday, next_monday = fourth - (fourth + 3) % 7  # 1970-01-01 was a Thursday
+    day = monday + 7 * (parts["w"] - 1)
+    if (wrong := (day < monday) | (day >= next_monday)).any():
+        raise cells.first_error(column, wrong, "is no date: the year has no such week", WRITE)
+    if (wrong := (parts["y"] < YEARS[0]) | (parts["y"] > YEARS[1])).any():
+        raise cells.first_error(column, wrong, "is out of range", IN_RANGE)
+    return np.asarray((day + parts["wd"] - 1) * DAY, np.int64)
 
 
 def _month_numbers(cells: Cells, column: str, fields: Any) -> Nanoseconds:

@@ -24,19 +24,22 @@ _CLOCK = (
 )
 _MONTH = r"(?P<mon>[A-Za-z]{3,9})\.?"
 _NOTATIONS = {
-    "year-month-day": r"(?P<y>\d{4})(?:[-/.](?P<m>\d{1,2})(?:[-/.](?P<d>\d{1,2})" + _CLOCK + ")?)?",
+    "year-month-day": r"(?P<y>\d{4})(?:[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})" + _CLOCK + ")?",
+    "year and month": r"(?P<y>\d{4})[-/](?P<m>\d{1,2})",
+    "year and week": r"(?P<y>\d{4})-?W(?P<w>\d{2})(?:-?(?P<wd>[1-7]))?",
     "year and quarter": r"(?P<y>\d{4})[- ]?Q(?P<q>[1-4])",
     "quarter and year": r"Q(?P<q>[1-4])[- /]?(?P<y>\d{4})",
     "YYYYMMDD": r"(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})?(?:[T ]?(?P<H>\d{2}):?(?P<M>\d{2})?:?(?P<S>\d{2})?)?(?P<o>Z)?",
     "epoch": r"(?P<e>[+\-−]?\d+)(?:[.,](?P<ef>\d*))?",
-    "month/year": r"(?P<m>\d{1,2})[-/.](?P<y>\d{4})",
+    "month and year": r"(?P<m>\d{1,2})[-/](?P<y>\d{4})",
     "day and month in figures": r"(?P<a>\d{1,2})(?P<s>[-/.])(?P<b>\d{1,2})[-/.](?P<y>\d{4}|\d{2})\.?,?" + _CLOCK,
     "day, name of the month, year": r"(?P<d>\d{1,2})[-. /]*" + _MONTH + r"[-. ,/]*(?P<y>\d{4}|\d{2})" + _CLOCK,
     "name of the month, day, year": _MONTH + r"[- ]+(?P<d>\d{1,2}),? +(?P<y>\d{4})" + _CLOCK,
     "name of the month and year": _MONTH + r"[-. ,/]*(?P<y>\d{4}|\d{2})",
     "year and name of the month": r"(?P<y>\d{4})[-. /]*" + _MONTH,
 }
-"""Patterns of whole cells by name. Of two that fit equally many cells, the first is taken."""
+"""Patterns of whole cells by name. Of two that fit equally many cells, the first is taken. Numbers with a point are no dates:
+2020.5 may be a decimal year."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def date_evidence(array: Any) -> int:
     if name == "epoch":
         return int(_epoch_unit(array) is not None)
     digits = sum(character.isdigit() or character == "." for character in array[0].as_py())
-    return 1 if digits == len(array[0].as_py()) and name in {"year-month-day", "YYYYMMDD", "month/year"} else 2
+    return 1 if digits == len(array[0].as_py()) and name in {"year-month-day", "YYYYMMDD"} else 2
 
 
 def parse_dates(cells: Cells, column: str, date_format: str = "auto") -> Stamps:

@@ -48,7 +48,7 @@ class CsvText:
     separator: str
     quote: str
     names: tuple[str, ...]
-    """Column names, without spaces around them."""
+    """Column names, without spaces around them. A column without a name is called by its position: column 1."""
     header_row: int
     first_row: int
     """Row of the first line after the header."""
@@ -156,7 +156,7 @@ def read_dialect(content: bytes, name: str, wanted: Sequence[str], separator: st
         encoding,
         best.separator,
         best.quote,
-        tuple(column.strip() for column in best.names),
+        tuple(column.strip() or f"column {number}" for number, column in enumerate(best.names, start=1)),
         best.row,
         best.last_row + 1,
     )
