@@ -1,7 +1,9 @@
 """Tables of series in any dialect are read correctly; what is detected, assumed or filled is reported and counted."""
 
+import importlib.util
 import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reprise.data.formats import read_csv_series
 from reprise.data.tables.format import TableFormat
 from reprise.data.tables.reader import Series, Table, read_table
 from reprise.errors import UserError
@@ -130,6 +133,40 @@ def test_a_sensor_of_5_hz_with_epoch_times(digits: int) -> None:
     series = only(table)
     assert series.time.tolist() == [(1_700_000_000_000 + 200 * int(tick)) * 10**6 for tick in ticks]
     np.testing.assert_array_equal(series.values, np.stack([ticks / 8, -ticks], axis=1))
+
+
+def published(name: str) -> bytes:
+    spec = importlib.util.find_spec("vega_datasets")
+    assert spec is not None
+    assert spec.origin is not None
+    return (Path(spec.origin).parent / "_data" / name).read_bytes()
+
+
+def test_published_tables_are_read_without_settings() -> None:
+    content = published("seattle-weather.csv")
+    table = read(content)
+    before = read_csv_series(content, "x", "date", table.channels)
+    assert table.channels == ["precipitation", "temp_max", "temp_min", "wind"]
+    assert table.frequency == before.frequency
+    np.testing.assert_array_equal(only(table).time, before.time)
+    np.testing.assert_array_equal(only(table).values, before.values)
+
+
+def test_published_tables_of_many_series() -> None:
+    content = published("stocks.csv")  # dates such as Jan 1 2000
+    with pytest.raises(
+        UserError, match=r"row 125, column date: 'Jan 1 2000' is earlier than row 124 .* set data\.id to the column"
+    ):
+        read(content)
+    table = read(content, id="symbol")
+    assert {series.name: len(series.time) for series in table.series} == {
+        "MSFT": 123,
+        "AMZN": 123,
+        "IBM": 123,
+        "GOOG": 68,
+        "AAPL": 123,
+    }
+    assert table.frequency.alias == "MS"
 
 
 # --- any dialect

@@ -112,6 +112,10 @@ def _fixed_step(frequency: str) -> int:
     return step
 
 
+def _several(rows: Rows) -> str:
+    return "" if rows.label else "if the file holds several series, set data.id to the column with their names; else "
+
+
 def in_order(rows: Rows, policy: str, counts: Counts) -> Rows:
     """Return rows sorted by time.
 
@@ -127,6 +131,7 @@ def in_order(rows: Rows, policy: str, counts: Counts) -> Rows:
         hint = "sort the rows by time, oldest first, or set data.order=sort"
         if (steps <= 0).all():
             raise rows.error(1, "is earlier than the row before: the newest row comes first", hint)
+        hint = f"{_several(rows)}{hint}"
         raise rows.error(first, f"is earlier than row {rows.cells.row(int(rows.position[first - 1]))} before it", hint)
     counts.add("Rows not in the order of time, sorted", int(np.count_nonzero(steps < 0)), rows.where(first))
     return rows.take(np.argsort(rows.time, kind="stable"))
@@ -146,9 +151,7 @@ def without_duplicates(rows: Rows, policy: str, counts: Counts) -> Rows:
     if policy == "refuse":
         what = f"is the same time as row {rows.cells.row(int(rows.position[first - 1]))}"
         hint = "keep one row for each time, or set data.duplicates to first, last or mean"
-        if not rows.label:
-            hint += "; if the file holds several series, set data.id to the column with their names"
-        raise rows.error(first, what, hint)
+        raise rows.error(first, what, f"{_several(rows)}{hint}")
     counts.add(f"Rows with the time of another row ({policy} of each kept)", int(np.count_nonzero(repeated)), rows.where(first))
     starts = np.flatnonzero(np.concatenate([[True], ~repeated]))
     ends = np.append(starts[1:], len(rows.time)) - 1
