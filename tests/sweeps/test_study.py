@@ -68,13 +68,13 @@ def test_a_trial_of_another_machine_is_not_taken_while_it_sends_heartbeats(root:
     local, remote = (
         studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote")
     )
-    with remote.take() as trial:
+    with remote.claim_trial() as trial:
         assert trial
     assert not local.has_available_trial(local.snapshot())
     assert remote.has_available_trial(remote.snapshot())  # on its own machine, the free lock shows that nobody trains it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies, "LOST_AFTER_SECONDS", -1)
-        with local.take() as taken_over:
+        with local.claim_trial() as taken_over:
             assert taken_over
             assert taken_over.number == 0
             assert local.snapshot().trials[0].user_attrs[studies.FOLDER_ID] == local.folder_id
@@ -105,12 +105,12 @@ def test_a_trial_just_taken_in_another_time_zone_is_not_taken_again(
     )
     zone(zones[remote_first])
     before = time.time()
-    with remote.take() as trial:
+    with remote.claim_trial() as trial:
         assert trial
         zone(zones[not remote_first])
         assert before <= studies.start_time(trial) <= time.time()
         assert not local.has_available_trial(local.snapshot())
-        with local.take() as taken_over:
+        with local.claim_trial() as taken_over:
             assert taken_over is None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies.time, "time", lambda: before + studies.LOST_AFTER_SECONDS + 60)
@@ -124,7 +124,7 @@ def test_a_trial_without_a_heartbeat_is_taken_over_only_after_the_timeout(root: 
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies.Trial, "set_user_attr", _interrupt)
-        with pytest.raises(KeyboardInterrupt), remote.take():
+        with pytest.raises(KeyboardInterrupt), remote.claim_trial():
             pass
     assert not local.has_available_trial(local.snapshot())
     with pytest.MonkeyPatch.context() as patch:
@@ -139,11 +139,11 @@ def test_a_trial_killed_before_its_folder_was_recorded_belongs_to_the_folder_of_
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies.Trial, "set_user_attr", _interrupt)
-        with pytest.raises(KeyboardInterrupt), local.take():
+        with pytest.raises(KeyboardInterrupt), local.claim_trial():
             pass
     assert studies.FOLDER_ID not in local.snapshot().trials[0].user_attrs
     assert not remote.has_available_trial(remote.snapshot())
-    with local.take() as trial:
+    with local.claim_trial() as trial:
         assert trial
         assert trial.number == 0
 

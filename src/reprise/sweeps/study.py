@@ -34,8 +34,6 @@ FOLDER_ID, LAST_HEARTBEAT, STARTS, THREADS, PRUNED_AT, ERROR = "place", "last_he
 FIRST_STARTED = "began"
 """User attribute of a trial: when a worker first took it, in seconds since 1970 UTC, like `LAST_HEARTBEAT`. Optuna's own
 `datetime_start` is the worker's local time without a time zone."""
-OLD_NAMES = {LAST_HEARTBEAT: "heard", PRUNED_AT: "pruned"}
-"""Names of user attributes in studies of earlier versions."""
 OLD_NAMES = {LAST_HEARTBEAT: "heard", PRUNED_AT: "given up"}
 """Names of user attributes in studies of earlier versions."""
 MAX_STARTS = 3
