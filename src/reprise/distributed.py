@@ -15,7 +15,7 @@ def launched() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
 
 
-def is_first() -> bool:
+def is_rank_zero() -> bool:
     """Return whether this is rank 0, the only process that writes to the console, MLflow and the outputs."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 

@@ -166,7 +166,7 @@ def test_a_repeated_run_counts_once(project: Path) -> None:
     write_seeds(project, 0.9, NOISE[0][:2])
     result = comparison_of(project)
     assert [len(group.runs) for group in result.tables[0].groups] == [5]
-    assert [run.reason for run in result.excluded] == ["made again since, with the same settings and seed"] * 2
+    assert [run.reason for run in result.excluded] == ["repeated by a newer run with the same settings and seed"] * 2
 
 
 def test_by_groups_by_the_given_keys_and_pairs_by_all_others(project: Path) -> None:
@@ -200,20 +200,20 @@ def test_excluded_runs_are_listed_with_their_reasons(project: Path) -> None:
     write_run(store, 0, [0.9], config={"window.val_size": "0.1"})
     result = comparison_of(project)
     assert {run.reason for run in result.excluded} == {
-        "no val/accuracy", "still going", "failed", "pruned by its sweep", "repeats another run", "no training"
+        "no val/accuracy", "still running", "failed", "pruned by its sweep", "repeats another run", "no training"
     }  # fmt: skip
     assert [table.data for table in result.tables] == ["digits (window.val_size=0.1)", "digits (window.val_size=0.2)", "mnist"]
     shown = printed(result)
-    assert "mixed data sets: 3 tables, whose figures cannot be compared" in shown
-    for line in ("left out  3 runs: no val/accuracy", "1 run: still going", "1 run: failed", "one seed: nothing can be"):
+    assert "mixed data sets: 3 tables, which cannot be compared with each other" in shown
+    for line in ("left out  3 runs: no val/accuracy", "1 run: still running", "1 run: failed", "one seed: no test is"):
         assert line in shown
     assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_an_empty_missing_or_broken_store_is_reported(project: Path) -> None:
-    assert printed(comparison_of(project)) == "the store is empty; `reprise train` makes a run\n"
+    assert printed(comparison_of(project)) == "the store is empty; `reprise train` creates a run\n"
     shutil.rmtree(project / "mlruns")
-    assert printed(comparison_of(project)) == "the store is empty; `reprise train` makes a run\n"
+    assert printed(comparison_of(project)) == "the store is empty; `reprise train` creates a run\n"
     assert not (project / "mlruns").exists()
     (project / "mlruns").mkdir()
     (project / "mlruns" / "mlflow.db").write_text("no database")
@@ -237,8 +237,8 @@ def test_test_metrics_use_evaluated_runs_only(project: Path) -> None:
     write_run(project / "mlruns", 2, [0.9])
     result = comparison_of(project, metric="test/accuracy")
     assert result.tables[0].groups[0].values == [0.8, 0.82]
-    assert [run.reason for run in result.excluded] == ["not opened by `evaluate`"]
-    assert "of runs that `evaluate` opened" in printed(result).replace("\n", " ")
+    assert [run.reason for run in result.excluded] == ["not evaluated on the test split"]
+    assert "evaluated runs only" in printed(result).replace("\n", " ")
     assert compare_view.described(result)["tables"][0]["only_of_evaluated_runs"]
     assert not compare_view.described(comparison_of(project))["tables"][0]["only_of_evaluated_runs"]
 
@@ -295,4 +295,4 @@ def test_a_training_records_its_cost_and_json_output_is_only_json(project: Path)
     best = int(client.get_run(group["runs"][0]["id"]).data.tags["best_epoch"])
     assert group["runs"][0]["value"] == {point.step: point.value for point in history}[best]
     done = run_in(project, "reprise", "compare", "--metric", "nothing/such")
-    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "nothing to compare: no finished training has such figures")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "nothing to compare: no finished training has this metric")

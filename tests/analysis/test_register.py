@@ -26,8 +26,8 @@ GAP = 0.05
         (GAP, 5, 50_000, True, "is better (p "),
         (-GAP, 5, 20_000, False, "is worse (p "),
         (GAP, 1, 20_000, False, "a single seed of it and of the holder"),
-        (GAP, 1, 50_000, False, "is not to be told"),
-        (-GAP, 1, 20_000, False, "is not to be told"),
+        (GAP, 1, 50_000, False, "is not comparable"),
+        (-GAP, 1, 20_000, False, "is not comparable"),
     ],
 )
 def test_a_better_run_or_a_smaller_one_that_is_not_inferior_passes(

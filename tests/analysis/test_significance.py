@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from reprise.analysis import significance
+from reprise.tasks import metric_names
 
 number = st.floats(-100, 100).map(lambda value: round(value, 6))
 several = st.lists(number, min_size=2, max_size=12)
@@ -92,7 +93,7 @@ def test_no_number_of_seeds_is_suggested_for_a_difference_of_zero() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=6))
 def test_an_interval_of_an_accuracy_stays_between_0_and_1(values: list[float]) -> None:
-    low, high = significance.interval(values, *significance.bounds("test/accuracy"))
+    low, high = significance.interval(values, *metric_names.bounds("test/accuracy"))
     free_low, free_high = significance.interval(values)
     assert (low, high) == (max(0, free_low), min(1, free_high))
 
@@ -111,7 +112,7 @@ def test_an_interval_of_an_accuracy_stays_between_0_and_1(values: list[float]) -
     ],
 )
 def test_the_limits_of_a_metric_follow_from_its_name(metric: str, limits: tuple[float, float]) -> None:
-    assert significance.bounds(metric) == limits
+    assert metric_names.bounds(metric) == limits
 
 
 @given(several, several, st.booleans())

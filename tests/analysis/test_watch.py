@@ -47,7 +47,9 @@ def test_a_finished_run_is_printed_epoch_by_epoch(fork_server: CliForkServer) ->
     assert f"val/accuracy {run.data.metrics['val/accuracy']:.4f}" in lines[-1]
     without_run = fork_server.start("watch")
     assert without_run.wait() == 2
-    assert without_run.output == "reprise: no training goes on here; name a RUN, or begin one: `reprise train experiment=NAME`\n"
+    assert (
+        without_run.output == "reprise: no training is running here; name a RUN, or start one: `reprise train experiment=NAME`\n"
+    )
 
 
 def start_training_and_watch(fork_server: CliForkServer, second_fork_server: CliForkServer, seed: int) -> tuple[Child, Child]:

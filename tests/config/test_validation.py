@@ -35,7 +35,7 @@ ERRORS = {
     "trainer.max_epochs='3'": "trainer.max_epochs=3: should be a valid integer",
     "trainer.precision=bf61": "trainer.precision=bf61: should be 'auto', 'float32', 'tf32', 'bf16' or 'fp16'",
     "trainer.preload_to_device=maybe": "trainer.preload_to_device=maybe: should be a valid boolean or 'auto'",
-    "trainer.devices=2": "trainer: strategy=single trains on one device, not 2; take trainer=ddp",
+    "trainer.devices=2": "trainer: strategy=single trains on one device, not 2; use trainer=ddp",
     "window.val_size=1.5": "window.val_size=1.5: should be a count of at least 1, or a share between 0 and 1",
     "window.val_size=0": "window.val_size=0: should be a count of at least 1, or a share between 0 and 1",
     "window.test_size=few": "window.test_size=few: should be a count of at least 1, or a share between 0 and 1",
@@ -77,7 +77,7 @@ def test_a_window_must_fit_the_kind_of_data_and_its_channels(root: Path) -> None
 
 def test_invalid_combinations_of_trainer_settings_are_refused(root: Path) -> None:
     fsdp = error_message(root, "experiment=digits_cnn", "trainer=fsdp", "trainer.precision=fp16")
-    assert fsdp == "trainer: strategy=fsdp does not scale the loss, which precision=fp16 needs; take bf16"
+    assert fsdp == "trainer: strategy=fsdp does not scale the loss, which precision=fp16 needs; use bf16"
     batch = error_message(root, "experiment=digits_cnn", "trainer=ddp_cpu", "trainer.devices=64")
     assert batch == "trainer: batch_size=32 cannot be split over 64 devices"
 
@@ -167,7 +167,7 @@ def test_a_yaml_error_is_reported_with_file_and_line(clone: Path) -> None:
 
 def test_a_series_is_not_augmented(root: Path) -> None:
     message = error_message(root, "experiment=temperature_lstm", "augment=digits")
-    assert message == "augment alters images, and data=seattle_weather holds series; take augment=none"
+    assert message == "augment alters images, and data=seattle_weather holds series; use augment=none"
 
 
 def test_keys_of_a_data_set_composed_alone_are_checked(root: Path) -> None:
@@ -222,3 +222,10 @@ def test_the_project_root_is_found_from_subfolders_and_not_outside(
         project_root()
     monkeypatch.chdir(root / "src" / "reprise")
     assert project_root() == root
+
+
+def test_the_misspelt_name_of_a_required_key_is_reported_and_not_the_missing_one(root: Path) -> None:
+    tree = compose(root, ["experiment=digits_cnn"]).model_dump(by_alias=True)
+    tree["trainer"]["max_epohcs"] = tree["trainer"].pop("max_epochs")
+    with pytest.raises(UserError, match=r"^trainer.max_epohcs: no such key; the nearest is trainer.max_epochs"):
+        check(tree)

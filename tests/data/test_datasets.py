@@ -180,7 +180,7 @@ def test_a_process_that_trains_cannot_open_the_test_split(images: Windows, monke
     monkeypatch.setattr(opened, "_test_split_locked", False)
     images.test()
     opened.lock_test_split()
-    with pytest.raises(UserError, match="only `reprise evaluate` opens it"):
+    with pytest.raises(UserError, match="only `reprise evaluate` can read it"):
         images.test()
     images.learning()
 

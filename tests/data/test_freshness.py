@@ -75,7 +75,7 @@ def test_other_settings_under_the_same_name_are_refused_with_the_command(
         freshness.arrays(other, project, console)
     message = str(refused.value)
     assert (
-        f"{project.processed('pets')} holds other data than data=pets describes; take another data.name, or run `reprise "
+        f"{project.processed('pets')} was made with other settings than data=pets describes; use another data.name, or run `reprise "
         in message
     )
     program, stage, group, *words = shlex.split(message.partition("run `")[2].removesuffix("`"))

@@ -94,7 +94,7 @@ FILES: list[tuple[str | bytes, dict[str, Any], str]] = [
     ("\n\n", {}, "x.csv is empty"),
     ("t,v\n", {}, "x.csv has no row below its header"),
     ("t,v,v\n2021-01-01,1,2\n", {"target": ("v",)}, "x.csv: 2 columns are called 'v'"),
-    ("t,value\n2021-01-01,1\n", {"target": ("Value",)}, "x.csv has no column 'Value'; it has 'value': write both alike"),
+    ("t,value\n2021-01-01,1\n", {"target": ("Value",)}, "x.csv has no column 'Value'; it has 'value': use the same name in both"),
     ("t,value\n2021-01-01,1\n", {"target": ("load",)}, "x.csv has no column 'load'; its columns are t, value"),
     ("a,b\nx,1\ny,2\n", {}, "x.csv: no column holds dates"),
     ("t,u,v\n2021-01-01,2021-01-01,1\n2021-01-02,2021-01-02,2\n", {}, "x.csv: 2 columns hold dates: t, u; set data.time"),

@@ -46,7 +46,7 @@ def test_omitted_files_are_named_and_counted(project: ProjectPaths, tmp_path: Pa
     assert meta["counts"] == {"train": {"cat": 3, "horse": 3}}
     assert meta["left_out"] == {
         "a link to nothing": 1,
-        "beside the class folders": 1,
+        "outside the class folders": 1,
         "hidden": 3,
         "no picture format that is read": 3,
         "no regular file": 1,
@@ -54,7 +54,7 @@ def test_omitted_files_are_named_and_counted(project: ProjectPaths, tmp_path: Pa
     assert "left out, hidden (3): .net, cat/.hidden.png\n" in printed
     assert store.read_json(project.processed("image_folder") / "left_out.json") == {
         ".net": "hidden",
-        "0.png": "beside the class folders",
+        "0.png": "outside the class folders",
         "README": "no picture format that is read",
         "cat/.hidden.png": "hidden",
         "cat/deep/notes.txt": "no picture format that is read",
@@ -162,7 +162,7 @@ def test_an_image_in_train_and_test_is_refused_or_removed_from_test(
     assert error_message(project, console, data(tmp_path / "both")).startswith("1 of 6 pictures are duplicate: test/cat/x.bmp; ")
     meta, _ = read(data(tmp_path / "both", duplicates="leave_out"), project)
     assert meta["counts"] == {"train": {"cat": 2, "horse": 1}, "test": {"cat": 1, "horse": 1}}
-    assert meta["left_out"] == {"beside the class folders": 1, "duplicate": 1}
+    assert meta["left_out"] == {"outside the class folders": 1, "duplicate": 1}
 
 
 # --- shape, colour and range

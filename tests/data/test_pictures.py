@@ -221,7 +221,7 @@ def test_a_csv_table_gives_files_and_labels(project: ProjectPaths, console: Cons
         ("name,label\n", f"{table} has no column 'file'; its first line should be file,label"),
         ("file,label\n0.png,\n", f"{table}, row 2: no label"),
         ("file,label\n0.png,a\n", f"{table} names 1 classes; there must be at least 2"),
-        ("file,label\n0.png,a\n1.png,b\n0.png,a\n", f"{table}, row 4: 0.png stands there twice"),
+        ("file,label\n0.png,a\n1.png,b\n0.png,a\n", f"{table}, row 4: 0.png is listed twice"),
     ):
         table.write_text(content)
         assert error_message(project, console, data(table, name="others")) == message
@@ -299,8 +299,8 @@ def test_added_removed_and_changed_images_are_detected(project: ProjectPaths, co
         lambda: write(path, {"cat/1.png": encoded(picture(78, 9, 9))}),
     ):
         change()
-        with pytest.raises(UserError, match=r"holds other pictures than .* does now; take another data.name, or run `reprise"):
+        with pytest.raises(UserError, match=r"holds other pictures than .* does now; use another data.name, or run `reprise"):
             freshness.demand(dataset, project)
         preprocess.run(dataset, project, console)
-    with pytest.raises(UserError, match=r"holds other data than data=pets describes; take another data.name"):
+    with pytest.raises(UserError, match=r"was made with other settings than data=pets describes; use another data.name"):
         freshness.demand(dataset.model_copy(update={"resize": "crop"}), project)

@@ -180,7 +180,7 @@ def test_steps_too_small_for_float32_inputs_are_reported(config: Config, project
         project, write_csv(project, config, pd.date_range("2001", periods=60, freq="MS"), {"a": values, "b": values % 7})
     )
     assert len(windows.meta.notes) == 1
-    assert windows.meta.notes[0].startswith("a: its steps are small beside its range")
+    assert windows.meta.notes[0].startswith("a: its steps are small compared with its range")
 
 
 @pytest.mark.parametrize(
@@ -221,5 +221,7 @@ def test_arrays_with_timestamps_in_seconds_are_refused(config: Config, project: 
     before = store.read_json(arrays / "meta.json")
     with store.publish(arrays) as draft:
         store.write_json(draft / "meta.json", {key: value for key, value in before.items() if key != "time_unit"})
-    with pytest.raises(UserError, match=r"holds other data than data=mine describes; .*run `reprise preprocess data=mine`"):
+    with pytest.raises(
+        UserError, match=r"was made with other settings than data=mine describes; .*run `reprise preprocess data=mine`"
+    ):
         freshness.demand(mine.data, project)

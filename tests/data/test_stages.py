@@ -22,7 +22,7 @@ from reprise.data import splits, store
 from reprise.data.modality import arrays_of
 from reprise.data.windows import open_windows
 from reprise.errors import UserError
-from reprise.inference.trained_run import windows_of
+from reprise.inference.trained_run import windows_as_trained
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download, freshness, preprocess, window
 from reprise.tracking.trained import Trained
@@ -262,20 +262,20 @@ def test_a_run_is_evaluated_only_on_the_windows_it_was_trained_on(project: Proje
     folder = window.run(config, project, console)
     outcome = {"run_id": "1234", "name": "mine", "seed": 0, "best_epoch": 1, "epochs": 1, "parameters": 1, "train_seconds": 1.0}
     trained = Trained(**outcome, windows=str(folder.relative_to(project.root)))
-    assert windows_of(config, trained, project).folder == folder
+    assert windows_as_trained(config, trained, project).folder == folder
     window.run(compose(project.root, ["experiment=digits_cnn", "window.seed=1"]), project, console)
     with pytest.raises(
-        UserError, match=r"windows/digits_cnn holds other windows by now than mine was trained on; train again, .*"
+        UserError, match=r"windows/digits_cnn no longer holds the windows that mine was trained on; train again, .*"
     ):
-        windows_of(config, trained, project)
+        windows_as_trained(config, trained, project)
     window.run(config, project, console)
     same = trained.model_copy(update={"splits": open_windows(folder, project.processed("digits")).digest})
-    assert windows_of(config, same, project).folder == folder
+    assert windows_as_trained(config, same, project).folder == folder
     with pytest.raises(UserError, match="holds other windows by now"):
-        windows_of(config, trained.model_copy(update={"splits": "0" * 64}), project)
+        windows_as_trained(config, trained.model_copy(update={"splits": "0" * 64}), project)
     shutil.rmtree(folder)
     with pytest.raises(UserError, match=r"^no .*windows/digits_cnn; make it again with `reprise window`$"):
-        windows_of(config, trained, project)
+        windows_as_trained(config, trained, project)
 
 
 def test_the_hash_of_a_split_depends_only_on_its_samples(project: ProjectPaths, console: Console) -> None:
@@ -335,7 +335,7 @@ def test_a_split_with_few_images_of_a_class_gives_a_warning(project: ProjectPath
     assert (counts < 5).any()
     few = sorted((int(number), str(digit)) for digit, number in enumerate(counts) if number < 5)
     listed = ", ".join(f"{digit} ({number})" for number, digit in few)
-    assert f"window  warning: val has fewer than 5 images of {listed}: its metrics say little about them\n" in printed
+    assert f"window  warning: val has fewer than 5 images of {listed}: its metrics are unreliable for them\n" in printed
     assert "warning: test" not in printed
 
 

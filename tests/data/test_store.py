@@ -219,7 +219,7 @@ def test_a_pickled_object_is_neither_written_nor_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         store.write_array(tmp_path / "a.npy", np.array([{}], object))
     np.save(tmp_path / "b.npy", np.array([{}], object), allow_pickle=True)
-    with pytest.raises(UserError, match=r"b\.npy holds something else than an array of numbers, and was not run"):
+    with pytest.raises(UserError, match=r"b\.npy contains something other than an array of numbers, and was not loaded"):
         store.open_array(tmp_path / "b.npy")
 
 

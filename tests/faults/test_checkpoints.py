@@ -77,7 +77,7 @@ def test_a_truncated_or_damaged_newest_checkpoint_is_skipped(tmp_path: Path) -> 
         )
         AtomicIO().save_checkpoint({"step": 2, "weights": torch.arange(1000.0)}, newest)
         newest.write_bytes(damaged)
-        with pytest.warns(Notice, match=r"0000000002\.pt is not what was written .*; the one before is taken"):
+        with pytest.warns(Notice, match=r"0000000002\.pt is not what was written .*; the previous one is used"):
             assert newest_checkpoint(tmp_path) == tmp_path / "0000000001.pt"
         assert not newest.exists()
     AtomicIO().save_checkpoint({"step": 2, "weights": torch.arange(1000.0)}, newest)
@@ -117,7 +117,7 @@ def test_a_training_with_a_damaged_newest_checkpoint_resumes_from_the_previous_o
     newest = max(run_dirs.glob("*/checkpoints/*.sha256")).with_suffix(".pt")
     newest.write_bytes(newest.read_bytes()[:-100])
     output = fork_server.run(*CNN).output
-    assert f"{newest.name} is not what was written (sha256 differs); the one before is taken" in output
+    assert f"{newest.name} is not what was written (sha256 differs); the previous one is used" in output
     assert "resumes after step" in output
     (run_id,) = runs(fork_server.folder).keys() - {undisturbed}
     assert (run_dirs / run_id / "best.safetensors").read_bytes() == (run_dirs / undisturbed / "best.safetensors").read_bytes()

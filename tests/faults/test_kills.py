@@ -133,7 +133,7 @@ def test_a_second_start_of_a_running_training_is_refused_and_a_stale_run_is_clos
     child.kill()
     assert child.wait() == -signal.SIGKILL
     output = other.run(*CNN, "seed=6").output
-    assert f"{running.info.run_name}: its process had died; closed as FAILED" in output
+    assert f"{running.info.run_name}: its process died; marked as FAILED" in output
     closed = runs(fork_server.folder)[running.info.run_id]
     assert closed.info.status == "FAILED"
     assert closed.data.tags["error"] == "its process died"

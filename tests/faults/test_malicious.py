@@ -89,7 +89,7 @@ def test_malicious_weights_are_refused_and_not_executed(name: str, tmp_path: Pat
     WEIGHTS[name](file, canary)
     file.with_suffix(".sha256").write_text(f"{store.sha256(file)}  {file.name}\n")
     message = refusal(lambda: load_weights(file), canary)
-    assert message == f"{file} holds something else than weights, and was not run; train again"
+    assert message == f"{file} contains something other than weights, and was not loaded; train again"
 
 
 def test_no_environment_variable_lets_malicious_weights_run(
@@ -157,7 +157,7 @@ def replace_file(paths: ProjectPaths, where: str, make: Maker, canary: Path) -> 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_malicious_arrays_are_refused_and_not_executed(name: str, where: str, paths: ProjectPaths, canary: Path) -> None:
     file = replace_file(paths, where, ARRAYS[name], canary)
-    message = f"{file} holds something else than an array of numbers, and was not run"
+    message = f"{file} contains something other than an array of numbers, and was not loaded"
     assert refusal(lambda: open_everything(paths), canary).startswith(message)
     assert refusal(lambda: store.open_array(file), canary).startswith(message)
 

@@ -82,7 +82,9 @@ def test_the_code_of_a_run_made_elsewhere_is_shown_and_not_executed(fork_server:
     assert done.returncode == 2
     assert "-lr: 0.001" in done.stdout
     assert "+lr: 0.002" in done.stdout
-    assert done.stderr.endswith("is somebody else's code, as far as this project knows; read the patch above, then add --trust\n")
+    assert done.stderr.endswith(
+        "was not made in this project, so its code may be somebody else's; read the patch above, then add --trust\n"
+    )
     assert not list((fresh / "mlruns").glob("runs/*"))
     assert not list((fresh / "mlruns").glob("reproduce/*"))
 
@@ -197,7 +199,7 @@ def test_an_invalid_weights_file_is_refused_before_training(fork_server: CliFork
     (run_dir / "best.safetensors").write_bytes(b"no weights")
     (run_dir / "best.sha256").write_text(f"{store.sha256(run_dir / 'best.safetensors')}  best.safetensors\n")
     rewrite_tags(run_dir, **{"sha256.weights": store.sha256(run_dir / "best.safetensors")})
-    assert "best.safetensors holds something else than weights, and was not run" in refusal(fork_server, copy, "cnn")
+    assert "best.safetensors contains something other than weights, and was not loaded" in refusal(fork_server, copy, "cnn")
 
 
 def test_a_changed_package_list_is_refused_and_lists_only_versions(fork_server: CliForkServer, copy: Path) -> None:
@@ -206,7 +208,7 @@ def test_a_changed_package_list_is_refused_and_lists_only_versions(fork_server: 
     packages.write_text(packages.read_text() + "--index-url=https://nowhere.example\n")
     assert "packages.txt is not what was recorded (sha256 differs)" in refusal(fork_server, copy, "cnn")
     rewrite_tags(run_dir, **{"sha256.packages": store.sha256(packages)})
-    assert "something else than packages: '--index-url=https://nowhere.example'" in refusal(fork_server, copy, "cnn")
+    assert "something other than packages: '--index-url=https://nowhere.example'" in refusal(fork_server, copy, "cnn")
 
 
 def test_open_run_uses_the_config_with_a_recorded_hash(fork_server: CliForkServer, copy: Path) -> None:
@@ -253,7 +255,7 @@ def test_a_reproduction_without_a_server_stays_in_the_outbox(fork_server: CliFor
     assert (copy / "mlruns" / "outbox" / new.name).is_file()
     child = fork_server.start("sync", folder=copy, **no_server)
     assert child.wait() == 2
-    assert "1 runs still wait" in child.output
+    assert "1 runs are not sent yet" in child.output
 
 
 def test_raw_data_is_linked_if_the_arrays_of_the_run_are_missing(fork_server: CliForkServer, copy: Path, tmp_path: Path) -> None:
@@ -287,7 +289,7 @@ def test_a_run_is_reproduced_in_an_environment_with_its_recorded_packages(fork_s
     rewrite_tags(run_dir, **{"sha256.packages": store.sha256(packages)})
     child = fork_server.start("reproduce", run_dir.name, "--env", folder=project)
     assert child.wait() == 0, child.output
-    assert re.search(r"pip finds no pluggy==(.*)\+nowhere: pluggy==\1 takes its place", child.output)
+    assert re.search(r"pip finds no pluggy==(.*)\+nowhere: pluggy==\1 is used instead", child.output)
     assert re.search(r"packages differ: pluggy (.*)\+nowhere → \1\n", child.output)
     assert "identical: weights bit for bit, every metric exactly" in child.output
 
@@ -326,7 +328,7 @@ def test_lineage_leads_from_the_raw_file_to_the_metrics_and_back(fork_server: Cl
 def test_certify_refuses_several_processes(fork_server: CliForkServer) -> None:
     child = fork_server.start("certify", *CNN[1:], "name=cnn", "trainer=ddp_cpu", "trainer.devices=2")
     assert child.wait() == 2
-    assert "trainer.devices=2: one process is certified at a time; take trainer.devices=1" in child.output
+    assert "trainer.devices=2: one process is certified at a time; use trainer.devices=1" in child.output
 
 
 def test_certify_tags_every_run_with_the_same_settings(fork_server: CliForkServer) -> None:

@@ -58,7 +58,7 @@ def test_a_run_is_complete_on_the_server_whenever_the_server_was_down(fork_serve
     server.stop(signal.SIGKILL)  # down from start to end
     before = {undisturbed.info.run_id}
     child = fork_server.run(*LONG, uri)
-    assert "the training continues, `reprise sync` delivers its run later" in child.output
+    assert "the training continues, `reprise sync` sends its run later" in child.output
     assert "wait in" in child.output
     assert fork_server.start("sync").wait() == 2
     server.start()

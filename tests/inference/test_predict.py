@@ -74,7 +74,7 @@ def test_the_class_rows_exclude_training_images() -> None:
     assert ["dog", "1", "1", "100.0", "%"] in lines
     assert ["owl", "0", "0"] in lines
     assert "The classes of the 3 pictures that the run was not trained on." in text
-    assert "train (the run was trained on them): 3 of 6 pictures; 100.00 % of 3 right, which says nothing about new" in text
+    assert "train (the run was trained on them): 3 of 6 pictures; 100.00 % of 3 right, which is no estimate for new" in text
     assert "test: 1 of 6 pictures; 0.00 % of 1 right\n" in text
     assert "1 pictures are labelled with classes that the run does not have." in text
 

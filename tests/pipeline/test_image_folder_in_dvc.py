@@ -75,4 +75,4 @@ def test_an_image_folder_listed_under_datasets_is_refused(pets: tuple[Path, Path
     done = run_in(project, "reprise", "compose")
     file.write_text(before)
     assert done.returncode == 2
-    assert done.stderr == "reprise: conf/pipeline.yaml: pets_cnn uses data=pets; say so beside it and in folders\n"
+    assert done.stderr == "reprise: conf/pipeline.yaml: pets_cnn uses data=pets; list it with the experiment and in folders\n"

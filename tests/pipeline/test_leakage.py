@@ -120,7 +120,7 @@ def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines() == [
         "359",
-        "refused: the test split is locked in a process that trains; only `reprise evaluate` opens it",
+        "refused: the test split is locked in a process that trains; only `reprise evaluate` can read it",
     ]
 
 

@@ -138,7 +138,7 @@ def test_waiting_trials_keep_their_config_and_a_sweep_cannot_restart_with_other_
     assert run.data.params["trainer.patience"] == "null"
     assert compose(project, ["experiment=frozen_tuned"]).trainer.patience is None
     output = sweep(project, *words, "n_trials=3", "workers=1", code=2)
-    assert "a sweep frozen was begun with another n_trials; say name=NEW for a new one" in output
+    assert "a sweep frozen was started with another n_trials; use name=NEW for a new one" in output
     file.write_text(before)
 
 
@@ -202,7 +202,7 @@ def test_a_trial_fails_alone_with_its_reason_and_too_many_failures_end_the_sweep
     output = sweep(project, "sweep=failing", *words, code=2)
     assert "2 trials of sweep failing failed, the last: " in output
     assert "can't allocate memory" in output.partition("the last: ")[2]
-    assert "`reprise sweep sweep=failing resume sweep.max_failures=N` lets more fail" in output
+    assert "`reprise sweep sweep=failing resume sweep.max_failures=N` accepts more failures" in output
     sweep(project, "sweep=failing", "resume", "sweep.max_failures=3", "workers=1")
     diverges, *_, fits, too_large = trials(project, "failing")
     assert [trial.state.name for trial in trials(project, "failing")] == ["FAIL", "FAIL", "COMPLETE", "FAIL"]

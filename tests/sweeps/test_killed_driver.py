@@ -55,9 +55,9 @@ def test_the_run_of_a_killed_sweep_is_marked_as_failed_and_resumed(tmp_path: Pat
     assert "nothing waits" in run_in(project, "reprise", "sync").stdout  # its driver lives, and delivers by itself
     kill_with_workers(driver)
     output = run_in(project, "reprise", "sync").stdout
-    assert "sweep-mine: its process had died; closed as FAILED" in output
+    assert "sweep-mine: its process died; marked as FAILED" in output
     assert output.count("sweep-mine: delivered") == 1
-    assert run_in(project, "reprise", "sync").stdout == "sync  nothing waits\n"
+    assert run_in(project, "reprise", "sync").stdout == "sync  nothing to send\n"
     failed = parent(project)
     assert failed
     assert (failed.info.status, failed.data.tags["error"]) == ("FAILED", "its process died")

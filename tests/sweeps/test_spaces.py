@@ -123,18 +123,18 @@ ERRORS: dict[str, tuple[dict[str, Any], list[str]]] = {
         [],
     ),
     "space: is empty": ({"space": {}}, []),
-    "names optimizer, which does not stand before it": ({"space": {"optimizer.momentum": SPACE["optimizer.momentum"]}}, []),
+    "names optimizer, which is not defined before it": ({"space": {"optimizer.momentum": SPACE["optimizer.momentum"]}}, []),
     "optimizer is never rprop": (
         {"space": {**SPACE, "optimizer.momentum": {"kind": "float", "low": 0.0, "high": 0.9, "when": {"optimizer": "rprop"}}}},
         [],
     ),
     "objectives.0.metric=test/accuracy": ({"objectives": [{"metric": "test/accuracy", "direction": "maximize"}]}, []),
-    "pruner: several objectives cannot prune": (
+    "pruner: not available with several objectives": (
         {"objectives": [*TREE["objectives"], {"metric": "parameters", "direction": "minimize"}], "pruner": {"kind": "median"}},
         [],
     ),
     "wilcoxon compares seeds, the fewest are 5": ({"pruner": {"kind": "wilcoxon"}, "seeds": 4}, []),
-    "sampler.kind=cmaes: knows one objective": (
+    "sampler.kind=cmaes: supports one objective": (
         {"objectives": [*TREE["objectives"], {"metric": "parameters", "direction": "minimize"}], "sampler": {"kind": "cmaes"}},
         [],
     ),
@@ -144,7 +144,7 @@ ERRORS: dict[str, tuple[dict[str, Any], list[str]]] = {
     ),
     "first.0.optimizer.lr=1.0: lies outside the space": ({"first": [{"optimizer.lr": 1.0}]}, []),
     "first.0.optimizer.eps: is not in the space, which has optimizer, optimizer.lr": ({"first": [{"optimizer.eps": 1.0}]}, []),
-    "a trial trains on one device; take trainer=auto": ({}, ["trainer=ddp_cpu"]),
+    "a trial trains on one device; use trainer=auto": ({}, ["trainer=ddp_cpu"]),
     "space.trainer: a trial trains on one device": ({"space": {"trainer": {"kind": "choice", "values": ["cpu", "ddp_cpu"]}}}, []),
     "seeds=3: is no setting of a trial; use sweep.seeds=3": ({}, ["seeds=3"]),
     "resume=false: is no setting of a trial; use name=NEW": ({}, ["resume=false"]),

@@ -157,7 +157,7 @@ def test_a_sweep_can_be_extended_but_not_shortened(root: Path) -> None:
     longer = studies.extend(study, read_resumed(["sweep=mine", "n_trials=3", "sweep.max_failures=5"]).changes)
     assert (len(longer.snapshot().trials), longer.snapshot().max_failures) == (3, 5)
     assert studies.load("mine", root / "mlruns", None).sweep == longer.sweep
-    with pytest.raises(UserError, match=r"n_trials=2: sweep mine was begun with 3; ask for more"):
+    with pytest.raises(UserError, match=r"n_trials=2: sweep mine was started with 3; ask for more"):
         studies.extend(longer, {"n_trials": 2})
 
 
@@ -266,7 +266,9 @@ def test_trials_on_changed_arrays_are_refused(root: Path) -> None:
             (draft / "images.npy").write_text(content)
         again = studies.load("mine", root / "mlruns", None)
         if is_refused:
-            with pytest.raises(UserError, match=r"sweep mine was begun with other data: .*digits changed since; restore it, or"):
+            with pytest.raises(
+                UserError, match=r"sweep mine was started with other data: .*digits changed since; restore it, or"
+            ):
                 again.check_same_arrays(arrays)
         else:
             again.check_same_arrays(arrays)

@@ -92,7 +92,7 @@ def test_only_one_process_syncs_a_run_at_a_time(run_dir: Path, monkeypatch: pyte
     mlflow_sync = MlflowSync(run_dir, event_log, "http://127.0.0.1:9", run_dir.parent.parent)
     monkeypatch.setattr("reprise.tracking.mlflow_sync.LOCK_TIMEOUT", 0)
     with FileLock(run_dir / "delivery.lock"):
-        assert mlflow_sync.now() == "another process has been delivering it for long"
+        assert mlflow_sync.now() == "another process is still sending it"
     assert len(event_log.waiting) == 1
 
 

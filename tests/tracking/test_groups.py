@@ -131,7 +131,7 @@ def test_invalid_multirun_arguments_are_refused_before_the_first_job(fork_server
 def test_child_runs_created_without_the_server_get_their_parent_at_sync(fork_server: CliForkServer, tmp_path: Path) -> None:
     server = Server(tmp_path)
     child = fork_server.run(*QUICK, "seeds=2", f"tracking.uri={server.address}")
-    assert "`reprise sync` delivers" in child.output
+    assert "`reprise sync` sends" in child.output
     server.start()
     try:
         fork_server.run("sync")

@@ -67,7 +67,7 @@ def test_only_a_better_run_or_a_smaller_one_that_is_not_inferior_takes_the_alias
     assert output.startswith(f"reprise: {worse}: val/accuracy 0.")
     assert "(3 seeds), 38,282 parameters, is worse (p " in output
     assert f"than that of the champion {first}, 0." in output
-    assert output.rstrip().endswith("; --force REASON registers it all the same")
+    assert output.rstrip().endswith("; --force REASON registers it anyway")
     assert output.count("\n") == 1
     assert holder(fork_server) == first
 
@@ -82,7 +82,7 @@ def test_only_a_better_run_or_a_smaller_one_that_is_not_inferior_takes_the_alias
     assert holder(fork_server) == better
 
     single = train_run(fork_server, "trainer.max_epochs=13")
-    assert "(1 seed), 38,282 parameters, is not to be told from" in register(fork_server, single).output
+    assert "(1 seed), 38,282 parameters, is not comparable from" in register(fork_server, single).output
     assert holder(fork_server) == better
 
     other = train_run(fork_server, "seeds=2", "window.seed=1")
@@ -101,7 +101,7 @@ def test_a_run_that_cannot_be_registered_is_refused_with_the_reason(fork_server:
     for words, message in (
         (["nobody"], "0 runs of the store are called nobody; `reprise runs` lists them"),
         ([bare, "--alias", "bare"], f"run {bare} has logged no model; train it with tracking.log_model=true"),
-        ([bare, "--alias", "v1"], "--alias v1: no name that MLflow takes"),
+        ([bare, "--alias", "v1"], "--alias v1: not an alias that MLflow accepts"),
     ):
         child = register(fork_server, *words)
         assert message in child.output

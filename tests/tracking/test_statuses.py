@@ -54,9 +54,9 @@ def test_a_run_is_running_as_long_as_its_lock_is_held(folder: Path) -> None:
     with resume.hold(folder, "key", 0) as training:
         run = open_run(folder, training)
         # also between its creation and the record of its id
-        assert listed_status(folder) == ("RUNNING", "RUNNING", "still going")
+        assert listed_status(folder) == ("RUNNING", "RUNNING", "still running")
         training.opened(0, run.id)
-        assert listed_status(folder) == ("RUNNING", "RUNNING", "still going")
+        assert listed_status(folder) == ("RUNNING", "RUNNING", "still running")
     assert listed_status(folder) == ("FAILED", "FAILED", PROCESS_DIED)
     assert backend.connect(backend.local_address(folder), folder).get_run(run.id).info.status == "RUNNING"
     assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]

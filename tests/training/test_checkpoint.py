@@ -100,26 +100,26 @@ def test_a_malicious_file_is_refused_and_not_executed(weights_file: Path, write:
     write(weights_file, {"weight": Trap(trap)})
     with pytest.raises(UserError) as refused:
         load_weights(with_hash(weights_file))
-    assert str(refused.value) == f"{weights_file} holds something else than weights, and was not run; train again"
+    assert str(refused.value) == f"{weights_file} contains something other than weights, and was not loaded; train again"
     assert not trap.exists()
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(2)], {"epoch": 3}, {"weight": [torch.zeros(2)]}, torch.zeros(2)])
 def test_only_named_tensors_are_accepted_as_weights(weights_file: Path, content: object) -> None:
     torch.save(content, weights_file)
-    with pytest.raises(UserError, match="holds something else than weights"):
+    with pytest.raises(UserError, match="contains something other than weights"):
         load_weights(with_hash(weights_file))
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"hello"])
 def test_invalid_files_are_refused(weights_file: Path, content: bytes) -> None:
     weights_file.write_bytes(content)
-    with pytest.raises(UserError, match="holds something else than weights"):
+    with pytest.raises(UserError, match="contains something other than weights"):
         load_weights(with_hash(weights_file))
 
 
 def test_other_zip_files_are_refused(weights_file: Path) -> None:
     with zipfile.ZipFile(weights_file, "w") as archive:
         archive.writestr("hello", "world")
-    with pytest.raises(UserError, match="holds something else than weights"):
+    with pytest.raises(UserError, match="contains something other than weights"):
         load_weights(with_hash(weights_file))

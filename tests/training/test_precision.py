@@ -42,7 +42,7 @@ def test_an_explicit_precision_is_used(tolerates: bool) -> None:
 
 @pytest.mark.parametrize("name", ["fp16", "tf32"])
 def test_gpu_formats_are_refused_on_a_cpu(name: str) -> None:
-    with pytest.raises(UserError, match=rf"^trainer.precision={name} needs a GPU; take bf16 or float32$"):
+    with pytest.raises(UserError, match=rf"^trainer.precision={name} needs a GPU; use bf16 or float32$"):
         precision.resolve(name, CPU, tolerates_bf16=True)
 
 

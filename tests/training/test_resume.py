@@ -160,7 +160,9 @@ def test_a_checkpoint_without_running_metrics_is_refused(tmp_path: Path) -> None
     content = torch.load(file, weights_only=True)
     del content["ranks"][0]["metrics"]["loss.limbs"]
     checkpoint.AtomicIO().save_checkpoint(content, file)
-    with pytest.raises(UserError, match=r"^the checkpoint holds no running metrics of this task; start anew with resume=false$"):
+    with pytest.raises(
+        UserError, match=r"^the checkpoint holds no running metrics of this task; start a new run with resume=false$"
+    ):
         train("images", tmp_path, file)
     del content["ranks"][0]["metrics"]
     checkpoint.AtomicIO().save_checkpoint(content, file)
@@ -203,7 +205,9 @@ def test_damaged_best_weights_of_a_checkpoint_are_reported(tmp_path: Path) -> No
     kept = tmp_path / "checkpoints" / f"{step:010}.best"
     kept.unlink()
     save_weights(tmp_path / "best.safetensors", {"other": torch.zeros(1)})
-    with pytest.raises(UserError, match=rf"{kept.name}: the best weights of this checkpoint are missing or damaged; begin anew"):
+    with pytest.raises(
+        UserError, match=rf"{kept.name}: the best weights of this checkpoint are missing or damaged; start a new run"
+    ):
         train("images", tmp_path, tmp_path / "checkpoints" / f"{step:010}.pt")
 
 

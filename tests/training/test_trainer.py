@@ -30,9 +30,9 @@ without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"accelerator": "gpu"}, "trainer.devices=1: this machine has 0 GPUs; take trainer=cpu or trainer=ddp_cpu"),
-        ({"precision": "fp16"}, "trainer.precision=fp16 needs a GPU; take bf16 or float32"),
-        ({"precision": "tf32"}, "trainer.precision=tf32 needs a GPU; take bf16 or float32"),
+        ({"accelerator": "gpu"}, "trainer.devices=1: this machine has 0 GPUs; use trainer=cpu or trainer=ddp_cpu"),
+        ({"precision": "fp16"}, "trainer.precision=fp16 needs a GPU; use bf16 or float32"),
+        ({"precision": "tf32"}, "trainer.precision=tf32 needs a GPU; use bf16 or float32"),
     ],
 )
 def test_missing_devices_are_reported(settings: dict[str, Any], message: str) -> None:

@@ -27,7 +27,7 @@ def run(config: Config, paths: ProjectPaths, steps: int, console: Console) -> Ce
 
     """
     if config.trainer.world_size > 1:
-        raise UserError(f"trainer.devices={config.trainer.devices}: one process is certified at a time", "take trainer.devices=1")
+        raise UserError(f"trainer.devices={config.trainer.devices}: one process is certified at a time", "use trainer.devices=1")
     config = config.model_copy(update={"seeds": 1})
     windows = prepare(config, paths, console)
     fingerprints = []

@@ -213,7 +213,7 @@ def _exclusion_reason(row: Row) -> str | None:
     if row.tags.get("error") == PROCESS_DIED:
         return PROCESS_DIED
     stopped = "pruned by its sweep" if "pruned" in row.tags else "stopped"
-    return {"FINISHED": None, "FAILED": "failed", "KILLED": stopped}.get(row.status, "still going")
+    return {"FINISHED": None, "FAILED": "failed", "KILLED": stopped}.get(row.status, "still running")
 
 
 def _check_keys(by: Sequence[str], rows: Iterable[Row]) -> None:
@@ -276,7 +276,7 @@ def _newest_with(metric: str, rows: Iterable[Row]) -> tuple[list[Row], list[Excl
         if figure(row, metric) is None:
             excluded.append(ExcludedRun(row.id, row.name, _missing(metric, row)))
         elif kept.setdefault((_config(row), row.tags["seed"]), row) is not row:
-            excluded.append(ExcludedRun(row.id, row.name, "made again since, with the same settings and seed"))
+            excluded.append(ExcludedRun(row.id, row.name, "repeated by a newer run with the same settings and seed"))
     return list(kept.values()), excluded
 
 
@@ -284,7 +284,7 @@ def _missing(metric: str, row: Row) -> str:
     """Return why a run does not have a metric."""
     if reason := row.tags.get(f"undefined.{metric.partition('/')[2]}"):
         return f"{metric} is undefined: {reason}"
-    return "not opened by `evaluate`" if metric.startswith("test/") and not row.tags.get("test_opened") else f"no {metric}"
+    return "not evaluated on the test split" if metric.startswith("test/") and not row.tags.get("test_opened") else f"no {metric}"
 
 
 def _config(row: Row) -> tuple[tuple[str, str], ...]:

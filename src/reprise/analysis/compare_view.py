@@ -16,7 +16,7 @@ from reprise.analysis.significance import MOST_SEEDS
 
 NAMED = 3
 """The most config keys in a row of the terminal; JSON and the HTML page have all."""
-ONE_SEED = "one seed: nothing can be told"
+ONE_SEED = "one seed: no test is possible"
 NO_SPREAD = "no spread to judge by"
 
 
@@ -140,7 +140,9 @@ def show(comparison: Comparison, console: Console) -> None:
     if not comparison.tables:
         console.print(_empty_message(comparison.query, len(comparison.excluded)), soft_wrap=True)
     if len(comparison.tables) > 1:
-        console.print(f"mixed data sets: {len(comparison.tables)} tables, whose figures cannot be compared\n", highlight=False)
+        console.print(
+            f"mixed data sets: {len(comparison.tables)} tables, which cannot be compared with each other\n", highlight=False
+        )
     for table in comparison.tables:
         _show(table, console)
     for reason, count in Counter(run.reason for run in comparison.excluded).most_common():
@@ -149,16 +151,16 @@ def show(comparison: Comparison, console: Console) -> None:
 
 def _empty_message(query: ComparisonQuery, runs: int) -> str:
     if runs:
-        return "nothing to compare: no finished training has such figures"
-    return "no run is like that" if query.expression or query.experiments else "the store is empty; `reprise train` makes a run"
+        return "nothing to compare: no finished training has this metric"
+    return "no run is like that" if query.expression or query.experiments else "the store is empty; `reprise train` creates a run"
 
 
 def _show(table: Table, console: Console) -> None:
     decimals = _decimals(table)
     direction = "higher" if table.higher_is_better else "lower"
-    only = "; of runs that `evaluate` opened alone" if table.is_of_test else ""
+    only = "; evaluated runs only" if table.is_of_test else ""
     console.print(Text.assemble((table.data, "bold"), f"  {table.metric}, {direction} is better{only}"), highlight=False)
-    figures = _new_table("#", "experiment", "mean ± std", "95 % interval", "n", "beside the next")
+    figures = _new_table("#", "experiment", "mean ± std", "95 % interval", "n", "against the next")
     costs = _new_table("#", "a run", "parameters", "training", "samples/s", "memory", "config, where not as in 1")
     names = labels(table)
     for rank, group in enumerate(table.groups):

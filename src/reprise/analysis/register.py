@@ -16,7 +16,7 @@ from reprise.project_paths import ProjectPaths
 from reprise.tracking import descriptions, listing, registry
 from reprise.tracking.listing import Row
 
-FORCE = "--force REASON registers it all the same"
+FORCE = "--force REASON registers it anyway"
 MARGIN = 0.05
 """How much larger the error of a smaller model may be, as a share of the holder's error. See `margin_of`."""
 
@@ -39,7 +39,7 @@ def run(paths: ProjectPaths, run_name: str, alias: str, force: str | None, conso
 
     """
     if not re.fullmatch(r"(?!v\d+$|latest$)[A-Za-z][\w-]*", alias):
-        raise UserError(f"--alias {alias}: no name that MLflow takes", "letters, digits and _, beginning with a letter")
+        raise UserError(f"--alias {alias}: not an alias that MLflow accepts", "letters, digits and _, beginning with a letter")
     tracking = tracking_config(paths.root)
     rows = listing.read(paths.store, tracking, [], None)
     row = _find_run(run_name, rows)
@@ -83,7 +83,7 @@ def judge(paths: ProjectPaths, row: Row, old: Row, alias: str, rows: list[Row], 
             raise UserError(f"{one.name} cannot be judged: {reason}", "name another run")
     ((table, new_group), (other_table, old_group)) = (group for group in located if group)
     if table is not other_table:
-        return Verdict(False, f"it was measured on {table.data}, the {alias} {old.name} on {other_table.data}: no telling")
+        return Verdict(False, f"it was measured on {table.data}, the {alias} {old.name} on {other_table.data}: not comparable")
     sizes = int(row.tags.get("parameters", 0)), int(old.tags.get("parameters", 0))
     accepted = margin_of(table, old_group, margin)
     return _verdict(table, new_group, old_group, f"the {alias} {old.name}", sizes, accepted)
@@ -103,7 +103,7 @@ def margin_of(table: Table, old: Group, margin: float | None) -> float:
 def _verdict(table: Table, new: Group, old: Group, holder: str, sizes: tuple[int, int], margin: float) -> Verdict:
     """Accept a group that is better than that of the holder, or smaller and not inferior by more than the margin."""
     result = compare.test_of(new, old, table.higher_is_better)
-    word = result.verdict if result else "not to be told"
+    word = result.verdict if result else "not comparable"
     preposition = "than" if word in {"better", "worse"} else "from"
     new_text, old_text = (f"{_figures(group)}, {count:,} parameters" for group, count in zip((new, old), sizes, strict=True))
     reason = f"{table.metric} {new_text}, is {word}{_p(result)} {preposition} that of {holder}, {old_text}"
@@ -115,7 +115,7 @@ def _verdict(table: Table, new: Group, old: Group, holder: str, sizes: tuple[int
         single = " and ".join(f"of {name}" for name, group in (("it", new), ("the holder", old)) if len(group.runs) < 2)
         return Verdict(False, f"{reason}: a single seed {single}", f"train more seeds of both: seeds=5; {FORCE}")
     if sizes[0] >= sizes[1]:
-        more = f"{result.more_seeds} seeds more would tell; " if result.more_seeds else ""
+        more = f"{result.more_seeds} more seeds would be enough; " if result.more_seeds else ""
         return Verdict(False, reason, f"it is not smaller; {more}{FORCE}")
     a, b, is_paired = compare.samples(new, old)
     loss, test = significance.largest_loss(a, b, is_paired, table.higher_is_better)
@@ -141,9 +141,7 @@ def _find_run(name: str, rows: list[Row]) -> Row:
     """Return the run with this name, or whose id starts with it."""
     matches = [row for row in rows if name == row.name or any(run_id.startswith(name) for run_id in _ids(row))]
     if len(matches) != 1:
-        raise UserError(
-            f"{len(matches)} runs of the store are called {name}", "`reprise runs` lists them; `reprise sync` delivers"
-        )
+        raise UserError(f"{len(matches)} runs of the store are called {name}", "`reprise runs` lists them; `reprise sync` sends")
     if descriptions.GROUP in matches[0].tags or "data" not in matches[0].tags:
         raise UserError(f"{matches[0].name} is no training", "name one of the runs under it")
     return matches[0]

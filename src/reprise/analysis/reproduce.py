@@ -78,7 +78,7 @@ def run(
         old = record.read(paths.store, name, tracked, store.made(scratch / "record"))
         if not trusted and not old.files.is_relative_to(paths.store / "runs"):
             demand_trust(old, fresh_environment, console)
-        _recorded_weights(old)  # before anything is trained
+        _verified_weights(old)  # before anything is trained
         if not fresh_environment:
             installed = dict(line.split("==", 1) for line in lineage.packages().splitlines())
             _report_package_differences(old, platform.python_version(), installed, console, "; --env makes those of the run")
@@ -100,7 +100,7 @@ def run(
 def _report_closed(names: Sequence[str], paths: ProjectPaths, console: Console) -> None:
     """Print the runs whose process died, and sync their event logs."""
     for name in names:
-        console.print(f"reproduce  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
+        console.print(f"reproduce  {name}: its process died; marked as FAILED", highlight=False, soft_wrap=True)
     if names:
         recovery.sync_waiting_runs(paths.store, tracking_config(paths.root))
 
@@ -193,19 +193,20 @@ def _inputs(old: RunRecord, again: RunRecord) -> list[str]:
 
 def _weights(old: RunRecord, again: RunRecord) -> list[str]:
     """Return the first tensor that differs."""
-    then, now = _recorded_weights(old), load_weights(again.weights)
+    then, now = _verified_weights(old), load_weights(again.weights)
     for name in {**then, **now}:
         if name not in then or name not in now or not torch.equal(then[name], now[name]):
             return [f"tensor {name} differs"]
     return []
 
 
-def _recorded_weights(old: RunRecord) -> dict[str, Tensor]:
+def _verified_weights(old: RunRecord) -> dict[str, Tensor]:
+    """Return the run's weights after checking them against its tag. Write the .sha256 file if a copied run lacks it."""
     recorded = old.tag("sha256.weights")
     if store.sha256(old.weights) != recorded:
-        raise UserError(f"{old.weights} is not what was written (sha256 differs)", "the run's own weights were damaged since")
+        raise UserError(f"{old.weights} is not what was written (sha256 differs)", "they were damaged after the run; train again")
     hash_file = old.weights.with_suffix(".sha256")
-    if not hash_file.is_file():  # the run was trained elsewhere: the tracking store has only the weights
+    if not hash_file.is_file():  # a run copied from the tracking store has none, and load_weights needs it
         hash_file.write_text(f"{recorded}  {old.weights.name}\n")
     return load_weights(old.weights)
 

@@ -20,7 +20,7 @@ from reprise.tasks import metric_names
 from reprise.tasks.metric_names import ACCURACY
 from reprise.tracking.trained import Trained
 
-HEADLINE = {name: name for name in metric_names.MAIN} | {metric_names.MAE: "MAE", metric_names.MAE_SCALED: "MAE (scaled)"}
+METRIC_TITLES = {name: name for name in metric_names.MAIN} | {metric_names.MAE: "MAE", metric_names.MAE_SCALED: "MAE (scaled)"}
 """Main metrics and their printed names; a row shows the first metric that it has."""
 COLUMNS = ("experiment", "data", "metric", "published", "test", "val", "parameters", "seeds", "epochs")
 PREFACE = """\
@@ -28,12 +28,12 @@ PREFACE = """\
 
 Made by `reprise results --write docs/results.md` from `data/results/`; not typed.
 
-Mean ± standard deviation over seeds. The epoch was chosen on val; test was opened once, by `evaluate`. Most sources of the
+Mean ± standard deviation over seeds. The epoch was chosen on val; test was evaluated once, by `evaluate`. Most sources of the
 published numbers validated on the test set and trained on all other images, which is not done here: our rows set some of the
-training images aside for val. Those of the lessons (`mnist_cnn…`, `fashion_mnist_cnn`) keep the published network, optimizer and
-batch size, and follow a cosine schedule; how each number was published stands below the table. Rows marked † take long:
-`dvc repro --all-pipelines` makes them; rows from before weights were published by hash are in [results-long.md](results-long.md).
-The same kind of processor gives the same weights: their sha256 are listed at the end.
+training images aside for val. The published networks (`mnist_cnn…`, `fashion_mnist_cnn`) keep the published network,
+optimizer and batch size, and follow a cosine schedule; the source of each published number is below the table. Rows marked †
+take long: `dvc repro --all-pipelines` makes them; rows from before weights were published by hash are in
+[results-long.md](results-long.md). The same kind of processor gives the same weights: their sha256 are listed at the end.
 """
 Content = dict[str, Any]
 Row = tuple[str, ...]
@@ -81,7 +81,7 @@ class Results:
             reference = self.published[name]["value"] if name in self.published else naive
             compare, val = (_figure(value, metric) for value in (reference, content.val[metric]))
             size, time = f"{content.parameters:,}", _time(self.runs[name])
-            table.add_row(name, HEADLINE[metric][:3], compare, val, _spread(content, "test", metric), size, time)
+            table.add_row(name, METRIC_TITLES[metric][:3], compare, val, _spread(content, "test", metric), size, time)
         console.print(table)
         seeds = sorted({len(content.seeds) for content in self.by_experiment.values()})
         console.print(f"Means over {' or '.join(map(str, seeds))} seeds, test ± standard deviation; the epoch was chosen on val.")
@@ -107,7 +107,7 @@ class Results:
         return (
             f"{name}{' †' if name in self.pipeline.long else ''}",
             content.data,
-            HEADLINE[metric],
+            METRIC_TITLES[metric],
             str(self.published[name]["value"]) if name in self.published else "–",
             _spread(content, "test", metric),
             _spread(content, "val", metric),
@@ -131,7 +131,7 @@ class Results:
             undefined += [f"- `{name}`: {metric} is undefined: {why}.\n" for metric, why in content.undefined.items()]
         titles = ("experiment", "unit", "MAE", "RMSE", "MASE", "MAE of repeat-last", "MAE of seasonal-naive")
         notes = "\n" + "".join(undefined) if undefined else ""
-        return f"## Forecasts beside naive ones (test)\n\n{_markdown(titles, rows)}{notes}" if rows else ""
+        return f"## Forecasts against naive forecasts (test)\n\n{_markdown(titles, rows)}{notes}" if rows else ""
 
     def _weights(self) -> str:
         """Return the table of the sha256 of every published weights file, and the kind of processor that trained it."""
@@ -188,4 +188,4 @@ def _figure(value: float | None, metric: str) -> str:
 
 
 def _headline(content: Summary) -> str:
-    return next(metric for metric in HEADLINE if metric in content.test)
+    return next(metric for metric in METRIC_TITLES if metric in content.test)

@@ -19,14 +19,14 @@ def run(paths: ProjectPaths, overrides: Sequence[str], console: Console) -> None
     """
     tracked = address(paths, overrides)
     for name in [*recovery.close_stale_runs(paths.store, tracked, set()), *recovery.close_lost_runs(paths.store)]:
-        console.print(f"sync  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
+        console.print(f"sync  {name}: its process died; marked as FAILED", highlight=False, soft_wrap=True)
     delivered, failures = recovery.sync_waiting_runs(paths.store, tracked)
     for name in delivered:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)
     if failures:
-        raise UserError(f"{len(failures)} runs still wait: {failures[0]}", "start the server, then `reprise sync` again")
+        raise UserError(f"{len(failures)} runs are not sent yet: {failures[0]}", "start the server, then `reprise sync` again")
     if not delivered:
-        console.print("sync  nothing waits")
+        console.print("sync  nothing to send")
 
 
 def address(paths: ProjectPaths, overrides: Sequence[str]) -> TrackingConfig:

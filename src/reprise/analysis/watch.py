@@ -37,10 +37,10 @@ def run(paths: ProjectPaths, name: str | None, tracking: TrackingConfig, console
     if name is None:
         names = running_names(paths.store)
         if not names:
-            raise UserError("no training goes on here", "name a RUN, or begin one: `reprise train experiment=NAME`")
+            raise UserError("no training is running here", "name a RUN, or start one: `reprise train experiment=NAME`")
         name = names[0]
         if len(names) > 1:
-            console.print(f"watch  {', '.join(names)} go on; this is the newest", highlight=False, soft_wrap=True)
+            console.print(f"watch  {', '.join(names)} are running; this is the newest", highlight=False, soft_wrap=True)
     last = _follow(follow(paths.store, name, tracking), console)
     if last.status != "FINISHED":
         raise UserError(f"{last.name} ended {last.status}{f': {last.why}' if last.why else ''}")

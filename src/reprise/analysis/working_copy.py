@@ -66,7 +66,7 @@ def demand_trust(old: RunRecord, with_packages: bool, console: Console) -> None:
     if old.patch:
         console.print(_visible(old.patch.decode("utf-8", "replace")), highlight=False, markup=False, soft_wrap=True, end="")
     raise UserError(
-        f"run {old.name} is somebody else's code, as far as this project knows",
+        f"run {old.name} was not made in this project, so its code may be somebody else's",
         f"read the {'patch above' if old.patch else 'commit'}, then add --trust",
     )
 
@@ -146,7 +146,7 @@ def make_environment(old: RunRecord, copy: Path, console: Console) -> str:
     for package in local:
         if subprocess.run([*install, "--no-deps", package], capture_output=True).returncode:
             public = package.partition("+")[0]
-            console.print(f"reproduce  pip finds no {package}: {public} takes its place", highlight=False, soft_wrap=True)
+            console.print(f"reproduce  pip finds no {package}: {public} is used instead", highlight=False, soft_wrap=True)
             _run_checked([*install, public])
     _run_checked([*install, "--no-deps", "-e", str(copy)])
     return python
@@ -163,13 +163,13 @@ def link_data(paths: ProjectPaths, old: RunRecord, copy: Path, console: Console)
     name = old.config["data"]["name"]
     arrays = paths.processed(name)
     if not arrays.is_dir():
-        console.print(f"reproduce  no arrays of {name} here: they are made afresh", highlight=False)
+        console.print(f"reproduce  no arrays of {name} here: making them", highlight=False)
     else:
         store.verify(arrays, f"run `reprise preprocess data={name}`")
         if store.digest(arrays) == old.tag("sha256.processed"):
             _link(arrays, ProjectPaths(copy).processed(name))
             return
-        console.print(f"reproduce  the arrays of {name} here are others than the run read: they are made afresh", highlight=False)
+        console.print(f"reproduce  the arrays of {name} here differ from those of the run: making them again", highlight=False)
     _link_sources(paths, old.config["data"], copy)
 
 

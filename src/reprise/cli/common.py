@@ -55,13 +55,13 @@ def print_message(message: str) -> None:
     """Print one line on stderr. Of several processes, only the parent (or rank 0 if there is none) prints."""
     if distributed.has_parent():
         distributed.tell_parent(message)
-    elif distributed.is_first():
+    elif distributed.is_rank_zero():
         click.echo(f"reprise: {message}", file=sys.stderr)
 
 
 def suggest(*steps: tuple[str, str]) -> None:
     """Print suggested next commands and what they do on stderr. Print nothing in a DVC stage."""
-    if "DVC_STAGE" in os.environ or not distributed.is_first():
+    if "DVC_STAGE" in os.environ or not distributed.is_rank_zero():
         return
     width = max(len(command) for command, _ in steps)
     for command, does in steps:

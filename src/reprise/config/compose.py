@@ -306,14 +306,22 @@ def _nearest_key(key: str, known: Iterable[str]) -> str:
     return f"the nearest is {best}" if similarity(best) > 0.6 else "`reprise compose experiment=NAME` prints them all"
 
 
-def _user_error(error: ValidationError, tree: Any, where: Path | str, sections: list[str]) -> UserError:
-    """Return the first pydantic error as `key=value: why`. A union has one error per type; all are listed."""
+def _user_error(error: ValidationError, tree: Any, where: Path | str, fields: list[str]) -> UserError:
+    """Return the first pydantic error as `key=value: why`. If a key is missing, report an unknown key, which may be its misspelling.
+
+    The nearest name of an unknown key is searched among the missing keys, the other keys of the tree, and `fields`. A union has
+    one error per type; all are listed.
+    """
     details = error.errors(include_url=False)
     paths = [".".join(str(part) for part in detail["loc"] if not _is_branch(part)) for detail in details]
-    first, path = details[0], paths[0]
+    unknown = [number for number, detail in enumerate(details) if detail["type"] == "extra_forbidden"]
+    number = unknown[0] if unknown and details[0]["type"] == "missing" else 0
+    first, path = details[number], paths[number]
     location = f"in {where}" if where else ""
     if first["type"] == "extra_forbidden":
-        known = [name for name, _ in leaves(tree) if name != path and not name.startswith(f"{path}.")] + sections
+        missing = [other for detail, other in zip(details, paths, strict=True) if detail["type"] == "missing"]
+        present = [name for name, _ in leaves(tree) if name != path and not name.startswith(f"{path}.")]
+        known = [*missing, *present, *fields]
         return UserError(f"{path}: no such key", "; ".join(filter(None, [_nearest_key(path, known), location])))
     if first["type"] == "missing" or first["input"] == MISSING:
         return UserError(f"{path}: is missing", location or f"set {path}=…")

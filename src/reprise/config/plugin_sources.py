@@ -59,7 +59,7 @@ def sources(plugins: Sequence[str]) -> list[Source]:
         seen.add(name)
         files = list(_files(name))
         if name in named and not files:
-            raise UserError(f"plugins={name}: no such package", "install it, or put it beside conf/")
+            raise UserError(f"plugins={name}: no such package", "install it, or put it next to conf/")
         files = [source for source in files if source.is_local or name in named]
         if (size := sum(source.file.stat().st_size for source in files if source.is_local)) > LARGEST:
             raise UserError(

@@ -95,9 +95,9 @@ class TrainerConfig(Section):
     @_model_validator(mode="after")
     def _strategy_fits_devices(self) -> Self:
         if self.strategy == "single" and self.world_size > 1:
-            raise ValueError(f"strategy=single trains on one device, not {self.world_size}; take trainer=ddp")
+            raise ValueError(f"strategy=single trains on one device, not {self.world_size}; use trainer=ddp")
         if self.strategy == "fsdp" and self.precision == "fp16":
-            raise ValueError("strategy=fsdp does not scale the loss, which precision=fp16 needs; take bf16")
+            raise ValueError("strategy=fsdp does not scale the loss, which precision=fp16 needs; use bf16")
         if self.batch_size < self.world_size:
             raise ValueError(f"batch_size={self.batch_size} cannot be split over {self.world_size} devices")
         return self
@@ -173,7 +173,7 @@ class Config(Section):
     @_model_validator(mode="after")
     def _data_can_be_augmented(self) -> Self:
         if not self.data.augmentable and not self.augment.is_identity:
-            raise ValueError(f"augment alters images, and data={self.data.name} holds {self.data.kind}; take augment=none")
+            raise ValueError(f"augment alters images, and data={self.data.name} holds {self.data.kind}; use augment=none")
         return self
 
     @_model_validator(mode="after")

@@ -99,7 +99,7 @@ class Sweep(Section):
         for key, part in self.space.items():
             for other, value in part.when.items():
                 if other not in before:
-                    raise ValueError(f"space.{key}.when names {other}, which does not stand before it in the space")
+                    raise ValueError(f"space.{key}.when names {other}, which is not defined before it in the space")
                 known = before[other]
                 if isinstance(known, Choice) and value not in known.values:
                     raise ValueError(f"space.{key}.when: {other} is never {value}")
@@ -109,7 +109,7 @@ class Sweep(Section):
     @_model_validator(mode="after")
     def _can_be_searched(self) -> Self:
         if self.sampler.kind == "cmaes" and len(self.objectives) > 1:
-            raise ValueError("sampler.kind=cmaes: knows one objective; take tpe or gp")
+            raise ValueError("sampler.kind=cmaes: supports one objective; use tpe or gp")
         if self.sampler.kind == "grid":
             if not all(isinstance(part, Choice) for part in self.space.values()):
                 raise ValueError("sampler.kind=grid needs a choice for every key")
@@ -134,11 +134,11 @@ class Sweep(Section):
         if self.pruner.kind == "none":
             return self
         if len(self.objectives) > 1:
-            raise ValueError("pruner: several objectives cannot prune; take sweep.pruner.kind=none")
+            raise ValueError("pruner: not available with several objectives; use sweep.pruner.kind=none")
         if not self.objectives[0].metric.startswith("val/"):
-            raise ValueError(f"pruner: {self.objectives[0].metric} is known only at the end; take sweep.pruner.kind=none")
+            raise ValueError(f"pruner: {self.objectives[0].metric} is known only at the end; use sweep.pruner.kind=none")
         if self.pruner.kind == "wilcoxon" and self.seeds < WILCOXON_SEEDS:
-            raise ValueError(f"pruner.kind=wilcoxon compares seeds, the fewest are {WILCOXON_SEEDS}; take sweep.seeds=5")
+            raise ValueError(f"pruner.kind=wilcoxon compares seeds, the fewest are {WILCOXON_SEEDS}; use sweep.seeds=5")
         return self
 
     def active(self, chosen: dict[str, Any]) -> Iterator[tuple[str, FloatRange | IntRange | Choice]]:
@@ -300,7 +300,7 @@ def put(tree: dict[str, Any], path: str, value: Any) -> None:
 def _preflight(root: Path, sweep: Sweep) -> None:
     """Compose a config at each end of each key of the space, to report errors before the first trial."""
     if sweep.config(root, sweep.first[0] if sweep.first else {}).trainer.world_size > 1:
-        raise UserError("a trial trains on one device", "take trainer=auto; workers=N trains N trials at the same time")
+        raise UserError("a trial trains on one device", "use trainer=auto; workers=N trains N trials at the same time")
     for key, chosen in sweep.ends():
         try:
             config = sweep.config(root, chosen)

@@ -51,7 +51,7 @@ def check_plugins(plugins: Sequence[str]) -> None:
     """
     for plugin in plugins:
         if (top := plugin.split(".")[0]) in sys.stdlib_module_names or top in _dependencies():
-            raise UserError(f"plugins={plugin}: no package of your own", "write a module that calls it, and name that")
+            raise UserError(f"plugins={plugin}: not a package of yours", "write a module that calls it, and name that")
     look_in_root(plugins)
 
 

@@ -106,7 +106,7 @@ def _demand_column(column: str, present: list[str], name: str) -> None:
     if alike and alike[0].strip() == column:
         raise UserError(f"{name}: the column {alike[0]!r} has spaces around its name", "remove them from the header")
     if alike:
-        raise UserError(f"{name} has no column {column!r}", f"it has {alike[0]!r}: write both alike")
+        raise UserError(f"{name} has no column {column!r}", f"it has {alike[0]!r}: use the same name in both")
     if len(present) == 1 and (other := next((mark for mark in ";\t|" if mark in present[0]), None)):
         raise UserError(f"{name}: its columns are separated by {other!r}", "separate them by commas")
     raise UserError(f"{name} has no column {column!r}", f"its first line has {', '.join(present) or 'none'}")

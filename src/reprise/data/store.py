@@ -161,7 +161,9 @@ def open_array(file: Path) -> npt.NDArray[Any]:
     except OSError:
         raise
     except Exception:  # a damaged header can raise any exception
-        raise UserError(f"{file} holds something else than an array of numbers, and was not run", _remake(file.parent)) from None
+        raise UserError(
+            f"{file} contains something other than an array of numbers, and was not loaded", _remake(file.parent)
+        ) from None
 
 
 def as_json(content: Any) -> str:

@@ -64,7 +64,7 @@ class Windows:
     def test(self) -> "Dataset":
         """Return the test split. Only `evaluate` calls this; after `lock_test_split` (in training processes) it raises."""
         if _test_split_locked:
-            raise UserError("the test split is locked in a process that trains", "only `reprise evaluate` opens it")
+            raise UserError("the test split is locked in a process that trains", "only `reprise evaluate` can read it")
         return self._open("test")
 
     def indices(self, split: str) -> Indices:

@@ -40,12 +40,12 @@ def open_run(paths: ProjectPaths, name: str) -> TrainedRun:
     trained = read_trained(run_dir)
     tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is logged
     config = check({**record.from_run_dir(run_dir).config, **tracked}, "the run's config")
-    windows = windows_of(config, trained, paths)
+    windows = windows_as_trained(config, trained, paths)
     lineage.warn_of_edited_plugins(config.plugins, record.from_run_dir(run_dir).tags, trained.name)
     return TrainedRun(config, trained, windows, run_dir)
 
 
-def windows_of(config: Config, trained: Trained, paths: ProjectPaths) -> Windows:
+def windows_as_trained(config: Config, trained: Trained, paths: ProjectPaths) -> Windows:
     """Return the windows that a run was trained on. The arrays need not exist.
 
     Raises:
@@ -64,7 +64,7 @@ def windows_of(config: Config, trained: Trained, paths: ProjectPaths) -> Windows
         is_same = recorded is None or recorded == store.digest(folder)
     if not is_same or meta.made_by["settings"] != config.window.model_dump():
         raise UserError(
-            f"{folder} holds other windows by now than {trained.name} was trained on",
+            f"{folder} no longer holds the windows that {trained.name} was trained on",
             "train again, or restore its data and windows",
         )
     return windows

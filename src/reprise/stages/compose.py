@@ -38,7 +38,9 @@ def run(paths: ProjectPaths, console: Console) -> None:
             ("folders", pipeline.folders) if not isinstance(config.data, configs.PublishedData) else ("datasets", published)
         )
         if config.data.name != listed[name] or config.data.name not in known:
-            raise UserError(f"conf/pipeline.yaml: {name} uses data={config.data.name}", f"say so beside it and in {key}")
+            raise UserError(
+                f"conf/pipeline.yaml: {name} uses data={config.data.name}", f"list it with the experiment and in {key}"
+            )
     sources = {name: _plugin_sources(name, config, pipeline) for name, config in made.items()}
     with store.publish(paths.config("").parent) as draft:
         for name, config in made.items():

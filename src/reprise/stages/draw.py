@@ -19,7 +19,7 @@ from reprise.figures.style import save
 from reprise.inference import explanation
 from reprise.inference.interpretability import is_image
 from reprise.inference.predictor import Predictor
-from reprise.inference.trained_run import windows_of
+from reprise.inference.trained_run import windows_as_trained
 from reprise.project_paths import ProjectPaths
 from reprise.reports.evaluated import Evaluated
 from reprise.stages.published import history_file, read_as_trained, read_published, weights_file
@@ -32,16 +32,16 @@ from reprise.tracking.trained import Trained
 def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
     """Write data/results/<experiment>/figures/ for the first seed, and log the figures of every seed in its run."""
     config, models = read_as_trained(paths, config), paths.models(config.name)
-    predictions = paths.predictions(config.name)
-    hint = f"run `dvc repro evaluate@{config.name}`"
+    folder_of_predictions = paths.predictions(config.name)
+    remake = f"run `dvc repro evaluate@{config.name}`"
     folder = paths.figures(config.name)
     with store.publish(folder) as draft:
         trained = read_published(paths, config.name)
         for one in trained:
-            windows = open_windows(windows_of(config, one, paths).folder, paths.processed(config.data.name))
+            windows = open_windows(windows_as_trained(config, one, paths).folder, paths.processed(config.data.name))
             predictor = Predictor.from_weights(config, windows.meta, weights_file(models, one.seed), one.name)
-            kept = torch.from_numpy(np.array(store.open_array(store.check(predictions, f"seed{one.seed}.npy", hint))))
-            metrics = store.read_json(predictions / f"seed{one.seed}.json")
+            kept = torch.from_numpy(np.array(store.open_array(store.check(folder_of_predictions, f"seed{one.seed}.npy", remake))))
+            metrics = store.read_json(folder_of_predictions / f"seed{one.seed}.json")
             shown = evaluated(config, one, history_file(models, one.seed), predictor, windows, metrics, kept)
             run = tracking.reopen(config.tracking, paths.store, one.run_id) if one.run_id else None
             write(predictor, shown, run, draft if one is trained[0] else None)

@@ -18,10 +18,10 @@ from reprise.data import store
 from reprise.data.datasets import Dataset
 from reprise.data.loader import EvalLoader, move_to_device
 from reprise.data.windows import Windows, open_windows
-from reprise.distributed import is_first, launched
+from reprise.distributed import is_rank_zero, launched
 from reprise.errors import UserError
 from reprise.inference.predictor import Predictor
-from reprise.inference.trained_run import windows_of
+from reprise.inference.trained_run import windows_as_trained
 from reprise.project_paths import ProjectPaths
 from reprise.stages.published import TRAINING, history_file, read_as_trained, read_published, weights_file
 from reprise.stages.summary import Summary, Values, over_seeds, spread
@@ -133,7 +133,7 @@ def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
     quiet = Console(quiet=True) if as_json else console
     result = evaluate_one(config, trained, run_dir / WEIGHTS, paths, quiet)
     leave_process_group()
-    if not is_first():
+    if not is_rank_zero():
         return
     if result.run:
         from reprise.stages import draw  # late: matplotlib takes a second to import, and the pipeline draws in another stage
@@ -165,7 +165,7 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
     `config` is that of the run; only trainer (devices) and tracking may differ. The run's count of test evaluations is increased
     before the test split is read; metrics are not logged.
     """
-    windows = open_windows(windows_of(config, trained, paths).folder, paths.processed(config.data.name))
+    windows = open_windows(windows_as_trained(config, trained, paths).folder, paths.processed(config.data.name))
     lineage.warn_of_edited_plugins(config.plugins, event_log.EventLog(paths.run_dir(trained.run_id)).tags, trained.name)
     predictor = Predictor.from_weights(config, windows.meta, weights, trained.name)
     task = predictor.task

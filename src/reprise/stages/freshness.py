@@ -67,7 +67,7 @@ def stale(data: DataConfig, folder: Path, remake: str) -> Stale | None:
     made = store.read_json(folder / "meta.json")
     modality = arrays_of(data.kind)
     if not modality.describe(data).items() <= made.items():
-        return Stale(f"holds other data than data={data.name} describes", True)
+        return Stale(f"was made with other settings than data={data.name} describes", True)
     if isinstance(data, PublishedData) or folder.is_symlink():
         return None
     reason = modality.sources_changed(data, folder)
@@ -83,7 +83,7 @@ def demand(data: DataConfig, paths: ProjectPaths) -> None:
     """
     command = remake_command(data, paths.root)
     if reason := stale(data, paths.processed(data.name), command):
-        raise UserError(f"{paths.processed(data.name)} {reason.why}", f"take another data.name, or run `{command}`")
+        raise UserError(f"{paths.processed(data.name)} {reason.why}", f"use another data.name, or run `{command}`")
 
 
 def remake_command(data: DataConfig, root: Path) -> str:
@@ -136,6 +136,6 @@ def _warn_of_changed_files(data: PublishedData, paths: ProjectPaths) -> None:
                 continue
             if (sha256 := store.sha256(path)) != file.sha256:
                 warn(
-                    f"{path} has changed and is not used: conf/data/{data.name}.yaml names the bytes of before. "
+                    f"{path} has changed and is not used: conf/data/{data.name}.yaml has the old sha256. "
                     f"To read it as it is now, set its sha256 there to {sha256}; the next training makes the arrays again"
                 )

@@ -128,4 +128,4 @@ def _log_model(run: tracking.Run, predictor: Predictor, windows: Windows) -> Non
     with torch.inference_mode():
         prediction = predictor(*example)
     named = {name: part.numpy() for name, part in zip(predictor.transform.raw_inputs, example, strict=True)}
-    run.model(predictor, named, prediction.numpy(), tensors_of(windows.meta.kind).describe_inputs(windows.meta))
+    run.log_model(predictor, named, prediction.numpy(), tensors_of(windows.meta.kind).describe_inputs(windows.meta))

@@ -11,7 +11,7 @@ from rich.console import Console
 from reprise.config import Config
 from reprise.data import store
 from reprise.data.windows import Windows, lock_test_split
-from reprise.distributed import is_first, launched
+from reprise.distributed import is_rank_zero, launched
 from reprise.errors import Pruned
 from reprise.project_paths import ProjectPaths
 from reprise.stages.prepare import prepare
@@ -66,7 +66,7 @@ def run(
         tags |= {f"dvc.{path}": known[path] for folder in folders if (path := str(folder.relative_to(paths.root))) in known}
     with contextlib.ExitStack() as stack:
         state = None
-        if is_first():
+        if is_rank_zero():
             key, patience = run_key(config, windows, publish), PIPELINE_PATIENCE if publish else PATIENCE
             state = stack.enter_context(resume.hold(paths.store, key, patience))
             _recover_stale_runs(state, config, paths, console)
@@ -122,6 +122,6 @@ def _recover_stale_runs(training: resume.Training, config: Config, paths: Projec
         training.forget()
     resumable = set(training.run_ids)
     for name in [*abandoned, *recovery.close_stale_runs(paths.store, config.tracking, resumable)]:
-        console.print(f"train  {name}: its process had died; closed as FAILED", highlight=False, soft_wrap=True)
+        console.print(f"train  {name}: its process died; marked as FAILED", highlight=False, soft_wrap=True)
     for name in recovery.sync_waiting_runs(paths.store, config.tracking)[0]:
         console.print(f"sync  {name}: delivered", highlight=False, soft_wrap=True)

@@ -81,7 +81,7 @@ def _run_to_end(study: Study, request: LaunchRequest, paths: ProjectPaths, conso
         if len(failed := study.snapshot().failures) > sweep.max_failures:
             raise UserError(
                 f"{len(failed)} trials of sweep {sweep.name} failed, the last: {failed[-1].user_attrs.get(ERROR)}",
-                f"fix the cause; `reprise sweep sweep={sweep.name} resume sweep.max_failures=N` lets more fail",
+                f"fix the cause; `reprise sweep sweep={sweep.name} resume sweep.max_failures=N` accepts more failures",
             )
     return study
 

@@ -89,7 +89,7 @@ class Local:
     def __init__(self, settings: dict[str, Any], folder: Path, patience: float) -> None:
         self.patience = patience
         if settings:
-            raise UserError(f"launcher.{next(iter(settings))}: launcher=local has no settings", "take launcher=ray or slurm")
+            raise UserError(f"launcher.{next(iter(settings))}: launcher=local has no settings", "use launcher=ray or slurm")
 
     def default_workers(self) -> int:
         """Return the number of GPUs, or of available CPUs without GPUs."""

@@ -188,8 +188,8 @@ class Study:
             self.optuna.set_user_attr(key, digest)
         elif recorded != digest:
             raise UserError(
-                f"sweep {self.sweep.name} was begun with other data: {arrays} changed since",
-                "restore it, or say name=NEW for a new sweep",
+                f"sweep {self.sweep.name} was started with other data: {arrays} changed since",
+                "restore it, or use name=NEW for a new sweep",
             )
 
     def suggest(self, trial: Trial) -> dict[str, Any]:
@@ -304,8 +304,8 @@ def create_or_load(sweep: Sweep, root: Path, folder: Path, storage: str | None) 
         if existing != sweep:
             changed = next(key for key in Sweep.model_fields if getattr(existing, key) != getattr(sweep, key))
             raise UserError(
-                f"a sweep {sweep.name} was begun with another {changed}",
-                f"say name=NEW for a new one, or `reprise sweep sweep={sweep.name} resume` to resume that one",
+                f"a sweep {sweep.name} was started with another {changed}",
+                f"use name=NEW for a new one, or `reprise sweep sweep={sweep.name} resume` to resume that one",
             )
     return load(sweep.name, folder, storage)
 
@@ -326,7 +326,7 @@ def _wait_until_filled(opened: optuna.Study, sweep: Sweep) -> None:
     while SPEC not in opened.user_attrs or len(opened.get_trials(deepcopy=False)) < _spec(opened).n_trials:
         if time.monotonic() > deadline:
             raise UserError(
-                f"sweep {sweep.name} was cut short while it was begun", "say the same again where that was, or name=NEW"
+                f"sweep {sweep.name} was interrupted while it was created", "run the same command again there, or use name=NEW"
             )
         time.sleep(0.5)
 
@@ -341,7 +341,7 @@ def extend(study: Study, changes: Mapping[str, Any]) -> Study:
     extended = validated(Sweep, {**study.sweep.model_dump(), **changes}, "what resume was extended")
     if extended.n_trials < study.sweep.n_trials:
         raise UserError(
-            f"n_trials={extended.n_trials}: sweep {extended.name} was begun with {study.sweep.n_trials}", "ask for more"
+            f"n_trials={extended.n_trials}: sweep {extended.name} was started with {study.sweep.n_trials}", "ask for more"
         )
     with FileLock(study.folder / "take.lock"):
         study.optuna.set_user_attr(SPEC, extended.model_dump_json())
@@ -374,7 +374,7 @@ def load(name: str, folder: Path, storage: str | None) -> Study:
         raise UserError(f"no sweep {name} was begun", f"`reprise sweep sweep={name}` begins it") from None
     opened = stored.study
     if SPEC not in opened.user_attrs:
-        raise UserError(f"sweep {name} was cut short while it was begun", "say the same again without resume")
+        raise UserError(f"sweep {name} was interrupted while it was created", "run the same command without resume")
     sweep = _spec(opened)
     study_folder = store.made(folder / "sweeps" / name)
     for file, text in json.loads(opened.user_attrs[CONF]).items():

@@ -101,14 +101,14 @@ def repair(root: Path) -> list[Path]:
     locks = [
         file
         for file in (root / "dvc.lock", *root.glob("*/dvc.lock"))
-        if not _is_valid(file, yaml.safe_load, COMPILED_LOCKFILE_SCHEMA)
+        if not _is_complete(file, yaml.safe_load, COMPILED_LOCKFILE_SCHEMA)
     ]
     for file in locks:
         file.unlink()
         with suppress(GitMissingError):
             git(root, "checkout", "--quiet", "--", str(file))  # fails if it was never committed
     process_list = root / FOLDER / "tmp" / "rwlock"
-    invalid = [] if _is_valid(process_list, json.loads, dict) else [process_list]
+    invalid = [] if _is_complete(process_list, json.loads, dict) else [process_list]
     run_cache = root / FOLDER / "cache" / "runs"
     drafts = list(run_cache.glob("*/*/.*.tmp"))
     for file in (*invalid, *drafts):
@@ -119,14 +119,16 @@ def repair(root: Path) -> list[Path]:
     return [*locks, *invalid, *drafts, *empty]
 
 
-def _is_valid(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:
+def _is_complete(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:
     """Return whether a file can be parsed and passes `check`. A missing file is valid."""
     from voluptuous import Invalid  # late: only used to check dvc.lock
 
     with suppress(FileNotFoundError):
         try:
             text = file.read_text("utf-8")
-            if not text.endswith(("\n", "}")):  # both kinds of files end so; a cut within a value may leave valid YAML
+            if not text.endswith(
+                ("\n", "}")
+            ):  # dvc.lock ends with a line break, rwlock with "}"; a file cut within a value may still be valid YAML
                 return False
             check(parse(text))
         except (ValueError, TypeError, yaml.YAMLError, Invalid):

@@ -97,7 +97,7 @@ class MlflowSync:
                     self.event_log.is_synced()  # removes the outbox file, unless new entries arrived meanwhile
                 self.failure = None
             except Timeout:
-                self.failure = "another process has been delivering it for long"
+                self.failure = "another process is still sending it"
             except (MlflowException, UserError, OSError) as error:
                 self._client = None
                 self.failure = without_login(str(error).split("\n")[0])[:200]

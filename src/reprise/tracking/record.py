@@ -54,7 +54,9 @@ class RunRecord:
             self._demand_recorded("sha256.packages", lineage.text_hash(content), file)
         lines = content.decode("utf-8", "replace").splitlines()
         if others := [line for line in lines if not PACKAGE.fullmatch(line)]:
-            raise UserError(f"{file} holds something else than packages: {others[0]!r}", f"run {self.name} cannot be run again")
+            raise UserError(
+                f"{file} contains something other than packages: {others[0]!r}", f"run {self.name} cannot be run again"
+            )
         return dict(line.split("==") for line in lines)
 
     @property

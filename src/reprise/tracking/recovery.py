@@ -156,7 +156,7 @@ def adopt_reproductions(folder: Path, tracking: TrackingConfig | None) -> list[s
 def adopt_runs(folder: Path, other: Path, tracking: TrackingConfig | None) -> list[str]:
     """Move runs and windows out of the mlruns/ `other` of a working copy. Return the names of the runs that had to be closed.
 
-    Runs that are not fully synced are added to the outbox of `folder`, so that `reprise sync` delivers them.
+    Runs that are not fully synced are added to the outbox of `folder`, so that `reprise sync` sends them.
     """
     closed = _close_pending_runs(folder, other, tracking)
     for run_dir in sorted((other / "runs").glob("*")):

@@ -98,7 +98,7 @@ class Run:
         """Write the description: what the run is, its results so far, and how to repeat it."""
         self.tag({NOTE: descriptions.of_run(self.name, self.event_log.tags, self.event_log.figures)})
 
-    def model(
+    def log_model(
         self,
         network: "nn.Module",
         example: Mapping[str, npt.NDArray[np.generic]],
@@ -138,7 +138,7 @@ class Run:
         """Deliver all waiting entries, within `seconds` if given. Warn if some remain."""
         if failure := self.mlflow_sync.finish(seconds):
             remaining = f"{len(self.event_log.waiting)} entries of run {self.name} wait in {self.event_log.file}"
-            warn(f"{remaining}: {failure}; `reprise sync` delivers them")
+            warn(f"{remaining}: {failure}; `reprise sync` sends them")
 
 
 @contextmanager
@@ -226,7 +226,7 @@ def open_new(tracking: TrackingConfig, folder: Path, token: str, name: str, cont
     try:
         mlflow_id = create(backend.connect(uri, folder), info, folder, uri)
     except (MlflowException, UserError) as error:
-        warn(f"{str(error).splitlines()[0]}; the training continues, `reprise sync` delivers its run later")
+        warn(f"{str(error).splitlines()[0]}; the training continues, `reprise sync` sends its run later")
     run_id = mlflow_id if mlflow_id and not offline_run_dir.is_dir() else token
     run_dir = folder / "runs" / run_id
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -31,7 +31,7 @@ def load_weights(file: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
     except Exception:  # damaged files fail in many ways: SafetensorError, KeyError of an unknown dtype, RuntimeError of a shape
-        raise UserError(f"{file} holds something else than weights, and was not run", "train again") from None
+        raise UserError(f"{file} contains something other than weights, and was not loaded", "train again") from None
 
 
 def load_into(network: nn.Module, weights: Path, name: str) -> None:

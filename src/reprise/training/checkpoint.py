@@ -45,7 +45,7 @@ def _read_checkpoint(file: Path, hint: str) -> dict[str, Any]:
     except Exception:  # torch.load fails in many ways, and its message advises weights_only=False
         content = None
     if not isinstance(content, dict):
-        raise UserError(f"{file} holds something else than checkpoint, and was not run", hint)
+        raise UserError(f"{file} contains something other than a checkpoint, and was not loaded", hint)
     return content
 
 
@@ -78,7 +78,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
     for file in _by_age(folder):
         incomplete = not file.with_suffix(".sha256").is_file()
         try:
-            _read_checkpoint(file, "the one before is taken")
+            _read_checkpoint(file, "the previous one is used")
         except UserError as error:
             if not incomplete:
                 warn(str(error))
@@ -206,7 +206,9 @@ class Checkpoints(pl.Callback):
         elif not self.best.is_file() or store.sha256(self.best) != sha256:
             kept = self.folder / f"{step:010}{BEST_SUFFIX}"
             if not kept.is_file() or store.sha256(kept) != sha256:
-                raise UserError(f"{kept}: the best weights of this checkpoint are missing or damaged", "begin anew: resume=false")
+                raise UserError(
+                    f"{kept}: the best weights of this checkpoint are missing or damaged", "start a new run with resume=false"
+                )
             _link(kept, self.best)
         if sha256 is not None:  # also where the weights are right: a kill may have come before their hash was written
             store.write_atomically(beside, f"{sha256}  {self.best.name}\n".encode())

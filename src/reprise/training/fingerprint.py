@@ -28,7 +28,7 @@ def first_difference(one: list[Fingerprint], other: list[Fingerprint]) -> str:
         for name in sorted({*first, *second}):
             if first.get(name) != second.get(name):
                 return f"{f'step {step}' if step else 'initial weights'}: {name}"
-    return "" if len(one) == len(other) else f"step {min(len(one), len(other))}: only one of them goes on"
+    return "" if len(one) == len(other) else f"step {min(len(one), len(other))}: only one of them continues"
 
 
 class Fingerprints(pl.Callback):

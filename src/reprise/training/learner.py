@@ -149,7 +149,7 @@ class Learner(pl.LightningModule):
         try:
             self.task.new_metrics().load_state_dict(self.resumed["metrics"])
         except (KeyError, ValueError):
-            raise UserError("the checkpoint holds no running metrics of this task", "start anew with resume=false") from None
+            raise UserError("the checkpoint holds no running metrics of this task", "start a new run with resume=false") from None
 
     def on_train_start(self) -> None:
         """Restore the state within the epoch. At the start of an epoch, `on_train_epoch_start` then resets it."""

@@ -18,7 +18,7 @@ def resolve(requested: str, device: torch.device, tolerates_bf16: bool) -> str:
 
     """
     if requested in {"fp16", "tf32"} and device.type == "cpu":
-        raise UserError(f"trainer.precision={requested} needs a GPU", "take bf16 or float32")
+        raise UserError(f"trainer.precision={requested} needs a GPU", "use bf16 or float32")
     if requested != "auto":
         return requested
     return "bf16" if tolerates_bf16 and has_bf16(device) else "float32"

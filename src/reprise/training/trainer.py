@@ -200,7 +200,7 @@ def _check_devices(config: TrainerConfig) -> None:
     available = torch.cuda.device_count()
     if _accelerator(config) == "gpu" and config.devices > available:
         raise UserError(
-            f"trainer.devices={config.devices}: this machine has {available} GPUs", "take trainer=cpu or trainer=ddp_cpu"
+            f"trainer.devices={config.devices}: this machine has {available} GPUs", "use trainer=cpu or trainer=ddp_cpu"
         )
 
 

@@ -31,7 +31,7 @@ const COLUMNS = [
   { title: "", value: (g) => g.mean, cell: meanCell, classes: "number mean" },
   { title: "95 % interval", value: (g) => g.interval && g.interval[1] - g.interval[0], cell: whisker },
   { title: "seeds", value: (g) => g.n, cell: (g) => [String(g.n)], classes: "number" },
-  { title: "beside the next", value: (g) => g.words, cell: badge },
+  { title: "against the next", value: (g) => g.words, cell: badge },
   { title: "parameters", value: (g) => g.parameters, cell: (g) => [grouped(g.parameters)], classes: "number" },
   { title: "training", value: (g) => g.train_seconds, cell: (g) => [seconds(g.train_seconds)], classes: "number" },
   { title: "samples/s", value: (g) => g.samples_per_second, cell: (g) => [grouped(g.samples_per_second)], classes: "number" },

@@ -98,7 +98,7 @@ def demand_columns(wanted: Iterable[str], present: Sequence[str], name: str) -> 
             alike = [one for one in present if one.lower() == column.lower()]
             alike = alike or difflib.get_close_matches(column, present, n=1)
             shown = ", ".join(present[:12]) + (", …" if len(present) > 12 else "")
-            hint = f"it has {alike[0]!r}: write both alike" if alike else f"its columns are {shown or 'none'}"
+            hint = f"it has {alike[0]!r}: use the same name in both" if alike else f"its columns are {shown or 'none'}"
             raise UserError(f"{name} has no column {column!r}", hint)
 
 

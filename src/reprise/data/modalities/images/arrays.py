@@ -132,20 +132,22 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         parts=sources,
         statistics=splitting.image_statistics(images, train),
     )
-    numbered = parts | ({"test": test + len(images)} if published_test else {})  # as in `groups`
-    checks = splitting.audit_images(numbered, groups, meta.known_duplicates)
+    in_groups = parts | (
+        {"test": test + len(images)} if published_test else {}
+    )  # `groups` counts the published test images after the training images
+    checks = splitting.audit_images(in_groups, groups, meta.known_duplicates)
     by_part = {name: np.asarray(store.open_array(arrays / name / "labels.npy")) for name in set(sources.values())}
-    warnings = _warnings_of_few({name: by_part[sources[name]][chosen] for name, chosen in parts.items()}, meta.classes)
+    warnings = _warnings_of_small_classes({name: by_part[sources[name]][chosen] for name, chosen in parts.items()}, meta.classes)
     return Split(parts, described, checks, warnings)
 
 
-def _warnings_of_few(labels: Mapping[str, Indices], classes: list[str]) -> list[str]:
+def _warnings_of_small_classes(labels: Mapping[str, Indices], classes: list[str]) -> list[str]:
     """Return a warning for each split with classes of too few images for meaningful metrics."""
     warnings = []
     for name, of_split in labels.items():
         if few := splitting.few_of_a_class(of_split, classes):
             listed = ", ".join(f"{kind} ({number})" for kind, number in few[:10]) + (" and others" if len(few) > 10 else "")
-            warnings.append(f"{name} has fewer than {splitting.FEW} images of {listed}: its metrics say little about them")
+            warnings.append(f"{name} has fewer than {splitting.FEW} images of {listed}: its metrics are unreliable for them")
     return warnings
 
 

@@ -189,7 +189,7 @@ def _text(path: Path | str) -> str:
 
 
 def _beside(top: _Scan) -> list[tuple[Path, str]]:
-    return [(file, "beside the class folders") for file in top.files]
+    return [(file, "outside the class folders") for file in top.files]
 
 
 def _classes(root: Path, folder: Path, part: str, above: frozenset[tuple[int, int]]) -> tuple[list[Listed], list[LeftOut]]:
@@ -237,6 +237,6 @@ def _unique(rows: Iterator[tuple[int, str, str]], file: Path) -> dict[str, Liste
     listed: dict[str, Listed] = {}
     for line, name, label in rows:
         if name in listed:
-            raise UserError(f"{file}, row {line}: {name} stands there twice")
+            raise UserError(f"{file}, row {line}: {name} is listed twice")
         listed[name] = Listed(file.parent / name, name, label)
     return listed

@@ -195,8 +195,8 @@ def _notes(
         if rounding.rounding_share(scaled[:, column], as_input[:, column]) > rounding.LOST
     ]
     notes = [
-        f"{name}: its steps are small beside its range, and float32, the precision of the inputs, loses a tenth of them or more; "
-        "forecast its differences or its logarithm"
+        f"{name}: its steps are small compared with its range, and float32, the precision of the inputs, loses a tenth of them "
+        "or more; forecast its differences or its logarithm"
         for name in lost
     ]
     notes += [
