@@ -307,7 +307,7 @@ def _nearest_key(key: str, known: Iterable[str]) -> str:
 
 
 def _user_error(error: ValidationError, tree: Any, where: Path | str, fields: list[str]) -> UserError:
-    """Return the first pydantic error as `key=value: why`. If a key is missing, report an unknown key, which may be its misspelling.
+    """Return the first pydantic error as `key=value: why`. If a key is missing, report an unknown key, perhaps its misspelling.
 
     The nearest name of an unknown key is searched among the missing keys, the other keys of the tree, and `fields`. A union has
     one error per type; all are listed.
