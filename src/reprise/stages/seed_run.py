@@ -111,6 +111,8 @@ def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: C
     """Log the outcome of a training and, with `tracking.log_model`, the predictor; write trained.json."""
     outcome = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
     run.tag({**outcome, "sha256.weights": store.sha256(fitted.weights), "peak_memory": fitted.peak_memory})
+    if fitted.chosen:
+        run.tag({f"chosen.{name}": value for name, value in fitted.chosen.items()})
     if fitted.nondeterministic:
         run.tag({NONDETERMINISTIC: ", ".join(fitted.nondeterministic)})
     store.write_json(run.run_dir / FINGERPRINTS, fitted.fingerprints)

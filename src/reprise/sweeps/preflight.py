@@ -11,6 +11,7 @@ from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages.prepare import prepare
 from reprise.tasks.build import build_network, build_task
+from reprise.training.closed_form import is_closed_form
 from reprise.training.optimizers import make_optimizer, make_scheduler
 
 
@@ -45,7 +46,8 @@ def _metrics(config: Config, windows: Windows) -> list[str]:
     """Return the names of the val metrics that a training logs."""
     task = build_task(config, windows.meta)
     network = build_network(config, windows.meta, task)
-    make_scheduler(config, make_optimizer(config, network), 100)
+    if not is_closed_form(network):
+        make_scheduler(config, make_optimizer(config, network), 100)
     batch = windows.val().gather(torch.arange(2))
     with torch.inference_mode():
         predictions = task.decode(network.eval()(batch.inputs), batch.inputs)

@@ -1,8 +1,9 @@
 """One training: config, data and seed in, weights and history out. It knows nothing of runs, MLflow and the pipeline."""
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from reprise.data.loader import EvalLoader, TrainLoader, move_to_device
 from reprise.data.windows import Windows
 from reprise.tasks.build import build_network, build_task
 from reprise.tracking.trained import WEIGHTS
-from reprise.tracking.weights import load_weights
+from reprise.tracking.weights import load_weights, save_weights
 from reprise.training.checkpoint import BestWeights, Checkpoints
+from reprise.training.closed_form import choices_of, is_closed_form, solve, stored_numbers
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.training.learner import Learner, MetricCallback, Row
 from reprise.training.memory import peak_bytes, reset_peak
@@ -49,6 +51,8 @@ class Fitted:
     nondeterministic: list[str]
     """Operations without a deterministic implementation that have run."""
     peak_memory: int
+    chosen: Mapping[str, float | str] = field(default_factory=dict)
+    """What a model in closed form chose on val."""
 
 
 class Training:
@@ -102,6 +106,8 @@ class Training:
             progress: where a progress bar is shown.
 
         """
+        if is_closed_form(self.network):
+            return self._solve(folder, record)
         best = BestWeights(folder / WEIGHTS, self.task.monitor, self.task.mode)
         saver = Checkpoints(folder / CHECKPOINTS, self.config.checkpoint, before_checkpoint or _no_op, best.file)
         fingerprints = Fingerprints(FIRST_STEPS, stop=False)
@@ -128,10 +134,36 @@ class Training:
 
     def first_steps(self, steps: int) -> list[Fingerprint]:
         """Train the first steps and return the fingerprint of the weights after each. Write no files."""
+        if is_closed_form(self.network):
+            return solve(self.network, self.task, self.trainer, self._train_in_order(), self.loaders[1])[1]
         fingerprints = Fingerprints(steps, stop=True)
         self.trainer.callbacks.append(fingerprints)  # type: ignore[attr-defined]
         self.trainer.fit(self._learner(None), *self.loaders)
         return fingerprints.taken
+
+    def _solve(self, folder: Path, record: MetricCallback | None) -> Fitted:
+        """Compute a model in closed form."""
+        started = time.perf_counter()
+        row, fingerprints = solve(self.network, self.task, self.trainer, self._train_in_order(), self.loaders[1])
+        save_weights(folder / WEIGHTS, self.network.state_dict())
+        self.history.append(row)
+        if record:
+            record(row, 1)
+        return Fitted(
+            weights=folder / WEIGHTS,
+            history=self.history,
+            best_epoch=1,
+            epochs=1,
+            parameters=stored_numbers(self.network),
+            seconds=time.perf_counter() - started,
+            fingerprints=fingerprints,
+            nondeterministic=sorted(self.trainer.nondeterministic),
+            peak_memory=peak_bytes(self.trainer.strategy.root_device),
+            chosen=choices_of(self.network),
+        )
+
+    def _train_in_order(self) -> EvalLoader:
+        return EvalLoader(self.loaders[0].dataset, self.config.trainer.eval_batch_size, self.trainer.strategy.root_device)
 
     def _learner(self, record: MetricCallback | None) -> Learner:
         def record_epoch(metrics: Row, step: int) -> None:
@@ -165,7 +197,8 @@ def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) ->
 def preflight(config: Config, windows: Windows) -> None:
     """Build network, task, optimizer and schedule once. Raise UserError for what cannot be built."""
     network = build_network(config, windows.meta, build_task(config, windows.meta))
-    make_scheduler(config, make_optimizer(config, network), 100)
+    if not is_closed_form(network):
+        make_scheduler(config, make_optimizer(config, network), 100)
 
 
 def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
