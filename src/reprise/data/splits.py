@@ -22,9 +22,10 @@ class Borders:
     val: int
     test: int
 
-    def span(self, split: str) -> tuple[int, int]:
-        """Return the first row of a split and the row after its last."""
-        return {"train": (0, self.train), "val": (self.train, self.val), "test": (self.val, self.test)}[split]
+    def span(self, split: str, reach: int = 0) -> tuple[int, int]:
+        """Return the first row of a split and the row after its last. Val and test begin up to `reach` rows earlier."""
+        start, stop = {"train": (0, self.train), "val": (self.train, self.val), "test": (self.val, self.test)}[split]
+        return max(0, start - reach), stop
 
 
 def count(size: int | float | None, of: int) -> int:

@@ -1,8 +1,9 @@
 """Config schema of series: values over time, split into windows to forecast."""
 
-from typing import Annotated, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PlainValidator, PositiveInt
 
 from reprise.config.sections import DataConfig, PublishedData, Section, Size, WindowConfig
 
@@ -23,6 +24,30 @@ class SeriesData(PublishedData):
     channels: Annotated[list[Channel], Field(min_length=1)]
 
 
+def _border(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    try:
+        if isinstance(value, str) and datetime.fromisoformat(value):
+            return value
+    except ValueError:
+        pass
+    raise ValueError("should be a count of rows, or a date such as 2012-12-31 or '2012-12-31 23:00'")
+
+
+Border = Annotated[int | str, PlainValidator(_border)]
+"""The end of a split: the number of rows before it, or the first date (ISO 8601; without an offset: UTC) after the split."""
+
+
+class SplitBorders(Section):
+    """The end of each split. Rows after that of test are unused."""
+
+    train: Border
+    val: Border
+    test: Border | None = None
+    """By default the end of the series."""
+
+
 class SeriesWindow(WindowConfig):
     """Split of a series into windows: input steps, forecast steps and channels."""
 
@@ -31,10 +56,12 @@ class SeriesWindow(WindowConfig):
     horizon: PositiveInt
     stride: PositiveInt
     inputs: list[str] | None
-    targets: Annotated[list[str], Field(min_length=1)]
-    calendar: list[Literal["year"]]
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    calendar: list[Literal["minute", "hour", "weekday", "day", "month", "year"]]
     val_size: Size
     test_size: Size
+    borders: SplitBorders | None = None
+    lookback_crosses: bool = False
     season: PositiveInt
     limit: PositiveInt | None
 
@@ -42,7 +69,7 @@ class SeriesWindow(WindowConfig):
         """Raise ValueError if `inputs` or `targets` name a channel that the series does not have."""
         assert isinstance(data, SeriesData), "kinds are equal: checked before"
         known = [channel.name for channel in data.channels]
-        for key, chosen in (("inputs", self.inputs or []), ("targets", self.targets)):
+        for key, chosen in (("inputs", self.inputs or []), ("targets", self.targets or [])):
             for channel in chosen:
                 if channel not in known:
                     raise ValueError(f"window.{key} names {channel!r}; data={data.name} has {', '.join(known)}")

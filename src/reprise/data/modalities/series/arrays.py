@@ -19,10 +19,8 @@ from reprise.data.published import read_files
 from reprise.data.splits import Indices
 from reprise.errors import UserError
 
-CALENDAR_SECONDS = {"year": 365.2425 * 86_400}
-"""Length of the period of each calendar feature in seconds; the mean length of a year in the Gregorian calendar."""
 BLOCK = 2**16
-"""Number of time steps that are read at once to recompute the statistics."""
+"""Number of time steps that are processed at once."""
 
 
 class ChannelMeta(BaseModel):
@@ -110,21 +108,28 @@ def read(data: DataConfig, raw: Path, console: Console) -> Processed:
 
 
 def split(window: WindowConfig, arrays: Path) -> Split:
-    """Split the series by time into train, val and test, each cut into windows that stay inside it."""
+    """Split the series by time into train, val and test, each cut into windows whose targets stay inside it.
+
+    Unless `lookback_crosses` is set, the lookback stays inside as well.
+    """
     assert isinstance(window, SeriesWindow)
     meta = SeriesArrays.read(arrays / "meta.json", "make it again with `reprise preprocess`")
     values = store.open_array(arrays / "values.npy")
     names = [channel.name for channel in meta.channels]
     inputs = window.inputs or names
-    if missing := [target for target in window.targets if target not in inputs]:
+    targets = window.targets or inputs
+    if missing := [target for target in targets if target not in inputs]:
         raise UserError(
             f"window.targets={missing[0]}: not among window.inputs",
             "a forecast starts from the past of its own channel",
         )
-    borders = splits.time_borders(len(values), window.val_size, window.test_size)
-    size = window.lookback + window.horizon
+    if window.borders:
+        borders = splitting.borders_at(window.borders, store.open_array(arrays / "time.npy"))
+    else:
+        borders = splits.time_borders(len(values), window.val_size, window.test_size)
+    size, reach = window.lookback + window.horizon, window.lookback if window.lookback_crosses else 0
     stride = {"train": window.stride, "val": 1, "test": 1}  # evaluate on every window
-    parts = {name: splits.window_starts(borders.span(name), size, stride[name]) for name in splits.SPLITS}
+    parts = {name: splits.window_starts(borders.span(name, reach), size, stride[name]) for name in splits.SPLITS}
     if empty := [name for name, starts in parts.items() if not len(starts)]:
         raise _too_short(empty[0], borders, window)
     if window.limit:
@@ -132,10 +137,10 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     first = int(parts["train"][0])
     columns = [names.index(name) for name in inputs]
     fitted = splitting.series_statistics(values[:, columns], (first, borders.train))
-    _check_targets_vary(window, names, values)
-    checks = splitting.audit_series(parts, borders, size)
+    _check_targets_vary(targets, names, values)
+    checks = splitting.audit_series(parts, borders, size, reach)
     extra = 2 * len(window.calendar)  # sine and cosine are already bounded by 1: not normalised
-    targets = [inputs.index(name) for name in window.targets]
+    positions = [inputs.index(name) for name in targets]
     described = Meta(
         kind="series",
         input_shape=[window.lookback, len(inputs) + extra],
@@ -145,18 +150,22 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         inputs=inputs + [f"{feature}_{part}" for feature in window.calendar for part in ("sin", "cos")],
         input_columns=columns,
         calendar=list(window.calendar),
-        targets=window.targets,
-        target_positions=targets,
-        target_columns=[names.index(name) for name in window.targets],
-        units=[meta.channels[names.index(name)].unit for name in window.targets],
+        targets=targets,
+        target_positions=positions,
+        target_columns=[names.index(name) for name in targets],
+        units=[meta.channels[names.index(name)].unit for name in targets],
         season=window.season,
         frequency=meta.frequency,
         dtype="float64" if values.dtype == np.float64 else "float32",
-        notes=_notes(window, values[:, columns], inputs, fitted, int(parts["test"][0]) + window.lookback),
+        notes=[
+            *_precision_notes(values, columns, inputs, fitted),
+            *_target_notes(targets, [fitted["naive_mae"][position] for position in positions]),
+            *_baseline_notes(window, int(parts["test"][0]) + window.lookback),
+        ],
         statistics={
             "mean": fitted["mean"] + [0.0] * extra,
             "std": fitted["std"] + [1.0] * extra,
-            "naive_mae": [fitted["naive_mae"][position] for position in targets],
+            "naive_mae": [fitted["naive_mae"][position] for position in positions],
         },
     )
     return Split(parts, described, checks)
@@ -165,60 +174,64 @@ def split(window: WindowConfig, arrays: Path) -> Split:
 def _too_short(split: str, borders: splits.Borders, window: SeriesWindow) -> UserError:
     """Return the error for a split that is shorter than one window. It names the settings to change."""
     start, stop = borders.span(split)
-    size = window.lookback + window.horizon
-    too_long = [key for key in ("horizon", "lookback") if getattr(window, key) >= stop - start]
-    larger = "make window.val_size or window.test_size smaller" if split == "train" else f"window.{split}_size larger"
+    crosses = window.lookback_crosses and split != "train"
+    keys = ("horizon",) if crosses else ("horizon", "lookback")
+    too_long = [key for key in keys if getattr(window, key) >= stop - start + crosses]
+    smaller = f"window.{too_long[0]}" if too_long else " or ".join(f"window.{key}" for key in reversed(keys))
+    if window.borders:
+        larger = f"window.borders.{split} later"
+    else:
+        larger = "make window.val_size or window.test_size smaller" if split == "train" else f"window.{split}_size larger"
+    needed = window.horizon if crosses else window.lookback + window.horizon
     return UserError(
-        f"the {split} split has {stop - start} time steps, no room for a window of {size}: "
+        f"the {split} split has {stop - start} time steps, no room for a window of {needed}: "
         f"window.lookback={window.lookback} and window.horizon={window.horizon}",
-        f"make window.{too_long[0] if too_long else 'lookback or window.horizon'} smaller, or {larger}",
+        f"make {smaller} smaller, or {larger}",
     )
 
 
-def _notes(
-    window: SeriesWindow,
-    values: npt.NDArray[np.float32] | npt.NDArray[np.float64],
-    names: list[str],
-    fitted: dict[str, list[float]],
-    first_forecast: int,
-) -> list[str]:
-    """Return notes on lost precision and on metrics and forecasts that are left out.
-
-    `values` are the input channels, `first_forecast` is the row of the first forecast in test.
-    """
-    mean, std = (np.array(fitted[key]) for key in ("mean", "std"))
-    scaled = (values.astype(np.float64) - mean) / std
-    as_input = scaled.astype(np.float32).astype(np.float64)
-    lost = [
-        name
-        for column, name in enumerate(names)
-        if rounding.rounding_share(scaled[:, column], as_input[:, column]) > rounding.LOST
-    ]
-    notes = [
-        f"{name}: its steps are small compared with its range, and float32, the precision of the inputs, loses a tenth of them "
-        "or more; forecast its differences or its logarithm"
-        for name in lost
-    ]
-    notes += [
-        f"window.targets={target}: constant in the training split, so nothing of it can be learned; its mase and its "
-        "scaled errors are undefined and left out"
-        for target in window.targets
-        if fitted["naive_mae"][names.index(target)] == 0
-    ]
-    if first_forecast < window.season:
-        reach = f"the series reaches back {first_forecast} steps from test"
-        notes.append(f"window.season={window.season}: {reach}, so the seasonal-naive forecast is left out")
+def _precision_notes(values: npt.NDArray[Any], columns: list[int], names: list[str], fitted: dict[str, list[float]]) -> list[str]:
+    """Return a note on each input channel of which float32, the precision of the inputs, loses differences."""
+    notes = []
+    for position, (column, name) in enumerate(zip(columns, names, strict=True)):
+        scaled = (values[:, column].astype(np.float64) - fitted["mean"][position]) / fitted["std"][position]
+        if rounding.rounding_share(scaled, scaled.astype(np.float32).astype(np.float64)) > rounding.LOST:
+            notes.append(
+                f"{name}: its steps are small compared with its range, and float32, the precision of the inputs, loses a tenth "
+                "of them or more; forecast its differences or its logarithm"
+            )
     return notes
 
 
-def _check_targets_vary(window: SeriesWindow, names: list[str], values: npt.NDArray[Any]) -> None:
+def _target_notes(targets: list[str], naive_mae: list[float]) -> list[str]:
+    """Return a note on each target whose metrics are undefined."""
+    return [
+        f"window.targets={target}: constant in the training split, so nothing of it can be learned; its mase and its "
+        "scaled errors are undefined and left out"
+        for target, naive in zip(targets, naive_mae, strict=True)
+        if naive == 0
+    ]
+
+
+def _baseline_notes(window: SeriesWindow, first_forecast: int) -> list[str]:
+    """Return notes on baselines that are left out. `first_forecast` is the row of the first forecast in test."""
+    notes = []
+    if first_forecast < window.season:
+        reach = f"the series reaches back {first_forecast} steps from test"
+        notes.append(f"window.season={window.season}: {reach}, so the seasonal-naive forecast is left out")
+    if window.lookback < window.season:
+        notes.append(f"window.lookback={window.lookback}: shorter than window.season, so the seasonal-mean forecast is left out")
+    return notes
+
+
+def _check_targets_vary(targets: list[str], names: list[str], values: npt.NDArray[Any]) -> None:
     """Check that no target has the same value at every time step.
 
     Raises:
         UserError: when one has. It names the target.
 
     """
-    for target in window.targets:
+    for target in targets:
         series = values[:, names.index(target)]
         if series.min() == series.max():
             raise UserError(f"window.targets={target}: all its values are {series[0]:g}", "name a channel that varies")

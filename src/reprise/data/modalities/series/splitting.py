@@ -1,12 +1,50 @@
 """Statistics and audits of series splits: pure functions of arrays."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from reprise.data.splits import Borders, Indices, disjoint
+from reprise.config.modalities.series import SplitBorders
+from reprise.data.splits import SPLITS, Borders, Indices, disjoint
+from reprise.errors import UserError
+
+LISTED = 100
+"""The most windows that an audit lists for each split."""
+
+
+def borders_at(ends: SplitBorders, time: npt.NDArray[np.int64]) -> Borders:
+    """Return the borders at the given ends of the splits. `time` holds the timestamps of the series, nanoseconds since 1970.
+
+    Raises:
+        UserError: if an end lies after the series, or a split has no row.
+
+    """
+    rows = {split: _row(split, getattr(ends, split), time) for split in SPLITS}
+    if not 0 < rows["train"] < rows["val"] < rows["test"]:
+        counts = ", ".join(f"{split} ends after {row} rows" for split, row in rows.items())
+        raise UserError(f"window.borders: {counts}", "each split must end after the one before, and train after the first row")
+    return Borders(**rows)
+
+
+def _row(split: str, end: int | str | None, time: npt.NDArray[np.int64]) -> int:
+    """Return the number of rows before the end of a split."""
+    if end is None:
+        return len(time)
+    last = time[-1].astype("datetime64[ns]").astype("datetime64[s]")
+    error = UserError(f"window.borders.{split}={end}: the series has {len(time)} rows, the last at {last}", "choose an earlier end")
+    if isinstance(end, int):
+        if end > len(time):
+            raise error
+        return end
+    date = datetime.fromisoformat(end)
+    utc = date.astimezone(UTC).replace(tzinfo=None) if date.tzinfo else date
+    moment = np.datetime64(utc, "us").astype("datetime64[ns]").astype(np.int64)
+    if moment > 2 * time[-1] - time[-2]:  # one step after the last row would follow
+        raise error
+    return int(np.searchsorted(time, moment))
 
 
 def series_statistics(values: npt.NDArray[np.float32] | npt.NDArray[np.float64], span: tuple[int, int]) -> dict[str, list[float]]:
@@ -25,23 +63,26 @@ def series_statistics(values: npt.NDArray[np.float32] | npt.NDArray[np.float64],
     }
 
 
-def audit_series(
-    parts: Mapping[str, Indices],
-    borders: Borders,
-    size: int,
-) -> dict[str, Any]:
-    """Audit a series split into windows of `size` steps. `audit.statistics` checks the statistics."""
-    crossing = {
-        split: [
-            int(start) for start in starts if not (borders.span(split)[0] <= start and start + size <= borders.span(split)[1])
-        ]
-        for split, starts in parts.items()
-    }
+def audit_series(parts: Mapping[str, Indices], borders: Borders, size: int, reach: int = 0) -> dict[str, Any]:
+    """Audit a series split into windows of `size` steps, and state the rule. `audit.statistics` checks the statistics.
+
+    The first `reach` steps of a window, its lookback, may lie before the border of val or test. The others, its targets, may not.
+    """
+    crossing, reaching = {}, {}
+    for split, starts in parts.items():
+        allowed = 0 if split == "train" else reach
+        first, stop = borders.span(split)
+        outside = (starts < 0) | (starts + allowed < first) | (starts + size > stop)
+        crossing[split] = starts[outside][:LISTED].tolist()
+        reaching[split] = int(np.count_nonzero(starts < first))
+    rule: dict[str, Any] = {"passed": not any(crossing.values()), "crossing": crossing}
+    if reach:
+        rule["windows whose lookback reaches back over a border"] = reaching
     return {
         "train before val before test": {
             "passed": 0 < borders.train < borders.val < borders.test,
             "borders": vars(borders),
         },
         "splits are disjoint": disjoint(parts),
-        "no window crosses a split border": {"passed": not any(crossing.values()), "crossing": crossing},
+        "no target crosses a split border" if reach else "no window crosses a split border": rule,
     }
