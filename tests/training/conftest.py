@@ -62,7 +62,8 @@ def windows(count: int, seed: int) -> SeriesWindows:
         time.sin() + 0.1 * torch.randn(time.shape, generator=generator)
     )
     stamps = torch.arange(len(raw))
-    return SeriesWindows(build_transform(SERIES)(raw, stamps), torch.arange(count), 5, 2, [1], raw, stamps)
+    inputs = build_transform(SERIES)(raw, stamps)
+    return SeriesWindows(inputs, torch.arange(count), 5, 2, [1], raw.numpy(), stamps.numpy(), [0, 1])
 
 
 def of_parameters(make: Callable[..., torch.optim.Optimizer], network: nn.Module, **settings: Any) -> torch.optim.Optimizer:

@@ -3,31 +3,29 @@
 Shapes: `B` batch, `T` time steps, `C` channels.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from reprise.data.contracts import WindowsMeta
 from reprise.data.datasets import Augmentation, Batch, InputTransform, standardize
-from reprise.data.modalities.series.arrays import CALENDAR_SECONDS, Meta
+from reprise.data.modalities.series.arrays import BLOCK, Meta
+from reprise.data.modalities.series.calendar import Calendar
 from reprise.data.windows import Windows
-
-NANOSECONDS = 10**9
-"""Nanoseconds per second."""
 
 
 class StandardizeWithCalendar(InputTransform):
-    """Standardize values by channel and append calendar features: sine and cosine of the phase of each period.
+    """Standardize values by channel and append calendar features.
 
     Args:
         mean: mean of each channel in the train split, float64 if float32 would lose differences between values.
         std: standard deviation of each channel.
-        periods: lengths of the periods in seconds.
+        calendar: names of the calendar features, see `Calendar`.
 
     """
 
@@ -35,48 +33,48 @@ class StandardizeWithCalendar(InputTransform):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: Tensor, std: Tensor, periods: Sequence[float]) -> None:
+    def __init__(self, mean: Tensor, std: Tensor, calendar: Sequence[str]) -> None:
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.periods = periods
+        self.calendar = Calendar(list(calendar))
 
     def forward(self, values: Tensor, time: Tensor) -> Tensor:
-        """Return `float32 [B, T, C + 2 * periods]` of values `[B, T, C]` and time `int64 [B, T]`, nanoseconds since 1970."""
-        # float64 resolves current dates only to 256 ns, so seconds and their fraction are converted separately
-        seconds = torch.div(time, NANOSECONDS, rounding_mode="floor").double()
-        fraction = torch.remainder(time, NANOSECONDS).double() / NANOSECONDS
-        features = [standardize(values, self.mean, self.std)]
-        for period in self.periods:
-            phase = 2 * math.pi * (torch.remainder(seconds, period) + fraction) / period
-            features.append(torch.stack([phase.sin(), phase.cos()], dim=-1).float())
-        return torch.cat(features, dim=-1)
+        """Return `float32 [B, T, C + 2 * features]` of values `[B, T, C]` and time `int64 [B, T]`, nanoseconds since 1970."""
+        scaled = standardize(values, self.mean, self.std)
+        return torch.cat([scaled, self.calendar(time)], dim=-1) if self.calendar.features else scaled
 
 
 @dataclass(frozen=True)
 class SeriesWindows:
-    """Windows of a series: `lookback` input steps, then `horizon` steps to forecast. Windows are views, never copies."""
+    """Windows of a series: `lookback` input steps, then `horizon` steps to forecast. Windows are views, never copies.
+
+    Rows are those of the series from the first of the first window to the last of the last one.
+    """
 
     inputs: Tensor
-    """The transformed series, `float32 [time, C]`."""
+    """The transformed rows, `float32 [time, C]`."""
     starts: Tensor
+    """The first row of each window."""
     lookback: int
     horizon: int
     targets: list[int]
     """Positions of the target channels among the inputs."""
-    values: Tensor
-    """The series in its own units, float32 or float64 as stored, on the host."""
-    time: Tensor
-    """Time stamps `int64 [time]`, nanoseconds since 1970, on the host."""
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
+    """The rows in their own units, with all channels, memory-mapped."""
+    time: npt.NDArray[np.int64]
+    """Time stamps `[time]`, nanoseconds since 1970, memory-mapped."""
+    columns: list[int]
+    """Columns of `values` that are inputs."""
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def raw(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return values `[B, lookback, C]` and time stamps `[B, lookback]` of the input steps."""
-        starts = self.starts[rows].cpu()
-        values = self.values.unfold(0, self.lookback, 1)[starts].transpose(1, 2).contiguous()
-        return values, self.time.unfold(0, self.lookback, 1)[starts]
+        steps = self.starts[rows].cpu().numpy()[:, None] + np.arange(self.lookback)
+        values = np.ascontiguousarray(self.values[steps][..., self.columns])
+        return torch.from_numpy(values), torch.from_numpy(np.asarray(self.time[steps]))
 
     def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
         """Return the input steps `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`."""
@@ -101,15 +99,27 @@ class SeriesWindows:
 
 
 def open_split(windows: Windows, split: str) -> SeriesWindows:
-    """Return the windows of a split. Rows after the split are not read."""
+    """Return the windows of a split. Rows before its first and after its last window are not read."""
     meta = windows.meta
     assert isinstance(meta, Meta)
-    end = meta.borders[split]
-    values = torch.from_numpy(np.array(windows.array("values")[:end, meta.input_columns]))
-    time = torch.from_numpy(np.array(windows.array("time")[:end]))
-    inputs = input_transform(meta)(values, time)
-    starts = torch.from_numpy(windows.indices(split))
-    return SeriesWindows(inputs, starts, meta.lookback, meta.horizon, meta.target_positions, values, time)
+    starts = windows.indices(split)
+    first, end = int(starts[0]), int(starts[-1]) + meta.lookback + meta.horizon
+    values, time = (windows.array(name)[first:end] for name in ("values", "time"))
+    transform, inputs = input_transform(meta), torch.empty(end - first, len(meta.inputs))
+    for begin in range(0, end - first, BLOCK):  # in blocks, so that only the inputs of the whole split are in memory
+        block = slice(begin, begin + BLOCK)
+        raw = torch.from_numpy(np.asarray(values[block, meta.input_columns])), torch.from_numpy(np.array(time[block]))
+        inputs[block] = transform(*raw)
+    return SeriesWindows(
+        inputs=inputs,
+        starts=torch.from_numpy(starts - first),
+        lookback=meta.lookback,
+        horizon=meta.horizon,
+        targets=meta.target_positions,
+        values=values,
+        time=time,
+        columns=meta.input_columns,
+    )
 
 
 def input_transform(meta: WindowsMeta) -> StandardizeWithCalendar:
@@ -118,7 +128,7 @@ def input_transform(meta: WindowsMeta) -> StandardizeWithCalendar:
     dtype = torch.float64 if meta.dtype == "float64" else torch.float32
     channels = len(meta.input_columns)  # the statistics of the calendar features, 0 and 1, follow
     mean, std = (torch.tensor(meta.statistics[key][:channels], dtype=dtype) for key in ("mean", "std"))
-    return StandardizeWithCalendar(mean, std, [CALENDAR_SECONDS[feature] for feature in meta.calendar])
+    return StandardizeWithCalendar(mean, std, meta.calendar)
 
 
 def describe_inputs(meta: WindowsMeta) -> dict[str, Any]:
