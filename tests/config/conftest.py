@@ -55,7 +55,7 @@ def windows_for(config: Config) -> Windows:
         assert isinstance(config.window, SeriesWindow)
         window = config.window
         inputs = window.inputs or [channel.name for channel in config.data.channels]
-        meta = series_meta(window.targets, inputs, window.lookback, window.horizon, calendar=list(window.calendar))
+        meta = series_meta(window.targets or inputs, inputs, window.lookback, window.horizon, calendar=list(window.calendar))
     return Windows(Path("windows"), Path("arrays"), meta)
 
 

@@ -38,7 +38,7 @@ class Calendar(nn.Module):
             self.register_buffer("first_days", torch.from_numpy(months), persistent=False)
 
     def forward(self, time: Tensor) -> Tensor:
-        """Return `float32 [*T, 2 * features]`: sine and cosine of the first feature, of the second, …"""
+        """Return `float32 [*T, 2 * features]`: sine and cosine of each feature in turn."""
         phases = [2 * math.pi * self._share(feature, time) for feature in self.features]
         return torch.stack([part.float() for phase in phases for part in (phase.sin(), phase.cos())], dim=-1)
 

@@ -34,7 +34,9 @@ def _row(split: str, end: int | str | None, time: npt.NDArray[np.int64]) -> int:
     if end is None:
         return len(time)
     last = time[-1].astype("datetime64[ns]").astype("datetime64[s]")
-    error = UserError(f"window.borders.{split}={end}: the series has {len(time)} rows, the last at {last}", "choose an earlier end")
+    error = UserError(
+        f"window.borders.{split}={end}: the series has {len(time)} rows, the last at {last}", "choose an earlier end"
+    )
     if isinstance(end, int):
         if end > len(time):
             raise error
