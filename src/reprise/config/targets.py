@@ -125,14 +125,16 @@ def _locate(target: str, plugins: Sequence[str], path: str) -> Any:
     return target_object
 
 
-def _packages(section: str) -> list[str]:
+def _packages(path: str) -> list[str]:
+    section = path.partition(".")[0]
     return [pattern.split(".*")[0] for pattern in ALLOWED.get(section, ())]
 
 
-def _fits_section(target_object: Any, section: str) -> bool:
+def _fits_section(target_object: Any, path: str) -> bool:
     """Return whether a class has the base class of its section. Functions are allowed only as schedulers."""
     from torch import nn, optim  # late: reading a config does not need PyTorch
 
+    section = path.partition(".")[0]
     kinds = {"model": nn.Module, "optimizer": optim.Optimizer, "scheduler": optim.lr_scheduler.LRScheduler, "task": nn.Module}
     return issubclass(target_object, kinds[section]) if inspect.isclass(target_object) else section == "scheduler"
 
