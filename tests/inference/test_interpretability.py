@@ -276,3 +276,24 @@ def test_attribution_adds_up_to_the_change_of_the_logit_from_black() -> None:
     result = torch.from_numpy(attribution(network, inputs, classes, black)).sum((1, 2, 3))
     difference = (network(inputs) - network(black[None])).gather(1, classes[:, None])[:, 0]
     torch.testing.assert_close(result, difference.detach(), atol=2e-3, rtol=0.02)
+
+
+def test_the_layer_table_takes_volumes_and_integer_inputs() -> None:
+    volumes = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.AvgPool3d(2), nn.Flatten(), nn.Linear(2 * 3**3, 4))
+
+    class ChannelsLast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = volumes
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return self.layers(inputs.movedim(-1, 1))  # type: ignore[no-any-return]
+
+    table = layers(ChannelsLast(), torch.zeros(1, 8, 8, 8, 1))  # [B, D, H, W, C]
+    assert table[0].output == [6, 6, 6, 2]
+    assert table[0].multiply_adds == 6**3 * 2 * 27
+    assert table[2].receptive_field == [4, 4, 4]
+    tokens = nn.Sequential(nn.Embedding(10, 6), nn.Flatten(), nn.Linear(5 * 6, 3))
+    table = layers(tokens, torch.zeros(1, 5, dtype=torch.int64))
+    assert [one.output for one in table] == [[5, 6], [30], [3]]
+    assert [one.parameters for one in table] == [60, 0, 93]

@@ -208,7 +208,7 @@ def _each(size: int | Sequence[int], axes: int) -> list[int]:
 
 
 def _multiply_adds(layer: nn.Module, layer_input: Tensor, layer_output: Tensor) -> int:
-    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+    if isinstance(layer, CONVOLUTIONS):
         return layer_output[0].numel() * layer.in_channels // layer.groups * math.prod(layer.kernel_size)
     if isinstance(layer, nn.Linear):
         return layer_output[0].numel() * layer.in_features
