@@ -132,6 +132,7 @@ def test_moving_a_split_changes_only_its_device(series: Windows, images: Windows
         assert (train.device.type, moved.device.type) == ("cpu", "meta")
         assert (len(moved), moved.nbytes) == (len(train), train.nbytes)
         assert moved.gather(torch.tensor([0], device="meta")).inputs.device.type == "meta"
+        assert train.gather(torch.tensor([0])).inputs.device.type == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Shapes: `B` batch, `H W` pixels, `C` channels.
 """
 
+import copy
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -58,7 +59,8 @@ class Images:
 
     def to(self, device: torch.device) -> "Images":
         """Return the split on a device."""
-        return replace(self, **{name: part.to(device) for name, part in vars(self).items()})
+        moved = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
+        return replace(self, **moved, transform=copy.deepcopy(self.transform).to(device))  # a module moves in place
 
     @property
     def device(self) -> torch.device:

@@ -1,5 +1,6 @@
 """Vectors as tensors."""
 
+import copy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -46,7 +47,8 @@ class Vectors:
         return (self.values[rows],)
 
     def to(self, device: torch.device) -> "Vectors":
-        return replace(self, **{name: part.to(device) for name, part in vars(self).items()})
+        transform = copy.deepcopy(self.transform).to(device)
+        return replace(self, values=self.values.to(device), labels=self.labels.to(device), transform=transform)
 
     @property
     def device(self) -> torch.device:
