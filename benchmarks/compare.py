@@ -29,7 +29,7 @@ from tests.pipeline.conftest import ROOT, make_project
 from reprise.analysis.compare import ranked
 from reprise.config import compose
 from reprise.config.compose import leaves
-from reprise.tracking.run import recorded
+from reprise.tracking.run import recorded_config
 
 SETTINGS, SEEDS, EPOCHS, METRICS = 200, 5, 30, 17
 DRAWS = 2000
@@ -39,7 +39,9 @@ SEARCH = "from mlflow import MlflowClient; print(len(MlflowClient({uri!r}).searc
 
 def make_store(project: Path, count: int) -> None:
     """Write `count` finished runs into a store created by MLflow: one by its client, the others as copies of its rows."""
-    config = {key: json.dumps(value).strip('"') for key, value in leaves(recorded(compose(ROOT, ["experiment=digits_cnn"])))}
+    config = {
+        key: json.dumps(value).strip('"') for key, value in leaves(recorded_config(compose(ROOT, ["experiment=digits_cnn"])))
+    }
     history = 0.98 - 0.5 * np.exp(-np.arange(EPOCHS) / 5)
     others = {f"val/other{number}": 0.5 for number in range(METRICS - 1)}
     first = write_run(project / "mlruns", 0, list(history), once=others, config=config)

@@ -48,7 +48,7 @@ def timed_in_thread(method: Callable[..., Any], what: str, thread: str, clock: C
 
 def fit(config: Config, windows: Windows, paths: ProjectPaths) -> float:
     """Train with a run. Return the seconds."""
-    with resume.hold(paths.store, "benchmark", 0) as training:
+    with resume.lock_training(paths.store, "benchmark", 0) as training:
         training.forget()
         return train_seed(config, windows, paths, QUIET, TAGS, training).train_seconds
 

@@ -44,7 +44,7 @@ TAGS = {"origin": "benchmark", "mlflow.source.name": "python benchmarks/step_cos
 def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, devnull: TextIO) -> float:
     """Return the seconds of a fit: training and validation of one epoch, metrics, event log, MLflow, weights, progress bar."""
     console = Console(force_terminal=True, file=devnull)
-    with resume.hold(paths.store, "benchmark", 0) as training:
+    with resume.lock_training(paths.store, "benchmark", 0) as training:
         training.forget()
         return train_seed(config, windows, paths, console, TAGS, training).train_seconds
 

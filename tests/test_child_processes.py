@@ -51,7 +51,7 @@ def dvc(folder: Path) -> None:
 
 
 def dashboard(folder: Path) -> None:
-    backend.dashboard(backend.local_address(folder), 5000)
+    backend.serve_dashboard(backend.local_address(folder), 5000)
 
 
 @pytest.mark.parametrize("start", [worker, rank, dvc, dashboard], ids=lambda start: start.__name__)

@@ -16,7 +16,7 @@ from reprise.tracking import backend, recovery, resume
 from reprise.tracking.entries import StatusEntry, TagsEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.mlflow_sync import MlflowSync
-from reprise.tracking.run import Run, ending, open_new, open_run_dir
+from reprise.tracking.run import Run, create_run, open_run_dir, recording_outcome
 
 TRACKING = TrackingConfig(uri=None, experiment="digits", log_model=False)
 
@@ -38,7 +38,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     folder = Path(shutil.copytree(empty_store, tmp_path / "mlruns"))
-    return open_new(TRACKING, folder, "token", "mine", {})
+    return create_run(TRACKING, folder, "token", "mine", {})
 
 
 @settings(max_examples=50, deadline=None)
@@ -98,7 +98,7 @@ def test_only_one_process_syncs_a_run_at_a_time(run_dir: Path, monkeypatch: pyte
 
 def test_a_run_that_resumed_and_finished_has_no_error(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "mlruns"
-    with pytest.raises(UserError), ending(run):
+    with pytest.raises(UserError), recording_outcome(run):
         raise UserError("the disk is full")
     client = backend.connect(backend.local_address(folder), folder)
     failed = client.get_run(run.id)
@@ -108,7 +108,7 @@ def test_a_run_that_resumed_and_finished_has_no_error(run: Run, tmp_path: Path) 
     again.flush()
     assert client.get_run(run.id).info.status == "RUNNING"
     again = open_run_dir(TRACKING, folder, run.id)
-    with ending(again):
+    with recording_outcome(again):
         again.event_log.delivered = 0  # killed before anything was marked as sent: all of it is sent again
     finished = client.get_run(run.id)
     assert finished.info.status == "FINISHED"
@@ -117,7 +117,7 @@ def test_a_run_that_resumed_and_finished_has_no_error(run: Run, tmp_path: Path) 
 
 
 def test_an_error_that_names_a_file_in_another_encoding_is_delivered(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UserError), ending(run):
+    with pytest.raises(UserError), recording_outcome(run):
         raise UserError(os.fsdecode(b"/data/caf\xe9.csv") + ": no such file")
     assert run.event_log.waiting == []
     stored = backend.connect(backend.local_address(tmp_path / "mlruns"), tmp_path / "mlruns").get_run(run.id)
@@ -126,12 +126,12 @@ def test_an_error_that_names_a_file_in_another_encoding_is_delivered(run: Run, t
 
 def test_a_stale_run_is_locked_while_it_is_closed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "mlruns"
-    with resume.hold(folder, "key", 0) as training:
-        training.opened(0, run.id)
+    with resume.lock_training(folder, "key", 0) as training:
+        training.record_run_id(0, run.id)
     close, locked = recovery._close, []
 
     def check_lock_and_close(run_dir: Path) -> str | None:
-        with pytest.raises(UserError, match="running in another process"), resume.hold(folder, "key", 0):
+        with pytest.raises(UserError, match="running in another process"), resume.lock_training(folder, "key", 0):
             pass
         locked.append(run_dir.name)
         return close(run_dir)
@@ -140,5 +140,5 @@ def test_a_stale_run_is_locked_while_it_is_closed(run: Run, tmp_path: Path, monk
     assert recovery.close_stale_runs(folder, TRACKING, set()) == ["mine"]
     assert locked == [run.id]
     assert EventLog(run.run_dir).status == "FAILED"
-    with resume.hold(folder, "key", 0) as training:
+    with resume.lock_training(folder, "key", 0) as training:
         assert training.run_id(0) == run.id

@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder mlruns/ of a store with two runs, one deleted run and one deleted experiment."""
     folder = tmp_path_factory.mktemp("tables") / "mlruns"
     client = backend.connect(backend.local_address(folder), folder)
-    experiment = backend.experiment_id(client, "digits", folder, local=True)
+    experiment = backend.get_or_create_experiment(client, "digits", folder, local=True)
     ids = [client.create_run(experiment, start_time=start, run_name=f"run{start}").info.run_id for start in (1000, 2000, 3000)]
     for run_id in ids:
         log_epochs(client, run_id)

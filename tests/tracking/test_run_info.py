@@ -60,11 +60,11 @@ def test_run_directories_are_those_with_a_run_json(tmp_path: Path) -> None:
 
 
 def test_the_state_of_a_training_is_read_again(tmp_path: Path) -> None:
-    with resume.hold(tmp_path, "key", 0) as training:
+    with resume.lock_training(tmp_path, "key", 0) as training:
         token = training.token(0)
-        training.opened(0, "run0")
+        training.record_run_id(0, "run0")
         training.token(1)
-    with resume.hold(tmp_path, "key", 0) as training:
+    with resume.lock_training(tmp_path, "key", 0) as training:
         assert (training.run_id(0), training.token(0), training.run_id(1), training.run_id(2)) == ("run0", token, None, None)
         assert training.run_ids == ["run0"]
         waiting = training.token(1)
@@ -81,7 +81,7 @@ def test_the_state_that_an_earlier_version_wrote_is_read(tmp_path: Path) -> None
 
 def test_fields_that_a_newer_version_added_to_the_state_are_kept(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(json.dumps({"0": {"token": "t0", "host": "gpu1"}}))
-    Training(tmp_path / "state.json").opened(0, "a")
+    Training(tmp_path / "state.json").record_run_id(0, "a")
     assert json.loads((tmp_path / "state.json").read_text()) == {"0": {"token": "t0", "run_id": "a", "host": "gpu1"}}
 
 

@@ -117,4 +117,4 @@ def _log(page: str, comparison: Comparison, command: str, paths: ProjectPaths) -
     )
     tags = {GROUP: "comparison", "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
     with groups.open_parent(config, paths.store, token, f"compare-{token[:4]}", query, tags) as run:
-        run.text(page, f"comparison/{PAGE}")
+        run.log_text(page, f"comparison/{PAGE}")

@@ -30,4 +30,4 @@ def serve(paths: ProjectPaths, port: int, opened: bool, console: Console) -> NoR
         console.print(f"dashboard  {name}, the best first: {url}/{page}", highlight=False, soft_wrap=True)
     if opened and browser.has_display():
         browser.open_when_ready(port, f"{url}/{next(iter(pages.values()), '')}")
-    backend.dashboard(uri, port)
+    backend.serve_dashboard(uri, port)

@@ -13,7 +13,7 @@ from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.tasks import metric_names
 from reprise.tracking.descriptions import GROUP
-from reprise.tracking.record import Line, RunRecord, listed
+from reprise.tracking.record import RunRecord, RunSummary, list_runs
 
 
 def describe(record: RunRecord) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def show(description: Mapping[str, Any], console: Console) -> None:
     console.print(tree, highlight=False, soft_wrap=True)
 
 
-def search(paths: ProjectPaths, prefixes: Mapping[str, str]) -> list[Line]:
+def search(paths: ProjectPaths, prefixes: Mapping[str, str]) -> list[RunSummary]:
     """Return the trainings whose tags start with the given prefixes, such as `{"git.commit": "1a2b"}`.
 
     The key "data" matches the hash of any input: arrays, windows, or DVC outputs.
@@ -71,18 +71,18 @@ def search(paths: ProjectPaths, prefixes: Mapping[str, str]) -> list[Line]:
     for name, prefix in prefixes.items():
         if len(prefix) < 4:
             raise UserError(f"{name} {prefix}: too short", "give at least 4 characters")
-    trainings = [run for run in listed(paths.store, None) if GROUP not in run.tags]
+    trainings = [run for run in list_runs(paths.store, None) if GROUP not in run.tags]
     return [run for run in trainings if all(_matches(run, name, prefix) for name, prefix in prefixes.items())]
 
 
-def _matches(run: Line, name: str, prefix: str) -> bool:
+def _matches(run: RunSummary, name: str, prefix: str) -> bool:
     if name == "data":
         inputs = ("sha256.processed", "sha256.windows", "dvc.")
         return any(value.startswith(prefix) for key, value in run.tags.items() if key.startswith(inputs))
     return run.tags.get(name, "").startswith(prefix)
 
 
-def table(runs: list[Line]) -> Table:
+def table(runs: list[RunSummary]) -> Table:
     """Return a table with a row per run. A plus behind the commit marks uncommitted changes."""
     shown = Table(Column("run", overflow="fold"), box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False)
     for title in ("id", "status", "val", "test", "commit"):
@@ -93,6 +93,6 @@ def table(runs: list[Line]) -> Table:
     return shown
 
 
-def _figure(run: Line, split: str) -> str:
+def _figure(run: RunSummary, split: str) -> str:
     name = next((name for name in metric_names.MAIN if f"{split}/{name}" in run.metrics), None)
     return "–" if name is None else f"{name} {run.metrics[f'{split}/{name}']:.4f}"

@@ -14,7 +14,7 @@ from reprise.tracking import groups, recovery, resume, run_info
 from reprise.tracking import run as tracking
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
-from reprise.tracking.mlflow_sync import PARENT
+from reprise.tracking.mlflow_sync import PARENT_TAG
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str
         if job.config.trainer.world_size > 1:
             raise UserError(f"{job.settings}: --multirun trains on one device", "start a job of several devices by itself")
     first = jobs[0].config
-    key = resume.key_of("multirun", [tracking.recorded(job.config) for job in jobs])
-    with resume.hold(paths.store, key, train.PATIENCE) as state:
+    key = resume.training_key("multirun", [tracking.recorded_config(job.config) for job in jobs])
+    with resume.lock_training(paths.store, key, train.PATIENCE) as state:
         if not first.resume:
             recovery.close_all(paths.store, state.run_ids)
             state.forget()
-        token = state.token(resume.PARENT)
+        token = state.token(resume.PARENT_KEY)
         tags = {GROUP: "multirun", "experiment": first.name, "data": first.data.name, "mlflow.source.name": command}
         content: dict[str, Any] = {"jobs": [job.command for job in jobs]}
         name = f"{first.name}-{len(jobs)}jobs-{token[:4]}"
-        parent = groups.parent(first.tracking, paths.store, token, name, content, tags)
-        state.opened(resume.PARENT, parent.id)
-        with tracking.ending(parent):
+        parent = groups.start_parent(first.tracking, paths.store, token, name, content, tags)
+        state.record_run_id(resume.PARENT_KEY, parent.id)
+        with tracking.recording_outcome(parent):
             results = [_run_job(number, job, state, parent, paths, console) for number, job in enumerate(jobs)]
             failures = [error for error in results if error]
             if failures:
@@ -68,19 +68,19 @@ def _run_job(
     finished = _finished_run(job, parent, paths)
     if finished is None:
         try:
-            trained = train.run(job.config, paths, console, job.command, also={PARENT: parent.id, "settings": job.settings})
+            trained = train.run(job.config, paths, console, job.command, also={PARENT_TAG: parent.id, "settings": job.settings})
         except UserError as error:
             console.print(f"multirun  {job.settings}: {error}", highlight=False, soft_wrap=True)
             return f"{job.settings}: {error}"
-        parent_id = EventLog(paths.run_dir(trained[0].run_id)).tags[PARENT]  # several seeds have their own parent run
+        parent_id = EventLog(paths.run_dir(trained[0].run_id)).tags[PARENT_TAG]  # several seeds have their own parent run
         finished = trained[0].run_id if parent_id == parent.id else parent_id
-    state.opened(number, finished)
-    groups.gather(parent, [run_id for index in range(number + 1) if (run_id := state.run_id(index))])
+    state.record_run_id(number, finished)
+    groups.record_children(parent, [run_id for index in range(number + 1) if (run_id := state.run_id(index))])
     return None
 
 
 def _finished_run(job: Job, parent: tracking.Run, paths: ProjectPaths) -> str | None:
     """Return the finished run of a job that is not recorded because the process was killed; None if there is none."""
     started = run_info.read(parent.run_dir).started
-    run_dirs = recovery.finished_runs(paths.store, started, {PARENT: parent.id, "settings": job.settings})
+    run_dirs = recovery.finished_runs(paths.store, started, {PARENT_TAG: parent.id, "settings": job.settings})
     return next((run_dir.name for run_dir in run_dirs), None)

@@ -44,7 +44,7 @@ def run(paths: ProjectPaths, run_name: str, alias: str, force: str | None, conso
     rows = listing.read(paths.store, tracking, [], None)
     row = _find_run(run_name, rows)
     name = row.tags["data"]
-    held = registry.holder(paths.store, tracking, name, alias)
+    held = registry.version_with_alias(paths.store, tracking, name, alias)
     if held and held.run_id == row.id:
         console.print(f"register  {row.name} is the {alias} of {name} already: version {held.version}", highlight=False)
         return f"models:/{name}@{alias}"

@@ -26,7 +26,7 @@ class Run(click.ParamType[str]):
         from reprise.tracking import registry  # late: MLflow, which takes seconds to import
 
         paths = project()
-        return registry.run_of(paths.store, configs.tracking_config(paths.root), value)
+        return registry.run_id_of_model(paths.store, configs.tracking_config(paths.root), value)
 
 
 class UserPath(click.Path):

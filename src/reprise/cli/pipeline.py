@@ -181,7 +181,7 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         from reprise.tracking import groups
 
         run_id, config = evaluate.recorded(paths, run, overrides)
-        groups.demand_no_trial(paths.run_dir(run_id))
+        groups.check_is_no_trial(paths.run_dir(run_id))
         evaluate.by_hand(config, run_id, paths, console, as_json)
         if not as_json:
             suggest((f"reprise compare {config.name}", "ranks it among other settings"), DASHBOARD)

@@ -87,4 +87,4 @@ def write(predictor: Predictor, run: Evaluated, logged_in: tracking.Run | None, 
             with drawing("explanations"):
                 explanation.evaluated(folder, predictor, run)
         if logged_in:
-            logged_in.artifacts(folder, "figures")
+            logged_in.log_artifacts(folder, "figures")

@@ -190,7 +190,7 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
 
 def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, paths: ProjectPaths) -> None:
     """Log the metrics of an evaluation in its run and update the parent run."""
-    run.log_once(evaluation.points)
+    run.log_summary(evaluation.points)
     tracking.log_results(run, config, task.facts())
     run.flush()
     groups.update_parents(config.tracking, paths.store, run.id)

@@ -108,7 +108,7 @@ def publish_weights(config: Config, trained: list[Trained], paths: ProjectPaths)
             history_file(draft, one.seed).write_text(_repeatable(run_dir / event_log.FILE))
             entries.append(describe(one, weights, machine))
             shutil.copy(run_dir / FINGERPRINTS, fingerprints_file(draft, one.seed))
-        store.write_json(draft / "config.json", tracking.recorded(config))
+        store.write_json(draft / "config.json", tracking.recorded_config(config))
         store.write_json(draft / TRAINING, entries)
     record_runs(paths, config.name, trained)
 

@@ -17,4 +17,6 @@ def run_key(config: Config, windows: Windows, *also: Any) -> str:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     machine = [lineage.processor(), gpu, threads(config.trainer), lineage.versions()]
     inputs = [store.digest(windows.arrays), store.digest(windows.folder)]
-    return resume.key_of(tracking.recorded(config), inputs, lineage.learning_code(tuple(config.plugins)), machine, *also)
+    return resume.training_key(
+        tracking.recorded_config(config), inputs, lineage.learning_code(tuple(config.plugins)), machine, *also
+    )

@@ -54,7 +54,7 @@ def train_seed(
             run_dir,
             checkpoint,
             record=_record_in(run, watch) if run else None,
-            before_checkpoint=run.event_log.sync if run else None,
+            before_checkpoint=run.event_log.fsync if run else None,
             progress=console if run and config.trainer.progress else None,
         )
         trained = _outcome(fitted, config, windows, run_dir, run.name if run else "", paths)
@@ -90,7 +90,7 @@ def _open_run(
         **certificates.tags(paths.store, run_key(config, windows)),
     }
     inputs = {"processed": windows.arrays, "windows": windows.folder}
-    return tracking.started(config, paths.store, state, tags | facts, inputs, paths.root)
+    return tracking.open_training_run(config, paths.store, state, tags | facts, inputs, paths.root)
 
 
 def _outcome(fitted: Fitted, config: Config, windows: Windows, run_dir: Path, name: str, paths: ProjectPaths) -> Trained:
@@ -116,7 +116,7 @@ def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: C
     if fitted.nondeterministic:
         run.tag({NONDETERMINISTIC: ", ".join(fitted.nondeterministic)})
     store.write_json(run.run_dir / FINGERPRINTS, fitted.fingerprints)
-    run.keep(fitted.weights.name)
+    run.log_artifact(fitted.weights.name)
     tracking.log_results(run, config, task.facts())
     if config.tracking.log_model:
         _log_model(run, Predictor.from_weights(config, windows.meta, fitted.weights, trained.name), windows)

@@ -68,7 +68,7 @@ def run(
         state = None
         if is_rank_zero():
             key, patience = run_key(config, windows, publish), PIPELINE_PATIENCE if publish else PATIENCE
-            state = stack.enter_context(resume.hold(paths.store, key, patience))
+            state = stack.enter_context(resume.lock_training(paths.store, key, patience))
             _recover_stale_runs(state, config, paths, console)
         try:
             trained = _train_seeds(config, windows, paths, console, tags, state, watch)
@@ -96,7 +96,7 @@ def _train_seeds(
     """Train one run per seed. Several runs get a parent run, which logs their mean."""
     with contextlib.ExitStack() as stack:
         if state and len(config.every_seed) > 1:
-            tags = stack.enter_context(groups.of_seeds(config, paths.store, state, tags))
+            tags = stack.enter_context(groups.open_seeds_parent(config, paths.store, state, tags))
         return [
             train_seed(config.model_copy(update={"seed": seed, "seeds": 1}), windows, paths, console, tags, state, watch)
             for seed in config.every_seed

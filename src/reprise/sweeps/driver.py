@@ -72,7 +72,7 @@ def _run_to_end(study: Study, request: LaunchRequest, paths: ProjectPaths, conso
     tags = {GROUP: "sweep", "sweep": sweep.name, "data": config.data.name, "mlflow.source.name": source, NOTE: describe(study)}
     name, content = f"sweep-{sweep.name}", sweep.model_dump()
     with groups.open_parent(config.tracking, paths.store, study.token, name, content, tags) as parent:
-        parent.text(yaml.safe_dump(sweep.model_dump(), sort_keys=False), "sweep.yaml")
+        parent.log_text(yaml.safe_dump(sweep.model_dump(), sort_keys=False), "sweep.yaml")
         try:
             _run_workers(study, _WorkerStarter(launcher, workers, paths.root, study, parent.id), console)
         finally:
@@ -146,14 +146,14 @@ def _finalize_run(study: Study, parent: tracking.Run, paths: ProjectPaths, conso
         folder = Path(scratch)
         study.optuna.trials_dataframe().to_csv(folder / "trials.csv", index=False)
         figures.draw(study.optuna, goals, importances, folder)
-        parent.artifacts(folder, "sweep")
+        parent.log_artifacts(folder, "sweep")
     if not best:
         console.print(f"sweep  {name}: no trial finished within the limits", highlight=False)
         return
     summary = "; ".join(f"trial {trial.number}: {format_objectives(study, trial)}" for trial in best)
     parent.tag({"best": summary})
     if len(best) == 1:
-        parent.log_once({f"best/{goal}": value for goal, value in zip(goals, best[0].values, strict=True)})
+        parent.log_summary({f"best/{goal}": value for goal, value in zip(goals, best[0].values, strict=True)})
     console.print(f"sweep  {name}: best {summary}", highlight=False, soft_wrap=True)
     file = tuned.write(study, best[0], paths.root)
     console.print(

@@ -17,7 +17,7 @@ from reprise.sweeps import study as studies
 from reprise.sweeps.study import PRUNED_AT, STARTS, THREADS, Study
 from reprise.tracking import event_log, lineage, recovery, resume
 from reprise.tracking import run as tracking
-from reprise.tracking.mlflow_sync import PARENT
+from reprise.tracking.mlflow_sync import PARENT_TAG
 from reprise.tracking.trained import Trained, read_trained
 from reprise.training.learner import MetricCallback
 
@@ -34,7 +34,7 @@ def run_worker(name: str, paths: ProjectPaths, storage: str | None, parent: str)
             if THREADS not in trial.user_attrs:
                 trial.set_user_attr(THREADS, threads)
             try:
-                _Trial(study, trial, paths, {PARENT: parent, "sweep": name, "trial": str(trial.number)}).run()
+                _Trial(study, trial, paths, {PARENT_TAG: parent, "sweep": name, "trial": str(trial.number)}).run()
             except UpdateFinishedTrialError:  # no heartbeat for so long that another machine took the trial
                 study = studies.load(name, paths.store, storage)  # Optuna's cached trials are from before that
 

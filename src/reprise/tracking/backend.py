@@ -43,7 +43,7 @@ def connect(uri: str, folder: Path) -> MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.ERROR)
-    with answering(uri):
+    with store_errors(uri):
         database = database_of(uri)
         if database is None:
             client = MlflowClient(uri)
@@ -68,7 +68,7 @@ def _make_database(database: Path, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def answering(uri: str) -> Iterator[None]:
+def store_errors(uri: str) -> Iterator[None]:
     """Raise errors of the store, such as an unreachable server or a full disk, as `UserError`."""
     try:
         yield
@@ -77,7 +77,7 @@ def answering(uri: str) -> Iterator[None]:
         raise UserError(f"the tracking store {shown} fails: {reason}", "start the server, or set tracking.uri") from error
 
 
-def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) -> str:
+def get_or_create_experiment(client: MlflowClient, name: str, folder: Path, local: bool) -> str:
     """Return the id of an MLflow experiment; create it if needed. A local one keeps its artifacts under `folder`/artifacts."""
     with FileLock(folder / "experiments.lock"):
         existing = client.get_experiment_by_name(name)
@@ -87,7 +87,7 @@ def experiment_id(client: MlflowClient, name: str, folder: Path, local: bool) ->
         return str(client.create_experiment(name, artifact_location=location))
 
 
-def dashboard(uri: str, port: int) -> NoReturn:
+def serve_dashboard(uri: str, port: int) -> NoReturn:
     """Replace this process by MLflow's server for the store, on 127.0.0.1. Does not return.
 
     Two workers suffice for one user, and MLflow's jobs for language models are disabled: five processes instead of fifteen.

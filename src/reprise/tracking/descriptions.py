@@ -20,7 +20,7 @@ Figures = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Line:
+class DescribedRun:
     """A run in a list or table."""
 
     id: str
@@ -77,7 +77,7 @@ def of_group(
     return next(text for shown in range(len(rows), -1, -1) if len(text := page(shown)) <= LONGEST or not shown)
 
 
-def of_dataset(dataset: DatasetInfo, best: Sequence[Line], page: str) -> str:
+def of_dataset(dataset: DatasetInfo, best: Sequence[DescribedRun], page: str) -> str:
     """Describe a data set: the best runs so far, source, citation and licence. `page` is the address of the list of all runs.
 
     The best run comes first, as MLflow folds long descriptions.

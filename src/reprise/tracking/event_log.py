@@ -91,7 +91,7 @@ class EventLog:
         known = self.points.get((key, step))
         return known is None or (again and known != value)
 
-    def sync(self) -> None:
+    def fsync(self) -> None:
         """Flush the file from the operating system's cache to disk."""
         with self.file.open("a") as stream:
             os.fsync(stream.fileno())

@@ -13,15 +13,15 @@ from reprise.errors import UserError
 from reprise.tracking import descriptions, resume, run_info
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog
-from reprise.tracking.mlflow_sync import NOTE, PARENT
-from reprise.tracking.resume import HeldError, Training
-from reprise.tracking.run import Run, ending, model, open_new, open_run_dir, recorded
+from reprise.tracking.mlflow_sync import NOTE, PARENT_TAG
+from reprise.tracking.resume import LockedError, Training
+from reprise.tracking.run import Run, create_run, model_name, open_run_dir, recorded_config, recording_outcome
 
 CHILDREN = "children.json"
 """File in a parent's run directory with the ids of its children."""
 
 
-def parent(
+def start_parent(
     tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any], tags: Mapping[str, Any]
 ) -> Run:
     """Return the parent run with this token; create it at the first call. It reaches the store at once.
@@ -29,7 +29,7 @@ def parent(
     `content` becomes its config.json. The tag `group` marks it as a parent.
     """
     known = [run_dir for run_dir in run_info.run_dirs(folder) if run_info.read(run_dir).token == token]
-    run = open_run_dir(tracking, folder, known[0].name) if known else open_new(tracking, folder, token, name, content)
+    run = open_run_dir(tracking, folder, known[0].name) if known else create_run(tracking, folder, token, name, content)
     run.resume()
     run.tag(tags)
     run.flush()
@@ -47,14 +47,14 @@ def open_parent(
     """
     with ExitStack() as stack:
         state = None
-        with suppress(HeldError):
-            state = stack.enter_context(resume.hold(folder, resume.key_of("parent", token), 0))
-            state.token(resume.PARENT, token)
-        run = parent(tracking, folder, token, name, content, tags)
+        with suppress(LockedError):
+            state = stack.enter_context(resume.lock_training(folder, resume.training_key("parent", token), 0))
+            state.token(resume.PARENT_KEY, token)
+        run = start_parent(tracking, folder, token, name, content, tags)
         if state:
-            state.opened(resume.PARENT, run.id)
+            state.record_run_id(resume.PARENT_KEY, run.id)
         try:
-            with ending(run):
+            with recording_outcome(run):
                 yield run
         finally:
             if state and run.event_log.status != "RUNNING":  # a full disk can keep the final status from being recorded
@@ -62,23 +62,23 @@ def open_parent(
 
 
 @contextmanager
-def of_seeds(config: Config, folder: Path, training: Training, tags: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def open_seeds_parent(config: Config, folder: Path, training: Training, tags: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the tags for the runs of several seeds. Afterwards log their mean and standard deviation in the parent run.
 
     If an earlier start of `training` created a parent run, resume it.
     """
-    seeds, token = config.every_seed, training.token(resume.PARENT)
-    about = {GROUP: "seeds", "experiment": config.name, "data": config.data.name, "model": model(config), "seeds": seeds}
+    seeds, token = config.every_seed, training.token(resume.PARENT_KEY)
+    about = {GROUP: "seeds", "experiment": config.name, "data": config.data.name, "model": model_name(config), "seeds": seeds}
     parts = [] if "trial" in tags or tags.get("origin") == "pipeline" else differences(folder.parent, config)
     name = "-".join([config.name, *parts, f"{len(seeds)}seeds", token[:4]])
-    run = parent(config.tracking, folder, token, name, recorded(config), {**tags, **about})
-    training.opened(resume.PARENT, run.id)
-    with ending(run):
-        yield {**tags, PARENT: run.id}
-        gather(run, [str(training.run_id(seed)) for seed in seeds])
+    run = start_parent(config.tracking, folder, token, name, recorded_config(config), {**tags, **about})
+    training.record_run_id(resume.PARENT_KEY, run.id)
+    with recording_outcome(run):
+        yield {**tags, PARENT_TAG: run.id}
+        record_children(run, [str(training.run_id(seed)) for seed in seeds])
 
 
-def gather(run: Run, children: Sequence[str]) -> None:
+def record_children(run: Run, children: Sequence[str]) -> None:
     """Record the children of a parent run and summarise their results."""
     store.write_json(run.run_dir / CHILDREN, list(children))
     _summarise(run)
@@ -86,7 +86,7 @@ def gather(run: Run, children: Sequence[str]) -> None:
 
 def update_parents(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
     """Update the summaries of all parents of a run whose results changed (it was evaluated)."""
-    parent_id = EventLog(folder / "runs" / run_id).tags.get(PARENT, "")
+    parent_id = EventLog(folder / "runs" / run_id).tags.get(PARENT_TAG, "")
     if (folder / "runs" / parent_id / CHILDREN).is_file():
         run = open_run_dir(tracking, folder, parent_id)
         _summarise(run)
@@ -94,14 +94,16 @@ def update_parents(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
         update_parents(tracking, folder, parent_id)
 
 
-def demand_training(run_dir: Path) -> None:
+def check_is_training(run_dir: Path) -> None:
     """Raise `UserError` if the run directory belongs to a parent run; its message names the children."""
     if (run_dir / CHILDREN).is_file():
-        names = [_line(run_dir.parent / child).name for child in store.read_json(run_dir / CHILDREN)]
-        raise UserError(f"{_line(run_dir).name} is the parent of {len(names)} runs", f"name one of them: {', '.join(names)}")
+        names = [_described_run(run_dir.parent / child).name for child in store.read_json(run_dir / CHILDREN)]
+        raise UserError(
+            f"{_described_run(run_dir).name} is the parent of {len(names)} runs", f"name one of them: {', '.join(names)}"
+        )
 
 
-def demand_no_trial(run_dir: Path) -> None:
+def check_is_no_trial(run_dir: Path) -> None:
     """Raise `UserError` if the run directory belongs to a trial.
 
     Only the best trial of a sweep is evaluated on the test split, after it was trained as an experiment.
@@ -110,20 +112,21 @@ def demand_no_trial(run_dir: Path) -> None:
     if "trial" in tags:
         hint = f"train the best as an experiment, `reprise train experiment={tags['sweep']}_tuned`, and evaluate that"
         raise UserError(
-            f"{_line(run_dir).name} is a trial of sweep {tags['sweep']}: trials are not evaluated on the test split", hint
+            f"{_described_run(run_dir).name} is a trial of sweep {tags['sweep']}: trials are not evaluated on the test split",
+            hint,
         )
 
 
 def _summarise(run: Run) -> None:
     """Write the parent's description with a table of its children: the mean over seeds, or the best job."""
-    children = [_line(run.run_dir.parent / child) for child in store.read_json(run.run_dir / CHILDREN)]
+    children = [_described_run(run.run_dir.parent / child) for child in store.read_json(run.run_dir / CHILDREN)]
     tags = run.event_log.tags
     lead = f"**{tags['experiment']}** on {tags['data']}: {len(children)}"
     commands = [(tags["mlflow.source.name"], "repeats all of them")]
     if tags[GROUP] == "seeds":
         run.tag({key: children[0].tags[key] for key in ("monitor", "mode")})
         means = _means([child.figures for child in children])
-        run.log_once(means)
+        run.log_summary(means)
         commands.append((f"reprise reproduce {children[0].name}", "repeats one, bit for bit"))
         rows = [(child.name, child.figures) for child in children]
         lead += f" seeds: {descriptions.headline(children[0].tags['monitor'], means)}."
@@ -147,7 +150,7 @@ def _means(figures: Sequence[descriptions.Figures]) -> dict[str, float]:
     return means
 
 
-def _best(jobs: Sequence[descriptions.Line]) -> descriptions.Line | None:
+def _best(jobs: Sequence[descriptions.DescribedRun]) -> descriptions.DescribedRun | None:
     """Return the best job, or None if jobs monitor different metrics."""
     monitor, mode = (jobs[0].tags[key] for key in ("monitor", "mode"))
     if any(job.tags["monitor"] != monitor for job in jobs):
@@ -155,6 +158,6 @@ def _best(jobs: Sequence[descriptions.Line]) -> descriptions.Line | None:
     return (max if mode == "max" else min)(jobs, key=lambda job: job.figures[f"{descriptions.BEST}{monitor}"])
 
 
-def _line(run_dir: Path) -> descriptions.Line:
+def _described_run(run_dir: Path) -> descriptions.DescribedRun:
     event_log = EventLog(run_dir)
-    return descriptions.Line(run_dir.name, run_info.read(run_dir).name, event_log.tags, event_log.figures)
+    return descriptions.DescribedRun(run_dir.name, run_info.read(run_dir).name, event_log.tags, event_log.figures)

@@ -11,7 +11,7 @@ from reprise.tracking.address import address, database
 from reprise.tracking.event_log import Points
 from reprise.tracking.mlflow_tables import INFINITE, ChangedTablesError, read_histories, read_rows
 from reprise.tracking.mlflow_tables import Row as Row
-from reprise.tracking.statuses import corrected
+from reprise.tracking.statuses import corrected_statuses
 
 CONNECTIONS = 8
 """Parallel connections to a server, which returns one history per request."""
@@ -35,7 +35,7 @@ def read(folder: Path, tracking: TrackingConfig | None, metrics: Sequence[str], 
     except ChangedTablesError:  # slower, but MLflow knows its own tables
         rows = _from_server(uri, folder, metrics)
     rows = [row for row in rows if matches is None or row.id in matches]
-    ended = corrected(folder, [row.id for row in rows if row.status == "RUNNING"])
+    ended = corrected_statuses(folder, [row.id for row in rows if row.status == "RUNNING"])
     return [replace(row, status=ended[row.id][0], tags=row.tags | ended[row.id][1]) if row.id in ended else row for row in rows]
 
 
@@ -54,10 +54,10 @@ def _matching(uri: str, folder: Path, expression: str) -> set[str]:
 
     from reprise.tracking import backend, record
 
-    with backend.answering(uri):
+    with backend.store_errors(uri):
         client = backend.connect(uri, folder)
         try:
-            return {run.info.run_id for run in record.every(client, expression)}
+            return {run.info.run_id for run in record.all_runs(client, expression)}
         except MlflowException as error:
             if error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
@@ -67,8 +67,8 @@ def _matching(uri: str, folder: Path, expression: str) -> set[str]:
 def _from_server(uri: str, folder: Path, metrics: Sequence[str]) -> list[Row]:
     from reprise.tracking import backend, record  # late: as above
 
-    with backend.answering(uri):
-        runs = record.every(backend.connect(uri, folder))
+    with backend.store_errors(uri):
+        runs = record.all_runs(backend.connect(uri, folder))
     rows = {
         run.info.run_id: Row(
             run.info.run_id,
@@ -98,6 +98,6 @@ def _histories_from_server(uri: str, folder: Path, requested: Mapping[str, str])
             for history in pool.map(client.get_metric_history, requested.keys(), requested.values()):
                 yield sorted((point.step, point.value) for point in history if abs(point.value) < INFINITE)
 
-    with backend.answering(uri):
+    with backend.store_errors(uri):
         client = backend.connect(uri, folder)
         return dict(zip(requested, points(), strict=True))

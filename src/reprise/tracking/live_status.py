@@ -14,7 +14,7 @@ from reprise.tracking.descriptions import GROUP
 from reprise.tracking.entries import MetricEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.record import find_in_store
-from reprise.tracking.resume import held_ids_and_tokens, held_runs
+from reprise.tracking.resume import active_ids_and_tokens, active_run_ids
 from reprise.tracking.run import find, has_run_dir
 from reprise.tracking.statuses import PROCESS_DIED
 
@@ -54,13 +54,13 @@ def follow(folder: Path, requested: str, tracking: TrackingConfig | None) -> Sta
         _check_is_training(EventLog(run_dir).tags, requested)
         return lambda: _from_run_dir(folder, run_dir)
     uri = backend.address(tracking, folder)
-    with backend.answering(uri):
+    with backend.store_errors(uri):
         client = backend.connect(uri, folder)
         run = find_in_store(client, requested, uri)
     _check_is_training(run.data.tags, requested)
 
     def read_status() -> LiveStatus:
-        with backend.answering(uri):
+        with backend.store_errors(uri):
             return _from_store(client, run.info.run_id)
 
     return read_status
@@ -68,7 +68,9 @@ def follow(folder: Path, requested: str, tracking: TrackingConfig | None) -> Sta
 
 def running_names(folder: Path) -> list[str]:
     """Return the names of the runs that are training here now, newest first."""
-    run_dirs = [run_dir for run_dir in (folder / "runs" / run_id for run_id in held_runs(folder)) if run_info.exists(run_dir)]
+    run_dirs = [
+        run_dir for run_dir in (folder / "runs" / run_id for run_id in active_run_ids(folder)) if run_info.exists(run_dir)
+    ]
     running = [run_info.read(run_dir) for run_dir in run_dirs if _is_open(EventLog(run_dir))]
     return [info.name for info in sorted(running, key=lambda info: -info.started)]
 
@@ -85,7 +87,7 @@ def _check_is_training(tags: dict[str, str], requested: str) -> None:
 def _from_run_dir(folder: Path, run_dir: Path) -> LiveStatus:
     info, config = run_info.read(run_dir), store.read_json(run_dir / "config.json")
     # Before the event log is read, as the run may end in between. A run that is about to be opened is known by its token.
-    alive = not held_ids_and_tokens(folder).isdisjoint({run_dir.name, info.token})
+    alive = not active_ids_and_tokens(folder).isdisjoint({run_dir.name, info.token})
     event_log, metrics = EventLog(run_dir), dict[str, Times]()
     for entry in event_log.entries:
         if isinstance(entry, MetricEntry) and entry.key.startswith(EPOCH_METRICS):

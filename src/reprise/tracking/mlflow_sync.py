@@ -48,7 +48,7 @@ TABLE_RUNS = 50
 """Number of best runs of a data set that determine the columns of its table; `reprise dashboard` uses all runs."""
 RUN_TOKEN_TAG = "reprise.token"  # noqa: S105 -- not a password
 """The tag that identifies a run whose creation was interrupted."""
-PARENT = "mlflow.parentRunId"
+PARENT_TAG = "mlflow.parentRunId"
 """The tag with which MLflow nests runs. Run directories hold the parent's local id, the store MLflow's id."""
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment."""
@@ -141,7 +141,7 @@ class MlflowSync:
             case TagRemovalEntry(keys):
                 _remove_tags(client, run_id, keys)
             case DatasetEntry(dataset):
-                describe(client, client.get_run(run_id).info.experiment_id, dataset)
+                describe_dataset(client, client.get_run(run_id).info.experiment_id, dataset)
             case ParamsEntry(params):
                 _send_params(client, run_id, [Param(key, value) for key, value in params.items()])
             case InputsEntry(inputs):
@@ -157,7 +157,7 @@ class MlflowSync:
     def _store_value(self, key: str, value: str) -> str:
         """Return the value of a tag in the store: MLflow's id in place of the local one for a parent, else the same."""
         parent_dir = self.folder / "runs" / value
-        if key != PARENT or not run_info.exists(parent_dir):
+        if key != PARENT_TAG or not run_info.exists(parent_dir):
             return value
         assert self._client is not None
         return mlflow_id(self._client, parent_dir, self.folder, self.uri)
@@ -177,28 +177,28 @@ def mlflow_id(client: MlflowClient, run_dir: Path, folder: Path, uri: str) -> st
     """Return MLflow's id of a run directory. Create the run in MLflow if the store was not reachable before."""
     file = run_dir / "mlflow_id"
     if not file.is_file():
-        with FileLock(folder / "births.lock"):  # both the parent's and its children's delivery may create the parent
+        with FileLock(folder / "mlflow_ids.lock"):  # both the parent's and its children's delivery may create the parent
             if not file.is_file():
-                store.write_atomically(file, create(client, run_info.read(run_dir), folder, uri).encode())
+                store.write_atomically(file, get_or_create_run(client, run_info.read(run_dir), folder, uri).encode())
     return file.read_text()
 
 
-def create(client: MlflowClient, info: RunInfo, folder: Path, uri: str) -> str:
+def get_or_create_run(client: MlflowClient, info: RunInfo, folder: Path, uri: str) -> str:
     """Return the id of a run in MLflow; create it unless an interrupted start already did."""
-    experiment = backend.experiment_id(client, info.experiment, folder, local=database(uri) is not None)
+    experiment = backend.get_or_create_experiment(client, info.experiment, folder, local=database(uri) is not None)
     for run in client.search_runs([experiment], f"tags.`{RUN_TOKEN_TAG}` = '{info.token}'"):
         return str(run.info.run_id)
     run = client.create_run(experiment, info.started, {RUN_TOKEN_TAG: info.token}, info.name)
     return str(run.info.run_id)
 
 
-def describe(client: MlflowClient, experiment: str, dataset: DatasetInfo) -> None:
+def describe_dataset(client: MlflowClient, experiment: str, dataset: DatasetInfo) -> None:
     """Write the description of a data set, which names the best runs so far, and the columns of its table of runs."""
     monitor, order = dataset.monitor, "DESC" if dataset.mode == "max" else "ASC"
     condition, order_by = f"metrics.`{monitor}` > -1e300", [f"metrics.`{monitor}` {order}"]
     runs = client.search_runs([experiment], condition, max_results=TABLE_RUNS, order_by=order_by)
     best = [
-        descriptions.Line(run.info.run_id, run.info.run_name, run.data.tags, run.data.metrics)
+        descriptions.DescribedRun(run.info.run_id, run.info.run_name, run.data.tags, run.data.metrics)
         for run in runs
         if not {descriptions.GROUP, "reproduces"} & run.data.tags.keys()
     ]

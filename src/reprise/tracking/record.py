@@ -16,9 +16,9 @@ from reprise.errors import UserError, without_login
 from reprise.tracking import backend, lineage, run_info
 from reprise.tracking.event_log import EventLog, Points, read_history
 from reprise.tracking.run import find, has_run_dir
-from reprise.tracking.statuses import corrected
+from reprise.tracking.statuses import corrected_statuses
 
-EVERY_RUN = 50_000
+MAX_RUNS = 50_000
 """Maximum number of runs in a list."""
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 """A line of packages.txt."""
@@ -42,7 +42,7 @@ class RunRecord:
         """The resolved config of the training."""
         file = self._file("lineage/config.json")
         config: dict[str, Any] = store.read_json(file)
-        self._demand_recorded("sha256.config", lineage.config_hash(config), file)
+        self._check_recorded("sha256.config", lineage.config_hash(config), file)
         return config
 
     @property
@@ -51,7 +51,7 @@ class RunRecord:
         file = self._file("lineage/packages.txt")
         content = file.read_bytes()
         if "sha256.packages" in self.tags:  # missing in older runs
-            self._demand_recorded("sha256.packages", lineage.text_hash(content), file)
+            self._check_recorded("sha256.packages", lineage.text_hash(content), file)
         lines = content.decode("utf-8", "replace").splitlines()
         if others := [line for line in lines if not PACKAGE.fullmatch(line)]:
             raise UserError(
@@ -64,7 +64,7 @@ class RunRecord:
         """The patch of uncommitted code, b"" if all was committed."""
         file = self.files / "lineage" / "uncommitted.patch"
         patch = file.read_bytes() if file.is_file() else b""
-        self._demand_recorded("sha256.patch", lineage.text_hash(patch), file)
+        self._check_recorded("sha256.patch", lineage.text_hash(patch), file)
         return patch
 
     @property
@@ -83,7 +83,7 @@ class RunRecord:
             raise UserError(f"run {self.name} has no tag {name}", "it was not trained to its end, or by an older reprise")
         return self.tags[name]
 
-    def _demand_recorded(self, tag: str, actual: str, file: Path) -> None:
+    def _check_recorded(self, tag: str, actual: str, file: Path) -> None:
         if actual != self.tag(tag):
             raise UserError(f"{file} is not what was recorded (sha256 differs)", f"run {self.name} cannot be run again")
 
@@ -103,7 +103,7 @@ def read(folder: Path, requested: str, tracking: TrackingConfig | None, scratch:
     if has_run_dir(folder, requested) and ((run_dir := folder / "runs" / find(folder, requested)) / "lineage").is_dir():
         return from_run_dir(run_dir)
     uri = backend.address(tracking, folder)
-    with backend.answering(uri):
+    with backend.store_errors(uri):
         client = backend.connect(uri, folder)
         run = find_in_store(client, requested, uri)
         client.download_artifacts(run.info.run_id, "", str(scratch))
@@ -137,20 +137,20 @@ def find_in_store(client: MlflowClient, requested: str, uri: str) -> Run:
     try:
         return client.get_run(requested)
     except MlflowException:
-        matches = [run for run in every(client) if run.info.run_name == requested or run.info.run_id.startswith(requested)]
+        matches = [run for run in all_runs(client) if run.info.run_name == requested or run.info.run_id.startswith(requested)]
     if len(matches) != 1:
         raise UserError(f"{len(matches)} runs in {without_login(uri)} are called {requested}", "`reprise runs` lists them")
     return matches[0]
 
 
-def every(client: MlflowClient, expression: str = "") -> list[Run]:
+def all_runs(client: MlflowClient, expression: str = "") -> list[Run]:
     """Return all runs of a store, or those that match an MLflow search expression, newest first."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    return list(client.search_runs(experiments, expression, max_results=EVERY_RUN, order_by=["attributes.start_time DESC"]))
+    return list(client.search_runs(experiments, expression, max_results=MAX_RUNS, order_by=["attributes.start_time DESC"]))
 
 
 @dataclass(frozen=True)
-class Line:
+class RunSummary:
     """A run in a list."""
 
     id: str
@@ -160,14 +160,14 @@ class Line:
     metrics: Mapping[str, float]
 
 
-def listed(folder: Path, tracking: TrackingConfig | None) -> list[Line]:
+def list_runs(folder: Path, tracking: TrackingConfig | None) -> list[RunSummary]:
     """Return every run of the store, newest first."""
     uri = backend.address(tracking, folder)
-    with backend.answering(uri):
-        runs = every(backend.connect(uri, folder))
-    ended = corrected(folder, [run.info.run_id for run in runs if run.info.status == "RUNNING"])
+    with backend.store_errors(uri):
+        runs = all_runs(backend.connect(uri, folder))
+    ended = corrected_statuses(folder, [run.info.run_id for run in runs if run.info.status == "RUNNING"])
     lines = []
     for run in runs:
         status, why = ended.get(run.info.run_id, (run.info.status, {}))
-        lines.append(Line(run.info.run_id, run.info.run_name, status, run.data.tags | why, run.data.metrics))
+        lines.append(RunSummary(run.info.run_id, run.info.run_name, status, run.data.tags | why, run.data.metrics))
     return lines

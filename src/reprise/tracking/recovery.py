@@ -17,7 +17,7 @@ from reprise.tracking import backend, run_info
 from reprise.tracking.entries import StatusEntry, TagsEntry
 from reprise.tracking.event_log import EventLog, outbox
 from reprise.tracking.mlflow_sync import RUN_TOKEN_TAG
-from reprise.tracking.resume import held_runs, known_ids_and_tokens, pending_runs, stale_runs
+from reprise.tracking.resume import active_run_ids, known_ids_and_tokens, pending_runs, stale_runs
 from reprise.tracking.run import now, open_run_dir
 from reprise.tracking.statuses import PROCESS_DIED
 
@@ -101,7 +101,7 @@ def sync_waiting_runs(folder: Path, tracking: TrackingConfig | None) -> tuple[li
     delivered: list[str] = []
     failures: list[str] = []
     down: dict[str, str] = {}
-    active = held_runs(folder)
+    active = active_run_ids(folder)
     for waiting in sorted((folder / "outbox").glob("*")):
         if waiting.name in active:
             continue
@@ -147,7 +147,7 @@ def adopt_reproductions(folder: Path, tracking: TrackingConfig | None) -> list[s
             with suppress(Timeout), FileLock(scratch / "lock", timeout=0):
                 prefix = scratch / PREFIX
                 other = scratch / COPY / (prefix.read_text("utf-8") if prefix.is_file() else "") / "mlruns"
-                if not held_runs(other):  # trainings it started may still be ending
+                if not active_run_ids(other):  # trainings it started may still be ending
                     closed += adopt_runs(folder, other, tracking)
                     shutil.rmtree(scratch, ignore_errors=True)
     return closed

@@ -17,27 +17,27 @@ from reprise.tracking import backend
 
 
 @dataclass(frozen=True)
-class Holder:
+class AliasedVersion:
     """The model version with an alias, and its run."""
 
     version: str
     run_id: str
 
 
-def holder(folder: Path, tracking: TrackingConfig | None, name: str, alias: str) -> Holder | None:
+def version_with_alias(folder: Path, tracking: TrackingConfig | None, name: str, alias: str) -> AliasedVersion | None:
     """Return the version with an alias of a registered model, or None."""
     uri = backend.address(tracking, folder)
-    with backend.answering(uri):
+    with backend.store_errors(uri):
         try:
             version = backend.connect(uri, folder).get_model_version_by_alias(name, alias)
         except MlflowException as error:
             if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                 raise
             return None
-    return Holder(str(version.version), str(version.run_id))
+    return AliasedVersion(str(version.version), str(version.run_id))
 
 
-def run_of(folder: Path, tracking: TrackingConfig | None, model: str) -> str:
+def run_id_of_model(folder: Path, tracking: TrackingConfig | None, model: str) -> str:
     """Return the id of the run behind a registered model, `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
 
     Raises:
@@ -48,7 +48,7 @@ def run_of(folder: Path, tracking: TrackingConfig | None, model: str) -> str:
     if not match:
         raise UserError(f"{model}: not of the form models:/NAME@ALIAS or models:/NAME/VERSION")
     name, uri = match["name"], backend.address(tracking, folder)
-    with backend.answering(uri):
+    with backend.store_errors(uri):
         client = backend.connect(uri, folder)
         try:
             if match["alias"]:
@@ -74,7 +74,7 @@ def register(
 
     """
     uri = backend.address(tracking, folder)
-    with backend.answering(uri), FileLock(folder / "registry.lock"):
+    with backend.store_errors(uri), FileLock(folder / "registry.lock"):
         client = backend.connect(uri, folder)
         run = client.get_run(run_id)
         version = _version(client, run, name, note)

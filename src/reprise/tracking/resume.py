@@ -20,16 +20,16 @@ from reprise.data import store
 from reprise.errors import UserError
 
 
-def key_of(*values: Any) -> str:
+def training_key(*values: Any) -> str:
     """Return the key of a training: a hash of the plain values that determine its result."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-class HeldError(UserError):
+class LockedError(UserError):
     """Another process has this training."""
 
 
-PARENT = "parent"
+PARENT_KEY = "parent"
 """Key of the parent run, beside the seeds."""
 
 
@@ -71,7 +71,7 @@ class Training:
         """The ids of all runs that have been opened."""
         return [state.run_id for state in self.runs.values() if state.run_id is not None]
 
-    def opened(self, seed: int | str, run_id: str) -> None:
+    def record_run_id(self, seed: int | str, run_id: str) -> None:
         """Record that the run of a seed was opened."""
         self._record(seed, {"run_id": run_id})
 
@@ -116,21 +116,21 @@ def owned_by(owner: str) -> Iterator[None]:
 
 
 @contextmanager
-def hold(folder: Path, key: str, patience: float) -> Iterator[Training]:
+def lock_training(folder: Path, key: str, patience: float) -> Iterator[Training]:
     """Yield the training with this key under its lock. Its file stays unless the block calls `forget`.
 
     Raises:
         HeldError: if another process still holds it after `patience` seconds.
 
     """
-    name = key_of(key, _owner.get()) if _owner.get() else key
+    name = training_key(key, _owner.get()) if _owner.get() else key
     file = folder / "in_progress" / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file.with_suffix(".lock"))
     try:
         lock.acquire(timeout=patience)
     except Timeout:
-        raise HeldError("this training is running in another process", "wait for it, or stop it; then start again") from None
+        raise LockedError("this training is running in another process", "wait for it, or stop it; then start again") from None
     try:
         yield Training(file)
     finally:
@@ -173,17 +173,17 @@ def _ids_and_tokens(states: Iterable[RunState]) -> set[str]:
     return {value for state in states for value in (state.token, state.run_id) if value is not None}
 
 
-def held_runs(folder: Path) -> set[str]:
+def active_run_ids(folder: Path) -> set[str]:
     """Return the ids of the runs that live processes are training."""
-    return {state.run_id for state in _held_runs(folder) if state.run_id is not None}
+    return {state.run_id for state in _active_runs(folder) if state.run_id is not None}
 
 
-def held_ids_and_tokens(folder: Path) -> set[str]:
+def active_ids_and_tokens(folder: Path) -> set[str]:
     """Return the ids of the runs in training, and the tokens of runs in training or about to be opened."""
-    return _ids_and_tokens(_held_runs(folder))
+    return _ids_and_tokens(_active_runs(folder))
 
 
-def _held_runs(folder: Path) -> Iterator[RunState]:
+def _active_runs(folder: Path) -> Iterator[RunState]:
     """Yield the state of each run of a training whose lock a process holds."""
     for file in sorted((folder / "in_progress").glob("*.json")):
         lock = FileLock(file.with_suffix(".lock"))

@@ -34,7 +34,7 @@ from reprise.tracking.entries import (
     TagsEntry,
 )
 from reprise.tracking.event_log import EventLog, outbox
-from reprise.tracking.mlflow_sync import NOTE, MlflowSync, create
+from reprise.tracking.mlflow_sync import NOTE, MlflowSync, get_or_create_run
 from reprise.tracking.resume import Training
 from reprise.tracking.run_info import CURRENT_STORE, RunInfo
 
@@ -64,24 +64,24 @@ class Run:
         """
         self.event_log.metrics(metrics, step, again=True)
 
-    def log_once(self, metrics: Mapping[str, float]) -> None:
+    def log_summary(self, metrics: Mapping[str, float]) -> None:
         """Log metrics with one value per run (`test/…`). Values that are logged already are not repeated."""
         self.event_log.metrics(metrics, step=0, again=True)
 
-    def artifacts(self, folder: Path, target: str) -> None:
+    def log_artifacts(self, folder: Path, target: str) -> None:
         """Copy a folder to `target` in the run directory and log its files as artifacts."""
         shutil.copytree(folder, self.run_dir / target, dirs_exist_ok=True)
         files = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
         self.event_log.append(*(FileEntry(f"{target}/{file}") for file in files))
 
-    def text(self, content: str, file: str) -> None:
+    def log_text(self, content: str, file: str) -> None:
         """Log a text as an artifact."""
         path = self.run_dir / file
         path.parent.mkdir(exist_ok=True)
         path.write_text(content, "utf-8")
-        self.keep(file)
+        self.log_artifact(file)
 
-    def keep(self, file: str) -> None:
+    def log_artifact(self, file: str) -> None:
         """Log a file of the run directory as an artifact."""
         self.event_log.append(FileEntry(file))
 
@@ -94,7 +94,7 @@ class Run:
         removed = [TagRemovalEntry(["error"])] if "error" in self.event_log.tags else []
         self.event_log.append(*removed, StatusEntry("RUNNING"))
 
-    def describe(self) -> None:
+    def update_description(self) -> None:
         """Write the description: what the run is, its results so far, and how to repeat it."""
         self.tag({NOTE: descriptions.of_run(self.name, self.event_log.tags, self.event_log.figures)})
 
@@ -128,7 +128,7 @@ class Run:
     def mark_pruned(self, when: str) -> None:
         """Mark the run as pruned by its sweep, and end it as KILLED unless it has finished."""
         self.tag({"pruned": when})
-        self.describe()
+        self.update_description()
         if self.event_log.status == "FINISHED":
             self.flush()
         else:
@@ -142,7 +142,7 @@ class Run:
 
 
 @contextmanager
-def started(
+def open_training_run(
     config: Config, folder: Path, training: Training, tags: Mapping[str, Any], inputs: Mapping[str, Path], root: Path
 ) -> Iterator[Run]:
     """Open the run of a training: a new one with a run directory under `folder`/runs, or the unfinished one to resume.
@@ -163,20 +163,20 @@ def started(
             else differences(root, config)
         )
         name = "-".join([config.name, *parts, f"seed{config.seed}", token[:4]])
-        run = open_new(config.tracking, folder, token, name, recorded(config))
+        run = create_run(config.tracking, folder, token, name, recorded_config(config))
         git, patch = lineage.code(root, tuple(config.plugins))
         _log_start(run, config, {**tags, **git, **_facts(config, inputs)}, inputs, patch)
-        training.opened(config.seed, run.id)
+        training.record_run_id(config.seed, run.id)
     else:
         run = open_run_dir(config.tracking, folder, known)
         run.resume()
     run.mlflow_sync.start()
-    with ending(run):
+    with recording_outcome(run):
         yield run
 
 
 @contextmanager
-def ending(run: Run) -> Iterator[None]:
+def recording_outcome(run: Run) -> Iterator[None]:
     """End the run with the block's outcome: FINISHED, KILLED (by a signal or pruned), or FAILED with the reason."""
     try:
         yield
@@ -204,19 +204,19 @@ def log_results(run: Run, config: Config, facts: Mapping[str, str]) -> None:
     """
     best = int(run.event_log.tags["best_epoch"])
     at_best = {key: value for (key, step), value in run.event_log.points.items() if step == best and key.startswith("val/")}
-    run.log_once({f"{BEST}{key}": value for key, value in at_best.items()})
-    run.tag({"model": model(config), **facts})
-    run.describe()
+    run.log_summary({f"{BEST}{key}": value for key, value in at_best.items()})
+    run.tag({"model": model_name(config), **facts})
+    run.update_description()
     about = config.data.model_dump(include={"title", "homepage", "citation", "licence"})
     run.event_log.append(DatasetEntry(DatasetInfo(**about, monitor=f"{BEST}{facts['monitor']}", mode=facts["mode"])))
 
 
-def model(config: Config) -> str:
+def model_name(config: Config) -> str:
     """Return the class name of the model."""
     return config.model.target.rpartition(".")[2]
 
 
-def open_new(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
+def create_run(tracking: TrackingConfig, folder: Path, token: str, name: str, content: Mapping[str, Any]) -> Run:
     """Create a run with an empty run directory, and in the store if that is reachable."""
     uri = backend.address(tracking, folder)
     shown = None if uri == backend.local_address(folder) else without_login(uri)
@@ -224,7 +224,7 @@ def open_new(tracking: TrackingConfig, folder: Path, token: str, name: str, cont
     offline_run_dir = folder / "runs" / token  # of an interrupted start while the store was unreachable
     mlflow_id = None
     try:
-        mlflow_id = create(backend.connect(uri, folder), info, folder, uri)
+        mlflow_id = get_or_create_run(backend.connect(uri, folder), info, folder, uri)
     except (MlflowException, UserError) as error:
         warn(f"{str(error).splitlines()[0]}; the training continues, `reprise sync` sends its run later")
     run_id = mlflow_id if mlflow_id and not offline_run_dir.is_dir() else token
@@ -264,28 +264,28 @@ def _address(original: str | None, tracking: TrackingConfig | None, folder: Path
 
 def _log_start(run: Run, config: Config, tags: Mapping[str, Any], inputs: Mapping[str, Path], patch: bytes) -> None:
     """Log config, lineage and inputs. A start that was interrupted in between logs them again."""
-    resolved = recorded(config)
+    resolved = recorded_config(config)
     params = {key: _param(value) for key, value in leaves(resolved)}
     for key, value in params.items():
         if len(value) > PARAM_LENGTH:
             raise UserError(f"{key} has {len(value)} characters", f"MLflow keeps at most {PARAM_LENGTH}")
     run.tag({**tags, "sha256.patch": lineage.text_hash(patch), "sha256.packages": lineage.text_hash(lineage.packages())})
     run.event_log.append(ParamsEntry(params), InputsEntry([_input(name, path, config) for name, path in inputs.items()]))
-    run.text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
-    run.text(lineage.packages(), "lineage/packages.txt")
+    run.log_text(json.dumps(resolved, indent=2, ensure_ascii=False), "lineage/config.json")
+    run.log_text(lineage.packages(), "lineage/packages.txt")
     if patch:
         (run.run_dir / "lineage" / "uncommitted.patch").write_bytes(patch)
-        run.keep("lineage/uncommitted.patch")
-    run.describe()
+        run.log_artifact("lineage/uncommitted.patch")
+    run.update_description()
 
 
 def _facts(config: Config, inputs: Mapping[str, Path]) -> dict[str, Any]:
     return {
         "experiment": config.name,
         "data": config.data.name,
-        "model": model(config),
+        "model": model_name(config),
         "seed": config.seed,
-        "sha256.config": lineage.config_hash(recorded(config)),
+        "sha256.config": lineage.config_hash(recorded_config(config)),
         "sha256.code": lineage.learning_code(tuple(config.plugins)),
         **lineage.plugin_tags(config.plugins),
         "processor": lineage.processor(),
@@ -353,7 +353,7 @@ def _mlflow_id(run_dir: Path) -> str:
     return file.read_text() if file.is_file() else ""
 
 
-def recorded(config: Config) -> dict[str, Any]:
+def recorded_config(config: Config) -> dict[str, Any]:
     """Return the part of the config that determines the run. The tracking address is left out, as it can hold a password."""
     return config.model_dump(by_alias=True, exclude={"tracking", "published", "checkpoint", "resume"})
 

@@ -17,7 +17,7 @@ def write(folder: Path, tracking: TrackingConfig | None) -> dict[str, str]:
 
     """
     uri = address(tracking, folder)
-    with backend.answering(uri):
+    with backend.store_errors(uri):
         client = backend.connect(uri, folder)
         rows = listing.read(folder, tracking, [], None)
         names = {experiment.experiment_id: experiment.name for experiment in client.search_experiments()}

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from reprise.tracking import run_info
 from reprise.tracking.event_log import EventLog
-from reprise.tracking.resume import held_ids_and_tokens
+from reprise.tracking.resume import active_ids_and_tokens
 
 PROCESS_DIED = "its process died"
 """Reason for the end of a run whose process wrote no final status."""
 
 
-def corrected(folder: Path, running: Iterable[str]) -> dict[str, tuple[str, dict[str, str]]]:
+def corrected_statuses(folder: Path, running: Iterable[str]) -> dict[str, tuple[str, dict[str, str]]]:
     """Return status and explaining tags of runs that the store lists as RUNNING, but that are not.
 
     A run is RUNNING while its process holds the lock of its training. Runs of other machines are not corrected.
@@ -19,7 +19,7 @@ def corrected(folder: Path, running: Iterable[str]) -> dict[str, tuple[str, dict
     requested = set(running)
     if not requested:
         return {}
-    active = held_ids_and_tokens(folder)  # before the event logs are read, as a run may end in between
+    active = active_ids_and_tokens(folder)  # before the event logs are read, as a run may end in between
     statuses = {}
     for run_dir in _trained_here(folder):
         run_id = _id_in_store(run_dir)

@@ -37,7 +37,7 @@ def read_trained(run_dir: Path) -> Trained:
         UserError: when the run did not finish, or is the parent of several runs.
 
     """
-    groups.demand_training(run_dir)
+    groups.check_is_training(run_dir)
     if not (run_dir / OUTCOME).is_file():
         raise UserError(
             f"run {store.read_json(run_dir / 'run.json')['name']} was not trained to its end", "start its training again"
