@@ -18,6 +18,7 @@ from reprise.errors import UserError
 from reprise.tasks.metrics import Metrics
 from reprise.tasks.task import Keep, Task
 from reprise.training import randomness
+from reprise.training.lightning_internals import FastHookName
 from reprise.training.memory import clock
 from reprise.training.sharding import FullySharded
 
@@ -35,7 +36,7 @@ class MetricCallback(Protocol):
 
 
 @final
-class Learner(pl.LightningModule):
+class Learner(FastHookName):
     """Trains a network on a task.
 
     Each step passes its predictions to the task's running metrics, which are computed at the end of the epoch. (`self.log` at
@@ -80,16 +81,6 @@ class Learner(pl.LightningModule):
         self.started = 0.0
         self.resumed: dict[str, Any] | None = None
         """State of this rank in the checkpoint to resume from."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set the attribute `_current_fx_name` directly.
-
-        Lightning sets it about forty times a step, which takes 100 µs with `nn.Module.__setattr__`.
-        """
-        if name == "_current_fx_name":
-            object.__setattr__(self, name, value)
-        else:
-            super().__setattr__(name, value)
 
     @property
     def fitting(self) -> bool:

@@ -9,7 +9,6 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.types import _PATH
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.strategies.strategy import Strategy
@@ -23,6 +22,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.optim import Optimizer
+
+from reprise.training.lightning_internals import join_process_group
 
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 LARGEST_SHARE = 0.5
@@ -64,7 +65,7 @@ class FullySharded(ModelParallelStrategy):
     def setup_environment(self) -> None:
         """Join the process group. Lightning's version needs the LightningModule, which does not exist yet."""
         if self._device_mesh is None:
-            self._setup_distributed()
+            join_process_group(self)
             names = ("data_parallel", "tensor_parallel")
             self._device_mesh = init_device_mesh(self.root_device.type, (self.world_size, 1), mesh_dim_names=names)
 
@@ -84,7 +85,7 @@ class FullySharded(ModelParallelStrategy):
         """True, because `load_checkpoint` only reads the file."""
         return True
 
-    def load_checkpoint(self, checkpoint_path: _PATH, weights_only: bool | None = None) -> dict[str, Any]:
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Return the unsharded checkpoint, read through `AtomicIO`."""
         return Strategy.load_checkpoint(self, checkpoint_path, weights_only)
 
@@ -96,7 +97,7 @@ class FullySharded(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """Return the unsharded state by parameter name; empty on all ranks but the first."""
         assert self.model is not None
-        inner = optimizer._optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
+        inner = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         return get_optimizer_state_dict(self.model, inner, options=FULL_STATE)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
