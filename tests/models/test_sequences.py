@@ -4,15 +4,20 @@ Shapes: `B` batch, `T` time steps, `C` channels.
 """
 
 import re
+import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from reprise.models.inception_time import InceptionTime
+from reprise.models.padding import fill_padding
 from reprise.models.recurrent import Recurrent
 from reprise.models.resnet1d import ResNet1d
+from reprise.models.ridge_classifier import RidgeClassifier
 
 
 def parameters(network: nn.Module) -> int:
@@ -90,3 +95,66 @@ def test_a_bidirectional_network_joins_the_final_states_of_both_directions() -> 
 def test_an_argument_that_does_not_fit_is_named(make: Callable[[], nn.Module], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make()
+
+
+MASKED: dict[str, Callable[[int], nn.Module]] = {
+    "lstm": lambda steps: Recurrent([steps, 3], 3, hidden=8, layers=2, masked=True),
+    "gru": lambda steps: Recurrent([steps, 3], 3, cell="gru", hidden=8, masked=True),
+    "bidirectional lstm": lambda steps: Recurrent([steps, 3], 3, hidden=8, layers=2, bidirectional=True, masked=True),
+    "bidirectional gru": lambda steps: Recurrent([steps, 3], 3, cell="gru", hidden=8, bidirectional=True, masked=True),
+    "resnet": lambda steps: ResNet1d([steps, 3], 3, filters=[8, 12], masked=True),
+    "inception": lambda steps: InceptionTime([steps, 3], 3, filters=4, masked=True),
+}
+
+
+def masked_inputs(lengths: list[int], steps: int) -> torch.Tensor:
+    """Return random sequences of two channels, padded with 0, and their mask as third channel."""
+    mask = (torch.arange(steps) < torch.tensor(lengths)[:, None]).float().unsqueeze(-1)
+    values = torch.randn(len(lengths), max(lengths), 2, generator=torch.Generator().manual_seed(1))
+    return torch.cat([nn.functional.pad(values, (0, 0, 0, steps - max(lengths))) * mask, mask], dim=-1)
+
+
+def with_trained_norms(network: nn.Module) -> nn.Module:
+    """Return the network in evaluation, with statistics of batch norm under which padding is not a fixed point."""
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            nn.init.uniform_(buffer, 0.5, 1.5)
+    return network.eval()
+
+
+@settings(max_examples=15, deadline=None)
+@given(name=st.sampled_from(sorted(MASKED)), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4), more=st.integers(0, 20))
+def test_a_masked_network_gives_the_same_output_for_any_amount_of_padding(name: str, lengths: list[int], more: int) -> None:
+    torch.manual_seed(0)
+    network = with_trained_norms(MASKED[name](9))
+    expected = torch.cat(
+        [network(masked_inputs(lengths, max(lengths))[row : row + 1, :size]) for row, size in enumerate(lengths)]
+    )
+    torch.testing.assert_close(network(masked_inputs(lengths, max(lengths) + more)), expected)
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_an_exported_masked_network_gives_the_same_output_for_any_batch_size(name: str) -> None:
+    torch.manual_seed(0)
+    network = with_trained_norms(MASKED[name](9))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*were assigned during export.*")
+        graph = torch.export.export(network, (masked_inputs([4, 9], 9),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        inputs = masked_inputs([9, 1, 5], 9)
+        torch.testing.assert_close(graph.module()(inputs), network(inputs))
+
+
+def test_a_masked_network_has_the_weights_of_one_without_the_mask() -> None:
+    assert parameters(ResNet1d([12, 4], 3, masked=True)) == parameters(ResNet1d([12, 3], 3))
+    with pytest.raises(ValueError, match=r"\[12, 1\] have no channel beside the mask"):
+        ResNet1d([12, 1], 3, masked=True)
+
+
+def test_a_masked_ridge_classifier_reads_values_and_lengths_from_its_inputs() -> None:
+    inputs, classes = masked_inputs([9, 10, 12, 9, 11, 12], 12), torch.arange(6) % 2
+    masked = RidgeClassifier([12, 3], 2, features=["values"], fill="repeat", masked=True)
+    masked.fit([(inputs, classes)], [])
+    plain = RidgeClassifier([12, 2], 2, features=["values"])
+    filled = fill_padding(inputs[..., :2], inputs[..., 2].sum(1).long(), "repeat")
+    plain.fit([(filled, classes)], [])
+    assert torch.equal(masked(inputs), plain(filled))

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
 from torch import Tensor, nn
 
-from reprise.models.padding import clear_padding, mean_over_time, valid_steps
+from reprise.models.padding import channels_of, clear_padding, mean_over_time, split_mask, valid_steps
 from reprise.models.resnet1d import same_conv
 
 RESIDUAL_EVERY = 3
@@ -32,6 +32,7 @@ class InceptionTime(nn.Module):
         filters: number of filters of each of the four branches of a module.
         bottleneck: number of channels that a module with several input channels reduces them to.
         kernels: widths of the parallel convolutions.
+        masked: whether the last input channel is the mask of the valid steps, as for sequences of unequal length.
 
     Raises:
         ValueError: if an argument is invalid.
@@ -46,6 +47,7 @@ class InceptionTime(nn.Module):
         filters: int = 32,
         bottleneck: int = 32,
         kernels: Sequence[int] = (40, 20, 10),
+        masked: bool = False,
     ) -> None:
         super().__init__()
         if len(input_shape) != 2:
@@ -56,7 +58,8 @@ class InceptionTime(nn.Module):
         if not kernels or min(kernels) < 1:
             raise ValueError(f"kernels={list(kernels)}: needs one or more values of at least 1")
         width = filters * (len(kernels) + 1)
-        widths = [input_shape[-1]] + [width] * depth
+        widths = [channels_of(input_shape, masked)] + [width] * depth
+        self.masked = masked
         self.blocks = nn.ModuleList(_Inception(channels, filters, bottleneck, kernels) for channels in widths[:depth])
         self.shortcuts = nn.ModuleList(
             nn.Sequential(nn.Conv1d(channels, width, 1, bias=False), nn.BatchNorm1d(width))
@@ -66,6 +69,7 @@ class InceptionTime(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map `[B, T, C]` to `[B, outputs]`. `lengths` `int64 [B]`: steps of each sequence before its padding; by default all."""
+        inputs, lengths = split_mask(inputs, lengths, self.masked)
         features = inputs.transpose(1, 2)  # [B, C, T]
         mask = valid_steps(features, lengths)
         shortcuts, residual = iter(self.shortcuts), features

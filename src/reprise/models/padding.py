@@ -3,6 +3,7 @@
 Shapes: `B` batch, `T` time steps, `C` channels.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -17,6 +18,24 @@ def valid_steps(inputs: Tensor, lengths: Tensor | None) -> Tensor | None:
         return None
     steps = torch.arange(inputs.shape[-1], device=inputs.device)
     return (steps < lengths.to(inputs.device)[:, None]).unsqueeze(1)
+
+
+def channels_of(input_shape: Sequence[int], masked: bool) -> int:
+    """Return the number of channels of `[T, C]`, without the mask."""
+    if masked and input_shape[-1] < 2:
+        raise ValueError(f"masked=true: inputs of shape {list(input_shape)} have no channel beside the mask")
+    return input_shape[-1] - masked
+
+
+def split_mask(inputs: Tensor, lengths: Tensor | None, masked: bool) -> tuple[Tensor, Tensor | None]:
+    """Return sequences without their mask `[B, T, C]`, and their lengths `int64 [B]`.
+
+    If `masked`, the last channel of the inputs is 1 at the steps of a sequence and 0 at its padding. Otherwise the arguments are
+    returned unchanged.
+    """
+    if not masked:
+        return inputs, lengths
+    return inputs[..., :-1], (inputs[..., -1] > 0.5).sum(1)
 
 
 def clear_padding(features: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:

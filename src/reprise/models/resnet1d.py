@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
 from torch import Tensor, nn
 
-from reprise.models.padding import clear_padding, mean_over_time, valid_steps
+from reprise.models.padding import channels_of, clear_padding, mean_over_time, split_mask, valid_steps
 
 
 class ResNet1d(nn.Module):
@@ -25,6 +25,7 @@ class ResNet1d(nn.Module):
         outputs: number of outputs per sample.
         filters: number of filters of each block.
         kernels: widths of the convolutions in each block.
+        masked: whether the last input channel is the mask of the valid steps, as for sequences of unequal length.
 
     Raises:
         ValueError: if an argument is invalid.
@@ -37,6 +38,7 @@ class ResNet1d(nn.Module):
         outputs: int,
         filters: Sequence[int] = (64, 128, 128),
         kernels: Sequence[int] = (8, 5, 3),
+        masked: bool = False,
     ) -> None:
         super().__init__()
         if len(input_shape) != 2:
@@ -44,12 +46,14 @@ class ResNet1d(nn.Module):
         for name, sizes in (("filters", filters), ("kernels", kernels)):
             if not sizes or min(sizes) < 1:
                 raise ValueError(f"{name}={list(sizes)}: needs one or more values of at least 1")
-        widths = [input_shape[-1], *filters]
+        widths = [channels_of(input_shape, masked), *filters]
+        self.masked = masked
         self.blocks = nn.ModuleList(_Block(*pair, kernels) for pair in itertools.pairwise(widths))
         self.head = nn.Linear(widths[-1], outputs)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map `[B, T, C]` to `[B, outputs]`. `lengths` `int64 [B]`: steps of each sequence before its padding; by default all."""
+        inputs, lengths = split_mask(inputs, lengths, self.masked)
         features = inputs.transpose(1, 2)  # [B, C, T]
         mask = valid_steps(features, lengths)
         for block in self.blocks:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reprise.models.closed_form import Batches, gather
 from reprise.models.hydra import Hydra, SparseScaler
 from reprise.models.multi_rocket import MultiRocket
-from reprise.models.padding import Fill, fill_padding
+from reprise.models.padding import Fill, channels_of, fill_padding, split_mask
 from reprise.models.ridge import solve_leave_one_out
 
 Features = Literal["values", "hydra", "multi_rocket"]
@@ -41,6 +41,7 @@ class RidgeClassifier(nn.Module):
         fill: what takes the place of the padding of a sequence shorter than `T`; see `fill_padding`.
         alphas: strengths of the regularisation.
         seed: seed of the kernels of Hydra, and of the samples that give the biases of MultiRocket.
+        masked: whether the last input channel is the mask of the valid steps, as for sequences of unequal length.
 
     Raises:
         ValueError: if an argument is invalid.
@@ -60,12 +61,15 @@ class RidgeClassifier(nn.Module):
         fill: Fill = "zero",
         alphas: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5),
         seed: int = 0,
+        masked: bool = False,
     ) -> None:
         super().__init__()
         if not features or len(set(features)) < len(features):
             raise ValueError(f"features={list(features)}: needs one or more different kinds")
         if not alphas or min(alphas) <= 0:
             raise ValueError(f"alphas={list(alphas)}: needs one or more values above 0")
+        self.masked = masked
+        input_shape = [*input_shape[:-1], channels_of(input_shape, masked)]
         self.alphas, self.fill = torch.tensor(list(alphas), dtype=torch.float64), fill
         extractors = [_Extractor(kind, input_shape, groups, biases, seed) for kind in features]
         self.extractors = nn.ModuleList(extractors)
@@ -75,7 +79,7 @@ class RidgeClassifier(nn.Module):
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Map `[B, T, C]` to logits `[B, K]`. `lengths` `int64 [B]`: steps of a sequence before its padding; by default all."""
-        inputs = fill_padding(inputs, lengths, self.fill)
+        inputs = fill_padding(*split_mask(inputs, lengths, self.masked), self.fill)
         features = torch.cat([extractor(inputs) for extractor in self.extractors], dim=1)
         return features @ self.weights + self.intercept
 
@@ -83,7 +87,7 @@ class RidgeClassifier(nn.Module):
     def fit(self, train: Batches, val: Batches) -> None:
         """Compute the features' statistics and the weights from the samples of `train`."""
         inputs, classes, lengths = gather(train)
-        inputs = fill_padding(inputs, lengths, self.fill)
+        inputs = fill_padding(*split_mask(inputs, lengths, self.masked), self.fill)
         features = torch.cat([extractor.fit(inputs) for extractor in self.extractors], dim=1)  # type: ignore[operator]
         targets = 2.0 * F.one_hot(classes, len(self.intercept)).double() - 1
         solution = solve_leave_one_out(features, targets, self.alphas)
