@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from reprise.data.modalities.images.arrays import Meta as ImageMeta
+from reprise.data.modalities.sequences.arrays import Meta as SequenceMeta
 from reprise.data.modalities.series.arrays import Meta as SeriesMeta
 
 
@@ -45,3 +46,19 @@ def series_meta(
         "statistics": {"mean": [0.0] * len(names), "std": [1.0] * len(names), "naive_mae": [1.0] * len(targets)},
     }
     return SeriesMeta.model_validate(content | changes)
+
+
+def sequence_meta(
+    classes: Sequence[str] = ("a", "b"), steps: int = 12, channels: Sequence[str] = ("x",), masked: bool = False, **changes: Any
+) -> SequenceMeta:
+    """Return windows.json of labelled sequences."""
+    content = {
+        "kind": "sequences",
+        "input_shape": [steps, len(channels) + masked],
+        "classes": list(classes),
+        "channels": list(channels),
+        "masked": masked,
+        "parts": {"train": "train", "val": "train", "test": "test"},
+        "statistics": {"mean": [0.0] * len(channels), "std": [1.0] * len(channels)},
+    }
+    return SequenceMeta.model_validate(content | changes)

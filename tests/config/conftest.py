@@ -10,12 +10,13 @@ from torch import nn
 
 from reprise.config import Config
 from reprise.config.modalities.images import FolderData, ImageData
+from reprise.config.modalities.sequences import OwnSequences, PublishedSequences
 from reprise.config.modalities.series import SeriesData, SeriesWindow
 from reprise.data.contracts import WindowsMeta
 from reprise.data.windows import Windows
 from reprise.tasks.build import build_network, build_task
 from reprise.tasks.task import Task
-from tests.metas import image_meta, series_meta
+from tests.metas import image_meta, sequence_meta, series_meta
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -27,6 +28,9 @@ BARE = {  # experiments that choose data and task, and leave the rest to the def
     "bare_series": (
         "# @package _global_\ndefaults:\n  - override /data: seattle_weather\n  - override /window: series\n"
         "  - override /task: forecasting\nname: bare_series\nwindow:\n  targets: [temp_max]\n"
+    ),
+    "bare_sequences": (
+        "# @package _global_\ndefaults:\n  - override /data: gun_point\n  - override /window: sequences\nname: bare_sequences\n"
     ),
 }
 
@@ -50,6 +54,9 @@ def windows_for(config: Config) -> Windows:
     if isinstance(config.data, ImageData | FolderData):
         shape = config.data.shape or [28, 28, 1]  # null: an image folder takes the shape of its files
         meta: WindowsMeta = image_meta(getattr(config.data, "classes", ["a", "b", "c"]), shape)
+    elif isinstance(config.data, PublishedSequences | OwnSequences):
+        classes = [*getattr(config.data, "classes", ["a", "b", "c"])]
+        meta = sequence_meta(classes, 29, config.data.channels or ["x"], masked=config.data.name == "japanese_vowels")
     else:
         assert isinstance(config.data, SeriesData)
         assert isinstance(config.window, SeriesWindow)

@@ -15,7 +15,7 @@ from reprise.tasks.task import Task
 from tests.config.conftest import ROOT, build_parts, windows_for
 
 EXPERIMENTS = choices(ROOT, "experiment")
-REQUIRED_OVERRIDES = {"image_folder": ["data.path=pictures"]}
+REQUIRED_OVERRIDES = {"image_folder": ["data.path=pictures"], "ucr": ["data.path=sequences.csv"]}
 """Overrides of keys without a default."""
 PARAMETERS = {
     "digits_cnn": 38_282,
@@ -55,7 +55,7 @@ def train_one_batch(config: Config) -> dict[str, bool]:
     inputs = torch.randn(4, *windows.input_shape)
     outputs = network(inputs)
     predictions = task.decode(outputs, inputs)
-    targets = torch.arange(4) % task.outputs if config.data.kind == "images" else torch.randn_like(predictions)
+    targets = torch.arange(4) % task.outputs if config.data.kind in {"images", "sequences"} else torch.randn_like(predictions)
     task.loss(predictions, targets).backward()
     before = [weight.detach().clone() for weight in network.parameters()]
     optimizer.step()

@@ -102,7 +102,7 @@ def test_groups_of_size_one_change_nothing(drawn: tuple[Any, list[int]], seed: i
 
 @pytest.mark.parametrize("sizes", [[5, 5], [10, 0], [100, 0]])
 def test_sizes_that_leave_no_training_sample_are_refused(sizes: list[int]) -> None:
-    with pytest.raises(UserError, match="of 10 images and leave none to train on"):
+    with pytest.raises(UserError, match="of 10 samples and leave none to train on"):
         splits.stratified_split(np.zeros(10, np.int64), sizes, 0)
 
 

@@ -442,7 +442,7 @@ def test_windows_are_not_made_from_damaged_arrays(project: ProjectPaths, console
     [
         (digits, "window.test_size=null", "its publisher names no test set; set it to a count"),
         (digits, "window.val_size=1e-4", "the val split is left without an image"),
-        (digits, "window.val_size=0.9", "of 1797 images and leave none to train on"),
+        (digits, "window.val_size=0.9", "of 1797 samples and leave none to train on"),
         (weather, "window.val_size=0.9", "of 1461 time steps and leave none to train on"),
         (
             weather,

@@ -20,6 +20,7 @@ from reprise.errors import UserError
 
 DEFAULT_OBJECTIVES = {
     "images": {"metric": "val/accuracy", "direction": "maximize"},
+    "sequences": {"metric": "val/accuracy", "direction": "maximize"},
     "series": {"metric": "val/mae", "direction": "minimize"},
 }
 """The default objective by kind of data."""

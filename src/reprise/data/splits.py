@@ -12,6 +12,8 @@ from reprise.errors import UserError
 
 Indices = npt.NDArray[np.int64]
 SPLITS = ("train", "val", "test")
+FEW = 5
+"""With fewer samples of a class, its metrics are unreliable: with 4, each sample changes the recall by a quarter."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def stratified_split(
     """
     total = len(labels)
     if sum(sizes) >= total:
-        raise UserError(f"val and test ask for {sum(sizes)} of {total} images and leave none to train on")
+        raise UserError(f"val and test ask for {sum(sizes)} of {total} samples and leave none to train on")
     order = np.random.Generator(np.random.PCG64(seed)).permutation(total)
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     rank = np.empty(total, np.int64)  # assign the shuffled samples of each class to its positions
@@ -121,3 +123,16 @@ def disjoint(parts: Mapping[str, Indices]) -> dict[str, Any]:
         "counts": {split: len(parts[split]) for split in SPLITS},
         "shared": values[counts > 1][:100].tolist(),
     }
+
+
+def warnings_of_small_classes(labels: Mapping[str, Indices], classes: Sequence[str], samples: str) -> list[str]:
+    """Return a warning for each split with classes of fewer than `FEW` samples. `samples` is what they are called."""
+    warnings = []
+    for name, of_split in labels.items():
+        counts = np.bincount(of_split, minlength=len(classes)).tolist()
+        few = [(kind, number) for kind, number in zip(classes, counts, strict=True) if number < FEW]
+        if few:
+            shown = sorted(few, key=lambda item: item[1])[:10]
+            listed = ", ".join(f"{kind} ({number})" for kind, number in shown) + (" and others" if len(few) > 10 else "")
+            warnings.append(f"{name} has fewer than {FEW} {samples} of {listed}: its metrics are unreliable for them")
+    return warnings

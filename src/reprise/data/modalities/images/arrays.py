@@ -1,6 +1,6 @@
 """Images on disk: reading, splitting, and the statistics of the train split."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -137,18 +137,10 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     )  # `groups` counts the published test images after the training images
     checks = splitting.audit_images(in_groups, groups, meta.known_duplicates)
     by_part = {name: np.asarray(store.open_array(arrays / name / "labels.npy")) for name in set(sources.values())}
-    warnings = _warnings_of_small_classes({name: by_part[sources[name]][chosen] for name, chosen in parts.items()}, meta.classes)
+    warnings = splits.warnings_of_small_classes(
+        {name: by_part[sources[name]][chosen] for name, chosen in parts.items()}, meta.classes, "images"
+    )
     return Split(parts, described, checks, warnings)
-
-
-def _warnings_of_small_classes(labels: Mapping[str, Indices], classes: list[str]) -> list[str]:
-    """Return a warning for each split with classes of too few images for meaningful metrics."""
-    warnings = []
-    for name, of_split in labels.items():
-        if few := splitting.few_of_a_class(of_split, classes):
-            listed = ", ".join(f"{kind} ({number})" for kind, number in few[:10]) + (" and others" if len(few) > 10 else "")
-            warnings.append(f"{name} has fewer than {splitting.FEW} images of {listed}: its metrics are unreliable for them")
-    return warnings
 
 
 def statistics(meta: WindowsMeta, train: Indices, arrays: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:

@@ -1,22 +1,12 @@
 """Duplicates, statistics and audits of image splits: pure functions of arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from reprise.data.splits import Indices, disjoint
-
-FEW = 5
-"""With fewer samples of a class, its metrics are unreliable: with 4, each sample changes the recall by a quarter."""
-
-
-def few_of_a_class(labels: npt.NDArray[np.int64], classes: Sequence[str]) -> list[tuple[str, int]]:
-    """Return the classes with fewer than `FEW` samples and their counts, smallest first."""
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
-    few = [(name, number) for name, number in zip(classes, counts, strict=True) if number < FEW]
-    return sorted(few, key=lambda item: item[1])
 
 
 def image_statistics(images: npt.NDArray[np.uint8], chosen: Indices) -> dict[str, list[float]]:

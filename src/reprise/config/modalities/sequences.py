@@ -1,0 +1,51 @@
+"""Config schema of sequences: samples of one or several channels over time, each with a class."""
+
+import os.path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+
+from reprise.config.sections import DataConfig, PublishedData, Size, WindowConfig
+
+Missing = Literal["refuse", "interpolate"]
+Channels = Annotated[list[str], Field(min_length=1)]
+
+
+class PublishedSequences(PublishedData):
+    """Labelled sequences in published `.ts` files, one for train and, if there is one, one for test."""
+
+    kind: Literal["sequences"]
+    reader: Literal["ts"]
+    channels: Channels
+    classes: Annotated[dict[str, str], Field(min_length=2)]
+    """The name of each class, by its label in the files."""
+    missing: Missing
+    known_duplicates: NonNegativeInt
+
+
+class OwnSequences(DataConfig):
+    """The user's own labelled sequences: `.ts` files, or CSV files with one sequence a row."""
+
+    kind: Literal["sequences"]
+    reader: Literal["ucr"]
+    path: Annotated[str, AfterValidator(os.path.expanduser)]
+    channels: Channels | None
+    label: Annotated[str, Field(min_length=1)]
+    separator: Annotated[str, Field(min_length=1)]
+    decimal: Literal["auto", ".", ","]
+    missing: Missing
+    known_duplicates: NonNegativeInt
+
+
+class SequenceWindow(WindowConfig):
+    """Split of labelled sequences."""
+
+    kind: Literal["sequences"]
+    val_size: Size
+    test_size: Size | None
+    seed: NonNegativeInt
+    limit: PositiveInt | None
+
+
+DATA = (PublishedSequences, OwnSequences)
+WINDOW = SequenceWindow

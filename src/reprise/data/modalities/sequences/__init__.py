@@ -1,0 +1,1 @@
+"""Labelled sequences of one or several channels, of equal or unequal lengths."""
