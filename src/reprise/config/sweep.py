@@ -18,12 +18,6 @@ from reprise.config.targets import nearest
 from reprise.config.validation import LOGIN, refuse_files, refuse_overrides
 from reprise.errors import UserError
 
-DEFAULT_OBJECTIVES = {
-    "images": {"metric": "val/accuracy", "direction": "maximize"},
-    "sequences": {"metric": "val/accuracy", "direction": "maximize"},
-    "series": {"metric": "val/mae", "direction": "minimize"},
-}
-"""The default objective by kind of data."""
 SWEEP_KEYS = ("sweep", "experiment", "name", "n_trials")
 """Keys of a sweep that are set on the command line without the prefix `sweep.`."""
 REPLACEMENTS = {
@@ -36,14 +30,14 @@ REPLACEMENTS = {
 class Objective(Section):
     """The objective of a trial: a val metric at its best epoch, `parameters` or `train_seconds`. Test metrics are not allowed."""
 
-    metric: Annotated[str, Field(pattern=r"^(val/\w+|parameters|train_seconds)$")]
+    metric: Annotated[str, Field(pattern=r"^(val/[\w/. -]+|parameters|train_seconds)$")]
     direction: Literal["maximize", "minimize"]
 
 
 class Limit(Section):
     """An upper limit of a metric; trials above it cannot become the best."""
 
-    metric: Annotated[str, Field(pattern=r"^(val/\w+|parameters|train_seconds)$")]
+    metric: Annotated[str, Field(pattern=r"^(val/[\w/. -]+|parameters|train_seconds)$")]
     at_most: float
 
 
@@ -78,7 +72,8 @@ class Sweep(Section):
     name: Name
     experiment: str
     n_trials: PositiveInt
-    objectives: Annotated[list[Objective], Field(min_length=1)]
+    objectives: list[Objective] = Field(default=[])
+    """By default the metric that selects the epoch; the preflight fills it in, since the task decides it."""
     limits: list[Limit] = Field(default=[])
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
@@ -136,7 +131,7 @@ class Sweep(Section):
             return self
         if len(self.objectives) > 1:
             raise ValueError("pruner: not available with several objectives; use sweep.pruner.kind=none")
-        if not self.objectives[0].metric.startswith("val/"):
+        if self.objectives and not self.objectives[0].metric.startswith("val/"):
             raise ValueError(f"pruner: {self.objectives[0].metric} is known only at the end; use sweep.pruner.kind=none")
         if self.pruner.kind == "wilcoxon" and self.seeds < WILCOXON_SEEDS:
             raise ValueError(f"pruner.kind=wilcoxon compares seeds, the fewest are {WILCOXON_SEEDS}; use sweep.seeds=5")
@@ -180,9 +175,6 @@ def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
         tree["experiment"] = experiment
     for key, value in settings.items():
         put(tree, key, yaml.safe_load(value))
-    if "experiment" in tree and "objectives" not in tree:
-        kind = compose(root, [f"experiment={tree['experiment']}", *overrides]).window.kind
-        tree["objectives"] = [DEFAULT_OBJECTIVES[kind]]
     sweep = validated(Sweep, tree, f"conf/sweep/{named}.yaml")
     _preflight(root, sweep)
     return sweep

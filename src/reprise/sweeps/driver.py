@@ -38,7 +38,10 @@ def run(sweep: Sweep, request: LaunchRequest, paths: ProjectPaths, console: Cons
 
     """
     if not studies.exists(sweep.name, paths.store, request.storage):
-        preflight.run(sweep, paths, console)
+        sweep = preflight.run(sweep, paths, console)
+    elif not sweep.objectives:  # its preflight has chosen them
+        started = studies.load(sweep.name, paths.store, request.storage).sweep
+        sweep = sweep.model_copy(update={"objectives": started.objectives})
     study = studies.create_or_load(sweep, paths.root, paths.store, request.storage)
     return _run_to_end(study, request, paths, console)
 

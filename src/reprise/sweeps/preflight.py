@@ -4,7 +4,7 @@ import torch
 from rich.console import Console
 
 from reprise.config import Config
-from reprise.config.sweep import Sweep
+from reprise.config.sweep import Objective, Sweep
 from reprise.config.targets import nearest
 from reprise.data.windows import Windows, lock_test_split
 from reprise.errors import UserError
@@ -15,8 +15,8 @@ from reprise.training.closed_form import is_closed_form
 from reprise.training.optimizers import make_optimizer, make_scheduler
 
 
-def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:
-    """Build model, task, optimizer and scheduler at each end of each part of the space.
+def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> Sweep:
+    """Build model, task, optimizer and scheduler at each end of each part of the space. Return the sweep with its objectives.
 
     Parsing the sweep has validated the configs already. Trials with other data or windows than the base config are not checked.
 
@@ -27,6 +27,11 @@ def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:
     base = sweep.config(paths.root, {})
     windows = prepare(base, paths, console)
     lock_test_split()
+    if not sweep.objectives:
+        task = build_task(base, windows.meta)
+        direction = "maximize" if task.mode == "max" else "minimize"
+        objective = Objective.model_validate({"metric": f"val/{task.monitor}", "direction": direction})
+        sweep = sweep.model_copy(update={"objectives": [objective]})
     for key, chosen in [("", {}), *sweep.ends()]:
         config = sweep.config(paths.root, chosen)
         if (config.data, config.window) != (base.data, base.window):
@@ -40,6 +45,7 @@ def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> None:
         for metric in [goal.metric for goal in sweep.objectives] + [limit.metric for limit in sweep.limits]:
             if metric.startswith("val/") and metric not in metrics:
                 raise UserError(f"{metric}: no training of {base.name} logs it", nearest(metric, metrics))
+    return sweep
 
 
 def _metrics(config: Config, windows: Windows) -> list[str]:
