@@ -210,6 +210,15 @@ def test_segments_keep_each_phase_of_the_period_together() -> None:
     assert segments.join(split).tolist() == [[[2.0, 3.0, 4.0, 5.0, 6.0]]]
 
 
+@pytest.mark.parametrize("season", [1, 2, 5, 6])
+def test_the_convolution_of_sparse_tsf_is_that_of_torch(season: int) -> None:
+    aggregate = SparseTSF([30, 2], 8, season=season).aggregate
+    series = torch.randn(4, 2, 30)
+    weight = aggregate.weight.view(1, 1, -1)
+    expected = nn.functional.conv1d(series.flatten(0, 1).unsqueeze(1), weight, padding=season // 2)
+    torch.testing.assert_close(aggregate(series), expected.view(4, 2, 30))
+
+
 def test_sparse_tsf_without_convolution_repeats_the_weighted_periods() -> None:
     network = SparseTSF([6, 1], 4, season=3)
     with torch.no_grad():

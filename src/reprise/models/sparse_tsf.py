@@ -5,6 +5,8 @@ Shapes: `B` batch, `T` time steps of the lookback, `C` channels, `Y` target chan
 
 from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
 from torch import Tensor, nn
 
 from reprise.models.channels import Segments, TargetChannels, flatten_forecast
@@ -42,7 +44,7 @@ class SparseTSF(nn.Module):
             raise ValueError(f"hidden={hidden}: must be at least 0")
         self.targets = TargetChannels(input_shape, outputs, target_positions)
         self.segments = Segments(self.targets.lookback, self.targets.horizon, season)
-        self.aggregate = nn.Conv1d(1, 1, 1 + 2 * (season // 2), padding=season // 2, bias=False)
+        self.aggregate = _SeasonConv(season)
         sizes = self.segments.inputs, self.segments.outputs
         self.map: nn.Module = nn.Linear(*sizes, bias=False)
         if hidden:
@@ -53,5 +55,29 @@ class SparseTSF(nn.Module):
         series = self.segments.crop(self.targets(inputs))  # [B, Y, T]
         mean = series.mean(-1, keepdim=True)
         series = series - mean
-        series = series + self.aggregate(series.flatten(0, 1).unsqueeze(1)).view_as(series)
-        return flatten_forecast(self.segments.join(self.map(self.segments.split(series))) + mean)
+        return flatten_forecast(self.segments.join(self.map(self.segments.split(series + self.aggregate(series)))) + mean)
+
+
+class _SeasonConv(nn.Module):
+    """A convolution over about one period of `[B, Y, T]`, where `T` is a multiple of the period; beyond its ends the series is 0.
+
+    It is computed for a whole period at a time, as a product with the matrix of shifted kernels: on a CPU, several times faster
+    than a convolution of one channel.
+    """
+
+    index: Tensor
+
+    def __init__(self, period: int) -> None:
+        super().__init__()
+        self.period, self.margin = period, period // 2
+        width = 1 + 2 * self.margin
+        self.weight = nn.Parameter(nn.Conv1d(1, 1, width, bias=False).weight.detach().flatten())
+        shift = torch.arange(period + 2 * self.margin)[:, None] - torch.arange(period)
+        self.register_buffer("index", torch.where((shift >= 0) & (shift < width), shift, width), persistent=False)
+
+    def forward(self, series: Tensor) -> Tensor:
+        kernels = F.pad(self.weight, (0, 1))[
+            self.index
+        ]  # [period + 2 * margin, period]: the kernel in each column, one step lower
+        blocks = F.pad(series, (self.margin, self.margin)).unfold(-1, self.period + 2 * self.margin, self.period)
+        return (blocks @ kernels).flatten(-2)
