@@ -76,8 +76,7 @@ class _SeasonConv(nn.Module):
         self.register_buffer("index", torch.where((shift >= 0) & (shift < width), shift, width), persistent=False)
 
     def forward(self, series: Tensor) -> Tensor:
-        kernels = F.pad(self.weight, (0, 1))[
-            self.index
-        ]  # [period + 2 * margin, period]: the kernel in each column, one step lower
+        # [period + 2 * margin, period]: the kernel in each column, one row lower than in the column before
+        kernels = F.pad(self.weight, (0, 1))[self.index]
         blocks = F.pad(series, (self.margin, self.margin)).unfold(-1, self.period + 2 * self.margin, self.period)
         return (blocks @ kernels).flatten(-2)
