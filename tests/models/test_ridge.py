@@ -85,7 +85,7 @@ def levelled(batches: list[Batch], steps: int, lookback: int) -> tuple[Tensor, T
 @pytest.mark.parametrize(("level", "steps"), [("last", 1), ("season", 6), ("seven_seasons", 20), ("lookback", 12)])
 def test_a_map_between_steps_is_ridge_regression_on_windows(level: ridge_forecaster.Level, steps: int) -> None:
     batches = series_batches(60, 20, 5, 2, size=16)
-    network = RidgeForecaster([20, 2], 10, season=6, lookbacks=[12], levels=[level], alphas=[0.3])
+    network = RidgeForecaster([20, 2], 10, segment=1, season=6, lookbacks=[12], levels=[level], alphas=[0.3])
     network.fit(batches, batches)
     past, future, levels = levelled(batches, steps, 12)
     scale = past.square().sum().item() / 12
@@ -100,7 +100,7 @@ def test_a_map_between_steps_is_ridge_regression_on_windows(level: ridge_forecas
 def test_a_map_across_seasons_is_ridge_regression_shared_by_all_phases(horizon: int) -> None:
     """A last season that the horizon cuts is fitted on the phases within the horizon."""
     batches = series_batches(50, 26, horizon, 2, size=50)
-    network = RidgeForecaster([26, 2], 2 * horizon, season=6, across_seasons=True, levels=["last"], alphas=[0.3])
+    network = RidgeForecaster([26, 2], 2 * horizon, season=6, levels=["last"], alphas=[0.3])
     network.fit(batches, batches)
     past, future, levels = levelled(batches, 1, 24)  # four whole seasons
     phases = past.unflatten(1, (4, 6)).transpose(1, 2)  # [rows, phase, past season]
@@ -124,12 +124,12 @@ def test_the_best_candidate_on_val_is_used_and_reported_with_its_error() -> None
     errors = {}
     for lookback in (12, 20):
         for level in ("last", "season", "lookback"):
-            network = RidgeForecaster([20, 2], 10, lookbacks=[lookback], levels=[level], **options)  # type: ignore[arg-type, list-item]
+            network = RidgeForecaster([20, 2], 10, segment=1, lookbacks=[lookback], levels=[level], **options)  # type: ignore[arg-type, list-item]
             network.fit(train, val)
             errors[f"lookback {lookback}, level {level}"] = (
                 (network(val[0].inputs) - val[0].targets.flatten(1)).square().mean().item()
             )
-    best = RidgeForecaster([20, 2], 10, lookbacks=[12, 20], levels=["last", "season", "lookback"], **options)  # type: ignore[arg-type]
+    best = RidgeForecaster([20, 2], 10, segment=1, lookbacks=[12, 20], levels=["last", "season", "lookback"], **options)  # type: ignore[arg-type]
     best.fit(train, val)
     name = min(errors, key=errors.__getitem__)
     assert list(best.chosen) == [name]
@@ -140,27 +140,27 @@ def test_the_mean_of_the_candidates_is_the_mean_of_their_forecasts() -> None:
     batches = series_batches(80, 20, 5, 2, size=32)
     outputs = []
     for level in ("last", "season"):
-        network = RidgeForecaster([20, 2], 10, season=6, levels=[level])  # type: ignore[list-item]
+        network = RidgeForecaster([20, 2], 10, segment=1, season=6, levels=[level])  # type: ignore[list-item]
         network.fit(batches, batches)
         outputs.append(network(batches[0].inputs))
-    mean = RidgeForecaster([20, 2], 10, season=6, levels=["last", "season"], combine="mean")
+    mean = RidgeForecaster([20, 2], 10, segment=1, season=6, levels=["last", "season"], combine="mean")
     mean.fit(batches, batches)
     torch.testing.assert_close(mean(batches[0].inputs), (outputs[0] + outputs[1]) / 2, rtol=1e-4, atol=1e-5)
     assert len(mean.chosen) == 2
 
 
 def test_levels_over_equally_many_steps_are_one_candidate() -> None:
-    network = RidgeForecaster([6, 1], 2, season=7, combine="mean")
+    network = RidgeForecaster([6, 1], 2, segment=1, season=7, combine="mean")
     batches = series_batches(30, 6, 2, 1, size=30)
     network.fit(batches, batches)
     assert list(network.chosen) == ["lookback 6, level last", "lookback 6, level season"]
 
 
-@pytest.mark.parametrize("across_seasons", [False, True])
-def test_the_size_of_the_batches_does_not_change_the_weights(across_seasons: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("segment", [None, 1, 4])
+def test_the_size_of_the_batches_does_not_change_the_weights(segment: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = series_batches(60, 20, 9, 2, size=60)
     parts = [Batch(*(tensor.contiguous() for tensor in pair)) for pair in zip(*(t.split(7) for t in whole[0][:2]), strict=True)]
-    networks = [RidgeForecaster([20, 2], 18, season=6, across_seasons=across_seasons) for _ in range(2)]
+    networks = [RidgeForecaster([20, 2], 18, season=6, segment=segment) for _ in range(2)]
     networks[0].fit(whole, whole)
     monkeypatch.setattr(ridge_forecaster, "SERIES_AT_ONCE", 100)  # three series at a time
     networks[1].fit(parts, parts)
@@ -170,7 +170,7 @@ def test_the_size_of_the_batches_does_not_change_the_weights(across_seasons: boo
 
 def test_a_level_added_to_the_window_is_added_to_the_forecast() -> None:
     batches = series_batches(60, 20, 5, 2, size=60)
-    network = RidgeForecaster([20, 2], 10, season=6, combine="mean")
+    network = RidgeForecaster([20, 2], 10, segment=1, season=6, combine="mean")
     network.fit(batches, batches)
     torch.testing.assert_close(network(batches[0].inputs + 5), network(batches[0].inputs) + 5, rtol=1e-4, atol=1e-4)
 
@@ -179,7 +179,7 @@ def test_only_target_channels_are_read_and_fitted() -> None:
     batches = series_batches(60, 20, 5, 3, size=60)
     own = [Batch(batch.inputs, batch.targets[..., [2, 0]]) for batch in batches]
     alone = [Batch(batch.inputs[..., [2, 0]], batch.targets[..., [2, 0]]) for batch in batches]
-    network, reference = RidgeForecaster([20, 3], 10, [2, 0]), RidgeForecaster([20, 2], 10)
+    network, reference = RidgeForecaster([20, 3], 10, [2, 0], segment=1), RidgeForecaster([20, 2], 10, segment=1)
     network.fit(own, own)
     reference.fit(alone, alone)
     torch.testing.assert_close(network(own[0].inputs), reference(alone[0].inputs))
@@ -246,19 +246,29 @@ def test_a_constant_value_is_ignored() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RidgeForecaster([8, 1], 4, lookbacks=[9]), "lookbacks=[9]: each must be from 1 to the window's lookback of 8"),
-        (lambda: RidgeForecaster([8, 1], 4, lookbacks=[]), "lookbacks=[]: each must be from 1 to the window's lookback of 8"),
         (
-            lambda: RidgeForecaster([8, 1], 4, season=3, across_seasons=True, lookbacks=[2]),
+            lambda: RidgeForecaster([8, 1], 4, segment=1, lookbacks=[9]),
+            "lookbacks=[9]: each must be from 1 to the window's lookback of 8",
+        ),
+        (
+            lambda: RidgeForecaster([8, 1], 4, segment=1, lookbacks=[]),
+            "lookbacks=[]: each must be from 1 to the window's lookback of 8",
+        ),
+        (
+            lambda: RidgeForecaster([8, 1], 4, season=3, lookbacks=[2]),
             "lookbacks=[2]: each must be from 3 to the window's lookback of 8",
         ),
         (
-            lambda: RidgeForecaster([8, 1], 4, season=9, across_seasons=True),
+            lambda: RidgeForecaster([8, 1], 4, season=9),
             "season=9: must be at least 1 and at most the lookback of 8 steps",
         ),
-        (lambda: RidgeForecaster([8, 1], 4, season=0), "season=0: must be at least 1"),
-        (lambda: RidgeForecaster([8, 1], 4, levels=[]), "levels=[]: needs one or more different levels"),
-        (lambda: RidgeForecaster([8, 1], 4, alphas=[0.0]), "alphas=[0.0]: needs one or more values above 0"),
+        (
+            lambda: RidgeForecaster([8, 1], 4, segment=9),
+            "segment=9: must be at least 1 and at most the lookback of 8 steps",
+        ),
+        (lambda: RidgeForecaster([8, 1], 4, segment=1, season=0), "season=0: must be at least 1"),
+        (lambda: RidgeForecaster([8, 1], 4, segment=1, levels=[]), "levels=[]: needs one or more different levels"),
+        (lambda: RidgeForecaster([8, 1], 4, segment=1, alphas=[0.0]), "alphas=[0.0]: needs one or more values above 0"),
         (lambda: RidgeClassifier([8, 1], 2, features=[]), "features=[]: needs one or more different kinds"),
         (lambda: RidgeClassifier([20, 1], 2, alphas=[]), "alphas=[]: needs one or more values above 0"),
         (lambda: RidgeClassifier([9, 1], 2, features=["hydra"]), "reads sequences of at least 10 steps, not 9"),

@@ -78,9 +78,9 @@ class Segments:
 
     """
 
-    def __init__(self, lookback: int, horizon: int, period: int) -> None:
+    def __init__(self, lookback: int, horizon: int, period: int, name: str = "season") -> None:
         if not 1 <= period <= lookback:
-            raise ValueError(f"season={period}: must be at least 1 and at most the lookback of {lookback} steps")
+            raise ValueError(f"{name}={period}: must be at least 1 and at most the lookback of {lookback} steps")
         self.period, self.horizon = period, horizon
         self.inputs, self.outputs = lookback // period, -(-horizon // period)
 

@@ -23,13 +23,13 @@ TINY = torch.finfo(torch.float64).tiny
 
 
 class RidgeForecaster(nn.Module):
-    """Linear map from the lookback to the horizon, shared by all channels, by ridge regression on all training windows.
+    """Ridge regression of the horizon on the lookback, one for all channels, fitted on all training windows.
 
-    Maps `float32 [B, T, C]` to `[B, S * Y]`. A level of each window is subtracted from lookback and targets and added back to the
-    forecast. With `across_seasons`, lookback and horizon are cut into seasons, and one small map from past to future seasons is
-    shared by all phases of the season; otherwise the map has a weight for each pair of steps. Every combination of `lookbacks`
-    and `levels` is a candidate with an `alpha` of its own, chosen on val. Sources: Toner and Darlow 2024 (linear forecasters have
-    closed-form solutions); the map across seasons is that of SparseTSF (Lin et al. 2024) without its convolution.
+    Maps `float32 [B, T, C]` to `[B, S * Y]`. Lookback and horizon are cut into segments, and one map from past to future segments
+    is shared by all phases of a segment. Segments of one step give a weight for each pair of steps (Toner and Darlow 2024: linear
+    forecasters have closed-form solutions); segments of a season give a small map across seasons, that of SparseTSF (Lin et al.
+    2024) without its convolution. A level of each window is subtracted from lookback and targets and added back to the forecast.
+    Every combination of `lookbacks` and `levels` is a candidate with an `alpha` of its own, chosen on val.
 
     Products of all windows are added up once; candidates and their errors on val are computed from these sums. Memory depends on
     lookback and horizon, not on the number of windows.
@@ -39,7 +39,7 @@ class RidgeForecaster(nn.Module):
         outputs: number of outputs per sample, `S * Y`.
         target_positions: positions of the target channels among the inputs; by default all.
         season: steps of a season.
-        across_seasons: whether the map is across seasons.
+        segment: steps of a segment; by default a season.
         lookbacks: steps before the forecast that a candidate reads, each at most `T`; by default `T`.
         levels: what a candidate subtracts: the last value, or the mean of the last season, of the last seven or of its lookback.
         combine: `best`, the candidate with the smallest error on val; `mean`, the mean of all candidates.
@@ -59,7 +59,7 @@ class RidgeForecaster(nn.Module):
         outputs: int,
         target_positions: Sequence[int] | None = None,
         season: int = 24,
-        across_seasons: bool = False,
+        segment: int | None = None,
         lookbacks: Sequence[int] | None = None,
         levels: Sequence[Level] = ("last", "season", "seven_seasons", "lookback"),
         combine: Literal["best", "mean"] = "best",
@@ -67,7 +67,8 @@ class RidgeForecaster(nn.Module):
     ) -> None:
         super().__init__()
         self.targets = TargetChannels(input_shape, outputs, target_positions)
-        self.segments = Segments(self.targets.lookback, self.targets.horizon, season if across_seasons else 1)
+        period, name = (season, "season") if segment is None else (segment, "segment")
+        self.segments = Segments(self.targets.lookback, self.targets.horizon, period, name)
         self.lookbacks = list(lookbacks) if lookbacks is not None else [self.targets.lookback]
         self.season, self.combine = season, combine
         self.alphas = torch.tensor(list(alphas), dtype=torch.float64)
