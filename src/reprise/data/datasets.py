@@ -3,6 +3,7 @@
 Shapes: `B` batch, `H W` pixels, `T` time steps, `C` channels. Channels are always last.
 """
 
+import copy
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Protocol, Self
 
@@ -71,3 +72,7 @@ class InputTransform(nn.Module):
     """
 
     raw_inputs: ClassVar[tuple[str, ...]]
+
+    def copy_to(self, device: torch.device) -> Self:
+        """Return a copy on a device. `to` would move this module itself, which other splits use."""
+        return copy.deepcopy(self).to(device)

@@ -3,7 +3,6 @@
 Shapes: `B` batch, `H W` pixels, `C` channels.
 """
 
-import copy
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -60,7 +59,7 @@ class Images:
     def to(self, device: torch.device) -> "Images":
         """Return the split on a device."""
         moved = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
-        return replace(self, **moved, transform=copy.deepcopy(self.transform).to(device))  # a module moves in place
+        return replace(self, **moved, transform=self.transform.copy_to(device))
 
     @property
     def device(self) -> torch.device:

@@ -79,7 +79,8 @@ class LabelledSequences:
 
     def to(self, device: torch.device) -> "LabelledSequences":
         """Return the split on a device."""
-        return replace(self, **{name: part.to(device) for name, part in vars(self).items()})
+        moved = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
+        return replace(self, **moved, transform=self.transform.copy_to(device))
 
     @property
     def device(self) -> torch.device:

@@ -1,6 +1,5 @@
 """Vectors as tensors."""
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -47,8 +46,9 @@ class Vectors:
         return (self.values[rows],)
 
     def to(self, device: torch.device) -> "Vectors":
-        transform = copy.deepcopy(self.transform).to(device)
-        return replace(self, values=self.values.to(device), labels=self.labels.to(device), transform=transform)
+        return replace(
+            self, values=self.values.to(device), labels=self.labels.to(device), transform=self.transform.copy_to(device)
+        )
 
     @property
     def device(self) -> torch.device:
