@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from reprise.analysis.working_copy import demand_trust, link_data
+from reprise.analysis.working_copy import link_data, refuse_untrusted_run
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.inference.trained_run import open_run
@@ -94,7 +94,7 @@ def test_control_characters_in_a_shown_patch_are_escaped() -> None:
     old = SimpleNamespace(name="run", tag=lambda _: "0" * 40, config={}, patch="+a\x1b[2K\r+b\u202eä\n".encode())
     console = Console(file=io.StringIO(), width=80)
     with pytest.raises(UserError, match="add --trust"):
-        demand_trust(old, False, console)  # type: ignore[arg-type]
+        refuse_untrusted_run(old, False, console)  # type: ignore[arg-type]
     assert console.file.getvalue().endswith("+a\\u001b[2K\\u000d+b\\u202eä\n")  # type: ignore[attr-defined]
 
 

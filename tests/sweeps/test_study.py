@@ -164,10 +164,10 @@ def test_a_sweep_can_be_extended_but_not_shortened(root: Path) -> None:
 def test_resume_accepts_the_original_overrides_and_refuses_others(root: Path) -> None:
     original = read(root, TREE, "n_trials=2", "trainer.max_epochs=2", "sweep.sampler.seed=3")
     for words in ([], ["trainer.max_epochs=2"], ["experiment=digits_cnn", "sweep.sampler.seed=3", "n_trials=5"]):
-        read_resumed(["sweep=mine", *words]).demand_same(original)
+        read_resumed(["sweep=mine", *words]).check_same(original)
     for word in ("optimizer.lr=3", "sweep.seeds=2", "trainer.max_epochs=3", "experiment=mnist_best"):
         with pytest.raises(UserError, match=r"was started without it, .*; `reprise sweep sweep=mine resume` resumes it"):
-            read_resumed(["sweep=mine", word]).demand_same(original)
+            read_resumed(["sweep=mine", word]).check_same(original)
     with pytest.raises(UserError, match="use `reprise sweep sweep=NAME resume`"):
         read_resumed(["n_trials=3"])
 
@@ -176,9 +176,9 @@ def test_resume_finds_a_grid_and_a_renamed_sweep(root: Path) -> None:
     words = ["sweep=grid", "experiment=digits_cnn", "optimizer.lr=0.001,0.003", "optimizer=adam,sgd", "trainer.max_epochs=1"]
     original, resumed = read_sweep(root, words), read_resumed(words)
     assert resumed.name == original.name == "grid-digits_cnn"
-    resumed.demand_same(original)
+    resumed.check_same(original)
     with pytest.raises(UserError, match="started without it"):
-        read_resumed([*words[:2], "optimizer.lr=0.001,0.004"]).demand_same(original)
+        read_resumed([*words[:2], "optimizer.lr=0.001,0.004"]).check_same(original)
     assert read_resumed(["sweep=mine", "name=second"]).name == "second"
 
 

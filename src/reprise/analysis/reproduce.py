@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from reprise.analysis.working_copy import WorkingCopy, demand_trust, link_data, make_environment, working_copy
+from reprise.analysis.working_copy import WorkingCopy, link_data, make_environment, refuse_untrusted_run, working_copy
 from reprise.config import CheckpointConfig, tracking_config
 from reprise.data import store
 from reprise.errors import UserError
@@ -77,7 +77,7 @@ def run(
     with recovery.reproduction(paths.store) as scratch:
         old = record.read(paths.store, name, tracked, store.made(scratch / "record"))
         if not trusted and not old.files.is_relative_to(paths.store / "runs"):
-            demand_trust(old, fresh_environment, console)
+            refuse_untrusted_run(old, fresh_environment, console)
         _verified_weights(old)  # before anything is trained
         if not fresh_environment:
             installed = dict(line.split("==", 1) for line in lineage.packages().splitlines())

@@ -55,15 +55,15 @@ def _follow(read_status: StatusReader, console: Console) -> LiveStatus:
             if live:
                 live.update(render(status, *console.size), refresh=True)
             else:
-                for epoch in range(printed + 1, reached(status) + 1):
+                for epoch in range(printed + 1, last_epoch(status) + 1):
                     console.print(line(status, epoch), highlight=False, soft_wrap=True)
-                printed = max(printed, reached(status))
+                printed = max(printed, last_epoch(status))
             if status.status != "RUNNING":
                 return status
             time.sleep(POLL_SECONDS)
 
 
-def reached(status: LiveStatus) -> int:
+def last_epoch(status: LiveStatus) -> int:
     """Return the last epoch with val metrics; 0 if there is none."""
     return max((points[-1][0] for key, points in status.metrics.items() if key.startswith("val/")), default=0)
 
@@ -78,7 +78,7 @@ def line(status: LiveStatus, epoch: int) -> str:
 
 def render(status: LiveStatus, width: int, height: int) -> Group:
     """Return a line of facts, and below it plots of the loss and the main metric over epochs."""
-    now = reached(status)
+    now = last_epoch(status)
     facts = [f"[bold]{escape(status.name)}[/]  {status.status}", f"epoch {now}/{status.epochs}"]
     if rate := status.metrics.get("train/samples_per_second"):
         facts.append(f"{rate[-1][1]:,.0f} samples a second")
@@ -95,7 +95,7 @@ def remaining(status: LiveStatus) -> float | None:
     if len(times) < 2:
         return None
     pace = fmean(later - earlier for earlier, later in pairwise(times))
-    return max(0.0, (status.epochs - reached(status)) * pace)
+    return max(0.0, (status.epochs - last_epoch(status)) * pace)
 
 
 def _duration(seconds: float) -> str:

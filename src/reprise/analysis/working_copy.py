@@ -46,7 +46,7 @@ class WorkingCopy:
         return os.pathsep.join(dict.fromkeys(map(str, entries)))
 
 
-def demand_trust(old: RunRecord, with_packages: bool, console: Console) -> None:
+def refuse_untrusted_run(old: RunRecord, with_packages: bool, console: Console) -> None:
     """Show the code that a run from elsewhere would execute, and reject the run.
 
     Raises:

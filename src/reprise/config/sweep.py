@@ -191,7 +191,7 @@ class Resumed:
     """Values of other keys of the sweep."""
     overrides: list[str]
 
-    def demand_same(self, sweep: Sweep) -> None:
+    def check_same(self, sweep: Sweep) -> None:
         """Check that all other settings equal those the sweep was started with.
 
         Raises:

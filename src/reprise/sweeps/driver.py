@@ -55,7 +55,7 @@ def resume(resumed: Resumed, request: LaunchRequest, paths: ProjectPaths, consol
     """
     name = resumed.name
     study = studies.load(name, paths.store, request.storage)
-    resumed.demand_same(study.sweep)
+    resumed.check_same(study.sweep)
     if resumed.changes:
         study = studies.extend(study, resumed.changes)
     counts = Counter(trial.state.name.lower() for trial in study.snapshot().trials)
