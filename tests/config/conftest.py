@@ -12,6 +12,7 @@ from reprise.config import Config
 from reprise.config.modalities.images import FolderData, ImageData
 from reprise.config.modalities.sequences import OwnSequences, PublishedSequences
 from reprise.config.modalities.series import SeriesData, SeriesWindow
+from reprise.config.own_tables import TableData
 from reprise.data.contracts import WindowsMeta
 from reprise.data.windows import Windows
 from reprise.tasks.build import build_network, build_task
@@ -58,11 +59,13 @@ def windows_for(config: Config) -> Windows:
         classes = [*getattr(config.data, "classes", ["a", "b", "c"])]
         meta = sequence_meta(classes, 29, config.data.channels or ["x"], masked=config.data.name == "japanese_vowels")
     else:
-        assert isinstance(config.data, SeriesData)
+        assert isinstance(config.data, SeriesData | TableData)
         assert isinstance(config.window, SeriesWindow)
         window = config.window
-        inputs = window.inputs or [channel.name for channel in config.data.channels]
-        meta = series_meta(window.targets or inputs, inputs, window.lookback, window.horizon, calendar=list(window.calendar))
+        channels = config.data.channels or ["a", "b"]  # of an own table, known once it is read
+        inputs = window.inputs or [channel if isinstance(channel, str) else channel.name for channel in channels]
+        lookback, horizon = window.lookback or 24, window.horizon or 12
+        meta = series_meta(window.targets or inputs, inputs, lookback, horizon, calendar=list(window.calendar))
     return Windows(Path("windows"), Path("arrays"), meta)
 
 

@@ -15,7 +15,12 @@ from reprise.tasks.task import Task
 from tests.config.conftest import ROOT, build_parts, windows_for
 
 EXPERIMENTS = choices(ROOT, "experiment")
-REQUIRED_OVERRIDES = {"image_folder": ["data.path=pictures"], "ucr": ["data.path=sequences.csv"]}
+REQUIRED_OVERRIDES = {
+    "csv": ["data.path=a.csv"],
+    "forecast_csv": ["data.path=a.csv"],
+    "image_folder": ["data.path=pictures"],
+    "ucr": ["data.path=sequences.csv"],
+}
 """Overrides of keys without a default."""
 PARAMETERS = {
     "digits_cnn": 38_282,
@@ -86,7 +91,8 @@ def fit_one_batch(network: nn.Module, task: Task, config: Config) -> dict[str, b
 def test_every_experiment_trains_on_a_batch(root: Path, experiment: str) -> None:
     config = compose(root, [f"experiment={experiment}", *REQUIRED_OVERRIDES.get(experiment, [])])
     assert config.name == experiment  # its folder under data/ has the name of its file
-    checks = train_one_batch(config)
+    network, task = build_parts(config)
+    checks = fit_one_batch(network, task, config) if isinstance(network, ClosedForm) else train_one_batch(config)
     assert all(checks.values()), checks
 
 

@@ -109,9 +109,13 @@ def make(data: DataConfig, paths: ProjectPaths, console: Console) -> None:
 
 
 def _base(data: DataConfig, root: Path) -> str:
-    return (
-        data.name if data.name in choices(root, "data") or isinstance(data, PublishedData) else str(data.model_dump()["reader"])
-    )
+    """Return the file in conf/data/ that describes a data set: its own, or the one to which `data.path` is added."""
+    named = choices(root, "data")
+    if data.name in named or isinstance(data, PublishedData):
+        return data.name
+    reader = data.model_dump()["reader"]
+    files = {name: group_values(root / "conf" / "data", name) for name in named}
+    return next((name for name, keys in files.items() if (keys.get("reader"), keys.get("path")) == (reader, "???")), str(reader))
 
 
 def _is_from_conf(data: DataConfig, paths: ProjectPaths) -> bool:

@@ -1,6 +1,7 @@
 """The training of one seed in one MLflow run: open the run, train, log the outcome."""
 
 import contextlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: C
     outcome = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
     run.tag({**outcome, "sha256.weights": store.sha256(fitted.weights), "peak_memory": fitted.peak_memory})
     if fitted.chosen:
-        run.tag({f"chosen.{name}": value for name, value in fitted.chosen.items()})
+        run.tag({f"chosen.{tag_name(name)}": value for name, value in fitted.chosen.items()})
     if fitted.nondeterministic:
         run.tag({NONDETERMINISTIC: ", ".join(fitted.nondeterministic)})
     store.write_json(run.run_dir / FINGERPRINTS, fitted.fingerprints)
@@ -121,6 +122,11 @@ def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: C
     if config.tracking.log_model:
         _log_model(run, Predictor.from_weights(config, windows.meta, fitted.weights, trained.name), windows)
     store.write_atomically(run.run_dir / OUTCOME, trained.model_dump_json(indent=2).encode())
+
+
+def tag_name(text: str) -> str:
+    """Return a text without the characters that MLflow refuses in the name of a tag."""
+    return re.sub(r"[^A-Za-z0-9_. :/-]", "", text)
 
 
 def _log_model(run: tracking.Run, predictor: Predictor, windows: Windows) -> None:

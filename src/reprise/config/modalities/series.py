@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, PositiveInt
 
+from reprise.config.own_tables import TableData
 from reprise.config.sections import DataConfig, PublishedData, Section, Size, WindowConfig
 
 
@@ -52,8 +53,8 @@ class SeriesWindow(WindowConfig):
     """Split of a series into windows: input steps, forecast steps and channels."""
 
     kind: Literal["series"]
-    lookback: PositiveInt
-    horizon: PositiveInt
+    lookback: PositiveInt | None
+    horizon: PositiveInt | None
     stride: PositiveInt
     inputs: list[str] | None
     targets: Annotated[list[str], Field(min_length=1)] | None = None
@@ -62,18 +63,20 @@ class SeriesWindow(WindowConfig):
     test_size: Size
     borders: SplitBorders | None = None
     lookback_crosses: bool = False
-    season: PositiveInt
+    season: PositiveInt | None
     limit: PositiveInt | None
 
     def check_data(self, data: DataConfig) -> None:
         """Raise ValueError if `inputs` or `targets` name a channel that the series does not have."""
-        assert isinstance(data, SeriesData), "kinds are equal: checked before"
-        known = [channel.name for channel in data.channels]
+        assert isinstance(data, SeriesData | TableData), "kinds are equal: checked before"
+        known = [channel.name for channel in data.channels] if isinstance(data, SeriesData) else data.channels
+        if not known:  # of a table whose columns are not yet read
+            return
         for key, chosen in (("inputs", self.inputs or []), ("targets", self.targets or [])):
             for channel in chosen:
                 if channel not in known:
                     raise ValueError(f"window.{key} names {channel!r}; data={data.name} has {', '.join(known)}")
 
 
-DATA = (SeriesData,)
+DATA = (SeriesData, TableData)
 WINDOW = SeriesWindow

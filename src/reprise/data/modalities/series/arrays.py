@@ -10,10 +10,12 @@ from rich.console import Console
 
 from reprise.config import DataConfig, WindowConfig
 from reprise.config.modalities.series import SeriesData, SeriesWindow
+from reprise.config.own_tables import TableData
 from reprise.data import formats, rounding, splits, store
 from reprise.data.audit import EPSILON, TOLERANCE, Floats, Moments
 from reprise.data.contracts import ArraysMeta, WindowsMeta
-from reprise.data.modalities.series import splitting
+from reprise.data.modalities.series import defaults, own_table, splitting
+from reprise.data.modalities.series.defaults import ResolvedWindow
 from reprise.data.modality import Processed, Split
 from reprise.data.published import read_files
 from reprise.data.splits import Indices
@@ -72,21 +74,31 @@ class Meta(WindowsMeta):
 
 def describe(data: DataConfig) -> dict[str, Any]:
     """Return the settings that decide the arrays. Arrays of earlier versions held seconds, and lack the time unit."""
-    return data.model_dump(exclude={"limit", "sources", "mirror"}) | {"time_unit": "ns"}
+    settings = data.model_dump(exclude={"limit", "sources", "mirror"})
+    if isinstance(data, TableData):  # meta.json has the frequency of the series itself under the name of the setting
+        settings["frequency_setting"] = settings.pop("frequency")
+    return settings | {"time_unit": "ns"}
 
 
 def list_sources(data: DataConfig) -> list[dict[str, Any]]:
-    """Not called: every series is published data."""
-    raise NotImplementedError
+    """Return the file of an own table with its sha256."""
+    assert isinstance(data, TableData)
+    return own_table.list_sources(data)
 
 
 def sources_changed(data: DataConfig, folder: Path) -> str:
-    """Not called: every series is published data."""
-    raise NotImplementedError
+    """Return a reason if the file of an own table changed since the arrays in `folder` were made, else ""."""
+    assert isinstance(data, TableData)
+    return own_table.sources_changed(data, folder)
 
 
 def read(data: DataConfig, raw: Path, console: Console) -> Processed:
-    """Return `values` float32 or float64 [time, channel] and `time` int64 [time], nanoseconds since 1970 (UTC)."""
+    """Return `values` float32 or float64 [time, channel] and `time` int64 [time], nanoseconds since 1970 (UTC).
+
+    Of an own table also `filled` bool [time, channel]: the cells that are not in the file.
+    """
+    if isinstance(data, TableData):
+        return own_table.read(data, console)
     assert isinstance(data, SeriesData)
     (name, content), *further = read_files(data, raw).items()
     if further:
@@ -115,7 +127,9 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     assert isinstance(window, SeriesWindow)
     meta = SeriesArrays.read(arrays / "meta.json", "make it again with `reprise preprocess`")
     values = store.open_array(arrays / "values.npy")
+    given, window = window, defaults.resolve(window, meta.frequency, len(values))
     names = [channel.name for channel in meta.channels]
+    _check_channels(window, names, meta.name)
     inputs = window.inputs or names
     targets = window.targets or inputs
     if missing := [target for target in targets if target not in inputs]:
@@ -158,6 +172,8 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         frequency=meta.frequency,
         dtype="float64" if values.dtype == np.float64 else "float32",
         notes=[
+            *defaults.notes(given, window, meta.frequency, len(values)),
+            *own_table.notes_of_filled_targets(arrays, parts, window.lookback, window.horizon, targets, names),
             *_precision_notes(values, columns, inputs, fitted),
             *_target_notes(targets, [fitted["naive_mae"][position] for position in positions]),
             *_baseline_notes(window, int(parts["test"][0]) + window.lookback),
@@ -171,7 +187,15 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     return Split(parts, described, checks)
 
 
-def _too_short(split: str, borders: splits.Borders, window: SeriesWindow) -> UserError:
+def _check_channels(window: SeriesWindow, names: list[str], data: str) -> None:
+    """Check that the series has the channels. The config is checked before, but it need not name the columns of an own table."""
+    for key, chosen in (("inputs", window.inputs or []), ("targets", window.targets or [])):
+        for channel in chosen:
+            if channel not in names:
+                raise UserError(f"window.{key} names {channel!r}", f"data={data} has {', '.join(names)}")
+
+
+def _too_short(split: str, borders: splits.Borders, window: ResolvedWindow) -> UserError:
     """Return the error for a split that is shorter than one window. It names the settings to change."""
     start, stop = borders.span(split)
     crosses = window.lookback_crosses and split != "train"
@@ -213,7 +237,7 @@ def _target_notes(targets: list[str], naive_mae: list[float]) -> list[str]:
     ]
 
 
-def _baseline_notes(window: SeriesWindow, first_forecast: int) -> list[str]:
+def _baseline_notes(window: ResolvedWindow, first_forecast: int) -> list[str]:
     """Return notes on baselines that are left out. `first_forecast` is the row of the first forecast in test."""
     notes = []
     if first_forecast < window.season:

@@ -1,0 +1,60 @@
+"""Config schema of the user's own tables of series."""
+
+import os.path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field
+from pydantic import model_validator as _model_validator
+
+from reprise.config.sections import DataConfig
+
+Fill = Literal["refuse", "forward_fill", "interpolate"]
+Columns = str | Annotated[list[str], Field(min_length=1)]
+"""One column, or several."""
+
+
+class TableData(DataConfig):
+    """The user's own series in a CSV or Parquet file. The keys are those of `reprise.data.tables.format.TableFormat`."""
+
+    kind: Literal["series"]
+    reader: Literal["table"]
+    path: Annotated[str, AfterValidator(os.path.expanduser)]
+    time: Columns | None
+    target: Columns | None
+    units: dict[str, str] | str
+    separator: str
+    decimal: Literal["auto", ".", ","]
+    encoding: str
+    date_format: str
+    timezone: str | None
+    frequency: str
+    gaps: Fill
+    text_cells: Fill
+    duplicates: Literal["refuse", "first", "last", "mean"]
+    order: Literal["refuse", "sort"]
+    constant: Literal["refuse", "keep"]
+
+    @_model_validator(mode="after")
+    def _units_are_of_targets(self) -> Self:
+        targets = _listed(self.target)
+        if targets and isinstance(self.units, dict) and (unknown := [name for name in self.units if name not in targets]):
+            raise ValueError(f"units: {unknown[0]!r} is not in data.target")
+        return self
+
+    @property
+    def channels(self) -> list[str]:
+        """The channels to read. Empty: the table decides."""
+        return _listed(self.target)
+
+    @property
+    def time_columns(self) -> list[str]:
+        """The columns of timestamps. Empty: the only one that holds dates."""
+        return _listed(self.time)
+
+    def unit_of(self, channel: str) -> str:
+        """Return the unit of a channel, or an empty string."""
+        return self.units.get(channel, "") if isinstance(self.units, dict) else self.units
+
+
+def _listed(columns: str | list[str] | None) -> list[str]:
+    return [columns] if isinstance(columns, str) else list(columns or [])

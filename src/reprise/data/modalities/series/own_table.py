@@ -1,0 +1,94 @@
+"""Read the series of the user's own CSV or Parquet file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reprise.config.own_tables import TableData
+from reprise.data import store
+from reprise.data.modality import Processed
+from reprise.data.splits import Indices
+from reprise.data.tables.format import TableFormat
+from reprise.errors import UserError
+
+READER = {"separator", "decimal", "encoding", "date_format", "timezone", "frequency"}
+REPAIRS = {"gaps", "text_cells", "duplicates", "order", "constant"}
+"""The keys that `TableData` shares with `TableFormat`."""
+
+
+def table_format(data: TableData) -> TableFormat:
+    """Return the settings of the table reader."""
+    shared = data.model_dump(include=READER | REPAIRS)
+    return TableFormat(time=tuple(data.time_columns), target=tuple(data.channels), **shared)
+
+
+def read(data: TableData, console: Console) -> Processed:
+    """Return `values` float32 or float64 [time, channel], `time` int64 [time] and `filled` bool [time, channel].
+
+    `filled` marks the cells that are not in the file. meta.json counts them by channel.
+    """
+    from reprise.data.tables.reader import read_table  # late: pyarrow and pandas take 0.6 s
+
+    path = Path(data.path)
+    digest = sha256_of(path)
+    table = read_table(path, path.name, table_format(data))
+    (series,) = table.series
+    for note in [*table.notes, *filled_notes(table.filled_cells(), len(series.time))]:
+        console.print(f"preprocess  {path.name}: {note}", highlight=False, markup=False, soft_wrap=True)
+    if isinstance(data.units, dict) and (unknown := [name for name in data.units if name not in table.channels]):
+        raise UserError(f"data.units names {unknown[0]!r}", f"{path.name} has {', '.join(table.channels)}")
+    meta = {
+        "channels": [{"name": name, "unit": data.unit_of(name)} for name in table.channels],
+        "frequency": table.frequency.alias,
+        "time_rounding_ns": table.frequency.unit,
+        "dtype": str(series.values.dtype),
+        "float64_channels": table.float64_channels,
+        "filled_cells": table.filled_cells(),
+        "sha256": digest,
+    }
+    return Processed({"time": series.time, "values": series.values, "filled": series.filled}, meta)
+
+
+def filled_notes(filled: dict[str, int], rows: int) -> list[str]:
+    """Return a sentence on each channel with filled cells."""
+    return [f"{number:,} of {rows:,} values of {name} are filled." for name, number in filled.items() if number]
+
+
+def notes_of_filled_targets(
+    arrays: Path, parts: Mapping[str, Indices], lookback: int, horizon: int, targets: Sequence[str], names: Sequence[str]
+) -> list[str]:
+    """Return a note on val and on test if values to forecast are filled, so that their metrics compare with made-up values."""
+    if not (arrays / "filled.npy").is_file():
+        return []
+    filled = store.open_array(arrays / "filled.npy")[:, [names.index(target) for target in targets]]
+    notes = []
+    for split in ("val", "test"):
+        rows = filled[parts[split][0] + lookback : parts[split][-1] + lookback + horizon]
+        if number := int(rows.sum()):
+            notes.append(
+                f"{split}: {number:,} of {rows.size:,} values to forecast are filled; its metrics count them as true values"
+            )
+    return notes
+
+
+def list_sources(data: TableData) -> list[dict[str, Any]]:
+    """Return the file with its sha256."""
+    return [{"file": data.path, "sha256": sha256_of(Path(data.path))}]
+
+
+def sources_changed(data: TableData, folder: Path) -> str:
+    """Return a reason if the content of the file changed since the arrays in `folder` were made, else ""."""
+    path = Path(data.path)
+    if not path.is_file() or store.sha256(path) == store.read_json(folder / "meta.json")["sha256"]:
+        return ""
+    return f"holds other rows than {data.path} does now"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file. Raises UserError if it cannot be read."""
+    try:
+        return store.sha256(path)
+    except OSError as error:
+        raise UserError(f"data.path={path}: {error.strerror or error}", "check the path") from None
