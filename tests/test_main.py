@@ -113,7 +113,7 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
         (["results", "--write", "/"], "Invalid value for '--write': File '/' is a directory; see `reprise results --help`"),
         (["train"], "no experiment named; add experiment=NAME, one of .*digits_cnn.*"),
         (["window", "experiment=digits_cn"], "experiment=digits_cn: no conf/experiment/digits_cn.yaml; the nearest is digits_cnn"),
-        (["download"], "no data set named; add data=NAME, one of digits, .*"),
+        (["download"], "no data set named; add data=NAME, one of .*digits, .*"),
         (["preprocess", "data=digts"], "no data set named digts; the nearest is digits"),
         (["preprocess", "data=image_folder"], "data.path: is missing; set data.path=…"),
         (["preprocess", "data=image_folder", "data.pth=x"], "data.pth: no such key; the nearest is data.path"),

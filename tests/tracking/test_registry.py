@@ -86,7 +86,7 @@ def test_only_a_better_run_or_a_smaller_one_that_is_not_inferior_takes_the_alias
     assert holder(fork_server) == better
 
     other = train_run(fork_server, "seeds=2", "window.seed=1")
-    assert "no telling" in register(fork_server, other).output
+    assert "not comparable" in register(fork_server, other).output
 
     output = register(fork_server, worse, "--force", "a demonstration").output
     assert "forced: a demonstration" in output

@@ -115,7 +115,7 @@ def test_the_logged_model_predicts_from_raw_pixels_as_evaluate_does(project: Pat
     import torch
 
     everything = torch.arange(len(test))
-    predictions = model.predict(test.raw(everything).numpy())
+    predictions = model.predict(test.raw(everything)[0].numpy())
     assert predictions.shape == (len(test), 10)
     accuracy = (predictions.argmax(1) == test.gather(everything).targets.numpy()).mean()
     assert accuracy == pytest.approx(run.data.metrics["test/accuracy"], abs=1e-6)
