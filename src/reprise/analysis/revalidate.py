@@ -111,7 +111,7 @@ def check(paths: ProjectPaths, stage: Stage) -> str:
     if stage.kind == "train":
         return _check_first_steps(paths, stage.item)
     with _temporary_project(paths, stage.outputs) as copy:
-        done = subprocess.run([sys.executable, "-m", "reprise", *stage.command], cwd=copy, capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-P", "-m", "reprise", *stage.command], cwd=copy, capture_output=True, text=True)
         if done.returncode:
             return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         return next(filter(None, (_first_file(paths.root / out, copy / out) for out in stage.outputs)), "")
