@@ -199,6 +199,16 @@ def test_frequencies_are_recognised(features: list[str], channels: int) -> None:
     assert torch.equal(fresh(inputs[60:]), outputs)
 
 
+def test_kernels_follow_from_the_seed_of_the_run_or_a_seed_of_their_own() -> None:
+    def kernels(run: int, seed: int | None = None) -> Tensor:
+        torch.manual_seed(run)
+        return RidgeClassifier([20, 1], 2, features=["hydra"], seed=seed).state_dict()["extractors.0.transform.kernels"]
+
+    assert torch.equal(kernels(run=1), kernels(run=1))
+    assert not torch.equal(kernels(run=1), kernels(run=2))
+    assert torch.equal(kernels(run=1, seed=3), kernels(run=2, seed=3))
+
+
 @pytest.mark.parametrize(
     ("fill", "expected"),
     [("zero", [1.0, 3.0, 5.0, 0.0, 0.0]), ("repeat", [1.0, 3.0, 5.0, 5.0, 5.0]), ("stretch", [1.0, 2.0, 3.0, 4.0, 5.0])],

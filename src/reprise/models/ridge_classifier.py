@@ -40,7 +40,8 @@ class RidgeClassifier(nn.Module):
         biases: number of biases of MultiRocket.
         fill: what takes the place of the padding of a sequence shorter than `T`; see `fill_padding`.
         alphas: strengths of the regularisation.
-        seed: seed of the kernels of Hydra, and of the samples that give the biases of MultiRocket.
+        seed: seed of the kernels of Hydra, and of the samples that give the biases of MultiRocket; by default drawn from torch's
+            generator, so that it follows from the seed of the run.
         masked: whether the last input channel is the mask of the valid steps, as for sequences of unequal length.
 
     Raises:
@@ -60,7 +61,7 @@ class RidgeClassifier(nn.Module):
         biases: int = 6250,
         fill: Fill = "zero",
         alphas: Sequence[float] = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1e3, 1e4, 1e5),
-        seed: int = 0,
+        seed: int | None = None,
         masked: bool = False,
     ) -> None:
         super().__init__()
@@ -71,7 +72,8 @@ class RidgeClassifier(nn.Module):
         self.masked = masked
         input_shape = [*input_shape[:-1], channels_of(input_shape, masked)]
         self.alphas, self.fill = torch.tensor(list(alphas), dtype=torch.float64), fill
-        extractors = [_Extractor(kind, input_shape, groups, biases, seed) for kind in features]
+        drawn = int(torch.randint(2**31, ())) if seed is None else seed
+        extractors = [_Extractor(kind, input_shape, groups, biases, drawn) for kind in features]
         self.extractors = nn.ModuleList(extractors)
         self.chosen: Mapping[str, float | str] = {}
         self.register_buffer("weights", torch.zeros(sum(one.transform.features for one in extractors), outputs))
