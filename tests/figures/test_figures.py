@@ -12,6 +12,7 @@ from matplotlib.text import Text
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from reprise.figures import classification, comparison, forecasting, network, training
+from reprise.figures.new_forecast import Panel, new_forecast
 from reprise.figures.style import GREEN, ORANGE, save
 
 RNG = np.random.default_rng(0)
@@ -27,6 +28,13 @@ TIME = np.datetime64("2020-01-01", "ns") + (np.arange(40)[:, None] + np.arange(5
 TRUTH, FORECAST, NAIVE = (RNG.normal(size=(40, 5)) for _ in range(3))
 FILTERS = RNG.normal(size=(11, 3, 3, 3)).astype(np.float32)
 MAPS = RNG.random((3, 6, 7, 20), np.float32)
+
+
+def new_panel(title: str, unit: str, steps: int) -> Panel:
+    days = np.datetime64("2024-01-01", "ns") + np.arange(30 + steps) * np.timedelta64(1, "D")
+    wave = np.sin(np.arange(30.0 + steps))
+    return Panel(title, unit, days[:30], wave[:30], days[30:], wave[30:], np.linspace(0.1, 0.5, steps))
+
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: training.curves(HISTORY, "accuracy", 2, "a run"),
@@ -51,6 +59,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "forecast of steps": lambda: forecasting.forecast(TIME, TRUTH, FORECAST, NAIVE, "t", "°C", "a run"),
     "residuals": lambda: forecasting.residuals(TIME[:, :1], TRUTH[:, :1], FORECAST[:, :1], "°C", "a run"),
     "residuals of steps": lambda: forecasting.residuals(TIME, TRUTH, FORECAST, "°C", "a run"),
+    "new forecast": lambda: new_forecast([new_panel("load", "MW", 6), new_panel("price", "", 6)], "a run", 0.8),
+    "new forecast of one step": lambda: new_forecast([new_panel("load", "MW", 1)], "a run", 0.8),
     "error by step": lambda: forecasting.error_by_step(
         {"forecast": np.array([1.0]), "repeat last": np.array([2.0])}, "°C", "a run"
     ),

@@ -52,26 +52,31 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 @run_argument
 @click.argument("path", type=UserPath(path_type=Path))
 @click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
-@click.option("--json", "as_json", is_flag=True, help="Print all predictions as JSON; skipped files go to stderr.")
+@click.option("--json", "as_json", is_flag=True, help="Print all predictions as JSON; notes go to stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
-    """Predict the classes of pictures with the model of a RUN.
+    """Predict with the model of a RUN: the classes of pictures, or the continuation of a series.
 
-    PATH is a picture, a folder of pictures, or a CSV table with the columns file and label.
-    Print wrong predictions first, then one row per class. Write predictions.csv (true class and all probabilities) and
-    predictions.png. Pictures may be PNG, JPEG, BMP, WebP, GIF or TIFF, of any size. If a folder has the name of a class, that is
-    the true class of its pictures. The accuracy on pictures from the training data is reported separately.
+    PATH of a series is a CSV or Parquet file with the columns of the run, in the same format. Forecast the time steps after its
+    last row. Write predictions.csv (time, forecast and the bounds of the 80 % interval) and predictions.png.
+
+    PATH of pictures is a picture, a folder of pictures, or a CSV table with the columns file and label. Print wrong predictions
+    first, then one row per class. Write predictions.csv (true class and all probabilities) and predictions.png. Pictures may be
+    PNG, JPEG, BMP, WebP, GIF or TIFF, of any size. If a folder has the name of a class, that is the true class of its pictures.
+    The accuracy on pictures from the training data is reported separately.
     """
     paths = project()
-    from reprise.inference import predict, predict_view
+    from reprise.inference.by_kind import predict_on
     from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
     folder = out or opened.run_dir / "predictions" / path.resolve().stem
-    predictions = predict.run(opened, path, folder, Console(stderr=True, markup=False, emoji=False) if as_json else console)
+    predict, show = predict_on(opened.config.data.kind)
+    predictions = predict(opened, path, folder, Console(stderr=True, markup=False, emoji=False) if as_json else console)
     if as_json:
         write_json(predictions.rows())
-    else:
-        predict_view.show(predictions, folder, console)
+        return
+    show(predictions, folder, console)
+    if opened.config.data.kind == "images":
         picture = predictions.rows()[0]["file"]
         suggest((shlex.join(["reprise", "explain", run, "--image", picture]), "draws what the network sees in it"))
 

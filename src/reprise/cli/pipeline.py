@@ -271,6 +271,8 @@ def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> Non
     steps = [(f"reprise evaluate {names[0]}", "measures it on the test split")]
     if config.data.kind == "images":
         steps.append((f"reprise predict {names[0]} PICTURES", "classifies a picture or a folder of them"))
+    if config.data.kind == "series":
+        steps.append((f"reprise predict {names[0]} FILE", "forecasts the steps after the last row of a file"))
     if len(names) > 1:
         steps.append((f"reprise compare {config.name}", "mean and spread over seeds, beside other settings"))
     suggest(*steps, DASHBOARD)

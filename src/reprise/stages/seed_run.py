@@ -13,6 +13,7 @@ from reprise.config import Config
 from reprise.data import store
 from reprise.data.modality import tensors_of
 from reprise.data.windows import Windows
+from reprise.inference import intervals
 from reprise.inference.predictor import Predictor
 from reprise.project_paths import ProjectPaths
 from reprise.stages.published import FINGERPRINTS
@@ -40,8 +41,8 @@ def train_seed(
 ) -> Trained:
     """Train one seed in one MLflow run; resume from the newest checkpoint if `state` was interrupted before.
 
-    The run directory then holds best.safetensors, events.jsonl, config.json, run.json and trained.json. `state` is None on every
-    rank but the first.
+    The run directory then holds best.safetensors, events.jsonl, config.json, run.json, trained.json and, of a forecast,
+    intervals.json. `state` is None on every rank but the first.
     """
     training = Training(config, windows)
     with contextlib.ExitStack() as stack:
@@ -109,7 +110,7 @@ def _outcome(fitted: Fitted, config: Config, windows: Windows, run_dir: Path, na
 
 
 def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: Config, windows: Windows, task: Task) -> None:
-    """Log the outcome of a training and, with `tracking.log_model`, the predictor; write trained.json."""
+    """Log the outcome of a training and, with `tracking.log_model`, the predictor; write intervals.json and trained.json."""
     outcome = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
     run.tag({**outcome, "sha256.weights": store.sha256(fitted.weights), "peak_memory": fitted.peak_memory})
     if fitted.chosen:
@@ -119,8 +120,11 @@ def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: C
     store.write_json(run.run_dir / FINGERPRINTS, fitted.fingerprints)
     run.log_artifact(fitted.weights.name)
     tracking.log_results(run, config, task.facts())
+    predictor = Predictor.from_weights(config, windows.meta, fitted.weights, trained.name)
+    if calibrated := intervals.calibrate(predictor, windows, config.trainer.eval_batch_size):
+        intervals.write(calibrated, run.run_dir)
     if config.tracking.log_model:
-        _log_model(run, Predictor.from_weights(config, windows.meta, fitted.weights, trained.name), windows)
+        _log_model(run, predictor, windows)
     store.write_atomically(run.run_dir / OUTCOME, trained.model_dump_json(indent=2).encode())
 
 

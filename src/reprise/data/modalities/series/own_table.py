@@ -86,9 +86,9 @@ def sources_changed(data: TableData, folder: Path) -> str:
     return f"holds other rows than {data.path} does now"
 
 
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file. Raises UserError if it cannot be read."""
+def sha256_of(path: Path, key: str = "data.path=") -> str:
+    """Return the sha256 of a file. Raises UserError, which names the file after `key`, if it cannot be read."""
     try:
         return store.sha256(path)
     except OSError as error:
-        raise UserError(f"data.path={path}: {error.strerror or error}", "check the path") from None
+        raise UserError(f"{key}{path}: {error.strerror or error}", "check the path") from None

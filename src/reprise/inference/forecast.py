@@ -1,0 +1,203 @@
+"""predict on a series: forecast the time steps after the last row of a file.
+
+Shapes: `T` time steps of the lookback, `C` input channels, `S` forecast steps (horizon), `Y` target channels.
+"""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+
+from reprise.config.modalities.series import SeriesData
+from reprise.config.own_tables import TableData
+from reprise.data.modalities.series.arrays import Meta
+from reprise.data.modalities.series.own_table import sha256_of, table_format
+from reprise.data.tables.continuation import steps_after
+from reprise.data.tables.format import TableFormat
+from reprise.data.timestamps import Nanoseconds
+from reprise.errors import UserError
+from reprise.figures.new_forecast import Panel, new_forecast
+from reprise.figures.style import save
+from reprise.inference import intervals
+from reprise.inference.predict import FIGURE, TABLE
+from reprise.inference.predictor import Predictor
+from reprise.inference.trained_run import TrainedRun
+from reprise.tasks.forecasting import Forecasting
+
+if TYPE_CHECKING:  # pyarrow and pandas take 0.6 s
+    from reprise.data.tables.reader import Table
+    from reprise.data.tables.series import Series
+
+COVERAGE = 0.8
+"""The share of new values that the intervals are made to contain."""
+HISTORY = 3
+"""Horizons of the past that the figure shows, at most the lookback if that is longer."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SeriesForecast:
+    """The forecast of one series, in units of the data. Times are local, nanoseconds since 1970."""
+
+    series: str
+    """Name of the series; empty if there is one."""
+    past_time: Nanoseconds
+    """int64 [P]."""
+    past: Values
+    """float64 [P, Y]: the last known values."""
+    time: Nanoseconds
+    """int64 [S]."""
+    utc: Nanoseconds
+    """int64 [S]."""
+    values: Values
+    """float64 [S, Y]."""
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """The forecasts of all series of a file."""
+
+    run: str
+    channels: list[str]
+    units: list[str]
+    half_width: Values | None
+    """float64 [S, Y]: half the width of the interval at each step; None if the run has no intervals."""
+    series: list[SeriesForecast]
+    notes: list[str]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a row for each series, channel and step: times, forecast, interval (None without one) and unit."""
+        return [
+            {
+                **({"series": one.series} if len(self.series) > 1 else {}),
+                "channel": channel,
+                "step": step + 1,
+                "time": iso(int(one.time[step])),
+                "time_utc": iso(int(one.utc[step])) + "Z",
+                "forecast": float(one.values[step, number]),
+                "lower": self._bound(one, step, number, -1),
+                "upper": self._bound(one, step, number, 1),
+                "unit": unit,
+            }
+            for one in self.series
+            for number, (channel, unit) in enumerate(zip(self.channels, self.units, strict=True))
+            for step in range(len(one.time))
+        ]
+
+    def _bound(self, one: SeriesForecast, step: int, number: int, sign: int) -> float | None:
+        return None if self.half_width is None else float(one.values[step, number] + sign * self.half_width[step, number])
+
+
+def iso(nanoseconds: int) -> str:
+    """Return a time as ISO 8601, to the second or, if it is within one, to the digits that it needs."""
+    seconds, _, fraction = str(np.datetime64(nanoseconds, "ns")).partition(".")
+    digits = fraction.rstrip("0")
+    return f"{seconds}.{digits}" if digits else seconds
+
+
+def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Forecasts:
+    """Forecast after the last row of a CSV or Parquet file; write predictions.csv and .png to `out`.
+
+    Raises:
+        UserError: if the file has too few rows, lacks a channel, or has another frequency than the series of the run.
+
+    """
+    predictor = Predictor.from_run(run)
+    meta = run.windows.meta
+    if not isinstance(meta, Meta) or not isinstance(predictor.task, Forecasting):
+        raise UserError(f"{run.trained.name} does not forecast", "name a run with task=forecasting")
+    forecasts = forecast_file(predictor, run, meta, path)
+    for note in forecasts.notes:
+        console.print(f"predict  {path.name}: {note}", highlight=False, markup=False, soft_wrap=True)
+    _write(forecasts, out)
+    return forecasts
+
+
+def forecast_file(predictor: Predictor, run: TrainedRun, meta: Meta, path: Path) -> Forecasts:
+    """Return the forecasts of a file. Writes nothing."""
+    from reprise.data.tables.reader import read_table  # late, as above
+
+    settings = format_of(run.config.data, meta)
+    sha256_of(path, "")
+    table = read_table(path, path.name, settings)
+    if table.frequency.alias != meta.frequency:
+        raise UserError(
+            f"{path.name}: its time steps are {table.frequency.alias}, and those of the run {meta.frequency}",
+            "name a file with the time steps of the run; to recognise months, it needs at least three rows",
+        )
+    found = [_forecast_series(predictor, run, meta, path.name, table, one) for one in table.series]
+    calibrated = intervals.read(run.run_dir)
+    half_width = calibrated.half_width(COVERAGE) if calibrated else None
+    filled = sum(int(one.filled[-meta.lookback :].sum()) for one in table.series)
+    notes = [*table.notes, *_notes(calibrated, half_width, filled, run.trained.name)]
+    return Forecasts(run.trained.name, meta.targets, meta.units, half_width, found, notes)
+
+
+def _forecast_series(
+    predictor: Predictor, run: TrainedRun, meta: Meta, file: str, table: "Table", one: "Series"
+) -> SeriesForecast:
+    if len(one.time) < meta.lookback:
+        series = f" of series {one.name}" if len(table.series) > 1 else ""
+        needed = f"{run.trained.name} forecasts from the last {meta.lookback}"
+        raise UserError(f"{file}: {len(one.time)} time steps{series}, and {needed}", "name a file with more rows")
+    columns = [table.channels.index(name) for name in meta.inputs[: len(meta.input_columns)]]
+    values = one.values[:, columns]
+    lookback = torch.from_numpy(values[-meta.lookback :].astype(meta.dtype)), torch.from_numpy(one.time[-meta.lookback :])
+    with torch.inference_mode():
+        forecast = predictor(*(part[None] for part in lookback))[0].double().numpy()
+    zone = getattr(run.config.data, "timezone", None)
+    utc, wall = steps_after(one.time, one.wall, meta.horizon, zone)
+    shown = slice(-max(meta.lookback, HISTORY * meta.horizon), None)
+    past = values[shown, meta.target_positions].astype(np.float64)
+    return SeriesForecast(one.name, one.wall[shown], past, wall, utc, forecast)
+
+
+def format_of(data: object, meta: Meta) -> TableFormat:
+    """Return the settings that read the input channels of a run from a newer file. A channel may be constant in it."""
+    channels = tuple(meta.inputs[: len(meta.input_columns)])
+    if isinstance(data, TableData):
+        return table_format(data.model_copy(update={"target": list(channels), "constant": "keep"}))
+    assert isinstance(data, SeriesData), "other data are no series"
+    return TableFormat(time=(data.time,), target=channels, constant="keep")
+
+
+def _notes(calibrated: intervals.Intervals | None, half_width: Values | None, filled: int, name: str) -> list[str]:
+    notes = [f"{filled:,} values of the lookback are filled."] if filled else []
+    if calibrated is None:
+        notes.append(f"{name} was trained by an earlier version and has no intervals.")
+    elif half_width is None:
+        notes.append(f"No {100 * COVERAGE:g} % interval: val has {calibrated.windows} windows, which are too few.")
+    return notes
+
+
+def _write(forecasts: Forecasts, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    rows = forecasts.rows()
+    with (out / TABLE).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    save(new_forecast(panels_of(forecasts), f"{forecasts.run}: forecast", COVERAGE), out / FIGURE)
+
+
+def panels_of(forecasts: Forecasts) -> list[Panel]:
+    """Return what the figure shows: a panel for each series and channel."""
+    return [
+        Panel(
+            title=" ".join(part for part in (one.series, channel) if part),
+            unit=unit,
+            past_time=one.past_time.astype("datetime64[ns]"),
+            past=one.past[:, number],
+            time=one.time.astype("datetime64[ns]"),
+            forecast=one.values[:, number],
+            half_width=None if forecasts.half_width is None else forecasts.half_width[:, number],
+        )
+        for one in forecasts.series
+        for number, (channel, unit) in enumerate(zip(forecasts.channels, forecasts.units, strict=True))
+    ]
