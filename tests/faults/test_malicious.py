@@ -99,7 +99,7 @@ def test_no_environment_variable_lets_malicious_weights_run(
     file = tmp_path / "best.safetensors"
     WEIGHTS["zip"](file, canary)
     file.with_suffix(".sha256").write_text(f"{store.sha256(file)}  {file.name}\n")
-    assert "was not run" in refusal(lambda: load_weights(file), canary)
+    assert "was not loaded" in refusal(lambda: load_weights(file), canary)
     assert not canary.exists()
 
 

@@ -15,6 +15,7 @@ from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import download
 from tests.faults.exploit_payloads import PAYLOADS, watched
+from tests.metas import image_meta
 from tests.pipeline.conftest import ROOT
 
 SECRET = "hunter2-do-not-tell"
@@ -346,7 +347,7 @@ def filled(value: Any, canary: Path) -> Any:
 
 def build_all(config: Config) -> None:
     """Build everything that a config names, as a training does."""
-    build(config.task, "task", config.plugins, meta={"classes": ["a", "b"]})
+    build(config.task, "task", config.plugins, meta=image_meta(["a", "b"], [8, 8, 1]))
     network = build(config.model, "model", config.plugins, input_shape=[8, 8, 1], outputs=2)
     optimizer = build(config.optimizer, "optimizer", config.plugins, network.parameters())
     build(config.scheduler, "scheduler", config.plugins, optimizer, total_steps=10)

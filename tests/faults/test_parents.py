@@ -21,8 +21,8 @@ import os, sys
 from reprise.__main__ import main
 from reprise.tracking.resume import Training
 
-opened = Training.opened
-Training.opened = lambda self, number, run_id: os._exit(9) if number == 1 else opened(self, number, run_id)
+record = Training.record_run_id
+Training.record_run_id = lambda self, number, run_id: os._exit(9) if number == 1 else record(self, number, run_id)
 main(sys.argv[1:])
 """
 """Exits when the second job has ended, before this is recorded. `number` is the index of a job, or the seed of a training, here 0."""

@@ -79,7 +79,8 @@ def test_a_pipeline_killed_at_random_times_ends_with_the_same_bytes(project: Pat
 def test_truncated_dvc_files_are_repaired(project: Path, fraction: float) -> None:
     lock, users = project / "dvc.lock", project / ".dvc" / "tmp" / "rwlock"
     content, before = lock.read_bytes(), outputs(project)
-    lock.write_bytes(content[: int(fraction * len(content))])
+    cut = int(fraction * len(content))
+    lock.write_bytes(content[: cut - 1 if content[:cut].endswith(b"\n") else cut])  # within a line
     users.write_bytes(b"" if fraction else b'{"read": {"a": [{"pi')
     (project / "repro.log").unlink()
     code = repro(project, "--verbose").wait()
@@ -88,6 +89,19 @@ def test_truncated_dvc_files_are_repaired(project: Path, fraction: float) -> Non
     assert "dvc.lock: half written by a DVC that was killed; repaired" in log
     assert lock.read_bytes() == content, "".join(ndiff(content.decode().splitlines(True), lock.read_text().splitlines(True)))
     assert "Running stage" not in log, log  # every stage was restored from DVC's run cache
+    assert outputs(project) == before
+
+
+def test_a_lock_file_cut_at_the_end_of_a_line_is_completed(project: Path) -> None:
+    """It is valid YAML and lacks outputs of its last stage: DVC restores them from its run cache."""
+    lock = project / "dvc.lock"
+    content, before = lock.read_bytes(), outputs(project)
+    lock.write_bytes(content[: content.rindex(b"\n", 0, int(0.9 * len(content))) + 1])
+    (project / "repro.log").unlink()
+    assert repro(project, "--verbose").wait() == 0
+    log = (project / "repro.log").read_text()
+    assert lock.read_bytes() == content
+    assert "Running stage" not in log, log
     assert outputs(project) == before
 
 

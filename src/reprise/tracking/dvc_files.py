@@ -126,9 +126,8 @@ def _is_complete(file: Path, parse: Callable[[str], Any], check: Callable[[Any],
     with suppress(FileNotFoundError):
         try:
             text = file.read_text("utf-8")
-            if not text.endswith(
-                ("\n", "}")
-            ):  # dvc.lock ends with a line break, rwlock with "}"; a file cut within a value may still be valid YAML
+            # dvc.lock ends with a line break, rwlock with "}". A file cut within a value may still be valid YAML.
+            if not text.endswith(("\n", "}")):
                 return False
             check(parse(text))
         except (ValueError, TypeError, yaml.YAMLError, Invalid):
