@@ -209,6 +209,17 @@ def test_kernels_follow_from_the_seed_of_the_run_or_a_seed_of_their_own() -> Non
     assert torch.equal(kernels(run=1, seed=3), kernels(run=2, seed=3))
 
 
+@pytest.mark.parametrize("features", ["hydra", "multi_rocket"])
+def test_the_features_can_be_exported_for_any_batch_size(features: str) -> None:
+    inputs, classes = waves(30, 2)
+    network = RidgeClassifier([40, 2], 3, features=[features], groups=4, biases=84)  # type: ignore[list-item]
+    network.fit([Batch(inputs, classes)], [])
+    batch = torch.export.Dim("batch")
+    with torch.no_grad():
+        exported = torch.export.export(network.eval(), (inputs[:4],), dynamic_shapes=({0: batch},)).module()
+        torch.testing.assert_close(exported(inputs), network(inputs), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("fill", "expected"),
     [("zero", [1.0, 3.0, 5.0, 0.0, 0.0]), ("repeat", [1.0, 3.0, 5.0, 5.0, 5.0]), ("stretch", [1.0, 2.0, 3.0, 4.0, 5.0])],

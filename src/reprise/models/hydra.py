@@ -73,9 +73,9 @@ def _counts(series: Tensor, kernels: Tensor, dilation: int) -> Tensor:
     groups, count, width = kernels.shape
     weights = kernels.reshape(groups * count, 1, width)
     responses = F.conv1d(series, weights, dilation=dilation, padding=(width - 1) * dilation // 2, groups=groups)
-    responses = responses.reshape(len(series), groups, count, -1)  # [B, G, K, T]
+    responses = torch.unflatten(responses, 1, (groups, count))  # [B, G, K, T]
     (largest, winners), losers = responses.max(2), responses.argmin(2)
-    empty = series.new_zeros(len(series), groups, count)
+    empty = torch.zeros_like(largest[..., :1]).expand(-1, -1, count)
     soft = empty.scatter_add(-1, winners, largest)
     hard = empty.scatter_add(-1, losers, torch.ones_like(largest))
     return torch.cat([soft, hard], dim=1).flatten(1)
