@@ -8,16 +8,18 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprise.data.loader import EvalLoader
 from reprise.errors import UserError
+from reprise.models.convnet import Block, ConvNet
+from reprise.tasks.classification import Classification
 from reprise.tasks.classification_metrics import ClassificationMetrics
 from reprise.tasks.forecast_metrics import ForecastMetrics
 from reprise.tracking.weights import load_weights
 from reprise.training.checkpoint import BestWeights
 from reprise.training.learner import Learner
-from tests.training.conftest import CPU, Trained, classify, compute_metrics, images, validate
+from tests.training.conftest import CLASSES, CPU, Trained, classify, compute_metrics, images, validate
 
 Learn = Callable[..., Trained]
 
@@ -216,3 +218,22 @@ def test_the_update_of_a_clipped_gradient_has_the_clip_norm(precision: str, fuse
     unclipped = step(None)
     assert step(2 * unclipped) == pytest.approx(unclipped)
     assert step(unclipped / 10) == pytest.approx(unclipped / 10, rel=1e-3)
+
+
+def test_the_penalty_of_a_part_of_the_network_is_added_to_the_loss() -> None:
+    class Penalty(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs
+
+        def penalty(self) -> Tensor:
+            return 1000 * self.weight**2
+
+    torch.manual_seed(0)
+    part = Penalty()
+    network = nn.Sequential(part, ConvNet([6, 6, 1], 3, [Block(4)], []))
+    Trained(network, Classification(CLASSES), images(70, 1), images(45, 2), optimizer=torch.optim.SGD, lr=1e-5)
+    assert 0 < part.weight.item() < 0.9  # no other gradient reaches it

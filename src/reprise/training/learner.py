@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from reprise.data.datasets import Batch
 from reprise.errors import UserError
+from reprise.models.penalized import Penalized
 from reprise.tasks.metrics import Metrics
 from reprise.tasks.task import Keep, Task
 from reprise.training import randomness
@@ -66,6 +67,8 @@ class Learner(FastHookName):
         super().__init__()
         self.network = network
         self.task = task
+        self.penalized = [module for module in network.modules() if isinstance(module, Penalized)]
+        """The network or its parts that add a penalty to the loss."""
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.seed = seed
@@ -154,9 +157,11 @@ class Learner(FastHookName):
             self.resumed = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch, weighted by `Batch.loss_weight`."""
+        """Return the loss of one batch with the penalties of the network, weighted by `Batch.loss_weight`."""
         predictions = self.task.decode(self.network(batch.inputs), batch.inputs)
         loss = self.task.loss(predictions, batch.targets)
+        for part in self.penalized:
+            loss = loss + part.penalty()
         self.running.update(predictions.detach(), batch.targets)
         return loss * batch.loss_weight if batch.loss_weight != 1.0 else loss
 
