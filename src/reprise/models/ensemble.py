@@ -25,6 +25,7 @@ class Ensemble(nn.Module):
         output_shape: shape of the outputs of one sample, for members that have such a parameter.
         target_positions: positions of the target channels among the inputs, likewise.
         season: length of the season in time steps, likewise.
+        masked: whether the last input channel is a mask, likewise.
 
     Raises:
         ValueError: if there is no member, or not one positive weight for each.
@@ -42,6 +43,7 @@ class Ensemble(nn.Module):
         output_shape: Sequence[int] | None = None,
         target_positions: Sequence[int] | None = None,
         season: int | None = None,
+        masked: bool | None = None,
     ) -> None:
         super().__init__()
         weights = weights or [1.0] * len(members)
@@ -49,7 +51,7 @@ class Ensemble(nn.Module):
             raise ValueError("members: name at least one network")
         if len(weights) != len(members) or min(weights) <= 0:
             raise ValueError(f"weights={weights}: one positive number for each of the {len(members)} members")
-        offered = {"output_shape": output_shape, "target_positions": target_positions, "season": season}
+        offered = {"output_shape": output_shape, "target_positions": target_positions, "season": season, "masked": masked}
         given = {name: value for name, value in offered.items() if value is not None}
         self.members = nn.ModuleList(
             build(
@@ -82,8 +84,9 @@ class ClosedFormEnsemble(Ensemble):
         output_shape: Sequence[int] | None = None,
         target_positions: Sequence[int] | None = None,
         season: int | None = None,
+        masked: bool | None = None,
     ) -> None:
-        super().__init__(input_shape, outputs, members, weights, output_shape, target_positions, season)
+        super().__init__(input_shape, outputs, members, weights, output_shape, target_positions, season, masked)
         for number, member in enumerate(self.members):
             if not isinstance(member, ClosedForm):
                 raise ValueError(

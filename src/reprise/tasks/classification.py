@@ -1,5 +1,6 @@
 """Classification. Shapes: `N` samples, `K` classes."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -7,10 +8,12 @@ import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
 from torch import Tensor
 
 from reprise.data.contracts import WindowsMeta
+from reprise.data.windows import Windows
+from reprise.tasks.class_baselines import class_baselines
 from reprise.tasks.classification_metrics import ClassificationMetrics
 from reprise.tasks.kept_predictions import Classified
 from reprise.tasks.metric_names import ACCURACY, ECE, F1_MACRO, LOSS
-from reprise.tasks.task import Keep, Task, choose_monitor
+from reprise.tasks.task import Baseline, Keep, Task, choose_monitor
 
 
 class Classification(Task):
@@ -55,6 +58,10 @@ class Classification(Task):
     def new_metrics(self, device: torch.device | str = "cpu") -> ClassificationMetrics:
         """Return empty metrics: accuracy, f1_macro, ece and loss (without label smoothing)."""
         return ClassificationMetrics(self.outputs, device)
+
+    def baselines(self, windows: Windows) -> Mapping[str, Baseline]:
+        """Return the majority class and, unless it costs too much, the nearest neighbour: see `class_baselines`."""
+        return class_baselines(windows, self.outputs)
 
     def keep(self, samples: int, batch_size: int) -> Keep:
         """Return the function that keeps six numbers per sample, for any number of classes."""
