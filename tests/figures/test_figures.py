@@ -19,6 +19,7 @@ RNG = np.random.default_rng(0)
 NAMES = ["cat", "dog", "ship"]
 IMAGES = RNG.integers(0, 256, (5, 8, 9, 1), np.uint8)
 COLOUR = RNG.integers(0, 256, (5, 8, 9, 3), np.uint8)
+SEQUENCES = [RNG.normal(size=(length, 3)).astype(np.float32) for length in (12, 7, 1, 12, 9)]
 PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.999, 0.0005, 0.0005], [0.1, 0.5, 0.4], [0.3, 0.3, 0.4]])
 LABELS = np.array([0, 1, 2, 2, 2])
 HISTORY = {
@@ -40,6 +41,8 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: training.curves(HISTORY, "accuracy", 2, "a run"),
     "samples": lambda: classification.samples(IMAGES, LABELS, NAMES, "a run"),
     "samples in colour": lambda: classification.samples(COLOUR, LABELS, NAMES, "a run"),
+    "samples of sequences": lambda: classification.samples(SEQUENCES, LABELS, NAMES, "a run"),
+    "predictions of sequences": lambda: classification.predictions(SEQUENCES, LABELS, PROBABILITIES, NAMES, "a run"),
     "predictions": lambda: classification.predictions(IMAGES, LABELS, PROBABILITIES, NAMES, "a run"),
     "answers": lambda: classification.file_predictions(COLOUR, PROBABILITIES, NAMES, [f"{n}.png" for n in range(5)], "a run"),
     "confusion": lambda: classification.confusion_matrix(np.array([[5, 1, 0], [0, 0, 0], [2, 0, 9]]), NAMES, "a run"),
@@ -206,3 +209,11 @@ def test_the_count_axis_has_plain_integer_ticks() -> None:
         ticks = [label.get_text() for label in figure.axes[1].get_yticklabels() if label.get_text()]
         assert all(tick.replace(",", "").isdigit() for tick in ticks)
         assert len(ticks) >= 2
+
+
+def test_sequences_are_drawn_without_padding_one_line_a_channel_on_common_axes() -> None:
+    figure = classification.samples(SEQUENCES, LABELS, NAMES, "a run")
+    axes = [axis for axis in figure.axes if axis.lines]
+    assert [[len(line.get_ydata()) for line in axis.lines] for axis in axes] == [[len(one)] * 3 for one in SEQUENCES]
+    assert len({(axis.get_xlim(), axis.get_ylim()) for axis in axes}) == 1
+    np.testing.assert_array_equal(axes[1].lines[2].get_ydata(), SEQUENCES[1][:, 2])

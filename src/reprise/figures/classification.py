@@ -1,6 +1,6 @@
 """Figures of classifiers: predictions, confusion matrix, calibration, scores by class.
 
-Shapes: `N` samples, `K` classes, `H W C` pixels.
+Shapes: `N` samples, `K` classes, `H W C` pixels of an image, `T C` steps and channels of a sequence.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reprise.figures.sequences import Values, sequence_grid
 from reprise.figures.style import (
     BLUE,
     GREEN,
@@ -28,6 +29,8 @@ from reprise.figures.style import (
 from reprise.figures.text import labels, literal, width
 
 Images = npt.NDArray[np.uint8]
+Samples = Images | Sequence[Values]
+"""Images `[N, H, W, C]`, or sequences `[T, C]` each."""
 Classes = npt.NDArray[np.int64]
 Probabilities = npt.NDArray[np.float64]
 MAX_COUNTS = 30
@@ -40,14 +43,20 @@ LABEL_COLUMNS = 24
 """Maximum width of a class name along an axis, in columns."""
 
 
-def samples(images: Images, targets: Classes, names: Sequence[str], title: str) -> Figure:
-    """Draw images with their class names."""
+def samples(chosen: Samples, targets: Classes, names: Sequence[str], title: str) -> Figure:
+    """Draw samples with their class names."""
     shown = labels(names, TITLE_COLUMNS)
-    return picture_grid(images, [shown[label] for label in targets], ["black"] * len(images), title)
+    return _grid(chosen, [shown[label] for label in targets], ["black"] * len(targets), title)
 
 
-def predictions(images: Images, targets: Classes, probabilities: Probabilities, names: Sequence[str], title: str) -> Figure:
-    """Draw images with predicted class and confidence: correct ones in green, wrong ones in orange with the true class."""
+def _grid(chosen: Samples, texts: Sequence[str], colours: Sequence[str], title: str) -> Figure:
+    if isinstance(chosen, np.ndarray):
+        return picture_grid(chosen, texts, colours, title)
+    return sequence_grid(chosen, texts, colours, title)
+
+
+def predictions(chosen: Samples, targets: Classes, probabilities: Probabilities, names: Sequence[str], title: str) -> Figure:
+    """Draw samples with predicted class and confidence: correct ones in green, wrong ones in orange with the true class."""
     shown = labels(names, TITLE_COLUMNS - 2)
     texts, colours = [], []
     for label, row in zip(targets, probabilities, strict=True):
@@ -56,18 +65,18 @@ def predictions(images: Images, targets: Classes, probabilities: Probabilities, 
         text = _with_percent(f"{'✓' if right else '✗'} {shown[predicted]}", row[predicted])
         texts.append(text if right else f"{text}\nis {literal(shown[label], TITLE_COLUMNS - 3)}")
         colours.append(GREEN if right else ORANGE)
-    return picture_grid(images, texts, colours, title)
+    return _grid(chosen, texts, colours, title)
 
 
 def file_predictions(
-    images: Images,
+    chosen: Samples,
     probabilities: Probabilities,
     names: Sequence[str],
     files: Sequence[str],
     title: str,
     truth: Sequence[str] = (),
 ) -> Figure:
-    """Draw images with file name, predicted class and confidence; wrong ones in orange with the class in `truth`."""
+    """Draw samples with their name, predicted class and confidence; wrong ones in orange with the class in `truth`."""
     shown = labels(names, TITLE_COLUMNS - 2)
     texts, colours = [], []
     for file, row, true in zip(files, probabilities, truth or [""] * len(files), strict=True):
@@ -76,7 +85,7 @@ def file_predictions(
         wrong = true not in {"", names[predicted]}
         texts.append(f"{text}\nis {literal(true, TITLE_COLUMNS - 3)}" if wrong else text)
         colours.append(ORANGE if wrong else GREEN if true else "black")
-    return picture_grid(images, texts, colours, title)
+    return _grid(chosen, texts, colours, title)
 
 
 def _with_percent(text: str, share: float) -> str:

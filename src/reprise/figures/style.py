@@ -1,6 +1,7 @@
 """Shared parts of all figures: colours, fonts, titles, legends, scales, image grids, and saving."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from reprise.figures.text import DEFAULT_FONT, literal, set_fonts, wrap
 
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
 """Colour-blind-safe palette of Okabe and Ito 2008."""
+CHANNELS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", GREY)
+"""Colours of the channels of a sequence, of the same palette; of more channels, colours repeat."""
 DIVERGING = "PuOr_r"
 """Orange above zero, purple below; colour-blind safe."""
 LITERAL: dict[str, Any] = {"text.parse_math": False, "font.family": DEFAULT_FONT}
@@ -90,15 +93,22 @@ def picture_grid(
     images: npt.NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], title: str, columns: int = 6
 ) -> Figure:
     """Draw a grid of images `[N, H, W, C]`, each with a title at most `TITLE_COLUMNS` wide."""
-    columns = min(columns, max(3, len(images)))
-    rows = -(-len(images) // columns)
+    return sample_grid([partial(show, image=image) for image in images], titles, colours, title, columns)
+
+
+def sample_grid(
+    draw: Sequence[Callable[[Axes], Any]], titles: Sequence[str], colours: Sequence[str], title: str, columns: int = 6
+) -> Figure:
+    """Draw a grid of samples, each by its function and with a title at most `TITLE_COLUMNS` wide."""
+    columns = min(columns, max(3, len(draw)))
+    rows = -(-len(draw) // columns)
     lines = 1 + max((text.count("\n") for text in titles), default=0)
     with plt.style.context(PICTURES):
         figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, (1.45 + 0.17 * lines) * rows + 0.5), squeeze=False)
-        for axis in axes.flat[len(images) :]:
+        for axis in axes.flat[len(draw) :]:
             axis.set_axis_off()
-        for axis, image, text, colour in zip(axes.flat, images, titles, colours, strict=False):
-            show(axis, image)
+        for axis, one, text, colour in zip(axes.flat, draw, titles, colours, strict=False):
+            one(axis)
             axis.set_title(text, color=colour, fontsize=8.5)
         add_title(figure, title)
         return figure

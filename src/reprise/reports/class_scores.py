@@ -69,7 +69,7 @@ class Scores:
         return "\n\n".join(groups if defined else [*groups, UNDEFINED]) + "\n"
 
 
-UNDEFINED = "–: undefined, for no image is of the class, or none was taken for it; averages are over the other classes."
+UNDEFINED = "–: undefined, for no sample is of the class, or none was taken for it; averages are over the other classes."
 
 
 def _or_none(value: float) -> float | None:

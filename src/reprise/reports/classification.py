@@ -1,5 +1,6 @@
 """Figures and tables of an evaluated classification. Shapes: `N` samples, `K` classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from reprise.figures.drawing import drawing
 from reprise.figures.style import save
 from reprise.reports import class_scores
 from reprise.reports.evaluated import Evaluated
+from reprise.tasks.build import IMAGE_DIMENSIONS
 from reprise.tasks.classification import Classification
 from reprise.tasks.classification_metrics import CALIBRATION_BINS
 from reprise.tasks.kept_predictions import Classified
@@ -30,36 +32,32 @@ def write(folder: Path, run: Evaluated, task: Task) -> None:
     names, classified = task.classes, run.predictions
     assert isinstance(classified, Classified)
     test = run.windows.test()
-    all_images = f"{len(classified.target):,} test images"
+    kind = "images" if len(run.windows.input_shape) == IMAGE_DIMENSIONS else "sequences"
+    all_samples = f"{len(classified.target):,} test {kind}"
 
     def predictions(rows: Tensor, title: str, file: str) -> None:
         with drawing(file):
             chosen = rows.numpy()  # indexing an array with a tensor of one row would give a scalar
-            images, labels, shown = (
-                test.raw(rows)[0].numpy(),
-                classified.target[chosen],
-                classified.probabilities(chosen, len(names)),
-            )
-            save(classification.predictions(images, labels, shown, names, f"{run.name}: {title}"), folder / file)
+            labels, shown = classified.target[chosen], classified.probabilities(chosen, len(names))
+            figure = classification.predictions(drawable(test.raw(rows)), labels, shown, names, f"{run.name}: {title}")
+            save(figure, folder / file)
 
     with drawing("samples.png"):
         train, _ = run.windows.learning()
         rows = _spread_out(len(train))
         labels = train.gather(rows).targets.numpy()
-        save(
-            classification.samples(train.raw(rows)[0].numpy(), labels, names, f"{run.name}: training images"),
-            folder / "samples.png",
-        )
+        title = f"{run.name}: training {kind}"
+        save(classification.samples(drawable(train.raw(rows)), labels, names, title), folder / "samples.png")
     rows = _spread_out(len(test))
-    predictions(rows, f"{len(rows)} of {all_images}", "predictions.png")
+    predictions(rows, f"{len(rows)} of {all_samples}", "predictions.png")
     wrong = np.flatnonzero(~classified.right)
     surest = torch.from_numpy(wrong[np.argsort(-classified.confidence[wrong], kind="stable")][:SHOWN])
     if len(surest):
-        predictions(surest, f"the surest of {len(wrong):,} mistakes in {all_images}", "worst_mistakes.png")
+        predictions(surest, f"the surest of {len(wrong):,} mistakes in {all_samples}", "worst_mistakes.png")
     if len(names) <= MOST_CLASSES:
         with drawing("confusion_matrix.png"):
             counts = classified.confusion(len(names))
-            save(classification.confusion_matrix(counts, names, f"{run.name}: {all_images}"), folder / "confusion_matrix.png")
+            save(classification.confusion_matrix(counts, names, f"{run.name}: {all_samples}"), folder / "confusion_matrix.png")
     with drawing("reliability.png"):
         sure, ece = classified.confidence, run.metrics[ECE]
         save(classification.reliability(sure, classified.right, CALIBRATION_BINS, ece, run.name), folder / "reliability.png")
@@ -69,6 +67,16 @@ def write(folder: Path, run: Evaluated, task: Task) -> None:
     with drawing("classes.png"):
         f1, recall, precision = (one.tolist() for one in (scores.f1, scores.recall, scores.precision))
         save(classification.scores(f1, recall, precision, names, f"{run.name}: each class"), folder / "classes.png")
+
+
+def drawable(raw: Sequence[Tensor]) -> classification.Samples:
+    """Return raw inputs as they are drawn: images `[N, H, W, C]`, or a list of sequences `[T, C]` without their padding."""
+    first = raw[0].numpy()
+    if first.ndim == IMAGE_DIMENSIONS + 1:
+        return first
+    sequences = first.reshape(len(first), first.shape[1], -1)
+    lengths = raw[1].tolist() if len(raw) > 1 else [sequences.shape[1]] * len(sequences)
+    return [sequence[:length] for sequence, length in zip(sequences, lengths, strict=True)]
 
 
 def _spread_out(count: int) -> Tensor:
