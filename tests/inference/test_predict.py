@@ -14,7 +14,7 @@ from reprise.data.modalities.images.pictures import Decoded, Facts, Picture
 from reprise.data.windows import Windows
 from reprise.errors import UserError
 from reprise.inference import known_pictures, predict, predict_view
-from reprise.inference.predict import Answers
+from reprise.inference.answers import Answers
 from tests.metas import image_meta
 
 CLASSES = ["cat", "dog", "owl"]
@@ -27,8 +27,8 @@ def picture(name: str, label: str, value: int = 0) -> Picture:
 
 def build_answers(rows: list[tuple[str, str, list[float], str]]) -> Answers:
     """Return answers from name, true class, probabilities and split of each image."""
-    read = [picture(name, label) for name, label, _, _ in rows]
-    return Answers(CLASSES, read, np.array([row[2] for row in rows]), [row[3] for row in rows])
+    names, truth, probabilities, splits = (list(column) for column in zip(*rows, strict=True))
+    return Answers(CLASSES, names, truth, np.array(probabilities), splits)
 
 
 def printed(answers: Answers) -> str:
@@ -47,7 +47,7 @@ def test_confident_mistakes_come_first_and_then_uncertain_predictions() -> None:
             ("unknown.png", "", [0.5, 0.3, 0.2], "new"),
         ]
     )
-    assert [result.read[row].listed.name for row in result.by_interest()] == [
+    assert [result.names[row] for row in result.by_interest()] == [
         "very_wrong.png",
         "wrong.png",
         "unsure.png",
@@ -80,8 +80,8 @@ def test_the_class_rows_exclude_training_images() -> None:
 
 
 def test_class_names_are_printed_literally(tmp_path: Path) -> None:
-    read = [picture("[red]x[/red].png", "[bold]")]
-    text = printed(Answers(["[bold]", "$\\frac$"], read, np.array([[0.2, 0.8]]), ["new"]))
+    names = ["[red]x[/red].png"]
+    text = printed(Answers(["[bold]", "$\\frac$"], names, ["[bold]"], np.array([[0.2, 0.8]]), ["new"]))
     assert "[bold]" in text
     assert "$\\frac$" in text
     assert "[red]x[/red].png" in text

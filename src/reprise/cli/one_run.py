@@ -54,7 +54,7 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 @click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print all predictions as JSON; notes go to stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
-    """Classify pictures, or forecast a series, with the model of a RUN.
+    """Classify pictures or sequences, or forecast a series, with the model of a RUN.
 
     PATH of a series is a CSV or Parquet file with the columns of the run, in the same format. Forecast the time steps after its
     last row. Write predictions.csv (time, forecast and the bounds of the 80 % interval) and predictions.png.
@@ -63,6 +63,8 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     first, then one row per class. Write predictions.csv (true class and all probabilities) and predictions.png. Pictures may be
     PNG, JPEG, BMP, WebP, GIF or TIFF, of any size. If a folder has the name of a class, that is the true class of its pictures.
     The accuracy on pictures from the training data is reported separately.
+
+    PATH of sequences is a .ts or CSV file, with or without classes. The output is that of pictures.
     """
     paths = project()
     from reprise.inference.by_kind import predict_on

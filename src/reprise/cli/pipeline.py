@@ -273,6 +273,8 @@ def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> Non
         steps.append((f"reprise predict {names[0]} PICTURES", "classifies a picture or a folder of them"))
     if config.data.kind == "series":
         steps.append((f"reprise predict {names[0]} FILE", "forecasts the steps after the last row of a file"))
+    if config.data.kind == "sequences":
+        steps.append((f"reprise predict {names[0]} FILE", "classifies the sequences of a .ts or CSV file"))
     if len(names) > 1:
         steps.append((f"reprise compare {config.name}", "mean and spread over seeds, beside other settings"))
     suggest(*steps, DASHBOARD)

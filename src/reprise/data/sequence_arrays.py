@@ -12,6 +12,8 @@ from reprise.errors import UserError
 Values = npt.NDArray[np.float32]
 MISSING = frozenset({"?", "nan"})
 """Markers of a missing value, in lower case."""
+UNKNOWN = ""
+"""The class of a sequence without label."""
 
 
 @dataclass(frozen=True)

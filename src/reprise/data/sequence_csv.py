@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reprise.data.sequence_arrays import MISSING, Sequences, Values, pack, parse_values
+from reprise.data.sequence_arrays import MISSING, UNKNOWN, Sequences, Values, pack, parse_values
 from reprise.data.tables.text import SEPARATORS, is_blank, read_dialect
 from reprise.errors import UserError
 
@@ -32,7 +32,7 @@ def read_sequence_csv(
     Args:
         content: the file.
         name: its name in messages.
-        label: the column with the class: `first`, `last`, or its name in the header.
+        label: the column with the class: `first`, `last`, or its name in the header; `none` if there is none, as for prediction.
         channels: number of channels. A row has all values of the first channel, then all of the second, ….
         classes: names of the classes in their order. None: those of the file, sorted as numbers if they are numbers.
         separator: one character, or auto.
@@ -45,23 +45,27 @@ def read_sequence_csv(
     text = read_dialect(content, name, [], separator)
     rows = _records(content.decode(text.encoding).removeprefix("\ufeff"), text.separator, name)
     column, rows = _label_column(rows, label, name)
-    numbers = [cell for _, cells in rows for position, cell in enumerate(cells) if position != column % max(len(cells), 1)]
+    numbers = [cell for _, cells in rows for number, cell in enumerate(cells) if number != _position(column, cells)]
     comma = _has_decimal_comma(numbers, text.separator, decimal, name)
     samples, labels = [], []
     for row, cells in rows:
         where = f"{name}, row {row}"
-        position = column % len(cells)
-        chosen = cells[position].strip()
-        if not chosen or (classes is not None and chosen not in classes):
-            hint = f"the classes are {', '.join(list(classes)[:12])}" if classes else "each row needs its class"
-            raise UserError(f"{where}, column {position + 1}: {chosen!r} is no class", hint)
-        labels.append(chosen)
+        position = _position(column, cells)
+        labels.append(UNKNOWN if position is None else _class(cells[position], classes, f"{where}, column {position + 1}"))
         samples.append(_sample(cells, position, channels, where, comma))
-    found = list(classes) if classes is not None else _sorted(set(labels))
-    if len(found) < 2:
+    found = list(classes) if classes is not None and column is not None else _sorted(set(labels))
+    if len(found) < 2 and column is not None:
         raise UserError(f"{name}, row {rows[0][0]}: {len(found)} class in the whole file", "a classification has at least two")
     notes = [f"Columns are separated by {SEPARATORS.get(text.separator, repr(text.separator))}; the encoding is {text.encoding}."]
     return pack(samples, labels, found, notes + (["Numbers have a decimal comma."] if comma else []))
+
+
+def _class(cell: str, classes: Sequence[str] | None, where: str) -> str:
+    chosen = cell.strip()
+    if not chosen or (classes is not None and chosen not in classes):
+        hint = f"the classes are {', '.join(list(classes)[:12])}" if classes else "each row needs its class"
+        raise UserError(f"{where}: {chosen!r} is no class", hint)
+    return chosen
 
 
 def _records(text: str, separator: str, name: str) -> list[Record]:
@@ -77,10 +81,17 @@ def _records(text: str, separator: str, name: str) -> list[Record]:
     return records
 
 
-def _label_column(rows: list[Record], label: str, name: str) -> tuple[int, list[Record]]:
-    """Return the position of the label (negative: from the end) and the rows without the header."""
+def _position(column: int | None, cells: Sequence[str]) -> int | None:
+    """Return the position of the label among the cells of a row."""
+    return None if column is None else column % max(len(cells), 1)
+
+
+def _label_column(rows: list[Record], label: str, name: str) -> tuple[int | None, list[Record]]:
+    """Return the position of the label (negative: from the end; None: there is none) and the rows without the header."""
     row, header = rows[0]
     names = [cell.strip() for cell in header]
+    if label == "none":
+        return None, _below(rows, _is_header(names, ""), name)
     position = {"first": 0, "last": -1}.get(label)
     skipped = 0 if position is None else position % len(names)
     has_header = label in names or _is_header([cell for number, cell in enumerate(names) if number != skipped], names[skipped])
@@ -89,10 +100,14 @@ def _label_column(rows: list[Record], label: str, name: str) -> tuple[int, list[
             shown = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
             raise UserError(f"{name}, row {row}: no column {label!r}", f"use first or last, or a name of the first row: {shown}")
         position = names.index(label)
+    return position, _below(rows, has_header, name)
+
+
+def _below(rows: list[Record], has_header: bool, name: str) -> list[Record]:
     body = rows[1:] if has_header else rows
     if not body:
-        raise UserError(f"{name}, row {row}: no sequence below the header", "write one sequence a row")
-    return position, body
+        raise UserError(f"{name}, row {rows[0][0]}: no sequence below the header", "write one sequence a row")
+    return body
 
 
 def _is_header(cells: list[str], label: str) -> bool:
@@ -120,7 +135,7 @@ def _has_decimal_comma(cells: Sequence[str], separator: str, decimal: str, name:
     return bool(marked)
 
 
-def _sample(cells: list[str], label: int, channels: int, where: str, comma: bool) -> Values:
+def _sample(cells: list[str], label: int | None, channels: int, where: str, comma: bool) -> Values:
     """Return the values of a row, float32 [step, C]."""
     chosen = [(number, cell.strip()) for number, cell in enumerate(cells) if number != label]
     if len(chosen) % channels:

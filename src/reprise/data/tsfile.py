@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reprise.data.sequence_arrays import Sequences, Values, pack, parse_values
+from reprise.data.sequence_arrays import UNKNOWN, Sequences, Values, pack, parse_values
 from reprise.data.tables.text import decode
 from reprise.errors import UserError
 
@@ -33,12 +33,13 @@ class _Header:
         return self.numbers.get("dimensions", self.numbers.get("dimension"))
 
 
-def read_ts(content: bytes, name: str) -> Sequences:
+def read_ts(content: bytes, name: str, labelled: bool = True) -> Sequences:
     """Return the sequences of a `.ts` file. Classes have the order of the header.
 
     Args:
         content: the file.
         name: its name in messages.
+        labelled: whether the sequences must have classes. If not and the header has `@classLabel false`, all are of class "".
 
     Raises:
         UserError: naming the row (and channel and column) that breaks the format or contradicts the header.
@@ -46,7 +47,7 @@ def read_ts(content: bytes, name: str) -> Sequences:
     """
     text, _ = decode(content, name)
     lines = text.decode().splitlines()
-    header = _read_header(lines, name)
+    header = _read_header(lines, name, labelled)
     samples: list[Values] = []
     labels: list[str] = []
     for row, line in enumerate(lines[header.last_row :], start=header.last_row + 1):
@@ -60,7 +61,7 @@ def read_ts(content: bytes, name: str) -> Sequences:
     return pack(samples, labels, header.classes, [])
 
 
-def _read_header(lines: list[str], name: str) -> _Header:
+def _read_header(lines: list[str], name: str, labelled: bool) -> _Header:
     header = _Header(name)
     for row, line in enumerate(lines, start=1):
         content = line.strip()
@@ -72,7 +73,7 @@ def _read_header(lines: list[str], name: str) -> _Header:
         key, *values = content[1:].split() or [""]
         if key.lower() == "data":
             header.last_row = row
-            _demand_header(header, where)
+            _demand_header(header, where, labelled)
             return header
         _read_tag(header, key, values, where)
     raise UserError(f"{name}, row {len(lines)}: no line @data", "a .ts file has a header, @data and one sequence a line")
@@ -102,11 +103,14 @@ def _flag(key: str, values: list[str], where: str) -> bool:
     return values[0].lower() == "true"
 
 
-def _demand_header(header: _Header, where: str) -> None:
+def _demand_header(header: _Header, where: str, labelled: bool) -> None:
     if header.flags.get("timestamps"):
         raise UserError(f"{where}: @timeStamps is true", "only sequences of equal time steps, without timestamps, are read")
     if header.flags.get("targetlabel"):
         raise UserError(f"{where}: @targetLabel is true: a regression data set", "only sequences with classes are read")
+    if not labelled and not header.flags.get("classlabel"):
+        header.classes = [UNKNOWN]
+        return
     if not header.flags.get("classlabel"):
         raise UserError(
             f"{where}: the header has no @classLabel true", "add the line @classLabel true and the names of the classes"
@@ -116,7 +120,7 @@ def _demand_header(header: _Header, where: str) -> None:
 
 
 def _read_sample(line: str, where: str, header: _Header, samples: list[Values]) -> tuple[Values, str]:
-    *channels, label = line.split(":")
+    *channels, label = line.split(":") if header.classes != [UNKNOWN] else [*line.split(":"), UNKNOWN]
     label = label.strip()
     expected = header.channels or (samples[0].shape[1] if samples else len(channels))
     if len(channels) != expected or not channels:

@@ -6,7 +6,11 @@ from typing import Any
 
 from reprise.errors import UserError
 
-MODULES = {"images": ("predict", "predict_view"), "series": ("forecast", "forecast_view")}
+MODULES = {
+    "images": ("predict", "predict_view"),
+    "sequences": ("predict_sequences", "predict_view"),
+    "series": ("forecast", "forecast_view"),
+}
 """By modality, the module whose `run` predicts on a path, and the module whose `show` prints the result."""
 
 
@@ -18,6 +22,6 @@ def predict_on(kind: str) -> tuple[Callable[..., Any], Callable[..., None]]:
 
     """
     if kind not in MODULES:
-        raise UserError(f"`reprise predict` does not read {kind}", f"it reads {' and '.join(MODULES)}")
+        raise UserError(f"`reprise predict` does not read {kind}", f"it reads {', '.join(MODULES)}")
     predict, view = (importlib.import_module(f"reprise.inference.{name}") for name in MODULES[kind])
     return predict.run, view.show

@@ -6,9 +6,7 @@ import numpy as np
 
 from reprise.data.modalities.images.pictures import Picture, pixel_hash
 from reprise.data.windows import Windows, open_windows
-
-NEW = "new"
-"""The split of a picture that is in none of the run's splits."""
+from reprise.inference.answers import NEW
 
 
 def splits_of(windows: Windows, read: Sequence[Picture]) -> list[str]:

@@ -1,10 +1,8 @@
 """predict: classify pictures with a trained network and, if the true classes are known, compare with them."""
 
-import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,70 +17,11 @@ from reprise.errors import UserError
 from reprise.figures import classification
 from reprise.figures.style import save
 from reprise.inference import known_pictures
+from reprise.inference.answers import FIGURE, SHOWN, TABLE, Answers
 from reprise.inference.explain import classes_of
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.progress_bar import watched
-
-SHOWN = 24
-"""The number of rows printed, and of pictures in the figure."""
-TABLE, FIGURE = "predictions.csv", "predictions.png"
-
-
-@dataclass(frozen=True)
-class Answers:
-    """The predictions for pictures, with probabilities `float64 [N, K]`.
-
-    The true class of a picture is its label in a CSV table, or the nearest parent folder named like a class; "" if unknown.
-    """
-
-    classes: list[str]
-    read: list[Picture]
-    probabilities: npt.NDArray[np.float64]
-    splits: list[str]
-    """The split of the run that each picture is in: train, val, test or new; "" if unknown."""
-
-    @property
-    def truth(self) -> list[str]:
-        """The true class of each picture; "" if unknown."""
-        return [one.listed.label for one in self.read]
-
-    @property
-    def predicted(self) -> list[str]:
-        """The most likely class of each picture."""
-        return [self.classes[best] for best in self.probabilities.argmax(1)]
-
-    def right(self) -> npt.NDArray[np.bool_]:
-        """Return whether each picture is predicted correctly; False if its class is unknown."""
-        return np.array([true == predicted for true, predicted in zip(self.truth, self.predicted, strict=True)], bool)
-
-    def known(self) -> npt.NDArray[np.bool_]:
-        """Return whether the true class of each picture is known and is a class of the run."""
-        return np.array([true in set(self.classes) for true in self.truth], bool)
-
-    def by_interest(self) -> list[int]:
-        """Return the rows sorted: mistakes first, by descending confidence; then the others, by ascending confidence."""
-        wrong, sure = self.known() & ~self.right(), self.probabilities.max(1)
-        return [int(row) for row in np.lexsort((np.where(wrong, -sure, sure), ~wrong))]
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return, per picture: file, true class, the two most likely classes with probabilities, split, and all probabilities."""
-        order = np.argsort(-self.probabilities, axis=1, kind="stable")
-        return [
-            {
-                "file": str(one.listed.file),
-                "true": one.listed.label or None,
-                "class": self.classes[first],
-                "confidence": float(row[first]),
-                "second": self.classes[second],
-                "second_confidence": float(row[second]),
-                "split": split or None,
-                "probabilities": dict(zip(self.classes, row.tolist(), strict=True)),
-            }
-            for one, row, split, (first, second) in zip(
-                self.read, self.probabilities, self.splits, order[:, :2].tolist(), strict=True
-            )
-        ]
 
 
 def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
@@ -104,8 +43,10 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     if not readable:
         raise UserError(f"{path}: no picture that can be read: {read[0].listed.name}: {read[0].problem}")
     probabilities = _probabilities(predictor, readable, run.config.trainer.eval_batch_size, console)
-    answers = Answers(classes, readable, probabilities, _splits(run, readable, console))
-    _write(answers, run.trained.name, out)
+    files, truth = [str(one.listed.file) for one in readable], [one.listed.label for one in readable]
+    answers = Answers(classes, files, truth, probabilities, _splits(run, readable, console))
+    answers.write_table(out)
+    _draw(answers, readable, run.trained.name, out)
     return answers
 
 
@@ -166,17 +107,10 @@ def _probabilities(predictor: Predictor, read: Sequence[Picture], size: int, con
     return np.concatenate(probabilities)
 
 
-def _write(answers: Answers, name: str, out: Path) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / TABLE).open("w", newline="", encoding="utf-8") as stream:
-        fixed = ["file", "true", "class", "confidence", "second", "second_confidence", "split"]
-        writer = csv.writer(stream)
-        writer.writerow(fixed + [f"p_{kind}" for kind in answers.classes])
-        for row in answers.rows():
-            writer.writerow([row[key] for key in fixed] + list(row["probabilities"].values()))
+def _draw(answers: Answers, pictured: Sequence[Picture], name: str, out: Path) -> None:
     order = answers.by_interest()[:SHOWN]
-    read = [answers.read[row] for row in order]
-    title = f"{name}: {len(order)} of {len(answers.read):,} pictures" if len(answers.read) > SHOWN else name
+    read = [pictured[row] for row in order]
+    title = f"{name}: {len(order)} of {len(pictured):,} pictures" if len(pictured) > SHOWN else name
     figure = classification.file_predictions(
         pictures.stacked(read),
         answers.probabilities[order],

@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from reprise.inference.known_pictures import NEW
-from reprise.inference.predict import FIGURE, SHOWN, TABLE, Answers
+from reprise.inference.answers import FIGURE, NEW, SHOWN, TABLE, Answers
 
 CLASSES_SHOWN = 30
 SPLITS = {
@@ -24,14 +23,14 @@ SPLITS = {
 def show(answers: Answers, out: Path, console: Console) -> None:
     """Print the predictions of most interest, the classes, the accuracy of each split, and the paths of the outputs."""
     console.print(_predictions(answers))
-    if len(answers.read) > SHOWN:
+    if len(answers.names) > SHOWN:
         order = "mistakes first, then the least sure" if answers.known().any() else "the least sure"
-        _print(console, f"{SHOWN} of {len(answers.read):,} pictures: {order}.")
+        _print(console, f"{SHOWN} of {len(answers.names):,} {answers.samples}: {order}.")
     if answers.known().any():
         unseen = _not_trained_on(answers)
         console.print(_classes(answers, unseen))
         if not unseen.all():
-            _print(console, f"The classes of the {int(unseen.sum()):,} pictures that the run was not trained on.")
+            _print(console, f"The classes of the {int(unseen.sum()):,} {answers.samples} that the run was not trained on.")
     for line in _accuracies(answers):
         _print(console, line)
     _print(console, f"Written: {out / TABLE} and {FIGURE} beside it.")
@@ -42,25 +41,25 @@ def _print(console: Console, text: str) -> None:
 
 
 def _not_trained_on(answers: Answers) -> npt.NDArray[np.bool_]:
-    """Return which pictures the run was not trained on; all pictures if no picture of a known class is left otherwise."""
+    """Return which samples the run was not trained on; all samples if no sample of a known class is left otherwise."""
     unseen = np.array([split != "train" for split in answers.splits], bool)
     return unseen if (unseen & answers.known()).any() else np.ones(len(unseen), bool)
 
 
 def _predictions(answers: Answers) -> Table:
-    table = Table("file", "true", "class", "confidence", "second", "", "split", box=None, pad_edge=False)
+    table = Table(answers.column, "true", "class", "confidence", "second", "", "split", box=None, pad_edge=False)
     rows = answers.rows()
     for number in answers.by_interest()[:SHOWN]:
         row = rows[number]
         first, second = (f"{100 * row[key]:.1f} %" for key in ("confidence", "second_confidence"))
-        cells = [row["file"], row["true"] or "", row["class"], first, row["second"], second, row["split"] or ""]
+        cells = [row[answers.column], row["true"] or "", row["class"], first, row["second"], second, row["split"] or ""]
         table.add_row(*map(escape, cells), style=None if row["true"] in {None, row["class"]} else "red")
     return table
 
 
 def _classes(answers: Answers, chosen: npt.NDArray[np.bool_]) -> Table:
-    """Return a table with a row per class: pictures, correct predictions, and the class it is most often mistaken for."""
-    table = Table("class", "pictures", "right", "", "most often mistaken for", box=None, pad_edge=False)
+    """Return a table with a row per class: samples, correct predictions, and the class it is most often mistaken for."""
+    table = Table("class", answers.samples, "right", "", "most often mistaken for", box=None, pad_edge=False)
     truth, predicted = np.array(answers.truth), np.array(answers.predicted)
     rows = []
     for name in answers.classes:
@@ -78,7 +77,7 @@ def _classes(answers: Answers, chosen: npt.NDArray[np.bool_]) -> Table:
 
 
 def _accuracies(answers: Answers) -> list[str]:
-    """Return a line per split with its accuracy. Accuracy on training pictures does not carry over to others."""
+    """Return a line per split with its accuracy. Accuracy on training samples does not carry over to others."""
     known, right = answers.known(), answers.right()
     lines = []
     for split, description in SPLITS.items():
@@ -88,8 +87,8 @@ def _accuracies(answers: Answers) -> list[str]:
         judged = members & known
         scored = f"{100 * right[judged].mean():.2f} % of {int(judged.sum()):,} right" if judged.any() else "no true class known"
         warning = ", which is no estimate for new images" if split == "train" and judged.any() else ""
-        lines.append(f"{description}: {int(members.sum()):,} of {len(members):,} pictures; {scored}{warning}")
+        lines.append(f"{description}: {int(members.sum()):,} of {len(members):,} {answers.samples}; {scored}{warning}")
     unknown = sum(bool(one) for one in answers.truth) - int(known.sum())
     if unknown:
-        lines.append(f"{unknown:,} pictures are labelled with classes that the run does not have.")
+        lines.append(f"{unknown:,} {answers.samples} are labelled with classes that the run does not have.")
     return lines
