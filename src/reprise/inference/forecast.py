@@ -24,7 +24,7 @@ from reprise.errors import UserError
 from reprise.figures.new_forecast import Panel, new_forecast
 from reprise.figures.style import save
 from reprise.inference import intervals
-from reprise.inference.predict import FIGURE, TABLE
+from reprise.inference.answers import FIGURE, TABLE
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.tasks.forecasting import Forecasting

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from reprise.inference.answers import FIGURE, TABLE
 from reprise.inference.forecast import COVERAGE, Forecasts
-from reprise.inference.predict import FIGURE, TABLE
 
 SHOWN = 60
 """The most rows printed; predictions.csv has all."""
