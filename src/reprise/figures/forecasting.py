@@ -1,6 +1,7 @@
 """Figures of forecasts and their errors. Shapes: `N` windows, `S` forecast steps."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,36 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reprise.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE, add_title, legend_above
+from reprise.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, add_title, legend_above
 from reprise.figures.text import literal, wrap
 
 Values = npt.NDArray[np.float64]
 Times = npt.NDArray[np.datetime64]
-COLOURS = {"forecast": ORANGE, "repeat last": GREY, "seasonal naive": BLUE}
+COLOURS = {"forecast": ORANGE, "repeat last": GREY, "seasonal naive": BLUE, "seasonal mean": GREEN, "drift": PURPLE}
+MARKERS = {"forecast": "o", "repeat last": "|", "seasonal naive": "s", "seasonal mean": "D", "drift": "x"}
 MAX_STEPS = 300
 """Approximate maximum of time steps drawn: more become a solid block."""
 MAX_MARKERS = 30
 """Maximum number of steps that also get markers: a line alone does not show a single step."""
 MAX_BINS = 60
 """Maximum number of bins of a histogram."""
+MAX_CHANNELS = 40
+"""Maximum number of channels in a figure of errors by channel."""
+TALLEST = 2.0
+"""Where the axis of errors by step ends, in largest errors of the forecast and the best baseline: a poor baseline is cut off."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A single forecast of a channel: the end of its lookback, its steps `[S]`, and a baseline with its name."""
+
+    past_time: Times
+    past: Values
+    time: Times
+    truth: Values
+    predicted: Values
+    baseline: Values
+    method: str
 
 
 def forecast(time: Times, truth: Values, predicted: Values, naive: Values, channel: str, unit: str, title: str) -> Figure:
@@ -56,6 +75,33 @@ def forecast(time: Times, truth: Values, predicted: Values, naive: Values, chann
         _format_dates(below)
         figure.align_ylabels()
         add_title(figure, f"{title}{part}")
+        return figure
+
+
+def windows(chosen: Sequence[Window], channel: str, unit: str, title: str) -> Figure:
+    """Draw single windows, one in each panel: the end of the lookback, the truth, the forecast and a baseline."""
+    rows = -(-len(chosen) // 2)
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(rows, 2, figsize=(11, 2.3 * rows + 0.8), sharey=True, squeeze=False)
+        for axis, window in zip(axes.flat, chosen, strict=False):
+            past_days, days = _days(window.past_time), _days(window.time)
+            axis.plot(
+                np.append(past_days, days), np.append(window.past, window.truth), color="black", linewidth=1.0, label="truth"
+            )
+            colour = COLOURS.get(window.method, GREEN)
+            axis.plot(days, window.baseline, color=colour, linewidth=1.0, linestyle="--", label=window.method)
+            axis.plot(days, window.predicted, color=ORANGE, linewidth=1.4, label="forecast")
+            axis.axvline((past_days[-1] + days[0]) / 2, color="#a0a0a0", linewidth=0.8, zorder=0)
+            error = np.abs(window.predicted - window.truth).mean()
+            axis.set_title(f"{np.datetime_as_string(window.time[0], 'm').replace('T', ' ')}: mean error {error:.3g}", fontsize=9)
+            _format_dates(axis)
+        for axis in axes.flat[len(chosen) :]:
+            axis.set_axis_off()
+        for axis in axes[:, 0]:
+            axis.set(ylabel=_axis_label(literal(channel, 40), unit, 2))
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
+        steps = f"{len(chosen[0].time)} steps after the line"
+        add_title(figure, f"{title}\n{len(chosen)} test windows, evenly spaced; {steps}")
         return figure
 
 
@@ -172,7 +218,10 @@ def _histogram(axis: Axes, residual: Values) -> None:
 
 
 def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure:
-    """Draw the mean absolute error of the forecast and the naive forecasts at each step of the horizon `[S]`."""
+    """Draw the mean absolute error of the forecast and the naive forecasts at each step of the horizon `[S]`.
+
+    A baseline much worse than the forecast and the best one is cut off at the top.
+    """
     steps = len(next(iter(errors.values())))
     with plt.style.context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 4))
@@ -182,10 +231,10 @@ def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure
                 axis.bar(name, by_step[0], 0.55, color=colour)
                 axis.text(number, by_step[0], f"{by_step[0]:.3g}", ha="center", va="bottom")
             else:
-                marker: dict[str, Any] = {"marker": "o", "markersize": 4} if steps <= 60 else {}
+                marker: dict[str, Any] = {"marker": "o", "markersize": 4} if steps <= MAX_MARKERS else {}
                 axis.plot(np.arange(1, steps + 1), by_step, color=colour, label=name, **marker)
         if steps > 1:
-            axis.set(xlabel="steps ahead", ylim=(0, None))
+            axis.set(xlabel="steps ahead", ylim=(0, _highest(errors)))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             legend_above(axis)
         else:
@@ -193,4 +242,34 @@ def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure
             axis.margins(y=0.1)
         axis.set(ylabel=_axis_label("mean absolute error", unit, 2.8))
         add_title(figure, title)
+        return figure
+
+
+def _highest(errors: Mapping[str, Values]) -> float | None:
+    """Return where an axis of errors ends; None for all of them."""
+    highest = {name: float(by_step.max()) for name, by_step in errors.items()}
+    naive = [value for name, value in highest.items() if name != "forecast"]
+    limit = TALLEST * max(highest.get("forecast", 0.0), min(naive, default=0.0))
+    return limit if max(highest.values()) > limit > 0 else None
+
+
+def error_by_channel(errors: Mapping[str, Values], channels: Sequence[str], title: str) -> Figure:
+    """Draw the mean absolute error of the standardised values of each channel `[Y]`, the largest at the top.
+
+    Of many channels, those with the largest errors of the first method are drawn.
+    """
+    first = next(iter(errors.values()))
+    order = np.argsort(np.nan_to_num(first, nan=-1.0), kind="stable")[-MAX_CHANNELS:]
+    part = "" if len(order) == len(channels) else f"; the {len(order)} of {len(channels)} channels with the largest errors"
+    with plt.style.context(STYLE):
+        figure, axis = plt.subplots(figsize=(7, 1.6 + 0.28 * len(order)))
+        for name, by_channel in errors.items():
+            marker: dict[str, Any] = {"marker": MARKERS.get(name, "s"), "markersize": 7, "zorder": 2 + (name == "forecast")}
+            colour = COLOURS.get(name, GREEN)
+            axis.plot(by_channel[order], np.arange(len(order)), linestyle="none", color=colour, label=name, **marker)
+        axis.set_yticks(np.arange(len(order)), [literal(channels[number], 40) for number in order])
+        axis.set(xlabel="mean absolute error, standard deviations of the training split", xlim=(0, None))
+        axis.margins(y=0.5 / max(1, len(order)))
+        legend_above(axis)
+        add_title(figure, f"{title}{part}")
         return figure

@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from reprise.figures.text import DEFAULT_FONT, literal, set_fonts, wrap
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
+BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#767676", "#CC79A7"
 """Colour-blind-safe palette of Okabe and Ito 2008."""
 CHANNELS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", GREY)
 """Colours of the channels of a sequence, of the same palette; of more channels, colours repeat."""

@@ -1,50 +1,144 @@
-"""Figures of evaluated forecasts. Shapes: `N` windows, `S` forecast steps (horizon), `Y` target channels."""
+"""Figures and tables of evaluated forecasts. Shapes: `N` windows, `S` forecast steps (horizon), `Y` target channels."""
 
 import hashlib
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from torch import Tensor
 
+from reprise.data import store
 from reprise.data.modalities.series.arrays import Meta
 from reprise.figures import forecasting
 from reprise.figures.drawing import drawing
 from reprise.figures.style import save
 from reprise.figures.text import literal
 from reprise.reports.evaluated import Evaluated
+from reprise.reports.forecast_errors import ForecastErrors
+from reprise.tasks.forecast_metrics import MAX_NAMED_TARGETS, ForecastMetrics
 from reprise.tasks.kept_predictions import Forecasts
 from reprise.tasks.task import Task
 
+LONG_HORIZON = 24
+"""From this number of steps on, some windows are also drawn one by one."""
+WINDOWS_ON_A_PAGE = 6
+STANDARDISED = "standard deviations"
+"""Unit of errors over several channels."""
+
 
 def write(folder: Path, run: Evaluated, task: Task) -> None:
-    """Draw, per target channel, forecasts with the truth, residuals, and the error at each step of the horizon."""
-    meta, kept = run.windows.meta, run.predictions
+    """Draw forecasts with the truth, residuals, and errors by step and by channel; write the errors as CSV tables.
+
+    Figures of single channels are drawn for the first `MAX_NAMED_TARGETS` channels.
+    """
+    meta, kept, empty = run.windows.meta, run.predictions, task.new_metrics()
     assert isinstance(meta, Meta)
     assert isinstance(kept, Forecasts)
-    truth, predicted = (task.postprocess(values.double()).numpy() for values in (kept.targets, kept.predictions))
-    baselines = task.baselines(run.windows)
-    naive = {name.replace("_", " "): task.postprocess(baseline(kept.rows)).numpy() for name, baseline in baselines.items()}
-    first_steps = run.windows.indices("test") + meta.lookback
-    time = np.array(run.windows.array("time")).view("datetime64[ns]")[
-        first_steps[kept.rows.numpy()][:, None] + np.arange(meta.horizon)
-    ]
-    count = forecasting.window_count(len(truth)) + (f" of {len(first_steps):,}" if len(truth) < len(first_steps) else "")
-    for number, (channel, unit) in enumerate(zip(meta.targets, meta.units, strict=True)):
-        suffix = f"_{file_part(channel)}" if len(meta.targets) > 1 else ""
-        title = f"{run.name}: {literal(channel)}"
-        series = (time, truth[..., number], predicted[..., number])
-        with drawing(f"forecast{suffix}.png"):
-            figure = forecasting.forecast(*series, naive["repeat last"][..., number], channel, unit, title)
-            save(figure, folder / f"forecast{suffix}.png")
-        with drawing(f"residuals{suffix}.png"):
-            save(forecasting.residuals(*series, unit, title), folder / f"residuals{suffix}.png")
-        errors = {
-            kind: np.abs(values[..., number] - truth[..., number]).mean(axis=0)
-            for kind, values in {"forecast": predicted, **naive}.items()
-        }
-        with drawing(f"error_by_step{suffix}.png"):
-            figure = forecasting.error_by_step(errors, unit, f"{title}\n{count}")
-            save(figure, folder / f"error_by_step{suffix}.png")
+    assert isinstance(empty, ForecastMetrics)
+    forecasts = {"forecast": kept.predictions}
+    forecasts |= {name.replace("_", " "): baseline(kept.rows) for name, baseline in task.baselines(run.windows).items()}
+    errors = ForecastErrors.of(forecasts, kept.targets, empty)
+    store.write_atomically(folder / "errors_by_step.csv", errors.step_table(meta.targets).encode())
+    store.write_atomically(folder / "errors_by_channel.csv", errors.channel_table(meta.targets).encode())
+    report = _Report(folder, run, meta, errors, _units(task, kept.targets), forecasts, task)
+    if len(meta.targets) > 1:
+        report.draw_all_channels()
+    for number in range(min(len(meta.targets), MAX_NAMED_TARGETS)):
+        report.draw_channel(number)
+
+
+@dataclass(frozen=True)
+class _Report:
+    """What the figures of a run are drawn from."""
+
+    folder: Path
+    run: Evaluated
+    meta: Meta
+    errors: ForecastErrors
+    truth: npt.NDArray[np.float64]
+    forecasts: dict[str, Tensor]
+    """Standardised forecasts `[N, S, Y]` by method: `forecast` and the baselines."""
+    task: Task
+
+    def draw_all_channels(self) -> None:
+        """Draw the errors of standardised values by step, over all channels, and by channel."""
+        title = f"{self.run.name}\n{self._count}"
+        self._draw("error_by_step", lambda: forecasting.error_by_step(self.errors.scaled_by_step(), STANDARDISED, title))
+        by_channel = self.errors.scaled_by_channel()
+        self._draw("error_by_channel", lambda: forecasting.error_by_channel(by_channel, self.meta.targets, title))
+
+    def draw_channel(self, number: int) -> None:
+        """Draw the forecasts of a target channel, their residuals, and their errors by step."""
+        channel, unit = self.meta.targets[number], self.meta.units[number]
+        suffix = f"_{file_part(channel)}" if len(self.meta.targets) > 1 else ""
+        title = f"{self.run.name}: {literal(channel)}"
+        predicted, naive = (self._in_units(method)[..., number] for method in ("forecast", "repeat last"))
+        series = (self._times, self.truth[..., number], predicted)
+        self._draw(f"forecast{suffix}", lambda: forecasting.forecast(*series, naive, channel, unit, title))
+        if self.meta.horizon >= LONG_HORIZON:
+            self._draw(f"windows{suffix}", lambda: forecasting.windows(self._single_windows(number), channel, unit, title))
+        self._draw(f"residuals{suffix}", lambda: forecasting.residuals(*series, unit, title))
+        by_step = self.errors.mae_by_step(number)
+        self._draw(f"error_by_step{suffix}", lambda: forecasting.error_by_step(by_step, unit, f"{title}\n{self._count}"))
+
+    def _single_windows(self, number: int) -> list[forecasting.Window]:
+        """Return evenly spaced windows of a channel: the end of the lookback, the truth, the forecast and the best baseline."""
+        method = self.errors.best_baseline()
+        predicted, naive = (self._in_units(name)[..., number] for name in ("forecast", method))
+        past = min(self.meta.lookback, self.meta.horizon)
+        chosen = np.unique(np.linspace(0, len(self.truth) - 1, WINDOWS_ON_A_PAGE).round().astype(np.int64))
+        time, values = (self.run.windows.array(name) for name in ("time", "values"))
+        result = []
+        for row in chosen:
+            first = int(self._first_steps[row])
+            before = slice(first - past, first)
+            result.append(
+                forecasting.Window(
+                    past_time=np.array(time[before]).view("datetime64[ns]"),
+                    past=np.array(values[before, self.meta.target_columns[number]], np.float64),
+                    time=self._times[row],
+                    truth=self.truth[row, :, number],
+                    predicted=predicted[row],
+                    baseline=naive[row],
+                    method=method,
+                )
+            )
+        return result
+
+    def _in_units(self, method: str) -> npt.NDArray[np.float64]:
+        return _units(self.task, self.forecasts[method])
+
+    @property
+    def _first_steps(self) -> npt.NDArray[np.int64]:
+        """The row of the first forecast step of each window."""
+        rows: npt.NDArray[np.int64] = self.run.predictions.rows.numpy()
+        first: npt.NDArray[np.int64] = (self.run.windows.indices("test") + self.meta.lookback)[rows]
+        return first
+
+    @property
+    def _times(self) -> npt.NDArray[np.datetime64]:
+        """The times of the forecast steps `[N, S]`."""
+        steps = self._first_steps[:, None] + np.arange(self.meta.horizon)
+        times: npt.NDArray[np.datetime64] = np.array(self.run.windows.array("time")).view("datetime64[ns]")[steps]
+        return times
+
+    @property
+    def _count(self) -> str:
+        windows = len(self.run.windows.indices("test"))
+        return forecasting.window_count(len(self.truth)) + (f" of {windows:,}" if len(self.truth) < windows else "")
+
+    def _draw(self, name: str, figure: Callable[[], Figure]) -> None:
+        with drawing(f"{name}.png"):
+            save(figure(), self.folder / f"{name}.png")
+
+
+def _units(task: Task, values: Tensor) -> npt.NDArray[np.float64]:
+    """Return standardised values in units."""
+    return task.postprocess(values.double()).numpy()
 
 
 def file_part(channel: str) -> str:

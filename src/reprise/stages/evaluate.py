@@ -33,8 +33,8 @@ from reprise.training.learner import Learner
 from reprise.training.trainer import leave_process_group, make_trainer, relaunch
 
 Metrics = dict[str, float]
-BASELINE_ROWS = 4096
-"""Number of samples for which baselines predict at once."""
+BASELINE_VALUES = 2**22
+"""Number of values that baselines predict at once."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def _predict(
 def _of_baseline(baseline: Baseline, task: Task, test: Dataset) -> Metrics:
     """Return the metrics of a baseline on the test split."""
     metrics = task.new_metrics()
-    for rows in torch.split(torch.arange(len(test)), BASELINE_ROWS):
+    for rows in torch.split(torch.arange(len(test)), max(1, BASELINE_VALUES // task.outputs)):
         metrics.update(baseline(rows), test.gather(rows).targets)
     return metrics.compute()
 

@@ -10,17 +10,26 @@ from torch import Tensor
 from reprise.tasks.exact_sums import ExactSums
 from reprise.tasks.metrics import Metrics
 
+MAX_NAMED_TARGETS = 8
+"""Up to this number of targets, each has metrics of its own. With more, metrics are pooled only."""
+RESOLUTION = 2.0**-22
+"""Relative error of float32 targets: a smaller error of a forecast counts as none in smape, which would divide 0 by 0."""
+Errors = dict[str, float]
+
 
 @final
 class ForecastMetrics(Metrics):
     """Errors of standardised forecasts `[N, S, Y]`.
 
-    Errors in units are scaled errors times `std`. With several targets, errors in units and mase are reported for each
-    (`mae/NAME`). Only unitless metrics are pooled: mae_scaled and mse_scaled over the targets that have a scale, mase over all
-    targets. With one target, names have no suffix. Undefined metrics are omitted.
+    Errors in units are scaled errors times `std`. With several targets, errors in units, mase and smape are reported for each
+    (`mae/NAME`), up to `MAX_NAMED_TARGETS` targets. Only unitless metrics are pooled: mae_scaled and mse_scaled over the targets
+    that have a scale, mase and smape over all targets. With one target, names have no suffix. Undefined metrics are omitted.
+
+    mae_scaled and mse_scaled are means over all windows, steps and targets, as published for the ETT data.
 
     Args:
         targets: names of the target channels, as used in metric names.
+        mean: mean of each target in the training split, in its unit.
         std: standard deviation of each target in the training split, in its unit.
         naive_mae: mean absolute error of the naive forecast (next = last) in the training split, in the target's unit. It is 0
             if the target is constant there: then the target has no scale, and mase is undefined.
@@ -32,14 +41,16 @@ class ForecastMetrics(Metrics):
     def __init__(
         self,
         targets: Sequence[str],
+        mean: Sequence[float],
         std: Sequence[float],
         naive_mae: Sequence[float],
         loss: Literal["mse", "mae", "huber"] = "mse",
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(device)
-        self.targets, self.std, self.naive_mae, self.loss = targets, std, naive_mae, loss
-        kinds = ("mae", "mse") if loss in {"mae", "mse"} else ("mae", "mse", loss)
+        self.targets, self.mean, self.std, self.naive_mae, self.loss = targets, mean, std, naive_mae, loss
+        self._mean, self._std = (torch.tensor(values, dtype=torch.float64, device=self.device) for values in (mean, std))
+        kinds = ["mae", "mse", "smape"] + [loss] * (loss not in {"mae", "mse"})
         self.sums = {kind: ExactSums(len(targets), self.device) for kind in kinds}
         """Sums over samples of the mean over steps, by target."""
 
@@ -49,30 +60,55 @@ class ForecastMetrics(Metrics):
         parts = [sums.state(name) for name, sums in self.sums.items()]
         return super().state | {name: tensor for part in parts for name, tensor in part.items()}
 
+    def by_target(self) -> list[Errors]:
+        """Return the errors of each target, without those that are undefined."""
+        self._flush()
+        return self._by_target(self._means(int(self.count)))
+
     def _add(self, predictions: Tensor, targets: Tensor) -> None:
         forecast, true = predictions.double(), targets.double()
         error = forecast - true
         self.sums["mae"].add(_mean_over_steps(error.abs()))
         self.sums["mse"].add(_mean_over_steps(error.square()))
+        self.sums["smape"].add(_mean_over_steps(self._symmetric(forecast, true)))
         if "huber" in self.sums:
             self.sums["huber"].add(_mean_over_steps(F.huber_loss(forecast, true, reduction="none")))
 
-    def _compute(self, count: int) -> dict[str, float]:
-        means = {kind: sums.means([count] * len(self.targets)) for kind, sums in self.sums.items()}
-        several, scaled = len(self.targets) > 1, [number for number, naive in enumerate(self.naive_mae) if naive > 0]
-        metrics = {"loss": _mean(means[self.loss])}
-        mase = {}
-        for number, (name, std) in enumerate(zip(self.targets, self.std, strict=True)):
-            suffix = f"/{name}" if several else ""
+    def _symmetric(self, forecast: Tensor, true: Tensor) -> Tensor:
+        """Return twice the absolute error divided by the sum of the absolute values, `float64 [N, S, Y]`; 0 for no error."""
+        error = (forecast - true).abs()
+        size = (forecast * self._std + self._mean).abs() + (true * self._std + self._mean).abs()
+        return torch.where(error <= RESOLUTION * true.abs(), 0.0, 2 * error * self._std / size)
+
+    def _means(self, count: int) -> dict[str, list[float]]:
+        return {kind: sums.means([count] * len(self.targets)) for kind, sums in self.sums.items()}
+
+    def _by_target(self, means: dict[str, list[float]]) -> list[Errors]:
+        result = []
+        for number, (std, naive) in enumerate(zip(self.std, self.naive_mae, strict=True)):
             mae, mse = std * means["mae"][number], std**2 * means["mse"][number]
-            metrics |= {f"mae{suffix}": mae, f"mse{suffix}": mse, f"rmse{suffix}": mse**0.5}
-            if number in scaled:
-                mase[f"mase{suffix}"] = mae / self.naive_mae[number]
-        if several and len(scaled) == len(self.targets):
-            metrics["mase"] = _mean(list(mase.values()))
-        metrics |= mase
-        if scaled:
-            metrics |= {f"{kind}_scaled": _mean([means[kind][number] for number in scaled]) for kind in ("mae", "mse")}
+            errors = {"mae": mae, "mse": mse, "rmse": mse**0.5, "smape": means["smape"][number]}
+            if naive > 0:
+                scaled = {f"{kind}_scaled": means[kind][number] for kind in ("mae", "mse")}
+                errors |= {"mase": mae / naive, **scaled}
+            result.append(errors)
+        return result
+
+    def _compute(self, count: int) -> dict[str, float]:
+        means = self._means(count)
+        targets = self._by_target(means)
+        metrics = {"loss": _mean(means[self.loss])}
+        if len(targets) == 1:
+            return metrics | targets[0]
+        for kind in ("smape", "mase"):
+            if all(kind in errors for errors in targets):
+                metrics[kind] = _mean([errors[kind] for errors in targets])
+        for kind in ("mae_scaled", "mse_scaled"):
+            if scaled := [errors[kind] for errors in targets if kind in errors]:
+                metrics[kind] = _mean(scaled)
+        if len(targets) <= MAX_NAMED_TARGETS:
+            for name, errors in zip(self.targets, targets, strict=True):
+                metrics |= {f"{kind}/{name}": value for kind, value in errors.items() if not kind.endswith("_scaled")}
         return metrics
 
 
@@ -93,3 +129,14 @@ def _mean_over_steps(values: Tensor) -> Tensor:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def errors_by_step(metrics: ForecastMetrics, predictions: Tensor, targets: Tensor) -> list[list[Errors]]:
+    """Return the errors of each target at each step, `[S][Y]`. `metrics` gives the scales, and is not changed."""
+    steps = predictions.shape[1]
+    columns = ForecastMetrics(
+        list(metrics.targets) * steps, list(metrics.mean) * steps, list(metrics.std) * steps, list(metrics.naive_mae) * steps
+    )
+    columns.update(predictions.flatten(1)[:, None], targets.flatten(1)[:, None])
+    errors, count = columns.by_target(), len(metrics.targets)
+    return [errors[step * count : (step + 1) * count] for step in range(steps)]

@@ -12,7 +12,7 @@ from torch import Tensor
 from reprise.data.contracts import WindowsMeta
 from reprise.data.modalities.series.arrays import Meta
 from reprise.data.windows import Windows
-from reprise.tasks.forecast_metrics import ForecastMetrics
+from reprise.tasks.forecast_metrics import MAX_NAMED_TARGETS, ForecastMetrics
 from reprise.tasks.kept_predictions import Forecasts, forecasts_to_keep
 from reprise.tasks.metric_names import LOSS, MAE, MAE_SCALED
 from reprise.tasks.naive_forecasts import NaiveForecasts
@@ -51,11 +51,11 @@ class Forecasting(Task):
         self.output_shape = (meta.horizon, len(self.positions))
         self.predict_delta = predict_delta
         dtype = torch.float64 if meta.dtype == "float64" else torch.float32
-        scale = [meta.statistics["std"][position] for position in self.positions]
-        self.register_buffer("mean", torch.tensor([meta.statistics["mean"][p] for p in self.positions], dtype=dtype))
+        level, scale = ([meta.statistics[key][position] for position in self.positions] for key in ("mean", "std"))
+        self.register_buffer("mean", torch.tensor(level, dtype=dtype))
         self.register_buffer("std", torch.tensor(scale, dtype=dtype))
         self.loss_name = loss
-        self._scale, self._naive_mae = scale, meta.statistics["naive_mae"]
+        self._level, self._scale, self._naive_mae = level, scale, meta.statistics["naive_mae"]
         self.targets = metric_suffixes(meta.targets)
         self.units = _metric_units(self.targets, meta.units)
         self.undefined = _undefined_metrics(self.targets, self._naive_mae)
@@ -80,12 +80,14 @@ class Forecasting(Task):
         return loss
 
     def new_metrics(self, device: torch.device | str = "cpu") -> ForecastMetrics:
-        """Return empty metrics: mae, mse, rmse in units and mase, by target; mae_scaled, mse_scaled of standardised values; loss.
+        """Return empty metrics: mae, mse, rmse in units, mase and smape, by target; mae_scaled, mse_scaled (standardised); loss.
 
-        mase is the mean absolute error divided by that of the naive forecast (next = last) on the training split; with several
-        targets, also the mean over targets. Source: Hyndman and Koehler 2006, eq. 4.
+        mase is the mean absolute error divided by that of the naive forecast (next = last) on the training split. Source: Hyndman
+        and Koehler 2006, eq. 4. smape is the mean of twice the absolute error divided by the sum of the absolute values, from 0
+        to 2. Source: Makridakis, Spiliotis and Assimakopoulos 2020, The M4 Competition. With several targets, mase and smape are
+        also means over targets.
         """
-        return ForecastMetrics(self.targets, self._scale, self._naive_mae, self.loss_name, device)
+        return ForecastMetrics(self.targets, self._level, self._scale, self._naive_mae, self.loss_name, device)
 
     def baselines(self, windows: Windows) -> Mapping[str, Baseline]:
         """Return the naive forecasts of the test windows: see `NaiveForecasts`."""
@@ -115,6 +117,8 @@ def metric_suffixes(targets: Sequence[str]) -> list[str]:
 
 def _metric_units(targets: Sequence[str], units: Sequence[str]) -> dict[str, str]:
     result: dict[str, str] = {}
+    if len(targets) > MAX_NAMED_TARGETS:
+        return result
     for target, unit in zip(targets, units, strict=True):
         if unit:
             suffix = f"/{target}" if len(targets) > 1 else ""
@@ -129,7 +133,7 @@ def _undefined_metrics(targets: Sequence[str], naive_mae: Sequence[float]) -> di
         return {}
     reason = f"{', '.join(constant)}: constant in the training split"
     result = {"mase": reason}
-    if len(targets) > 1:
+    if 1 < len(targets) <= MAX_NAMED_TARGETS:
         result |= {f"mase/{target}": f"{target}: constant in the training split" for target in constant}
     if len(constant) == len(targets):
         result |= {"mae_scaled": reason, "mse_scaled": reason}
