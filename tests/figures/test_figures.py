@@ -27,6 +27,10 @@ HISTORY = {
 }
 TIME = np.datetime64("2020-01-01", "ns") + (np.arange(40)[:, None] + np.arange(5)) * np.timedelta64(1, "D")
 TRUTH, FORECAST, NAIVE = (RNG.normal(size=(40, 5)) for _ in range(3))
+WINDOWS = [
+    forecasting.Window(TIME[row], TRUTH[row], TIME[row + 5], TRUTH[row + 5], FORECAST[row + 5], NAIVE[row + 5], "seasonal mean")
+    for row in (0, 10, 20)
+]
 FILTERS = RNG.normal(size=(11, 3, 3, 3)).astype(np.float32)
 MAPS = RNG.random((3, 6, 7, 20), np.float32)
 
@@ -72,6 +76,19 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     ),
 }
 
+FIGURES |= {
+    "error by steps, a poor baseline": lambda: forecasting.error_by_step(
+        {"forecast": np.arange(5.0), "seasonal mean": np.arange(5.0), "drift": 9 * np.arange(5.0)}, "°C", "a run"
+    ),
+    "error by channel": lambda: forecasting.error_by_channel(
+        {"forecast": np.array([1.0, 0.5, np.nan]), "drift": np.array([2.0, 0.4, np.nan])}, ["a", "b", "constant"], "a run"
+    ),
+    "error by many channels": lambda: forecasting.error_by_channel(
+        {"forecast": np.arange(321.0), "drift": np.arange(321.0)}, [f"channel {number}" for number in range(321)], "a run"
+    ),
+    "windows": lambda: forecasting.windows(WINDOWS, "t", "°C", "a run"),
+    "one window": lambda: forecasting.windows(WINDOWS[:1], "t", "°C", "a run"),
+}
 
 LONG_NAMES = ["a class name that is rather long indeed", "another one, of the same length as that", "ship"]
 LONG_TEXTS: dict[str, Callable[[], Figure]] = {
@@ -217,3 +234,31 @@ def test_sequences_are_drawn_without_padding_one_line_a_channel_on_common_axes()
     assert [[len(line.get_ydata()) for line in axis.lines] for axis in axes] == [[len(one)] * 3 for one in SEQUENCES]
     assert len({(axis.get_xlim(), axis.get_ylim()) for axis in axes}) == 1
     np.testing.assert_array_equal(axes[1].lines[2].get_ydata(), SEQUENCES[1][:, 2])
+
+
+def test_single_windows_show_lookback_truth_forecast_and_baseline() -> None:
+    figure = forecasting.windows(WINDOWS, "load", "kWh", "a run")
+    for axis, window in zip(figure.axes, WINDOWS, strict=False):
+        truth, baseline, predicted = axis.get_lines()[:3]
+        np.testing.assert_array_equal(truth.get_ydata(), np.concatenate([window.past, window.truth]))
+        np.testing.assert_array_equal(baseline.get_ydata(), window.baseline)
+        np.testing.assert_array_equal(predicted.get_ydata(), window.predicted)
+        assert f"mean error {np.abs(window.predicted - window.truth).mean():.3g}" in axis.get_title("left")
+    assert not figure.axes[3].axison  # an empty panel
+    assert {text.get_text() for legend in figure.legends for text in legend.get_texts()} == {"truth", "seasonal mean", "forecast"}
+
+
+def test_a_poor_baseline_is_cut_off_and_does_not_flatten_the_forecast() -> None:
+    steps = np.arange(1, 6.0)
+    axis = forecasting.error_by_step({"forecast": steps, "a": 2 * steps, "drift": 100 * steps}, "kWh", "a run").axes[0]
+    assert axis.get_ylim() == (0, 20)
+    axis = forecasting.error_by_step({"forecast": steps, "a": 2 * steps}, "kWh", "a run").axes[0]
+    assert axis.get_ylim()[1] > 10
+
+
+def test_the_channels_with_the_largest_errors_are_drawn_the_largest_at_the_top() -> None:
+    errors = np.random.default_rng(0).random(100)
+    axis = forecasting.error_by_channel({"forecast": errors}, [str(number) for number in range(100)], "a run").axes[0]
+    largest = np.argsort(errors)[-forecasting.MAX_CHANNELS :]
+    assert [label.get_text() for label in axis.get_yticklabels()] == [str(number) for number in largest]
+    np.testing.assert_array_equal(axis.get_lines()[0].get_xdata(), errors[largest])

@@ -236,7 +236,7 @@ def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure
         if steps > 1:
             axis.set(xlabel="steps ahead", ylim=(0, _highest(errors)))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-            legend_above(axis)
+            legend_above(axis, ncols=min(3, len(errors)))
         else:
             axis.grid(visible=False, axis="x")
             axis.margins(y=0.1)
@@ -270,6 +270,6 @@ def error_by_channel(errors: Mapping[str, Values], channels: Sequence[str], titl
         axis.set_yticks(np.arange(len(order)), [literal(channels[number], 40) for number in order])
         axis.set(xlabel="mean absolute error, standard deviations of the training split", xlim=(0, None))
         axis.margins(y=0.5 / max(1, len(order)))
-        legend_above(axis)
+        legend_above(axis, ncols=min(3, len(errors)))
         add_title(figure, f"{title}{part}")
         return figure
