@@ -40,7 +40,7 @@ def test_the_results_of_every_experiment_follow_the_contract(pipeline_project: P
         assert metrics["parameters"] > 1000
         assert metrics["test_std"][metric] is None  # of a single seed
         assert metrics["undefined"] == {}
-    assert {"repeat_last", "seasonal_naive"} == set(metrics["baselines"])
+    assert {"repeat_last", "seasonal_naive", "drift"} == set(metrics["baselines"])
     assert {"mae", "rmse", "mase"} <= set(metrics["test"])
     assert metrics["units"] == {"mae": "°C", "mse": "°C²", "rmse": "°C"}
 
