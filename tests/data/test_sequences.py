@@ -121,6 +121,12 @@ def test_a_file_of_another_kind_and_a_missing_one_are_refused(tmp_path: Path) ->
         files.own_files(tmp_path / "own.ts")
 
 
+def test_sequences_to_train_on_need_classes(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("1,2,4\n3,5,6\n")
+    with pytest.raises(UserError, match=r"data\.label=none: a sequence to train on needs a class"):
+        files.read_own(own(tmp_path / "own.csv", label="none"))
+
+
 def test_published_classes_must_be_those_of_the_file(tmp_path: Path) -> None:
     sequences = files.read_own(own(write_ts(tmp_path / "own.ts", some_sequences(4)))).sequences
     assert files.replace_labels(sequences, {"b": "second", "a": "first"}, "own.ts").classes == ["first", "second"]

@@ -92,6 +92,8 @@ def read_own(data: OwnSequences) -> DataSet:
         UserError: naming file, row and column of what is not a sequence.
 
     """
+    if data.label == "none":
+        raise UserError("data.label=none: a sequence to train on needs a class", "set data.label to first, last or a column")
     found, read = own_files(Path(data.path)), dict[str, Sequences]()
     for file in found.values():
         classes = next(iter(read.values())).classes if read else None
