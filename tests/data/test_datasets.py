@@ -117,6 +117,7 @@ def test_a_split_contains_the_rows_of_its_windows_only(series: Windows) -> None:
         starts = series.indices(name)
         assert dataset.values[:, 0].tolist() == [*range(starts[0], starts[-1] + 5)]
         assert len(dataset.inputs) == len(dataset.time) == len(dataset.values)
+        assert isinstance(dataset.values, np.memmap)  # in memory, there are the transformed rows only
         assert dataset.starts.tolist() == (starts - starts[0]).tolist()
 
 

@@ -1,7 +1,8 @@
 """Batches on the device: order, shards over ranks, and prefetching from the host if the arrays do not fit on the device."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,13 +65,18 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         start, self.start = self.start, 0
         order = epoch_order(len(self.dataset), self.seed, self.epoch).to(self.dataset.device)
-        parts: list[tuple[Tensor, float]] = []
-        for batch_rows in torch.split(order, self.batch_size)[: len(self)]:
-            part = batch_rows.tensor_split(self.world)[self.rank]
-            parts.append((part, len(part) * self.world / len(batch_rows)))
-        for given, batch in enumerate(_batches(self._gather, self.dataset.device, parts[start:], self.device), start + 1):
+        for given, batch in enumerate(
+            _batches(self._gather, self.dataset.device, self._parts(order, start), self.device), start + 1
+        ):
             self.given = given
             yield batch
+
+    def _parts(self, order: Tensor, start: int) -> Iterator[tuple[Tensor, float]]:
+        """Yield this rank's rows of each batch from number `start` on, and their loss weight. A list would outgrow long series."""
+        for number in range(start, len(self)):
+            batch_rows = order[number * self.batch_size : (number + 1) * self.batch_size]
+            part = batch_rows.tensor_split(self.world)[self.rank]
+            yield part, len(part) * self.world / len(batch_rows)
 
     def _gather(self, rows: Tensor) -> Batch:
         augment = partial(self.augment, rows=rows, epoch=self.epoch) if self.augment else None
@@ -120,7 +126,9 @@ def move_to_device(dataset: Dataset, device: torch.device, preload_to_device: bo
     return dataset.to(device) if preload_to_device else dataset
 
 
-def _batches(gather: Gather, source: torch.device, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
+def _batches(
+    gather: Gather, source: torch.device, parts: Iterable[tuple[Tensor, float]], device: torch.device
+) -> Iterator[Batch]:
     if source == device:
         for rows, loss_weight in parts:
             yield gather(rows)._replace(loss_weight=loss_weight)
@@ -128,7 +136,7 @@ def _batches(gather: Gather, source: torch.device, parts: list[tuple[Tensor, flo
         yield from _streamed(gather, parts, device)
 
 
-def _streamed(gather: Gather, parts: list[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
+def _streamed(gather: Gather, parts: Iterable[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
     """Gather on the host in a thread, `AHEAD` batches in advance, and copy from pinned memory while the network computes."""
 
     def pinned(rows: Tensor, loss_weight: float) -> Batch:
@@ -137,11 +145,15 @@ def _streamed(gather: Gather, parts: list[tuple[Tensor, float]], device: torch.d
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         return Batch(inputs, targets, loss_weight)
 
+    def copied(batch: Batch) -> Batch:
+        inputs, targets, loss_weight = batch
+        return Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), loss_weight)
+
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
-        waiting: list[Future[Batch]] = []
-        for number in range(len(parts) + AHEAD):
-            if number < len(parts):
-                waiting.append(pool.submit(pinned, *parts[number]))
-            if number >= AHEAD:
-                inputs, targets, loss_weight = waiting.pop(0).result()
-                yield Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), loss_weight)
+        waiting: deque[Future[Batch]] = deque()
+        for part in parts:
+            waiting.append(pool.submit(pinned, *part))
+            if len(waiting) > AHEAD:
+                yield copied(waiting.popleft().result())
+        while waiting:
+            yield copied(waiting.popleft().result())
