@@ -72,7 +72,7 @@ class TrainLoader:
             yield batch
 
     def _parts(self, order: Tensor, start: int) -> Iterator[tuple[Tensor, float]]:
-        """Yield this rank's rows of each batch from number `start` on, and their loss weight. A list would outgrow long series."""
+        """Yield this rank's rows of each batch from `start` on, with their loss weight. A list would outgrow a long series."""
         for number in range(start, len(self)):
             batch_rows = order[number * self.batch_size : (number + 1) * self.batch_size]
             part = batch_rows.tensor_split(self.world)[self.rank]
