@@ -141,3 +141,22 @@ def test_a_sensor_with_epoch_times_at_5_hz_and_json_output(project: Path) -> Non
     assert [row["time"] for row in rows[:2]] == ["2023-11-14T22:18:20", "2023-11-14T22:18:20.2"]
     found = metrics(project, run)
     assert found["test"]["mae"] < found["repeat_last"]["mae"]
+
+
+def test_twenty_shops_in_long_format_are_forecast_by_one_model(project: Path) -> None:
+    draws = np.random.Generator(np.random.PCG64(4))
+    frames = []
+    for shop in range(20):
+        days = np.arange(200 - 2 * shop)
+        sales = (50 + 20 * shop) * (1 + 0.3 * np.sin(2 * np.pi * days / 7 + shop)) + draws.normal(0, 3, len(days))
+        dates = pd.Timestamp("2022-01-01") + pd.to_timedelta(days, "D")
+        frames.append(pd.DataFrame({"date": dates, "shop": f"shop {shop}", "sales": sales.round(2)}))
+    pd.concat(frames).sort_values("date", kind="stable").to_csv(project / "shops.csv", index=False)
+    run, output = train(project, project / "shops.csv", "data.name=shops", "data.id=shop", "data.units=EUR")
+    assert "20 series of 162 to 200 time steps, frequency D" in output
+    rows = predict(project, run, project / "shops.csv")
+    assert len(rows) == 20 * 7
+    first = {row["series"]: row["time"] for row in rows if row["step"] == "1"}
+    assert (first["shop 0"], first["shop 19"]) == ("2022-07-20T00:00:00", "2022-06-12T00:00:00")
+    found = metrics(project, run)
+    assert found["test"]["mae"] < min(found["seasonal_naive"]["mae"], found["repeat_last"]["mae"])

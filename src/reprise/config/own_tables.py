@@ -12,6 +12,9 @@ Fill = Literal["refuse", "forward_fill", "interpolate"]
 Columns = str | Annotated[list[str], Field(min_length=1)]
 """One column, or several."""
 
+VALUE = "value"
+"""The name of the channel if each column is a series of its own."""
+
 
 class TableData(DataConfig):
     """The user's own series in a CSV or Parquet file. The keys are those of `reprise.data.tables.format.TableFormat`."""
@@ -21,6 +24,8 @@ class TableData(DataConfig):
     path: Annotated[str, AfterValidator(os.path.expanduser)]
     time: Columns | None
     target: Columns | None
+    id: str | None
+    columns: Literal["channels", "series"]
     units: dict[str, str] | str
     separator: str
     decimal: Literal["auto", ".", ","]
@@ -36,14 +41,19 @@ class TableData(DataConfig):
 
     @_model_validator(mode="after")
     def _units_are_of_targets(self) -> Self:
-        targets = _listed(self.target)
+        targets = self.channels
         if targets and isinstance(self.units, dict) and (unknown := [name for name in self.units if name not in targets]):
             raise ValueError(f"units: {unknown[0]!r} is not in data.target")
         return self
 
     @property
     def channels(self) -> list[str]:
-        """The channels to read. Empty: the table decides."""
+        """The channels, as far as the config names them. Empty: the table decides."""
+        return [VALUE] if self.columns == "series" else self.targets
+
+    @property
+    def targets(self) -> list[str]:
+        """The columns to forecast. Empty: the table decides."""
         return _listed(self.target)
 
     @property

@@ -162,7 +162,8 @@ def format_of(data: object, meta: Meta) -> TableFormat:
     """Return the settings that read the input channels of a run from a newer file. A channel may be constant in it."""
     channels = tuple(meta.inputs[: len(meta.input_columns)])
     if isinstance(data, TableData):
-        return table_format(data.model_copy(update={"target": list(channels), "constant": "keep"}))
+        columns = {} if data.columns == "series" else {"target": list(channels)}
+        return table_format(data.model_copy(update={"constant": "keep", **columns}))
     assert isinstance(data, SeriesData), "other data are no series"
     return TableFormat(time=(data.time,), target=channels, constant="keep")
 

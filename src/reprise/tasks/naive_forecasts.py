@@ -18,7 +18,7 @@ class NaiveForecasts:
     """Naive forecasts of the test windows, standardised `float64 [B, S, Y]`.
 
     - repeat_last: the last value of the lookback at every step.
-    - seasonal_naive: the value one season before; left out if the series starts too late for it.
+    - seasonal_naive: the value one season before; left out if the series starts too late for it, or the season is one step.
     - seasonal_mean: the mean of all values of the lookback at the same phase of the season; left out if the lookback is shorter
       than a season. With hourly data and a season of 24 it is the mean by hour of the day.
     - drift: the straight line through the first and the last value of the lookback; left out if that is one value.
@@ -43,7 +43,7 @@ class NaiveForecasts:
         }
         """How many rows before the first forecast step each method reads, and its function of these rows and first steps."""
         left_out = {
-            "seasonal_naive": self._first.min() < meta.season,
+            "seasonal_naive": meta.season == 1 or meta.rows_before(self._first).min() < meta.season,
             "seasonal_mean": meta.lookback < meta.season,
             "drift": meta.lookback == 1,
         }

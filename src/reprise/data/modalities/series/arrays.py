@@ -1,20 +1,21 @@
 """Series on disk: reading, splitting into windows, and the statistics of the train split."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from rich.console import Console
 
 from reprise.config import DataConfig, WindowConfig
 from reprise.config.modalities.series import SeriesData, SeriesWindow
 from reprise.config.own_tables import TableData
-from reprise.data import formats, rounding, splits, store
+from reprise.data import formats, rounding, store
 from reprise.data.audit import EPSILON, TOLERANCE, Floats, Moments
 from reprise.data.contracts import ArraysMeta, WindowsMeta
-from reprise.data.modalities.series import defaults, own_table, splitting
+from reprise.data.modalities.series import cutting, defaults, own_table, splitting
+from reprise.data.modalities.series.cutting import Member
 from reprise.data.modalities.series.defaults import ResolvedWindow
 from reprise.data.modality import Processed, Split
 from reprise.data.published import read_files
@@ -32,11 +33,35 @@ class ChannelMeta(BaseModel):
     unit: str
 
 
+class SeriesRows(BaseModel):
+    """Name and number of rows of one of several series."""
+
+    name: str
+    rows: int
+
+
+class SeriesBorders(BaseModel):
+    """The first row of one of several series, and the row after the last of each of its splits."""
+
+    name: str
+    start: int
+    train: int
+    val: int
+    test: int
+
+    @classmethod
+    def of(cls, member: Member) -> Self:
+        """Return the borders as rows of the arrays."""
+        return cls(name=member.name, start=member.start, **{k: member.start + row for k, row in vars(member.borders).items()})
+
+
 class SeriesArrays(ArraysMeta):
     """meta.json of a series."""
 
     channels: list[ChannelMeta]
     frequency: str
+    series: list[SeriesRows] = Field(default=[])
+    """The series in the order of their rows; empty if there is one."""
 
 
 class Meta(WindowsMeta):
@@ -45,7 +70,9 @@ class Meta(WindowsMeta):
     lookback: int
     horizon: int
     borders: dict[str, int]
-    """The row after the last of each split."""
+    """The row after the last of each split; empty if there are several series."""
+    series: list[SeriesBorders] = Field(default=[], exclude_if=lambda series: not series)
+    """The borders of each series if there are several."""
     inputs: list[str]
     """Names of the input channels, then of the calendar features."""
     input_columns: list[int]
@@ -66,6 +93,14 @@ class Meta(WindowsMeta):
     def network_arguments(self) -> dict[str, Any]:
         """Return the positions of the target channels among the inputs, and the length of the season in time steps."""
         return {"target_positions": self.target_positions, "season": self.season}
+
+    def rows_before(self, rows: Indices) -> Indices:
+        """Return how many rows of its own series precede each row."""
+        if not self.series:
+            return rows
+        starts = np.array([one.start for one in self.series])
+        before: Indices = rows - starts[np.searchsorted(starts, rows, side="right") - 1]
+        return before
 
     def targets_of_samples(self) -> dict[str, Any]:
         """Return the entries that decide the targets of a window."""
@@ -120,14 +155,15 @@ def read(data: DataConfig, raw: Path, console: Console) -> Processed:
 
 
 def split(window: WindowConfig, arrays: Path) -> Split:
-    """Split the series by time into train, val and test, each cut into windows whose targets stay inside it.
+    """Split each series by time into train, val and test, each cut into windows whose targets stay inside it.
 
     Unless `lookback_crosses` is set, the lookback stays inside as well.
     """
     assert isinstance(window, SeriesWindow)
     meta = SeriesArrays.read(arrays / "meta.json", "make it again with `reprise preprocess`")
     values = store.open_array(arrays / "values.npy")
-    given, window = window, defaults.resolve(window, meta.frequency, len(values))
+    rows = {one.name: one.rows for one in meta.series} or {"": len(values)}
+    given, window = window, defaults.resolve(window, meta.frequency, min(rows.values()))
     names = [channel.name for channel in meta.channels]
     _check_channels(window, names, meta.name)
     inputs = window.inputs or names
@@ -137,22 +173,14 @@ def split(window: WindowConfig, arrays: Path) -> Split:
             f"window.targets={missing[0]}: not among window.inputs",
             "a forecast starts from the past of its own channel",
         )
-    if window.borders:
-        borders = splitting.borders_at(window.borders, store.open_array(arrays / "time.npy"))
-    else:
-        borders = splits.time_borders(len(values), window.val_size, window.test_size)
-    size, reach = window.lookback + window.horizon, window.lookback if window.lookback_crosses else 0
-    stride = {"train": window.stride, "val": 1, "test": 1}  # evaluate on every window
-    parts = {name: splits.window_starts(borders.span(name, reach), size, stride[name]) for name in splits.SPLITS}
-    if empty := [name for name, starts in parts.items() if not len(starts)]:
-        raise _too_short(empty[0], borders, window)
-    if window.limit:
-        parts["train"] = parts["train"][-window.limit :]
-    first = int(parts["train"][0])
+    members = cutting.members_of(window, rows, store.open_array(arrays / "time.npy"))
+    parts = cutting.cut(window, members)
     columns = [names.index(name) for name in inputs]
-    fitted = splitting.series_statistics(values[:, columns], (first, borders.train))
+    trained = [(member.start, member.start + member.borders.train) for member in members]
+    fitted = splitting.series_statistics(values[:, columns], cutting.train_spans(parts["train"], trained))
     _check_targets_vary(targets, names, values)
-    checks = splitting.audit_series(parts, borders, size, reach)
+    checks = cutting.audit(parts, members, window)
+    described_series = [SeriesBorders.of(member) for member in members] if len(members) > 1 else []
     extra = 2 * len(window.calendar)  # sine and cosine are already bounded by 1: not normalised
     positions = [inputs.index(name) for name in targets]
     described = Meta(
@@ -160,7 +188,8 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         input_shape=[window.lookback, len(inputs) + extra],
         lookback=window.lookback,
         horizon=window.horizon,
-        borders={"train": borders.train, "val": borders.val, "test": borders.test},
+        borders={} if described_series else vars(members[0].borders),
+        series=described_series,
         inputs=inputs + [f"{feature}_{part}" for feature in window.calendar for part in ("sin", "cos")],
         input_columns=columns,
         calendar=list(window.calendar),
@@ -172,11 +201,11 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         frequency=meta.frequency,
         dtype="float64" if values.dtype == np.float64 else "float32",
         notes=[
-            *defaults.notes(given, window, meta.frequency, len(values)),
+            *defaults.notes(given, window, meta.frequency, min(rows.values())),
             *own_table.notes_of_filled_targets(arrays, parts, window.lookback, window.horizon, targets, names),
             *_precision_notes(values, columns, inputs, fitted),
             *_target_notes(targets, [fitted["naive_mae"][position] for position in positions]),
-            *_baseline_notes(window, int(parts["test"][0]) + window.lookback),
+            *_baseline_notes(window, min(int(member.own(parts["test"])[0]) for member in members) + window.lookback),
         ],
         statistics={
             "mean": fitted["mean"] + [0.0] * extra,
@@ -193,25 +222,6 @@ def _check_channels(window: SeriesWindow, names: list[str], data: str) -> None:
         for channel in chosen:
             if channel not in names:
                 raise UserError(f"window.{key} names {channel!r}", f"data={data} has {', '.join(names)}")
-
-
-def _too_short(split: str, borders: splits.Borders, window: ResolvedWindow) -> UserError:
-    """Return the error for a split that is shorter than one window. It names the settings to change."""
-    start, stop = borders.span(split)
-    crosses = window.lookback_crosses and split != "train"
-    keys = ("horizon",) if crosses else ("horizon", "lookback")
-    too_long = [key for key in keys if getattr(window, key) >= stop - start + crosses]
-    smaller = f"window.{too_long[0]}" if too_long else " or ".join(f"window.{key}" for key in reversed(keys))
-    if window.borders:
-        larger = f"window.borders.{split} later"
-    else:
-        larger = "make window.val_size or window.test_size smaller" if split == "train" else f"window.{split}_size larger"
-    needed = window.horizon if crosses else window.lookback + window.horizon
-    return UserError(
-        f"the {split} split has {stop - start} time steps, no room for a window of {needed}: "
-        f"window.lookback={window.lookback} and window.horizon={window.horizon}",
-        f"make {smaller} smaller, or {larger}",
-    )
 
 
 def _precision_notes(values: npt.NDArray[Any], columns: list[int], names: list[str], fitted: dict[str, list[float]]) -> list[str]:
@@ -267,13 +277,14 @@ def statistics(meta: WindowsMeta, train: Indices, arrays: Path) -> tuple[dict[st
     mean and std of the input channels (calendar features are not scaled), naive_mae of the targets: their mean absolute step.
     """
     assert isinstance(meta, Meta)
-    rows = store.open_array(arrays / "values.npy")[train[0] : meta.borders["train"]]
-    starts = range(0, len(rows), BLOCK)
-    moments = Moments.of(rows[start : start + BLOCK, meta.input_columns].astype(np.float64) for start in starts)
-    targets = rows[:, meta.target_columns]
+    values = store.open_array(arrays / "values.npy")
+    borders = [(one.start, one.train) for one in meta.series] or [(0, meta.borders["train"])]
+    parts = [values[slice(*span)] for span in cutting.train_spans(train, borders)]
+    blocks = [(rows, start) for rows in parts for start in range(0, len(rows), BLOCK)]
+    moments = Moments.of(rows[start : start + BLOCK, meta.input_columns].astype(np.float64) for rows, start in blocks)
     steps = Moments.of(
-        np.abs(np.diff(targets[start : start + BLOCK + 1].astype(np.float64), axis=0))
-        for start in starts
+        np.abs(np.diff(rows[start : start + BLOCK + 1, meta.target_columns].astype(np.float64), axis=0))
+        for rows, start in blocks
         if start + 1 < len(rows)
     )
     features = np.zeros(len(meta.inputs) - len(meta.input_columns))

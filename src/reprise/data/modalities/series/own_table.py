@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from reprise.config.own_tables import TableData
@@ -13,7 +15,7 @@ from reprise.data.splits import Indices
 from reprise.data.tables.format import TableFormat
 from reprise.errors import UserError
 
-READER = {"separator", "decimal", "encoding", "date_format", "timezone", "frequency"}
+READER = {"id", "columns", "separator", "decimal", "encoding", "date_format", "timezone", "frequency"}
 REPAIRS = {"gaps", "text_cells", "duplicates", "order", "constant"}
 """The keys that `TableData` shares with `TableFormat`."""
 
@@ -21,34 +23,38 @@ REPAIRS = {"gaps", "text_cells", "duplicates", "order", "constant"}
 def table_format(data: TableData) -> TableFormat:
     """Return the settings of the table reader."""
     shared = data.model_dump(include=READER | REPAIRS)
-    return TableFormat(time=tuple(data.time_columns), target=tuple(data.channels), **shared)
+    return TableFormat(time=tuple(data.time_columns), target=tuple(data.targets), **shared)
 
 
 def read(data: TableData, console: Console) -> Processed:
     """Return `values` float32 or float64 [time, channel], `time` int64 [time] and `filled` bool [time, channel].
 
-    `filled` marks the cells that are not in the file. meta.json counts them by channel.
+    `filled` marks the cells that are not in the file. meta.json counts them by channel. Several series follow one another, and
+    meta.json has the name and the number of rows of each.
     """
     from reprise.data.tables.reader import read_table  # late: pyarrow and pandas take 0.6 s
 
     path = Path(data.path)
     digest = sha256_of(path)
     table = read_table(path, path.name, table_format(data))
-    (series,) = table.series
-    for note in [*table.notes, *filled_notes(table.filled_cells(), len(series.time))]:
+    rows = {series.name: len(series.time) for series in table.series}
+    for note in [*table.notes, *filled_notes(table.filled_cells(), sum(rows.values()))]:
         console.print(f"preprocess  {path.name}: {note}", highlight=False, markup=False, soft_wrap=True)
     if isinstance(data.units, dict) and (unknown := [name for name in data.units if name not in table.channels]):
         raise UserError(f"data.units names {unknown[0]!r}", f"{path.name} has {', '.join(table.channels)}")
-    meta = {
+    meta: dict[str, Any] = {
         "channels": [{"name": name, "unit": data.unit_of(name)} for name in table.channels],
         "frequency": table.frequency.alias,
         "time_rounding_ns": table.frequency.unit,
-        "dtype": str(series.values.dtype),
+        "dtype": str(table.series[0].values.dtype),
         "float64_channels": table.float64_channels,
         "filled_cells": table.filled_cells(),
         "sha256": digest,
     }
-    return Processed({"time": series.time, "values": series.values, "filled": series.filled}, meta)
+    if len(rows) > 1:
+        meta["series"] = [{"name": name, "rows": length} for name, length in rows.items()]
+    parts = {name: [getattr(series, name) for series in table.series] for name in ("time", "values", "filled")}
+    return Processed({name: np.concatenate(each) for name, each in parts.items()}, meta)
 
 
 def filled_notes(filled: dict[str, int], rows: int) -> list[str]:
@@ -65,12 +71,19 @@ def notes_of_filled_targets(
     filled = store.open_array(arrays / "filled.npy")[:, [names.index(target) for target in targets]]
     notes = []
     for split in ("val", "test"):
-        rows = filled[parts[split][0] + lookback : parts[split][-1] + lookback + horizon]
+        rows = filled[_target_rows(parts[split] + lookback, horizon, len(filled))]
         if number := int(rows.sum()):
-            notes.append(
-                f"{split}: {number:,} of {rows.size:,} values to forecast are filled; its metrics count them as true values"
-            )
+            share = f"{number:,} of {rows.size:,} values to forecast are filled"
+            notes.append(f"{split}: {share}; its metrics count them as true values")
     return notes
+
+
+def _target_rows(first: Indices, horizon: int, rows: int) -> npt.NDArray[np.bool_]:
+    """Return which rows are among the `horizon` rows from any of the given first rows on, bool [rows]."""
+    changes = np.zeros(rows + 1, np.int64)
+    changes[first] += 1
+    np.subtract.at(changes, first + horizon, 1)
+    return changes.cumsum()[:rows] > 0
 
 
 def list_sources(data: TableData) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Statistics and audits of series splits: pure functions of arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -49,20 +49,30 @@ def _row(split: str, end: int | str | None, time: npt.NDArray[np.int64]) -> int:
     return int(np.searchsorted(time, moment))
 
 
-def series_statistics(values: npt.NDArray[np.float32] | npt.NDArray[np.float64], span: tuple[int, int]) -> dict[str, list[float]]:
-    """Return mean, standard deviation and mean absolute step (in-sample error of the naive forecast) of each channel in the span.
+def series_statistics(
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64], spans: Sequence[tuple[int, int]]
+) -> dict[str, list[float]]:
+    """Return mean, standard deviation and mean absolute step of each channel in the spans.
 
+    The mean absolute step is the error of the naive forecast on train.
     If the series is float64, its steps are small compared to its level, so its first row is subtracted before summing. A constant
-    channel has a naive_mae of 0 and a std of 1, so that it is not scaled.
+    channel has a naive_mae of 0 and a std of 1, so that it is not scaled. No step leads from one span to the next.
     """
-    level = np.array(values[span[0]]) if values.dtype == np.float64 else np.zeros(values.shape[1])
-    inside = values[slice(*span)].astype(np.float64) - level
+    level = np.array(values[spans[0][0]]) if values.dtype == np.float64 else np.zeros(values.shape[1])
+    parts = [values[slice(*span)].astype(np.float64) - level for span in spans]
+    inside = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return {
         "mean": (level + inside.mean(axis=0)).tolist(),
         # Do not test for std == 0: rounding of the mean can give a constant channel a std of about 1e-17.
         "std": np.where(np.ptp(inside, axis=0) > 0, inside.std(axis=0), 1.0).tolist(),
-        "naive_mae": np.abs(np.diff(inside, axis=0)).mean(axis=0).tolist(),
+        "naive_mae": _mean_steps(parts).tolist(),
     }
+
+
+def _mean_steps(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    steps = [np.abs(np.diff(part, axis=0)) for part in parts]
+    mean: npt.NDArray[np.float64] = (steps[0] if len(steps) == 1 else np.concatenate(steps)).mean(axis=0)
+    return mean
 
 
 def audit_series(parts: Mapping[str, Indices], borders: Borders, size: int, reach: int = 0) -> dict[str, Any]:
