@@ -54,7 +54,7 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 @click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print all predictions as JSON; notes go to stderr.")
 def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
-    """Classify pictures or sequences, or forecast a series, with the model of a RUN.
+    """Predict classes, or forecast a series, with the model of a RUN.
 
     PATH of a series is a CSV or Parquet file with the columns of the run, in the same format. Forecast the time steps after its
     last row. Write predictions.csv (time, forecast and the bounds of the 80 % interval) and predictions.png.

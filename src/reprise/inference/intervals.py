@@ -2,7 +2,7 @@
 
 Source: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, Distribution-free predictive inference for regression, algorithm 2.
 The intervals cover the stated share of new values if their errors are exchangeable with those on val. Errors of a time series
-are not exactly so: overlapping windows share errors, and the series may change. `evaluate` measures the coverage on test.
+are not exactly so: overlapping windows share errors, and the series may change, so the coverage on later data can differ.
 
 Shapes: `N` windows, `S` forecast steps (horizon), `Y` target channels.
 """
