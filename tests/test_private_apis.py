@@ -43,6 +43,12 @@ def own_names(tree: ast.Module) -> set[str]:
     return defined | stored | variables | {"_replace", "_asdict", "_fields"}  # public methods of named tuples
 
 
+def own_methods(tree: ast.Module) -> set[str]:
+    """The private methods that the classes of a module define."""
+    classes = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    return {part.name for one in classes for part in one.body if isinstance(part, ast.FunctionDef) and is_private(part.name)}
+
+
 def foreign_private_names(tree: ast.Module) -> Iterator[str]:
     """The private attributes and imports of a module that are not its own."""
     own = own_names(tree)
@@ -85,7 +91,9 @@ def test_the_scan_ignores_names_of_the_module_itself() -> None:
 
 
 def test_no_module_uses_private_names_of_other_libraries() -> None:
-    actual = {(file, name) for file, tree in sources().items() for name in foreign_private_names(tree)}
+    methods = {name for tree in sources().values() for name in own_methods(tree)}  # a subclass may call those of its base class
+    found = {(file, name) for file, tree in sources().items() for name in foreign_private_names(tree)}
+    actual = {(file, name) for file, name in found if name not in methods}
     assert actual == {("training/lightning_internals.py", "_setup_distributed")}, (
         "use a public function, or put the private one behind an adapter with a test of its own"
     )

@@ -38,7 +38,7 @@ def audit_images(folder: Path, images: npt.NDArray[np.uint8], train: Any, fitted
 def audit_series(folder: Path, values: npt.NDArray[Any], borders: Borders, fitted_on: tuple[int, int], first: int = 0) -> bool:
     store.write_array(folder / "arrays" / "values.npy", values)
     store.write_array(folder / "windows" / "train.npy", np.arange(first, borders.train, dtype=np.int64))
-    fitted = series_splitting.series_statistics(values, fitted_on)
+    fitted = series_splitting.series_statistics(values, [fitted_on])
     channels = [str(channel) for channel in range(values.shape[1])]
     statistics = {"mean": [*fitted["mean"], 0.0], "std": [*fitted["std"], 1.0], "naive_mae": fitted["naive_mae"][:1]}
     changes = {"borders": vars(borders), "statistics": statistics, "inputs": [*channels, "year_sin"]}

@@ -212,7 +212,7 @@ def test_image_statistics_do_not_depend_on_the_block_size() -> None:
 def test_series_statistics_equal_numpys_of_the_span_only(values: npt.NDArray[np.float32], data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(values) - 3))
     stop = data.draw(st.integers(start + 2, len(values)))
-    result = series_splitting.series_statistics(values, (start, stop))
+    result = series_splitting.series_statistics(values, [(start, stop)])
     inside = values[start:stop].astype(np.float64)
     naive = np.abs(inside[1:] - inside[:-1]).mean(axis=0)
     np.testing.assert_array_equal(result["mean"], inside.mean(axis=0))
@@ -221,16 +221,16 @@ def test_series_statistics_equal_numpys_of_the_span_only(values: npt.NDArray[np.
     others = values.copy()
     others[:start] += 1
     others[stop:] -= 1
-    assert series_splitting.series_statistics(others, (start, stop)) == result
+    assert series_splitting.series_statistics(others, [(start, stop)]) == result
 
 
 def test_a_constant_channel_has_a_standard_deviation_of_one() -> None:
     images = np.full((3, 2, 2, 1), 200, np.uint8)
     assert image_splitting.image_statistics(images, np.arange(3)) == {"mean": [200.0], "std": [1.0]}
     series = np.full((5, 1), 2.5, np.float32)
-    assert series_splitting.series_statistics(series, (0, 5)) == {"mean": [2.5], "std": [1.0], "naive_mae": [0.0]}
+    assert series_splitting.series_statistics(series, [(0, 5)]) == {"mean": [2.5], "std": [1.0], "naive_mae": [0.0]}
     tenths = np.full((1001, 1), 0.1, np.float32)  # whose mean is rounded: numpy has a std of 1e-17 for it
-    assert series_splitting.series_statistics(tenths, (0, 1001))["std"] == [1.0]
+    assert series_splitting.series_statistics(tenths, [(0, 1001)])["std"] == [1.0]
 
 
 # --- the audit

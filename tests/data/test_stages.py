@@ -271,7 +271,7 @@ def test_a_run_is_evaluated_only_on_the_windows_it_was_trained_on(project: Proje
     window.run(config, project, console)
     same = trained.model_copy(update={"splits": open_windows(folder, project.processed("digits")).digest})
     assert windows_as_trained(config, same, project).folder == folder
-    with pytest.raises(UserError, match="holds other windows by now"):
+    with pytest.raises(UserError, match="no longer holds the windows that"):
         windows_as_trained(config, trained.model_copy(update={"splits": "0" * 64}), project)
     shutil.rmtree(folder)
     with pytest.raises(UserError, match=r"^no .*windows/digits_cnn; make it again with `reprise window`$"):

@@ -84,9 +84,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone(tmp_path_factory.mktemp("project") / "clone")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pipeline_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone after `dvc repro --all-pipelines`, which runs once. Each test process gets a copy."""
+    """A clone after `dvc repro --all-pipelines`, which runs once. Each module gets a copy: some add runs or edit conf/."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
     with FileLock(f"{shared}.lock"):

@@ -107,7 +107,7 @@ def test_errors_are_per_target_with_units_and_undefined_ones_are_null_with_a_rea
 
 def test_one_test_window_is_evaluated_and_drawn(series_run: Path) -> None:
     assert {file.name for file in (series_run / "figures").glob("*.png")} == {
-        "curves.png",
+        *("curves.png", "error_by_channel.png", "error_by_step.png"),
         *(f"{kind}_{target}.png" for kind in ("forecast", "residuals", "error_by_step") for target in ("level", "flag")),
     }
 

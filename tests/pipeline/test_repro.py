@@ -136,7 +136,8 @@ def test_every_figure_and_table_of_a_classification_is_written(pipeline_project:
 def test_every_figure_of_a_forecast_is_written(pipeline_project: Path) -> None:
     files = {file.name for file in (pipeline_project / "data" / "results" / "temperature_lstm" / "figures").iterdir()}
     figures = {"curves.png", "error_by_step.png", "forecast.png", "residuals.png"}
-    assert files == {"layers.json", "layers.txt", "manifest.json"} | figures
+    tables = {"errors_by_channel.csv", "errors_by_step.csv", "layers.json", "layers.txt", "manifest.json"}
+    assert files == tables | figures
 
 
 def test_a_manual_run_changes_no_output_of_the_pipeline(pipeline_project: Path) -> None:
