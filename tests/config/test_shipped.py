@@ -96,8 +96,16 @@ def test_every_experiment_trains_on_a_batch(root: Path, experiment: str) -> None
     assert all(checks.values()), checks
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-@pytest.mark.parametrize("trainer", choices(ROOT, "trainer"))
+PIPELINE = set(pipeline(ROOT).experiments)
+PAIRS = [
+    pytest.param(one, trainer, marks=() if trainer == "auto" or one in PIPELINE else pytest.mark.long)
+    for one in EXPERIMENTS
+    for trainer in choices(ROOT, "trainer")
+]
+"""Every experiment with every trainer; `make test` runs every experiment with one, and every trainer with those of the pipeline."""
+
+
+@pytest.mark.parametrize(("experiment", "trainer"), PAIRS)
 def test_every_experiment_composes_with_every_trainer_and_reads_back_equal(
     root: Path, tmp_path: Path, experiment: str, trainer: str
 ) -> None:

@@ -165,6 +165,7 @@ def test_a_parent_run_shows_its_mean_its_command_and_its_child_runs(
     open_page(browser, f"{dashboard}/{experiment.tags['reprise.page']}", "Sort: best/val/accuracy", parent.info.run_name)
 
 
+@pytest.mark.long
 def test_a_sweep_shows_its_space_best_value_trials_and_figures(
     pipeline_project: Path, dashboard: str, browser: webdriver.Chrome
 ) -> None:

@@ -44,6 +44,7 @@ def holder(fork_server: CliForkServer) -> str:
     return store.get_run(store.get_model_version_by_alias("digits", "champion").run_id).info.run_name
 
 
+@pytest.mark.long
 def test_only_a_better_run_or_a_smaller_one_that_is_not_inferior_takes_the_alias(fork_server: CliForkServer) -> None:
     first = train_run(fork_server, "seeds=3")
     assert f"{first}: the first champion of digits" in register(fork_server, first).output
