@@ -192,6 +192,7 @@ def test_a_trial_cannot_read_the_test_split(project: Path, undisturbed: list[Any
     )
 
 
+@pytest.mark.long
 def test_a_trial_fails_alone_with_its_reason_and_too_many_failures_end_the_sweep(project: Path) -> None:
     space = {
         "optimizer.lr": {"kind": "choice", "values": [1e30, 0.1]},
