@@ -40,6 +40,18 @@ PARAMETERS = {
     "ablation_optimizer": 225_034,
     "ablation_batch_norm": 225_130,
     "ablation_all": 371_274,
+    "etth1_96_nlinear": 32_352,
+    "etth1_192_nlinear": 64_704,
+    "etth1_336_nlinear": 113_232,
+    "etth1_720_nlinear": 242_640,
+    "etth1_96_dlinear": 64_704,
+    "etth1_192_dlinear": 129_408,
+    "etth1_336_dlinear": 226_464,
+    "etth1_720_dlinear": 485_280,
+    "gun_point_resnet": 127_202,
+    "italy_power_demand_resnet": 127_202,
+    "japanese_vowels_resnet": 130_825,
+    "basic_motions_resnet": 128_772,
 }
 """Number of parameters of every experiment of the pipeline; those of `mnist_cnn…` and `fashion_mnist_…` are published."""
 SERIES = ["experiment=bare_series", "window.season=7"]

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -79,6 +80,18 @@ def test_the_long_pipeline_has_the_same_stages() -> None:
         entry["foreach"] = lists[entry["foreach"]]
         entry["do"]["wdir"] = ".."
     assert long == {"vars": ["../conf/pipeline.yaml"], "stages": short["stages"]}
+
+
+def test_a_changed_reader_reruns_the_stages_that_use_it() -> None:
+    """Every module that reads or splits data, also one imported by another, is a dependency of the stages of data."""
+    graph = grimp.build_graph("reprise", exclude_type_checking_imports=True)
+    reached = [f"reprise.data.modalities.{kind}.arrays" for kind in ("images", "sequences", "series")]
+    for module in reached:  # grows
+        reached += [one for one in graph.find_modules_directly_imported_by(module) if one not in reached]
+    files = {f"src/{module.replace('.', '/')}.py" for module in reached if module.startswith("reprise.data.")}
+    entries = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    dependencies = [one for stage in ("preprocess", "preprocess_folder", "window") for one in entries[stage]["do"]["deps"]]
+    assert {file for file in files if not any(file == one or file.startswith(f"{one}/") for one in dependencies)} == set()
 
 
 def test_a_pipeline_run_records_the_hashes_that_dvc_has_of_its_inputs(pipeline_project: Path) -> None:
