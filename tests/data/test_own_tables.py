@@ -67,8 +67,10 @@ def test_filled_cells_are_marked_and_counted(project: ProjectPaths, tmp_path: Pa
     windows = windows_of(project, config_of(file, "data.gaps=interpolate"))
     assert np.flatnonzero(windows.array("filled").all(axis=1)).tolist() == [50, 110]
     assert store.read_json(windows.arrays / "meta.json")["filled_cells"] == {"c0": 2, "c1": 2}
-    assert "test: 2 of 36 values to forecast are filled; its metrics count them as true values" in meta_of(windows).notes
+    assert "train: 2 of 120 values to forecast are filled; the loss leaves them out" in meta_of(windows).notes
+    assert "test: 2 of 36 values to forecast are filled; its metrics leave them out" in meta_of(windows).notes
     assert not [note for note in meta_of(windows).notes if note.startswith("val:")]
+    assert meta_of(windows).missing_targets == {"train": 2, "val": 0, "test": 2}
 
 
 def test_arrays_are_stale_once_the_file_changes(project: ProjectPaths, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ class Batch(NamedTuple):
     """The batch of one step.
 
     `inputs` are standardized, `float32 [B, H, W, C]` or `[B, T, C]`; `targets` are classes `int64 [B]` or standardized
-    values `float32 [B, horizon, target]`. `loss_weight` weighs the mean loss of this rank's part of the batch, so that the mean
-    over ranks is the mean over the whole batch. It is 1 if all ranks have equally many samples.
+    values `float32 [B, horizon, target]`, NaN where a value is missing. `loss_weight` weighs the mean loss of this rank's part
+    of the batch, so that the mean over ranks is the mean over the whole batch. It is 1 if all ranks have equally many samples.
     """
 
     inputs: Tensor

@@ -47,7 +47,8 @@ class Window:
 def forecast(time: Times, truth: Values, predicted: Values, naive: Values, channel: str, unit: str, title: str) -> Figure:
     """Draw consecutive forecasts with the truth and the naive forecasts, and their errors below.
 
-    Arrays are `[N, S]`; `time` holds the times of the forecast steps. Of a long test period, the last windows are drawn.
+    Arrays are `[N, S]`; `time` holds the times of the forecast steps. Of a long test period, the last windows are drawn. Where
+    the truth is NaN, its line and the errors have a gap; so in all figures.
     """
     rows = consecutive(time)
     part = "" if len(rows) == len(time) else _subset_note(len(rows), len(time), truth.shape[1])
@@ -92,8 +93,9 @@ def windows(chosen: Sequence[Window], channel: str, unit: str, title: str) -> Fi
             axis.plot(days, window.baseline, color=colour, linewidth=1.0, linestyle="--", label=window.method)
             axis.plot(days, window.predicted, color=ORANGE, linewidth=1.4, label="forecast")
             axis.axvline((past_days[-1] + days[0]) / 2, color="#a0a0a0", linewidth=0.8, zorder=0)
-            error = np.abs(window.predicted - window.truth).mean()
-            axis.set_title(f"{np.datetime_as_string(window.time[0], 'm').replace('T', ' ')}: mean error {error:.3g}", fontsize=9)
+            error = np.abs(window.predicted - window.truth)
+            size = f"mean error {np.nanmean(error):.3g}" if np.isfinite(error).any() else "no true value"
+            axis.set_title(f"{np.datetime_as_string(window.time[0], 'm').replace('T', ' ')}: {size}", fontsize=9)
             _format_dates(axis)
         for axis in axes.flat[len(chosen) :]:
             axis.set_axis_off()
@@ -169,19 +171,21 @@ def residuals(time: Times, truth: Values, predicted: Values, unit: str, title: s
         }
         figure: Figure
         figure, axes = plt.subplots(1, 2 + multi_step, **columns)
-        _over_time(axes[0], _days(time[:, 0]), residual)
+        present = np.isfinite(residual)
+        some = present.any(axis=1)
+        _over_time(axes[0], _days(time[some, 0]), residual[some])
         axes[0].set(ylabel=_axis_label("forecast − truth", unit, 2.4))
         if multi_step:
             _by_step(axes[1], residual)
-        _histogram(axes[-1], residual.ravel())
-        size = f"mean error {residual.mean():.3g}, standard deviation {residual.std():.3g}"
+        _histogram(axes[-1], residual[present])
+        size = f"mean error {residual[present].mean():.3g}, standard deviation {residual[present].std():.3g}"
         add_title(figure, f"{title}\n{size}{f', in {literal(unit, 40)}' if unit else ''}; {window_count(len(residual))}")
         return figure
 
 
 def _over_time(axis: Axes, days: Values, residual: Values) -> None:
     """Draw the mean error of each window, and its running mean."""
-    by_window = residual.mean(axis=1)
+    by_window = np.nanmean(residual, axis=1)
     span = min(30, max(3, len(by_window) // 5), len(by_window))
     running = np.convolve(by_window, np.ones(span) / span, mode="valid")
     begin = (span - 1) // 2
@@ -197,8 +201,9 @@ def _over_time(axis: Axes, days: Values, residual: Values) -> None:
 
 def _by_step(axis: Axes, residual: Values) -> None:
     """Draw the median and the central 50 % and 90 % of the errors at each step ahead."""
-    steps = np.arange(1, residual.shape[1] + 1)
-    low, lower, middle, upper, high = np.quantile(residual, [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
+    present = np.isfinite(residual).any(axis=0)
+    steps = np.flatnonzero(present) + 1
+    low, lower, middle, upper, high = np.nanquantile(residual[:, present], [0.05, 0.25, 0.5, 0.75, 0.95], axis=0)
     axis.axhline(0, color="black", linewidth=0.8)
     axis.fill_between(steps, low, high, color=BLUE, alpha=0.2, linewidth=0, label="90 % of windows")
     axis.fill_between(steps, lower, upper, color=BLUE, alpha=0.4, linewidth=0, label="50 %")
@@ -247,7 +252,7 @@ def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure
 
 def _highest(errors: Mapping[str, Values]) -> float | None:
     """Return where an axis of errors ends; None for all of them."""
-    highest = {name: float(by_step.max()) for name, by_step in errors.items()}
+    highest = {name: float(np.nanmax(by_step, initial=0.0)) for name, by_step in errors.items()}
     naive = [value for name, value in highest.items() if name != "forecast"]
     limit = TALLEST * max(highest.get("forecast", 0.0), min(naive, default=0.0))
     return limit if max(highest.values()) > limit > 0 else None

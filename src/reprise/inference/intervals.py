@@ -7,7 +7,6 @@ are not exactly so: overlapping windows share errors, and the series may change,
 Shapes: `N` windows, `S` forecast steps (horizon), `Y` target channels.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +44,19 @@ class Intervals(Contract):
 
 
 def conformal_half_widths(errors: Tensor, coverage: float) -> Tensor | None:
-    """Return the `ceil((N + 1) * coverage)`-th smallest of absolute errors `[N, S, Y]`, `[S, Y]`; None if that is above `N`."""
-    rank = math.ceil((len(errors) + 1) * coverage - 1e-9)  # 0.95 * 100 is 95.00000000000001 in floating point
-    return None if rank > len(errors) else errors.abs().kthvalue(rank, dim=0).values
+    """Return the `ceil((N + 1) * coverage)`-th smallest of `N` absolute errors `[N, S, Y]`, `[S, Y]`; None if that is above `N`.
+
+    NaN, the error at a missing value, is left out: `N` is then smaller for its step and target.
+    """
+    size = errors.abs().flatten(1).nan_to_num(nan=torch.inf)
+    counts = (~errors.isnan()).sum(0).flatten()
+    ranks = ((counts.double() + 1) * coverage - 1e-9).ceil().long()  # 0.95 * 100 is 95.00000000000001 in floating point
+    if (ranks > counts).any():
+        return None
+    widths = torch.empty_like(size[0])
+    for rank in set(ranks.tolist()):
+        widths[ranks == rank] = size[:, ranks == rank].kthvalue(rank, dim=0).values
+    return widths.view(errors.shape[1:])
 
 
 def calibrate(predictor: Predictor, windows: Windows, batch_size: int) -> Intervals | None:

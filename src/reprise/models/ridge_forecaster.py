@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from reprise.errors import UserError
 from reprise.models.channels import Segments, TargetChannels, flatten_forecast
 from reprise.models.closed_form import Batches
 from reprise.models.ridge import solve_moments
@@ -119,15 +120,27 @@ class RidgeForecaster(nn.Module):
         return torch.stack([series[..., -steps:].mean(-1) for steps in self._level_steps], dim=-1)
 
     def fit(self, train: Batches, val: Batches) -> None:
-        """Compute the weights from the windows of `train`; choose alphas and the best candidate on `val`."""
+        """Compute the weights from the windows of `train`; choose alphas and the best candidate on `val`.
+
+        Of a window with missing targets (NaN), the phases of the segments that miss none are used.
+
+        Raises:
+            UserError: if no phase of any window has all its targets.
+
+        """
         parts = self._parts()
         train_sums, val_sums = (self._moments(batches, parts) for batches in (train, val))
-        fits = [self._fit_candidate(*candidate, parts, train_sums, val_sums) for candidate in self._candidates]
+        for name, sums in (("train", train_sums), ("val", val_sums)):
+            if not all(one.rows for one in sums):
+                lacking = f"RidgeForecaster fits complete windows, and every window of {name} lacks targets"
+                raise UserError(lacking, "make window.horizon smaller, or choose another model")
+        moments = [one.products for one in train_sums], [one.products for one in val_sums]
+        fits = [self._fit_candidate(*candidate, parts, *moments) for candidate in self._candidates]
         best = min(fits, key=lambda fit: fit.error)
         used = [best] if self.combine == "best" else fits
         self.weights.copy_(torch.stack([fit.weights for fit in used]).mean(0))
         self.level_weights.copy_(torch.stack([fit.level_weights for fit in used]).mean(0))
-        values = sum(batch[1].numel() for batch in val)
+        values = sum(one.rows * part.width for one, part in zip(val_sums, parts, strict=True))
         self.chosen = {fit.name: f"alpha {fit.alphas}, val MSE {fit.error / values:.4g}" for fit in used}
 
     def _parts(self) -> list["_Part"]:
@@ -139,19 +152,22 @@ class RidgeForecaster(nn.Module):
         last = _Part(slice(count - 1, count), slice(0, cut))
         return [last] if count == 1 else [_Part(slice(0, count - 1), slice(0, period)), last]
 
-    def _moments(self, batches: Batches, parts: Sequence["_Part"]) -> list[Tensor]:
-        """Return, for each part, the sum of products of past segments, levels and future segments: `[N + L + M, N + L + M]`."""
+    def _moments(self, batches: Batches, parts: Sequence["_Part"]) -> list["_Sums"]:
+        """Return, for each part, the sums of products of past segments, levels and future segments."""
         width = self.segments.inputs + len(self._level_steps)
-        sums = [torch.zeros(width + part.width, width + part.width, dtype=torch.float64) for part in parts]
+        sums = [_Sums(torch.zeros(width + part.width, width + part.width, dtype=torch.float64)) for part in parts]
         for past, future in self._blocks(batches):
             levels = self._levels(past).unsqueeze(-2).expand(-1, self.segments.period, -1)
             padding = self.segments.outputs * self.segments.period - self.targets.horizon
             inputs = torch.cat([self.segments.split(past.unsqueeze(0))[0], levels], dim=-1)  # [series, period, N + L]
-            padded = nn.functional.pad(future, (0, padding))
+            padded, incomplete = nn.functional.pad(future, (0, padding)), bool(future.isnan().any())
             targets = padded.reshape(len(padded), -1, self.segments.period).transpose(-1, -2)  # [series, period, M]
             for total, part in zip(sums, parts, strict=True):
                 rows = torch.cat([inputs[:, part.phases], targets[:, part.phases, part.columns]], dim=-1).flatten(0, 1)
-                total += (rows.T @ rows).cpu()
+                if incomplete:
+                    rows = rows[~rows.isnan().any(-1)]
+                total.products += (rows.T @ rows).cpu()
+                total.rows += len(rows)
         return sums
 
     def _blocks(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
@@ -181,6 +197,14 @@ class RidgeForecaster(nn.Module):
         level_weights = torch.zeros_like(self.level_weights, dtype=torch.float64, device="cpu")
         level_weights[:, column - total] = 1 - weights.sum(1)  # the level is added back to the map of what is left of it
         return _Fit(f"lookback {lookback}, level {level}", weights, level_weights, error, ", ".join(alphas))
+
+
+@dataclass
+class _Sums:
+    """Second moments `[N + L + M, N + L + M]` of so many rows."""
+
+    products: Tensor
+    rows: int = 0
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,10 @@ class ForecastErrors:
         )
 
     def mae_by_step(self, channel: int) -> dict[str, npt.NDArray[np.float64]]:
-        """Return the mean absolute error of a channel in its unit at each step `[S]`, by method."""
-        return {method: np.array([errors[channel]["mae"] for errors in steps]) for method, steps in self.by_step.items()}
+        """Return the mean absolute error of a channel in its unit at each step `[S]`, by method; NaN if no value is known."""
+        return {
+            method: np.array([errors[channel].get("mae", np.nan) for errors in steps]) for method, steps in self.by_step.items()
+        }
 
     def scaled_by_step(self) -> dict[str, npt.NDArray[np.float64]]:
         """Return the mean absolute error of the standardised values of all channels at each step `[S]`, by method."""

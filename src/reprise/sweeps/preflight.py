@@ -58,5 +58,5 @@ def _metrics(config: Config, windows: Windows) -> list[str]:
     with torch.inference_mode():
         predictions = task.decode(network.eval()(batch.inputs), batch.inputs)
     metrics = task.new_metrics()
-    metrics.update(predictions, batch.targets)
+    metrics.update(predictions, batch.targets.nan_to_num())  # missing targets have no metrics
     return [f"val/{name}" for name in metrics.compute()]

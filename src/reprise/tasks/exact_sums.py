@@ -1,6 +1,7 @@
 """Sums of floating-point numbers that do not depend on the order of the terms."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import final
 
 import torch
@@ -45,7 +46,7 @@ class ExactSums:
         """Return the tensors of the sums, by name with a prefix."""
         return {f"{name}.limbs": self.limbs, f"{name}.beyond": self.beyond}
 
-    def means(self, counts: Sequence[int]) -> list[float]:
+    def means(self, counts: Sequence[int | Fraction]) -> list[float]:
         """Return the sum of each column divided by its count, correctly rounded; NaN if the count is 0."""
         limbs, beyond = self.limbs.tolist(), self.beyond.tolist()
         unit = FRACTION_BITS[-1]
@@ -54,7 +55,7 @@ class ExactSums:
             for column in zip(*limbs, strict=True)
         ]
         return [
-            total / (count << unit) + large / count if count else float("nan")
+            float(total / (count * 2**unit)) + large / count if count else float("nan")
             for total, large, count in zip(sums, beyond, counts, strict=True)
         ]
 

@@ -1,6 +1,7 @@
 """Metrics of forecasts. Shapes: `N` windows, `S` forecast steps (horizon), `Y` target channels."""
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Literal, final
 
 import torch
@@ -27,6 +28,9 @@ class ForecastMetrics(Metrics):
 
     mae_scaled and mse_scaled are means over all windows, steps and targets, as published for the ETT data.
 
+    A target value that is missing (NaN) is left out of all metrics. Means over targets give each target the same weight. A target
+    without any value has no metrics.
+
     Args:
         targets: names of the target channels, as used in metric names.
         mean: mean of each target in the training split, in its unit.
@@ -52,13 +56,16 @@ class ForecastMetrics(Metrics):
         self._mean, self._std = (torch.tensor(values, dtype=torch.float64, device=self.device) for values in (mean, std))
         kinds = ["mae", "mse", "smape"] + [loss] * (loss not in {"mae", "mse"})
         self.sums = {kind: ExactSums(len(targets), self.device) for kind in kinds}
-        """Sums over samples of the mean over steps, by target."""
+        """Sums over samples of the mean over steps, by target. A missing value adds 0."""
+        self.values, self.missing = self.integers(1), self.integers(len(targets))
+        """Number of values of each target with the missing ones, and of the missing ones by target."""
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """Sums of errors by target."""
+        """Sums of errors, and numbers of missing values, by target."""
         parts = [sums.state(name) for name, sums in self.sums.items()]
-        return super().state | {name: tensor for part in parts for name, tensor in part.items()}
+        own = {name: tensor for part in parts for name, tensor in part.items()}
+        return super().state | own | {"values": self.values, "missing": self.missing}
 
     def by_target(self) -> list[Errors]:
         """Return the errors of each target, without those that are undefined."""
@@ -67,6 +74,10 @@ class ForecastMetrics(Metrics):
 
     def _add(self, predictions: Tensor, targets: Tensor) -> None:
         forecast, true = predictions.double(), targets.double()
+        missing = true.isnan()
+        self.values += true[..., 0].numel()
+        self.missing += missing.sum((0, 1))
+        true = torch.where(missing, forecast, true)  # so that all its errors are 0
         error = forecast - true
         self.sums["mae"].add(_mean_over_steps(error.abs()))
         self.sums["mse"].add(_mean_over_steps(error.square()))
@@ -81,11 +92,18 @@ class ForecastMetrics(Metrics):
         return torch.where(error <= RESOLUTION * true.abs(), 0.0, 2 * error * self._std / size)
 
     def _means(self, count: int) -> dict[str, list[float]]:
-        return {kind: sums.means([count] * len(self.targets)) for kind, sums in self.sums.items()}
+        """Return the mean errors of each target; NaN if it has no value."""
+        values = int(self.values)
+        counts = [Fraction(count * (values - missing), values) for missing in self.missing.tolist()]
+        return {kind: sums.means(counts) for kind, sums in self.sums.items()}
 
     def _by_target(self, means: dict[str, list[float]]) -> list[Errors]:
-        result = []
+        result: list[Errors] = []
+        absent = (self.missing == self.values).tolist()
         for number, (std, naive) in enumerate(zip(self.std, self.naive_mae, strict=True)):
+            if absent[number]:
+                result.append({})
+                continue
             mae, mse = std * means["mae"][number], std**2 * means["mse"][number]
             errors = {"mae": mae, "mse": mse, "rmse": mse**0.5, "smape": means["smape"][number]}
             if naive > 0:
@@ -97,12 +115,13 @@ class ForecastMetrics(Metrics):
     def _compute(self, count: int) -> dict[str, float]:
         means = self._means(count)
         targets = self._by_target(means)
-        metrics = {"loss": _mean(means[self.loss])}
+        present = [number for number, errors in enumerate(targets) if errors]
+        metrics = {"loss": _mean([means[self.loss][number] for number in present])} if present else {}
         if len(targets) == 1:
             return metrics | targets[0]
         for kind in ("smape", "mase"):
-            if all(kind in errors for errors in targets):
-                metrics[kind] = _mean([errors[kind] for errors in targets])
+            if present and all(kind in targets[number] for number in present):
+                metrics[kind] = _mean([targets[number][kind] for number in present])
         for kind in ("mae_scaled", "mse_scaled"):
             if scaled := [errors[kind] for errors in targets if kind in errors]:
                 metrics[kind] = _mean(scaled)

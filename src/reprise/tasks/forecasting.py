@@ -54,7 +54,7 @@ class Forecasting(Task):
         level, scale = ([meta.statistics[key][position] for position in self.positions] for key in ("mean", "std"))
         self.register_buffer("mean", torch.tensor(level, dtype=dtype))
         self.register_buffer("std", torch.tensor(scale, dtype=dtype))
-        self.loss_name = loss
+        self.loss_name, self._has_missing = loss, any(meta.missing_targets.values())
         self._level, self._scale, self._naive_mae = level, scale, meta.statistics["naive_mae"]
         self.targets = metric_suffixes(meta.targets)
         self.units = _metric_units(self.targets, meta.units)
@@ -75,7 +75,13 @@ class Forecasting(Task):
         return values * self.std.to(values.dtype) + self.mean.to(values.dtype)
 
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
-        """Return the configured loss of standardised values, mean over the batch."""
+        """Return the configured loss of standardised values, mean over the batch. A missing target (NaN) adds 0.
+
+        Missing targets count in the divisor, so that an observed value has the same weight in every batch and on every rank.
+        """
+        if self._has_missing:
+            missing = targets.isnan()
+            predictions, targets = (values.masked_fill(missing, 0.0) for values in (predictions, targets))
         loss: Tensor = self.LOSSES[self.loss_name](predictions, targets)
         return loss
 

@@ -1,5 +1,6 @@
 """Series on disk: reading, splitting into windows, and the statistics of the train split."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,12 +12,13 @@ from rich.console import Console
 from reprise.config import DataConfig, WindowConfig
 from reprise.config.modalities.series import SeriesData, SeriesWindow
 from reprise.config.own_tables import TableData
-from reprise.data import formats, rounding, store
+from reprise.data import formats, store
 from reprise.data.audit import EPSILON, TOLERANCE, Floats, Moments
 from reprise.data.contracts import ArraysMeta, WindowsMeta
 from reprise.data.modalities.series import cutting, defaults, own_table, splitting
+from reprise.data.modalities.series import filled as filled_cells
+from reprise.data.modalities.series import notes as series_notes
 from reprise.data.modalities.series.cutting import Member
-from reprise.data.modalities.series.defaults import ResolvedWindow
 from reprise.data.modality import Processed, Split
 from reprise.data.published import read_files
 from reprise.data.splits import Indices
@@ -89,6 +91,8 @@ class Meta(WindowsMeta):
     frequency: str
     dtype: Literal["float32", "float64"] = "float32"
     """float64 if float32 would lose differences between values."""
+    missing_targets: dict[str, int] = Field(default={}, exclude_if=lambda counts: not counts)
+    """How many values to forecast of each split are not in the file, but filled. They are NaN in batches. Empty if none is."""
 
     def network_arguments(self) -> dict[str, Any]:
         """Return the positions of the target channels among the inputs, and the length of the season in time steps."""
@@ -130,7 +134,7 @@ def sources_changed(data: DataConfig, folder: Path) -> str:
 def read(data: DataConfig, raw: Path, console: Console) -> Processed:
     """Return `values` float32 or float64 [time, channel] and `time` int64 [time], nanoseconds since 1970 (UTC).
 
-    Of an own table also `filled` bool [time, channel]: the cells that are not in the file.
+    Of an own table with gaps also `filled` bool [time, channel]: the cells that are not in the file.
     """
     if isinstance(data, TableData):
         return own_table.read(data, console)
@@ -177,12 +181,15 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     parts = cutting.cut(window, members)
     columns = [names.index(name) for name in inputs]
     trained = [(member.start, member.start + member.borders.train) for member in members]
-    fitted = splitting.series_statistics(values[:, columns], cutting.train_spans(parts["train"], trained))
+    filled = filled_cells.of_columns(arrays, columns)
+    fitted = splitting.series_statistics(values[:, columns], cutting.train_spans(parts["train"], trained), filled)
     _check_targets_vary(targets, names, values)
     checks = cutting.audit(parts, members, window)
     described_series = [SeriesBorders.of(member) for member in members] if len(members) > 1 else []
     extra = 2 * len(window.calendar)  # sine and cosine are already bounded by 1: not normalised
     positions = [inputs.index(name) for name in targets]
+    filled_targets = None if filled is None else filled[:, positions]
+    counts, missing_notes = filled_cells.missing_targets(filled_targets, parts, window.lookback, window.horizon, targets)
     described = Meta(
         kind="series",
         input_shape=[window.lookback, len(inputs) + extra],
@@ -200,12 +207,13 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         season=window.season,
         frequency=meta.frequency,
         dtype="float64" if values.dtype == np.float64 else "float32",
+        missing_targets=counts,
         notes=[
             *defaults.notes(given, window, meta.frequency, min(rows.values())),
-            *own_table.notes_of_filled_targets(arrays, parts, window.lookback, window.horizon, targets, names),
-            *_precision_notes(values, columns, inputs, fitted),
-            *_target_notes(targets, [fitted["naive_mae"][position] for position in positions]),
-            *_baseline_notes(window, min(int(member.own(parts["test"])[0]) for member in members) + window.lookback),
+            *missing_notes,
+            *series_notes.of_precision(values, columns, inputs, fitted),
+            *series_notes.of_target(targets, [fitted["naive_mae"][position] for position in positions]),
+            *series_notes.of_baseline(window, min(int(member.own(parts["test"])[0]) for member in members) + window.lookback),
         ],
         statistics={
             "mean": fitted["mean"] + [0.0] * extra,
@@ -222,40 +230,6 @@ def _check_channels(window: SeriesWindow, names: list[str], data: str) -> None:
         for channel in chosen:
             if channel not in names:
                 raise UserError(f"window.{key} names {channel!r}", f"data={data} has {', '.join(names)}")
-
-
-def _precision_notes(values: npt.NDArray[Any], columns: list[int], names: list[str], fitted: dict[str, list[float]]) -> list[str]:
-    """Return a note on each input channel of which float32, the precision of the inputs, loses differences."""
-    notes = []
-    for position, (column, name) in enumerate(zip(columns, names, strict=True)):
-        scaled = (values[:, column].astype(np.float64) - fitted["mean"][position]) / fitted["std"][position]
-        if rounding.rounding_share(scaled, scaled.astype(np.float32).astype(np.float64)) > rounding.LOST:
-            notes.append(
-                f"{name}: its steps are small compared with its range, and float32, the precision of the inputs, loses a tenth "
-                "of them or more; forecast its differences or its logarithm"
-            )
-    return notes
-
-
-def _target_notes(targets: list[str], naive_mae: list[float]) -> list[str]:
-    """Return a note on each target whose metrics are undefined."""
-    return [
-        f"window.targets={target}: constant in the training split, so nothing of it can be learned; its mase and its "
-        "scaled errors are undefined and left out"
-        for target, naive in zip(targets, naive_mae, strict=True)
-        if naive == 0
-    ]
-
-
-def _baseline_notes(window: ResolvedWindow, first_forecast: int) -> list[str]:
-    """Return notes on baselines that are left out. `first_forecast` is the row of the first forecast in test."""
-    notes = []
-    if first_forecast < window.season:
-        reach = f"the series reaches back {first_forecast} steps from test"
-        notes.append(f"window.season={window.season}: {reach}, so the seasonal-naive forecast is left out")
-    if window.lookback < window.season:
-        notes.append(f"window.lookback={window.lookback}: shorter than window.season, so the seasonal-mean forecast is left out")
-    return notes
 
 
 def _check_targets_vary(targets: list[str], names: list[str], values: npt.NDArray[Any]) -> None:
@@ -279,19 +253,35 @@ def statistics(meta: WindowsMeta, train: Indices, arrays: Path) -> tuple[dict[st
     assert isinstance(meta, Meta)
     values = store.open_array(arrays / "values.npy")
     borders = [(one.start, one.train) for one in meta.series] or [(0, meta.borders["train"])]
-    parts = [values[slice(*span)] for span in cutting.train_spans(train, borders)]
+    spans = cutting.train_spans(train, borders)
+    parts = [values[slice(*span)] for span in spans]
     blocks = [(rows, start) for rows in parts for start in range(0, len(rows), BLOCK)]
     moments = Moments.of(rows[start : start + BLOCK, meta.input_columns].astype(np.float64) for rows, start in blocks)
-    steps = Moments.of(
-        np.abs(np.diff(rows[start : start + BLOCK + 1, meta.target_columns].astype(np.float64), axis=0))
-        for rows, start in blocks
-        if start + 1 < len(rows)
-    )
+    filled = filled_cells.of_columns(arrays, meta.target_columns)
+    steps = _mean_steps(parts, meta.target_columns, None if filled is None else [filled[slice(*span)] for span in spans])
     features = np.zeros(len(meta.inputs) - len(meta.input_columns))
     found = {
         "mean": np.concatenate([moments.mean, features]),
         "std": np.concatenate([moments.std, features + 1]),
-        "naive_mae": steps.mean,
+        "naive_mae": steps,
     }
     step = TOLERANCE * found["std"] + 4 * EPSILON * np.abs(found["mean"])
     return found, {"mean": step, "std": step, "naive_mae": step[meta.target_positions]}
+
+
+def _mean_steps(parts: Sequence[npt.NDArray[Any]], columns: list[int], filled: Sequence[filled_cells.Mask] | None) -> Floats:
+    """Return the mean absolute step of columns by running moments, without steps from or to a cell in the masks `filled`."""
+
+    def steps(number: int, start: int) -> Floats:
+        block: Floats = np.abs(np.diff(parts[number][start : start + BLOCK + 1, columns].astype(np.float64), axis=0))
+        return block
+
+    blocks = [(number, start) for number, rows in enumerate(parts) for start in range(0, len(rows) - 1, BLOCK)]
+    if filled is None:
+        return Moments.of(steps(*block) for block in blocks).mean
+    seen = filled_cells.observed_steps(filled)
+    means = []
+    for channel in range(len(columns)):
+        chosen = (steps(number, start)[seen[number][start : start + BLOCK, channel]] for number, start in blocks)
+        means.append(Moments.of(block[:, [channel]] for block in chosen if len(block)).mean[0])
+    return np.array(means)

@@ -1,17 +1,15 @@
 """Read the series of the user's own CSV or Parquet file."""
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from reprise.config.own_tables import TableData
 from reprise.data import store
+from reprise.data.modalities.series import filled
 from reprise.data.modality import Processed
-from reprise.data.splits import Indices
 from reprise.data.tables.format import TableFormat
 from reprise.errors import UserError
 
@@ -27,10 +25,10 @@ def table_format(data: TableData) -> TableFormat:
 
 
 def read(data: TableData, console: Console) -> Processed:
-    """Return `values` float32 or float64 [time, channel], `time` int64 [time] and `filled` bool [time, channel].
+    """Return `values` float32 or float64 [time, channel], `time` int64 [time] and, if cells were filled, `filled`.
 
-    `filled` marks the cells that are not in the file. meta.json counts them by channel. Several series follow one another, and
-    meta.json has the name and the number of rows of each.
+    `filled` bool [time, channel] marks the cells that are not in the file. meta.json counts them by channel. Several series
+    follow one another, and meta.json has the name and the number of rows of each.
     """
     from reprise.data.tables.reader import read_table  # late: pyarrow and pandas take 0.6 s
 
@@ -53,37 +51,14 @@ def read(data: TableData, console: Console) -> Processed:
     }
     if len(rows) > 1:
         meta["series"] = [{"name": name, "rows": length} for name, length in rows.items()]
-    parts = {name: [getattr(series, name) for series in table.series] for name in ("time", "values", "filled")}
-    return Processed({name: np.concatenate(each) for name, each in parts.items()}, meta)
+    names = ("time", "values", filled.ARRAY) if any(table.filled_cells().values()) else ("time", "values")
+    arrays = {name: np.concatenate([getattr(series, name) for series in table.series]) for name in names}
+    return Processed(arrays, meta)
 
 
-def filled_notes(filled: dict[str, int], rows: int) -> list[str]:
+def filled_notes(counts: dict[str, int], rows: int) -> list[str]:
     """Return a sentence on each channel with filled cells."""
-    return [f"{number:,} of {rows:,} values of {name} are filled." for name, number in filled.items() if number]
-
-
-def notes_of_filled_targets(
-    arrays: Path, parts: Mapping[str, Indices], lookback: int, horizon: int, targets: Sequence[str], names: Sequence[str]
-) -> list[str]:
-    """Return a note on val and on test if values to forecast are filled, so that their metrics compare with made-up values."""
-    if not (arrays / "filled.npy").is_file():
-        return []
-    filled = store.open_array(arrays / "filled.npy")[:, [names.index(target) for target in targets]]
-    notes = []
-    for split in ("val", "test"):
-        rows = filled[_target_rows(parts[split] + lookback, horizon, len(filled))]
-        if number := int(rows.sum()):
-            share = f"{number:,} of {rows.size:,} values to forecast are filled"
-            notes.append(f"{split}: {share}; its metrics count them as true values")
-    return notes
-
-
-def _target_rows(first: Indices, horizon: int, rows: int) -> npt.NDArray[np.bool_]:
-    """Return which rows are among the `horizon` rows from any of the given first rows on, bool [rows]."""
-    changes = np.zeros(rows + 1, np.int64)
-    changes[first] += 1
-    np.subtract.at(changes, first + horizon, 1)
-    return changes.cumsum()[:rows] > 0
+    return [f"{number:,} of {rows:,} values of {name} are filled." for name, number in counts.items() if number]
 
 
 def list_sources(data: TableData) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reprise.config.modalities.series import SplitBorders
+from reprise.data.modalities.series.filled import Mask, observed_steps
 from reprise.data.splits import SPLITS, Borders, Indices, disjoint
 from reprise.errors import UserError
 
@@ -50,13 +51,14 @@ def _row(split: str, end: int | str | None, time: npt.NDArray[np.int64]) -> int:
 
 
 def series_statistics(
-    values: npt.NDArray[np.float32] | npt.NDArray[np.float64], spans: Sequence[tuple[int, int]]
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64], spans: Sequence[tuple[int, int]], filled: Mask | None = None
 ) -> dict[str, list[float]]:
     """Return mean, standard deviation and mean absolute step of each channel in the spans.
 
     The mean absolute step is the error of the naive forecast on train.
     If the series is float64, its steps are small compared to its level, so its first row is subtracted before summing. A constant
     channel has a naive_mae of 0 and a std of 1, so that it is not scaled. No step leads from one span to the next.
+    Steps from or to a cell in the mask `filled` are left out; mean and std are those of all cells: the inputs hold filled ones.
     """
     level = np.array(values[spans[0][0]]) if values.dtype == np.float64 else np.zeros(values.shape[1])
     parts = [values[slice(*span)].astype(np.float64) - level for span in spans]
@@ -65,12 +67,16 @@ def series_statistics(
         "mean": (level + inside.mean(axis=0)).tolist(),
         # Do not test for std == 0: rounding of the mean can give a constant channel a std of about 1e-17.
         "std": np.where(np.ptp(inside, axis=0) > 0, inside.std(axis=0), 1.0).tolist(),
-        "naive_mae": _mean_steps(parts).tolist(),
+        "naive_mae": _mean_steps(parts, None if filled is None else [filled[slice(*span)] for span in spans]).tolist(),
     }
 
 
-def _mean_steps(parts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+def _mean_steps(parts: Sequence[npt.NDArray[np.float64]], filled: Sequence[Mask] | None) -> npt.NDArray[np.float64]:
     steps = [np.abs(np.diff(part, axis=0)) for part in parts]
+    if filled is not None:
+        observed = observed_steps(filled)
+        sums = np.sum([(step * seen).sum(axis=0) for step, seen in zip(steps, observed, strict=True)], axis=0)
+        return np.asarray(sums / np.sum([seen.sum(axis=0) for seen in observed], axis=0))
     mean: npt.NDArray[np.float64] = (steps[0] if len(steps) == 1 else np.concatenate(steps)).mean(axis=0)
     return mean
 

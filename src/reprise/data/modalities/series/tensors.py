@@ -16,6 +16,7 @@ from reprise.data.contracts import WindowsMeta
 from reprise.data.datasets import Augmentation, Batch, InputTransform, standardize
 from reprise.data.modalities.series.arrays import BLOCK, Meta
 from reprise.data.modalities.series.calendar import Calendar
+from reprise.data.modalities.series.filled import ARRAY
 from reprise.data.windows import Windows
 
 
@@ -66,6 +67,8 @@ class SeriesWindows:
     """Time stamps `[time]`, nanoseconds since 1970, memory-mapped."""
     columns: list[int]
     """Columns of `values` that are inputs."""
+    missing: Tensor | None = None
+    """Which targets are filled and not in the file, bool `[time, target]`; None if no target of these windows is."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -77,15 +80,23 @@ class SeriesWindows:
         return torch.from_numpy(values), torch.from_numpy(np.asarray(self.time[steps]))
 
     def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
-        """Return the input steps `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`."""
+        """Return the input steps `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`.
+
+        Missing targets are NaN.
+        """
         assert augment is None, "a series is not augmented: the config refuses it"
+        starts = self.starts[rows]
         views = self.inputs.unfold(0, self.lookback + self.horizon, 1)  # [start, C, T], a view
-        windows = views[self.starts[rows]].transpose(1, 2)
-        return Batch(windows[:, : self.lookback].contiguous(), windows[:, self.lookback :, self.targets].contiguous())
+        windows = views[starts].transpose(1, 2)
+        targets = windows[:, self.lookback :, self.targets].contiguous()
+        if self.missing is not None:
+            targets.masked_fill_(self.missing.unfold(0, self.horizon, 1)[starts + self.lookback].transpose(1, 2), torch.nan)
+        return Batch(windows[:, : self.lookback].contiguous(), targets)
 
     def to(self, device: torch.device) -> "SeriesWindows":
         """Return the split on a device."""
-        return replace(self, inputs=self.inputs.to(device), starts=self.starts.to(device))
+        missing = None if self.missing is None else self.missing.to(device)
+        return replace(self, inputs=self.inputs.to(device), starts=self.starts.to(device), missing=missing)
 
     @property
     def device(self) -> torch.device:
@@ -110,6 +121,9 @@ def open_split(windows: Windows, split: str) -> SeriesWindows:
         block = slice(begin, begin + BLOCK)
         raw = torch.from_numpy(np.asarray(values[block, meta.input_columns])), torch.from_numpy(np.array(time[block]))
         inputs[block] = transform(*raw)
+    missing = None
+    if meta.missing_targets.get(split):
+        missing = torch.from_numpy(np.array(windows.array(ARRAY)[first:end, meta.target_columns]))
     return SeriesWindows(
         inputs=inputs,
         starts=torch.from_numpy(starts - first),
@@ -119,6 +133,7 @@ def open_split(windows: Windows, split: str) -> SeriesWindows:
         values=values,
         time=time,
         columns=meta.input_columns,
+        missing=missing,
     )
 
 

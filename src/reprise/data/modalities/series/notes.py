@@ -1,0 +1,43 @@
+"""Notes on what of a series cannot be learned, measured or represented."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from reprise.data import rounding
+from reprise.data.modalities.series.defaults import ResolvedWindow
+
+
+def of_precision(values: npt.NDArray[Any], columns: list[int], names: list[str], fitted: dict[str, list[float]]) -> list[str]:
+    """Return a note on each input channel of which float32, the precision of the inputs, loses differences."""
+    notes = []
+    for position, (column, name) in enumerate(zip(columns, names, strict=True)):
+        scaled = (values[:, column].astype(np.float64) - fitted["mean"][position]) / fitted["std"][position]
+        if rounding.rounding_share(scaled, scaled.astype(np.float32).astype(np.float64)) > rounding.LOST:
+            notes.append(
+                f"{name}: its steps are small compared with its range, and float32, the precision of the inputs, loses a tenth "
+                "of them or more; forecast its differences or its logarithm"
+            )
+    return notes
+
+
+def of_target(targets: list[str], naive_mae: list[float]) -> list[str]:
+    """Return a note on each target whose metrics are undefined."""
+    return [
+        f"window.targets={target}: constant in the training split, so nothing of it can be learned; its mase and its "
+        "scaled errors are undefined and left out"
+        for target, naive in zip(targets, naive_mae, strict=True)
+        if naive == 0
+    ]
+
+
+def of_baseline(window: ResolvedWindow, first_forecast: int) -> list[str]:
+    """Return notes on baselines that are left out. `first_forecast` is the row of the first forecast in test."""
+    notes = []
+    if first_forecast < window.season:
+        reach = f"the series reaches back {first_forecast} steps from test"
+        notes.append(f"window.season={window.season}: {reach}, so the seasonal-naive forecast is left out")
+    if window.lookback < window.season:
+        notes.append(f"window.lookback={window.lookback}: shorter than window.season, so the seasonal-mean forecast is left out")
+    return notes
