@@ -39,7 +39,7 @@ def test_a_chosen_group_replaces_exactly_that_group(data: st.DataObject) -> None
     experiment = data.draw(st.sampled_from(EXPERIMENTS))
     group = data.draw(st.sampled_from(sorted(GROUPS - {"data"})))
     choice = data.draw(st.sampled_from(choices(ROOT, group)))
-    own = own_choices(ROOT / "conf", experiment)
+    own = own_choices(ROOT, experiment)
     before, after = (composed_tree(ROOT, [f"experiment={experiment}", *more]) for more in ([], [f"{group}={choice}"]))
     if choice == own[group]:
         assert after == before
@@ -66,7 +66,7 @@ def test_own_choices_are_those_that_hydra_makes() -> None:
             chosen = hydra_compose(
                 "config", overrides=[f"experiment={experiment}"], return_hydra_config=True
             ).hydra.runtime.choices
-            own = own_choices(ROOT / "conf", experiment)
+            own = own_choices(ROOT, experiment)
             assert {group: chosen[group] for group in GROUPS} == {group: own[group] for group in GROUPS}
 
 
@@ -94,5 +94,5 @@ def test_another_trainer_replaces_the_devices_but_not_the_epochs(clone: Path) ->
 
 def test_conf_is_used_directly_if_nothing_is_replaced() -> None:
     for overrides in (["experiment=digits_cnn"], ["experiment=digits_cnn", "model=cnn", "model.init=torch"], ["data=digits"]):
-        with replacing(ROOT / "conf", overrides) as conf:
+        with replacing(ROOT, overrides) as conf:
             assert conf == ROOT / "conf"

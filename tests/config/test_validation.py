@@ -218,7 +218,7 @@ def test_the_project_root_is_found_from_subfolders_and_not_outside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"^no conf/config.yaml in .* or above it; run reprise inside a clone of the project$"):
+    with pytest.raises(UserError, match=r"^no project in .* or above it; .*conf/pipeline.yaml"):
         project_root()
     monkeypatch.chdir(root / "src" / "reprise")
     assert project_root() == root

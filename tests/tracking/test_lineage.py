@@ -23,7 +23,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "root"
     for folder in ("src", "conf"):
         (root / folder).mkdir(parents=True)
-    (root / "conf" / "config.yaml").write_text("name: ???\n")
+    (root / "conf" / "pipeline.yaml").write_text("name: ???\n")
     (root / "src" / "windows.py").write_bytes(b"a = 1\r\nb = 2\r\n")
     (root / "src" / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe4'\n")
     (root / "src" / "old.py").write_bytes(b"gone = True\n")

@@ -28,7 +28,7 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def create_project(root: Path) -> Path:
-    for name, content in {"conf/config.yaml": "name: ???\n", "src/net.py": "width = 1\n"}.items():
+    for name, content in {"conf/pipeline.yaml": "name: ???\n", "src/net.py": "width = 1\n"}.items():
         (root / name).parent.mkdir(parents=True)
         (root / name).write_text(content)
     return root
@@ -90,7 +90,7 @@ def test_a_repository_that_does_not_contain_the_project_is_not_used(tmp_path: Pa
     top = tmp_path / "dotfiles"
     top.mkdir()
     (top / "conf").mkdir()
-    (top / "conf" / "config.yaml").write_text("of another project\n")
+    (top / "conf" / "pipeline.yaml").write_text("of another project\n")
     (top / ".gitignore").write_text("projects\n" if ignored else "")
     commit = commit_all(top)
     root = create_project(top / "projects" / "mine")
@@ -98,7 +98,7 @@ def test_a_repository_that_does_not_contain_the_project_is_not_used(tmp_path: Pa
     assert not refused
     assert (
         message
-        == f"the repository {top} does not hold this project: projects/mine/conf/config.yaml is not in its commit {commit[:12]}"
+        == f"the repository {top} does not hold this project: projects/mine/conf/pipeline.yaml is not in its commit {commit[:12]}"
     )
 
 

@@ -2,7 +2,6 @@
 
 from reprise.config.compose import (
     check,
-    choices,
     compose,
     compose_dataset,
     expand,
@@ -14,6 +13,7 @@ from reprise.config.compose import (
     surroundings,
     tracking_config,
 )
+from reprise.config.conf_files import choices
 from reprise.config.schema import AugmentConfig, CheckpointConfig, Config, Pipeline, TrackingConfig, TrainerConfig
 from reprise.config.sections import DataConfig, PublishedData, WindowConfig
 from reprise.config.targets import build

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from reprise.config import conf_files
+
 MERGED = {"trainer"}
 """Groups of which only the keys that differ between the two choices (device, processes) are replaced. The experiment's epochs and
 batch size stay."""
@@ -19,39 +21,44 @@ _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @contextmanager
-def replacing(conf: Path, overrides: Sequence[str]) -> Iterator[Path]:
-    """Yield the conf/ to compose from: the given one, or a temporary copy whose experiments lack the replaced keys."""
+def replacing(root: Path, overrides: Sequence[str]) -> Iterator[Path]:
+    """Yield the conf/ to compose from: that of the project if it is complete and nothing is replaced, or a temporary folder.
+
+    The temporary folder has links to the files of the project and of reprise, and experiments that lack the replaced keys.
+    """
     chosen = {key: value.strip("'\" ") for key, _, value in (item.lstrip("+").partition("=") for item in overrides)}
-    dropped = _replaced(conf, chosen) if "experiment" in chosen else {}
-    if not dropped:
-        yield conf
+    dropped = _replaced(root, chosen) if "experiment" in chosen else {}
+    first, *others = conf_files.folders(root)
+    if not dropped and not others:
+        yield first
         return
-    with tempfile.TemporaryDirectory(prefix="reprise-conf-") as name:
-        draft = Path(name)
-        for entry in conf.iterdir():
-            if entry.name != "experiment":
-                (draft / entry.name).symlink_to(entry.resolve())
-        (draft / "experiment").mkdir()
-        for file in (conf / "experiment").glob("*.yaml"):
-            (draft / "experiment" / file.name).write_text(_without(file.read_text("utf-8"), dropped), "utf-8")
-        yield draft
+    with tempfile.TemporaryDirectory(prefix="reprise-conf-") as draft:
+        for name, file in conf_files.files(root):
+            target = Path(draft) / name
+            target.parent.mkdir(exist_ok=True, parents=True)
+            if dropped and name.startswith("experiment/"):
+                target.write_text(_without(file.read_text("utf-8"), dropped), "utf-8")
+            else:
+                target.symlink_to(file.resolve())
+        yield Path(draft)
 
 
-def own_choices(conf: Path, experiment: str) -> dict[str, str]:
+def own_choices(root: Path, experiment: str) -> dict[str, str]:
     """Return the choice of each group that an experiment makes or inherits."""
-    inherited = _defaults(conf / "config.yaml")[1]
-    return {**inherited, **_overridden(conf, experiment, 0)}
+    inherited = _defaults(conf_files.find(root, conf_files.ROOT_CONFIG))[1]
+    return {**inherited, **_overridden(root, experiment, 0)}
 
 
-def _replaced(conf: Path, chosen: Mapping[str, str]) -> dict[str, set[str] | None]:
+def _replaced(root: Path, chosen: Mapping[str, str]) -> dict[str, set[str] | None]:
     """Return the groups with a new choice, each with the keys to replace (None: all keys)."""
-    own = own_choices(conf, chosen["experiment"])
+    own = own_choices(root, chosen["experiment"])
+    known = conf_files.groups(root)
     replaced: dict[str, set[str] | None] = {}
     for group, choice in chosen.items():
-        if group == "experiment" or not (conf / group).is_dir() or own.get(group) in {choice, None, "???"}:
+        if group == "experiment" or group not in known or own.get(group) in {choice, None, "???"}:
             continue
         if group in MERGED:
-            one, other = (group_values(conf / group, name) for name in (own[group], choice))
+            one, other = (group_values(root, group, name) for name in (own[group], choice))
             replaced[group] = {key for key in {**one, **other} if one.get(key) != other.get(key)}
         else:
             replaced[group] = None
@@ -73,22 +80,22 @@ def _without(text: str, dropped: Mapping[str, set[str] | None]) -> str:
     return "\n".join([*comments, yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)])
 
 
-def _overridden(conf: Path, experiment: str, depth: int) -> dict[str, str]:
+def _overridden(root: Path, experiment: str, depth: int) -> dict[str, str]:
     """Return the group choices of an experiment: inherited ones, then its own `override /GROUP: CHOICE`."""
-    inherited, own = _defaults(conf / "experiment" / f"{experiment}.yaml")
+    inherited, own = _defaults(conf_files.find(root, f"experiment/{experiment}.yaml"))
     choices: dict[str, str] = {}
-    for name in inherited if depth < len(list((conf / "experiment").glob("*.yaml"))) else ():  # else it inherits from itself
-        choices |= _overridden(conf, name, depth + 1)
+    for name in inherited if depth < len(conf_files.choices(root, "experiment")) else ():  # else it inherits from itself
+        choices |= _overridden(root, name, depth + 1)
     return choices | own
 
 
-def group_values(folder: Path, choice: str, depth: int = 0) -> dict[str, Any]:
+def group_values(root: Path, group: str, choice: str, depth: int = 0) -> dict[str, Any]:
     """Return the top-level keys of a group's file, merged over those of the files in its defaults list."""
-    file = folder / f"{choice}.yaml"
+    file = conf_files.find(root, f"{group}/{choice}.yaml")
     tree = _read(file.read_text("utf-8")) if file.is_file() else {}
     values: dict[str, Any] = {}
-    for name in _defaults(file)[0] if depth < len(list(folder.glob("*.yaml"))) else ():
-        values |= group_values(folder, name, depth + 1)
+    for name in _defaults(file)[0] if depth < len(conf_files.choices(root, group)) else ():
+        values |= group_values(root, group, name, depth + 1)
     return values | {key: value for key, value in tree.items() if key != "defaults"}
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from reprise.config.compose import choices, groups, leaf_keys
+from reprise.config.compose import leaf_keys
+from reprise.config.conf_files import choices, groups
 from reprise.errors import UserError
 
 

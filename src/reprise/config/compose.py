@@ -11,7 +11,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from reprise.config import conf_files
 from reprise.config.choices import replacing
+from reprise.config.conf_files import choices, groups
 from reprise.config.modalities import discriminators
 from reprise.config.schema import Config, DataSection, Pipeline, Surroundings, TrackingConfig
 from reprise.config.sections import DataConfig
@@ -28,12 +30,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def project_root() -> Path:
-    """Return the working directory, or its nearest parent, that contains conf/config.yaml."""
+    """Return the working directory, or its nearest parent, that is a project."""
     start = Path.cwd()
     for folder in (start, *start.parents):
-        if (folder / "conf" / "config.yaml").is_file():
+        if conf_files.is_project(folder):
             return folder
-    raise UserError(f"no conf/config.yaml in {start} or above it", "run reprise inside a clone of the project")
+    raise UserError(f"no project in {start} or above it", "run reprise in a folder with conf/pipeline.yaml, or in one below it")
 
 
 def pipeline(root: Path) -> Pipeline:
@@ -91,7 +93,7 @@ def surroundings(root: Path, overrides: Sequence[str]) -> Surroundings:
 
 def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> DataConfig:
     """Return the data set of `conf/data/NAME.yaml` with overrides of its keys (`data.path=…`)."""
-    file = root / "conf" / "data" / f"{name}.yaml"
+    file = conf_files.find(root, f"data/{name}.yaml")
     if name not in choices(root, "data"):
         raise UserError(f"no data set named {name}", nearest(name, choices(root, "data")))
     tree = {"data": read_yaml(file)}
@@ -111,7 +113,7 @@ def compose_dataset(root: Path, name: str, overrides: Sequence[str] = ()) -> Dat
 
 def tracking_config(root: Path) -> TrackingConfig:
     """Return the default tracking config, from conf/tracking/local.yaml."""
-    uri = read_yaml(root / "conf" / "tracking" / "local.yaml").get("uri")
+    uri = read_yaml(conf_files.find(root, "tracking/local.yaml")).get("uri")
     return TrackingConfig(uri=uri, experiment="", log_model=False)
 
 
@@ -180,16 +182,6 @@ def _demand_complete(config: BaseModel) -> None:
             raise UserError(f"{path}: is missing", f"set {path}=…")
 
 
-def choices(root: Path, group: str) -> list[str]:
-    """Return the choices of a config group, sorted."""
-    return sorted(file.stem for file in (root / "conf" / group).glob("*.yaml"))
-
-
-def groups(root: Path) -> list[str]:
-    """Return the names of the config groups, sorted."""
-    return sorted(folder.name for folder in (root / "conf").iterdir() if folder.is_dir())
-
-
 def leaf_keys(root: Path, overrides: Sequence[str]) -> list[str]:
     """Return the dotted path of every leaf of the config, composed with only the group choices among the overrides."""
     chosen = [item for item in overrides if item.split("=", 1)[0] in groups(root)]
@@ -230,7 +222,7 @@ def composed_tree(root: Path, overrides: Sequence[str], file: str = "config", su
         raise unknown
     refuse_files(root / "conf")
     try:
-        with replacing(root / "conf", overrides) as conf, initialize_config_dir(str(conf), version_base="1.3"):
+        with replacing(root, overrides) as conf, initialize_config_dir(str(conf), version_base="1.3"):
             tree = hydra_compose(file, overrides=quoted(overrides))
         refuse_pointers(OmegaConf.to_container(tree, resolve=False))
         return OmegaConf.to_container(tree, resolve=True)  # type: ignore[return-value]

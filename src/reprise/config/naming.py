@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from reprise.config.choices import group_values
-from reprise.config.compose import choices, composed_tree, leaves
+from reprise.config.compose import composed_tree, leaves
+from reprise.config.conf_files import choices
 from reprise.config.schema import Config
 from reprise.errors import UserError
 
@@ -49,7 +50,7 @@ def _section_parts(root: Path, section: str, now: dict[str, Any], usual: dict[st
     if not keys:
         return []
     for choice in choices(root, section):
-        values = group_values(root / "conf" / section, choice)
+        values = group_values(root, section, choice)
         if values.keys() == now.keys() and all(value == now[key] or "${" in str(value) for key, value in values.items()):
             return [choice]
     if f"{section}._target_" in keys:

@@ -10,7 +10,9 @@ import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic import model_validator as _model_validator
 
-from reprise.config.compose import choices, compose, read_yaml, validated, variants
+from reprise.config import conf_files
+from reprise.config.compose import compose, read_yaml, validated, variants
+from reprise.config.conf_files import choices
 from reprise.config.schema import Config
 from reprise.config.sections import Name, Section
 from reprise.config.space import Choice, FloatRange, IntRange, Part, Plain, Space, as_overrides, combinations, conditions
@@ -259,7 +261,7 @@ def _split_words(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 def _named(root: Path, name: str) -> dict[str, Any]:
     if name not in choices(root, "sweep"):
         raise UserError(f"sweep={name}: no conf/sweep/{name}.yaml", nearest(name, [*choices(root, "sweep"), "grid"]))
-    tree: dict[str, Any] = read_yaml(root / "conf" / "sweep" / f"{name}.yaml")
+    tree: dict[str, Any] = read_yaml(conf_files.find(root, f"sweep/{name}.yaml"))
     return tree
 
 

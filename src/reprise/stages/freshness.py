@@ -89,7 +89,7 @@ def demand(data: DataConfig, paths: ProjectPaths) -> None:
 def remake_command(data: DataConfig, root: Path) -> str:
     """Return the command that makes the arrays of a data set. Settings that its file in conf/data/ lacks become overrides."""
     base = _base(data, root)
-    written = group_values(root / "conf" / "data", base)
+    written = group_values(root, "data", base)
     stated = {key: value for key, value in written.items() if value != "???"}
     defaults = type(data).model_validate(data.model_dump() | stated).model_dump()  # with defaults filled in, as `data` has them
     settings = data.model_dump(exclude={"limit"})
@@ -114,7 +114,7 @@ def _base(data: DataConfig, root: Path) -> str:
     if data.name in named or isinstance(data, PublishedData):
         return data.name
     reader = data.model_dump()["reader"]
-    files = {name: group_values(root / "conf" / "data", name) for name in named}
+    files = {name: group_values(root, "data", name) for name in named}
     return next((name for name, keys in files.items() if (keys.get("reader"), keys.get("path")) == (reader, "???")), str(reader))
 
 

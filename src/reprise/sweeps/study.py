@@ -15,6 +15,7 @@ import optuna
 from filelock import FileLock, Timeout
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from reprise.config import conf_files
 from reprise.config.compose import validated
 from reprise.config.space import FloatRange, IntRange, combinations
 from reprise.config.sweep import Sweep
@@ -313,7 +314,7 @@ def create_or_load(sweep: Sweep, root: Path, folder: Path, storage: str | None) 
 def _fill(opened: optuna.Study, sweep: Sweep, root: Path) -> None:
     """Store the sweep's settings and enqueue its trials, unless they are stored already."""
     if SPEC not in opened.user_attrs:
-        conf = {str(file.relative_to(root)): file.read_text("utf-8") for file in sorted((root / "conf").rglob("*.yaml"))}
+        conf = {f"conf/{name}": file.read_text("utf-8") for name, file in conf_files.files(root)}
         opened.set_user_attr(CONF, json.dumps(conf))
         opened.set_user_attr(TOKEN, uuid.uuid4().hex)
         opened.set_user_attr(SPEC, sweep.model_dump_json())

@@ -1,6 +1,5 @@
 """Write the best trial of a sweep as an experiment in conf/, ready to commit."""
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial
 
-from reprise.config import Config, compose
+from reprise.config import Config, compose, conf_files
 from reprise.config.choices import own_choices
 from reprise.config.compose import leaves
 from reprise.config.space import as_overrides
@@ -37,8 +36,8 @@ def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
     """
     sweep, name = study.sweep, name_of(study.sweep.name)
     overrides = [item.lstrip("+~").partition("=")[::2] for item in [*sweep.overrides, *as_overrides(trial.params)]]
-    groups = {key: value for key, value in overrides if (root / "conf" / key).is_dir()}
-    own = own_choices(root / "conf", sweep.experiment)
+    groups = {key: value for key, value in overrides if key in conf_files.groups(root)}
+    own = own_choices(root, sweep.experiment)
     inherits = all(own.get(key) == value for key, value in groups.items())  # else it would inherit keys of a replaced group
     chosen = groups if inherits else own | groups
     base = [sweep.experiment] if inherits else []
@@ -55,7 +54,7 @@ def write(study: Study, trial: FrozenTrial, root: Path) -> Path:
         if key not in groups and not key.startswith("tracking"):  # the tracking store is not part of the result
             _copy(tree, key, values)
     with tempfile.TemporaryDirectory() as scratch:
-        shutil.copytree(root / "conf", Path(scratch) / "conf")
+        conf_files.copy(root, Path(scratch) / "conf")
         draft = Path(scratch) / "conf" / "experiment" / f"{name}.yaml"
         for _ in range(2):
             content = comment + yaml.safe_dump({"defaults": defaults, **values}, sort_keys=False)

@@ -13,7 +13,7 @@ from reprise.errors import UserError
 
 CODE = ("src", "conf", "dvc.yaml", "long", "pyproject.toml", "constraints.txt")
 """Paths that determine a run. Changes elsewhere do not make its code dirty."""
-MARKER = "conf/config.yaml"
+MARKER = "conf/pipeline.yaml"
 """A repository is the project's own if its commit holds this file."""
 PLUGINS = ".reprise-plugins"
 """The project folder in which a patch stores plugins from outside the repository."""
