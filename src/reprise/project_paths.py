@@ -18,6 +18,11 @@ class ProjectPaths:
         """Return the file with the source hashes of a plugin of the pipeline."""
         return self.root / "data" / "plugins" / f"{name}.json"
 
+    @property
+    def code(self) -> Path:
+        """The file with the hashes of the code of each stage, in projects outside of a clone."""
+        return self.root / "data" / "code.json"
+
     def raw(self, dataset: str) -> Path:
         """Return the folder of the raw files of a data set."""
         return self.root / "data" / "raw" / dataset

@@ -1,0 +1,1 @@
+"""Projects in a folder of their own, outside of a clone of reprise."""
