@@ -5,7 +5,7 @@ PyTorch, Lightning and MLflow take seconds to import. The functions import them 
 
 import click
 
-from reprise.cli import many_runs, one_run, pipeline
+from reprise.cli import many_runs, new_project, one_run, pipeline
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -46,6 +46,7 @@ def cli() -> None:
 
 
 for command in (
+    new_project.init,
     pipeline.compose,
     pipeline.download,
     pipeline.preprocess,
@@ -54,6 +55,7 @@ for command in (
     pipeline.evaluate,
     pipeline.draw,
     pipeline.plugins,
+    pipeline.code,
     pipeline.repro,
     pipeline.revalidate,
     one_run.watch,

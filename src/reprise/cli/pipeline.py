@@ -54,6 +54,18 @@ def plugins(name: str) -> None:
 
 
 @click.command()
+def code() -> None:
+    """Hash the installed code that each stage runs, for dvc.yaml of a project outside of a clone of reprise.
+
+    DVC runs this command each time. It writes the hashes to data/code.json; after an upgrade of reprise, DVC then reruns the
+    stages whose code changed.
+    """
+    from reprise.stages import code as stage
+
+    stage.run(project(), console)
+
+
+@click.command()
 @overrides_argument
 def download(overrides: tuple[str, ...]) -> None:
     """Download the files of a data set and check their sha256. Select it by data=NAME or an experiment.

@@ -1,0 +1,90 @@
+"""A project in a folder of its own, with reprise installed from its wheel."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from reprise.projects.dvc_stages import dvc_yaml
+from reprise.stages.code import dependencies, shipped_stages
+from tests.cli_fork_server import user_environment
+from tests.projects.test_own_data import hourly, write_rows
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGED = ("src", "conf", "dvc.yaml", "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+IDENTITY = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The content of the wheel, built from a copy without files that git ignores."""
+    copy = tmp_path_factory.mktemp("source")
+    for name in PACKAGED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+        else:
+            shutil.copy(ROOT / name, copy / name)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", "dist", "."]
+    subprocess.run(build, cwd=copy, check=True, capture_output=True)
+    (wheel,) = (copy / "dist").glob("*.whl")
+    folder = tmp_path_factory.mktemp("installed")
+    zipfile.ZipFile(wheel).extractall(folder)
+    return folder
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = user_environment() | IDENTITY | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-P", "-m", "reprise", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_a_file_becomes_results_that_an_upgrade_renews_and_reproduce_repeats(installed: Path, tmp_path: Path) -> None:
+    file = write_rows(tmp_path / "load.csv", [["when", "load"], *(row for n, row in enumerate(hourly(400)) if n != 70)])
+    run(installed, tmp_path, "init", "mine", "--from", str(file))
+    project = tmp_path / "mine"
+    assert sorted(entry.name for entry in (project / "conf").rglob("*.yaml")) == ["load.yaml", "load.yaml", "pipeline.yaml"]
+    made = run(installed, project, "repro")
+    assert stages_run(made.stdout)[-3:] == ["train@load", "evaluate@load", "draw@load"]
+    metrics = json.loads((project / "data" / "results" / "load" / "metrics.json").read_text())
+    assert metrics["test"]["mae"] < 0.1
+
+    assert set(stages_run(run(installed, project, "repro").stdout)) == {"code", "list_folder@load"}
+    upgraded = shutil.copytree(installed, tmp_path / "upgraded")
+    with (upgraded / "reprise" / "figures" / "drawing.py").open("a") as stream:
+        stream.write("# another version\n")
+    assert stages_run(run(upgraded, project, "repro").stdout)[-1:] == ["draw@load"]
+
+    (name,) = (one["name"] for one in json.loads(run(installed, project, "runs", "--json").stdout))
+    assert "identical: weights bit for bit" in run(installed, project, "reproduce", name).stdout
+
+
+def test_the_stages_of_a_project_are_those_of_the_clone_with_hashes_of_code() -> None:
+    own, shipped = yaml.safe_load(dvc_yaml())["stages"], shipped_stages()
+    assert list(own) == ["code", *shipped]
+    for name, entry in shipped.items():
+        inner, original = own[name].get("do", own[name]), entry.get("do", entry)
+        assert inner["cmd"] == original["cmd"]
+        assert not [path for path in inner.get("deps", []) if path.startswith("src/")]
+        assert ({"data/code.json": [name]} in inner.get("params", [])) == bool(dependencies(entry)), name
+
+
+def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    command = [sys.executable, "-P", "-m", "reprise", "init", "mine"]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | IDENTITY, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "mine exists already" in done.stderr
+    assert [file.name for file in tmp_path.rglob("*")] == ["mine", "notes.txt"]
