@@ -15,6 +15,8 @@ from reprise.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 KEY_WORDS = {
+    "init": ["--from", "conf/data/", "data.KEY=value"],
+    "code": ["data/code.json", "upgrade"],
     "plugins": ["conf/pipeline.yaml", "data/plugins"],
     "compose": ["experiment=NAME", "optimizer.lr=0.003"],
     "download": ["data=NAME", "REPRISE_MIRROR"],
@@ -163,7 +165,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     shown = capsys.readouterr().out
     positions = [shown.index(f"\n  {command} ") for command in cli.commands]
     assert positions == sorted(positions)  # in the order in which they are used
-    assert list(cli.commands)[:7] == ["compose", "download", "preprocess", "window", "train", "evaluate", "draw"]
+    assert list(cli.commands)[:8] == ["init", "compose", "download", "preprocess", "window", "train", "evaluate", "draw"]
 
 
 @pytest.mark.parametrize("command", cli.commands)

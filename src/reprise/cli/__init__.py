@@ -29,6 +29,7 @@ def cli() -> None:
     By hand:        reprise train experiment=digits_cnn
                     reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000
                     A run started by hand never overwrites outputs of the pipeline.
+    Your own data:  reprise init FOLDER --from PATH    makes a project outside of a clone
     Your pictures:  reprise train experiment=image_folder data.path=FOLDER
                     reprise predict RUN FOLDER          reprise explain RUN --image PICTURE
     Your series:    reprise train experiment=forecast_csv data.path=FILE          reprise predict RUN FILE
