@@ -13,7 +13,7 @@ from reprise.completion import Override
 @click.option("--from", "source", type=UserPath(path_type=Path), help="Your data: a folder of pictures, or a file.")
 @click.argument("overrides", nargs=-1, type=Override(), metavar="[data.KEY=value ...]")
 def init(folder: Path, source: Path | None, overrides: tuple[str, ...]) -> None:
-    """Make a project in a new FOLDER, with an experiment on your own data.
+    """Make a project in a new FOLDER with an experiment on your data.
 
     \b
     reprise init flowers --from ~/pictures/flowers         one folder per class

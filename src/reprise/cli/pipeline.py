@@ -55,7 +55,7 @@ def plugins(name: str) -> None:
 
 @click.command()
 def code() -> None:
-    """Hash the installed code that each stage runs, for dvc.yaml of a project outside of a clone of reprise.
+    """Hash the installed code of each stage. Used by dvc.yaml of a project outside of a clone.
 
     DVC runs this command each time. It writes the hashes to data/code.json; after an upgrade of reprise, DVC then reruns the
     stages whose code changed.
