@@ -36,7 +36,7 @@ def test_unusual_class_names_work_in_train_evaluate_explain_and_predict(project:
     assert {"confusion_matrix.png", "classes.png", "samples.png", "attribution.png"} <= drawn
     assert r"$\frac$" in (run_dir / "figures" / "classification_report.txt").read_text("utf-8")
     image = next((images / CLASSES[3]).iterdir())
-    for command in (["explain", run_dir.name, "--image", str(image)], ["predict", run_dir.name, str(images)]):
+    for command in (["explain", run_dir.name, str(image)], ["predict", run_dir.name, str(images)]):
         done = run_in(project, "reprise", *command)
         assert done.returncode == 0, done.stderr
     assert image.name in run_in(project, "reprise", "predict", run_dir.name, str(image)).stdout

@@ -112,7 +112,7 @@ def test_predict_names_unreadable_files_and_predicts_the_others(project: Path, r
 
 def test_explain_writes_filters_feature_maps_and_attribution(project: Path, run_dir: Path, image_folder: Path) -> None:
     image = next((image_folder / "3").glob("*.png"))
-    done = run_in(project, "reprise", "explain", run_dir.name, "--image", str(image))
+    done = run_in(project, "reprise", "explain", run_dir.name, str(image))
     assert done.returncode == 0, done.stderr
     folder = run_dir / "explain" / image.stem
     assert {file.name for file in folder.iterdir()} == {
@@ -124,5 +124,5 @@ def test_explain_writes_filters_feature_maps_and_attribution(project: Path, run_
         "layers.json",
         "layers.txt",
     }
-    wrong = run_in(project, "reprise", "explain", run_dir.name, "--image", str(project / "dvc.yaml"))
+    wrong = run_in(project, "reprise", "explain", run_dir.name, str(project / "dvc.yaml"))
     assert (wrong.returncode, wrong.stderr) == (2, f"reprise: {project / 'dvc.yaml'}: no picture\n")

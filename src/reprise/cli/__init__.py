@@ -31,8 +31,9 @@ def cli() -> None:
                     A run started by hand never overwrites outputs of the pipeline.
     Your own data:  reprise init FOLDER --from PATH    makes a project outside of a clone
     Your pictures:  reprise train experiment=image_folder data.path=FOLDER
-                    reprise predict RUN FOLDER          reprise explain RUN --image PICTURE
-    Your series:    reprise train experiment=forecast_csv data.path=FILE          reprise predict RUN FILE
+                    reprise predict RUN FOLDER          reprise explain RUN PICTURE
+    Your series:    reprise train experiment=forecast_csv data.path=FILE
+                    reprise predict RUN FILE            reprise explain RUN FILE
     Inspect:        reprise watch, reprise results, reprise dashboard, reprise runs, reprise lineage RUN
     Compare:        reprise compare [EXPERIMENT ...] [--html FILE]          reprise register RUN
     Reproduce:      reprise reproduce RUN, reprise certify experiment=NAME

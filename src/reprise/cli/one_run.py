@@ -80,25 +80,40 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     show(predictions, folder, console)
     if opened.config.data.kind == "images":
         picture = predictions.rows()[0]["file"]
-        suggest((shlex.join(["reprise", "explain", run, "--image", picture]), "draws what the network sees in it"))
+        suggest((shlex.join(["reprise", "explain", run, picture]), "draws what the network sees in it"))
 
 
 @click.command()
 @run_argument
-@click.option("--image", required=True, type=UserPath(path_type=Path), help="The picture.")
+@click.argument("path", type=UserPath(path_type=Path))
+@click.option("--sample", help="Number of the sequence in the file, or name of the series; default: the first.")
+@click.option("--target", help="Channel whose forecast is explained; default: the first.")
 @click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
-def explain(run: str, image: Path, out: Path | None) -> None:
-    """Draw what the network of a RUN computes on a picture.
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; notes go to stderr.")
+def explain(run: str, path: Path, sample: str | None, target: str | None, out: Path | None, as_json: bool) -> None:
+    """Show what in its input the model of a RUN bases a prediction on.
 
-    Draw the first filters, the feature maps of every convolution, the attribution (integrated gradients) of the two most likely
-    classes, and the layer table.
+    PATH of a picture: draw the first filters, the feature maps of every convolution, the attribution (integrated gradients) of
+    the two most likely classes, and the layer table.
+
+    PATH of sequences (.ts, CSV) or of a series (CSV, Parquet), as for `predict`: attribute the predicted class of a sequence, or
+    the forecast after the last row, to channels and time steps. Integrated gradients are used or, for models without useful
+    gradients, occlusion of segments. Print the share of each channel and the steps with half of it. Write attribution.csv,
+    attribution.png, and importance.png: the mean absolute attribution over many sequences or windows of the file.
     """
     paths = project()
-    from reprise.inference import explain
+    from reprise.inference.by_kind import explain_on
     from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
-    explain.run(opened, image, out or opened.run_dir / "explain" / image.stem, console)
+    folder = out or opened.run_dir / "explain" / path.resolve().stem
+    explain, show = explain_on(opened.config.data.kind)
+    notes = Console(stderr=True, markup=False, emoji=False) if as_json else console
+    explained = explain(opened, path, folder, notes, sample, target)
+    if as_json:
+        write_json(explained.described())
+        return
+    show(explained, folder, console)
     suggest((f"reprise compare {opened.config.name}", "ranks its settings among others"))
 
 

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
+from reprise.figures.dates import Times, Values, days, label_dates
 from reprise.figures.style import ORANGE, STYLE, add_title, legend_above
 from reprise.figures.text import literal, wrap
 
-Values = npt.NDArray[np.float64]
-Times = npt.NDArray[np.datetime64]
 PANELS = 8
 """The most panels of a figure."""
 MARKED = 40
@@ -56,7 +53,7 @@ def new_forecast(panels: Sequence[Panel], title: str, coverage: float) -> Figure
 
 
 def _draw(axis: Axes, panel: Panel, coverage: float) -> None:
-    past, ahead = _days(panel.past_time), _days(panel.time)
+    past, ahead = days(panel.past_time), days(panel.time)
     joined = np.concatenate([past[-1:], ahead]), np.concatenate([panel.past[-1:], panel.forecast])
     markers: dict[str, Any] = {"marker": "o", "markersize": 3, "markevery": slice(1, None)} if len(ahead) <= MARKED else {}
     axis.plot(past, panel.past, color="black", linewidth=1.2, label="known")
@@ -70,11 +67,4 @@ def _draw(axis: Axes, panel: Panel, coverage: float) -> None:
             axis.fill_between(ahead, lower, upper, color=ORANGE, alpha=0.22, linewidth=0, label=label)
     quantity = literal(panel.title, 40)
     axis.set(ylabel=wrap(f"{quantity}, {literal(panel.unit, 40)}" if panel.unit else quantity, 1.8, 10))
-    locator = AutoDateLocator(tz="UTC", minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))  # type: ignore[no-untyped-call]
-
-
-def _days(time: Times) -> Values:
-    """Return timestamps as matplotlib's date numbers (days)."""
-    return np.asarray(date2num(time), np.float64)  # type: ignore[no-untyped-call]
+    label_dates(axis)

@@ -1,6 +1,8 @@
 """explain: draw filters, feature maps and attributions of a trained network for a picture file."""
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -15,13 +17,28 @@ from reprise.inference.trained_run import TrainedRun
 from reprise.tasks.classification import Classification
 
 
-def run(run: TrainedRun, image: Path, out: Path, console: Console) -> None:
+@dataclass(frozen=True)
+class Pictured:
+    """The predicted class of a picture."""
+
+    file: str
+    predicted: str
+    probability: float
+
+    def described(self) -> dict[str, Any]:
+        """Return the prediction as JSON data."""
+        return asdict(self)
+
+
+def run(run: TrainedRun, image: Path, out: Path, console: Console, sample: str | None, target: str | None) -> Pictured:
     """Write filters, feature maps of every convolution, and attributions of the two most likely classes as figures to `out`.
 
     Raises:
         UserError: when the file is not a picture, or the network of the run does not classify images.
 
     """
+    if sample is not None or target is not None:
+        raise UserError("--sample and --target are for sequences and series", "leave them out for a picture")
     name, predictor = run.trained.name, Predictor.from_run(run)
     classes = classes_of(predictor, run)
     try:
@@ -38,8 +55,13 @@ def run(run: TrainedRun, image: Path, out: Path, console: Console) -> None:
     explanation.feature_maps(out, name, predictor, raw, [image.stem])
     explanation.attribution(out, name, predictor, raw, probabilities, [None])
     probability, label = probabilities[0].max(-1)
-    message = f"predicted {classes[int(label)]}, {100 * float(probability):.1f} %; figures in {out}"
-    console.print(f"explain  {image.name}: {message}", highlight=False, soft_wrap=True)
+    return Pictured(image.name, classes[int(label)], float(probability))
+
+
+def show(pictured: Pictured, out: Path, console: Console) -> None:
+    """Print the predicted class and the path of the figures."""
+    message = f"predicted {pictured.predicted}, {100 * pictured.probability:.1f} %; figures in {out}"
+    console.print(f"explain  {pictured.file}: {message}", highlight=False, soft_wrap=True)
 
 
 def classes_of(predictor: Predictor, run: TrainedRun) -> list[str]:

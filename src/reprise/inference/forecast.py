@@ -121,6 +121,22 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Forecasts:
 
 def forecast_file(predictor: Predictor, run: TrainedRun, meta: Meta, path: Path) -> Forecasts:
     """Return the forecasts of a file. Writes nothing."""
+    table = read_file(run, meta, path)
+    found = [_forecast_series(predictor, run, meta, table, one) for one in table.series]
+    calibrated = intervals.read(run.run_dir)
+    half_width = calibrated.half_width(COVERAGE) if calibrated else None
+    filled = sum(int(one.filled[-meta.lookback :].sum()) for one in table.series)
+    notes = [*table.notes, *_notes(calibrated, half_width, filled, run.trained.name)]
+    return Forecasts(run.trained.name, meta.targets, meta.units, half_width, found, notes)
+
+
+def read_file(run: TrainedRun, meta: Meta, path: Path) -> "Table":
+    """Return the series of a file with the channels of a run.
+
+    Raises:
+        UserError: if the file cannot be read, has other time steps, or a series is shorter than the lookback.
+
+    """
     from reprise.data.tables.reader import read_table  # late, as above
 
     settings = format_of(run.config.data, meta)
@@ -131,21 +147,15 @@ def forecast_file(predictor: Predictor, run: TrainedRun, meta: Meta, path: Path)
             f"{path.name}: its time steps are {table.frequency.alias}, and those of the run {meta.frequency}",
             "name a file with the time steps of the run; to recognise months, it needs at least three rows",
         )
-    found = [_forecast_series(predictor, run, meta, path.name, table, one) for one in table.series]
-    calibrated = intervals.read(run.run_dir)
-    half_width = calibrated.half_width(COVERAGE) if calibrated else None
-    filled = sum(int(one.filled[-meta.lookback :].sum()) for one in table.series)
-    notes = [*table.notes, *_notes(calibrated, half_width, filled, run.trained.name)]
-    return Forecasts(run.trained.name, meta.targets, meta.units, half_width, found, notes)
+    for one in table.series:
+        if len(one.time) < meta.lookback:
+            series = f" of series {one.name}" if len(table.series) > 1 else ""
+            needed = f"{run.trained.name} forecasts from the last {meta.lookback}"
+            raise UserError(f"{path.name}: {len(one.time)} time steps{series}, and {needed}", "name a file with more rows")
+    return table
 
 
-def _forecast_series(
-    predictor: Predictor, run: TrainedRun, meta: Meta, file: str, table: "Table", one: "Series"
-) -> SeriesForecast:
-    if len(one.time) < meta.lookback:
-        series = f" of series {one.name}" if len(table.series) > 1 else ""
-        needed = f"{run.trained.name} forecasts from the last {meta.lookback}"
-        raise UserError(f"{file}: {len(one.time)} time steps{series}, and {needed}", "name a file with more rows")
+def _forecast_series(predictor: Predictor, run: TrainedRun, meta: Meta, table: "Table", one: "Series") -> SeriesForecast:
     columns = [table.channels.index(name) for name in meta.inputs[: len(meta.input_columns)]]
     values = one.values[:, columns]
     lookback = torch.from_numpy(values[-meta.lookback :].astype(meta.dtype)), torch.from_numpy(one.time[-meta.lookback :])

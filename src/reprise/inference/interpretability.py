@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reprise.errors import UserError
+from reprise.inference.attribution import integrated_gradients
 
 Array = npt.NDArray[np.float32]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -47,8 +48,6 @@ CHANNELS_FIRST = (
 """Layers whose input is `[B, C, …]`."""
 GLOBAL_LAYERS = (nn.LSTM, nn.GRU, nn.RNN, nn.MultiheadAttention)
 """Layers whose output positions each depend on the whole input."""
-STEPS = 64
-"""Number of interpolation points of integrated gradients between black and the image."""
 
 
 @dataclass(frozen=True)
@@ -282,13 +281,12 @@ def attribution(network: nn.Module, inputs: Tensor, classes: Tensor, black: Tens
     They sum to the logit of the image minus that of the baseline `black`, which has the shape of one input. Source:
     Sundararajan, Taly and Yan 2017.
     """
-    from captum.attr import IntegratedGradients  # imported here because it takes seconds
-
     network.eval()
-    result: Tensor = IntegratedGradients(network).attribute(
-        inputs, black.expand_as(inputs), target=classes, n_steps=STEPS, internal_batch_size=256
+    values = integrated_gradients(
+        lambda batch, rows: network(batch).gather(1, classes[rows, None]), inputs, black.expand_as(inputs)
     )
-    return result.detach().float().cpu().numpy()
+    assert values is not None, "networks for images have gradients"
+    return values[:, 0].astype(np.float32)
 
 
 def is_image(input_shape: Sequence[int]) -> bool:

@@ -1,0 +1,21 @@
+"""Axes of time: date numbers and their labels."""
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+Values = npt.NDArray[np.float64]
+Times = npt.NDArray[np.datetime64]
+
+
+def days(time: Times) -> Values:
+    """Return timestamps as matplotlib's date numbers (days)."""
+    return np.asarray(date2num(time), np.float64)  # type: ignore[no-untyped-call]
+
+
+def label_dates(axis: Axes) -> None:
+    """Label a horizontal axis of date numbers with concise dates in UTC."""
+    locator = AutoDateLocator(tz="UTC", minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
+    axis.xaxis.set_major_locator(locator)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))  # type: ignore[no-untyped-call]
