@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from reprise.data.modalities.images import pictures
-from reprise.data.modalities.images.pictures import Decoding
+from reprise.data.modalities.images.decoding import Decoding, decode
 
 Array = npt.NDArray[Any]
 ORIENTATIONS: dict[int, Callable[[Array], Array]] = {  # stored pixels -> upright pixels; EXIF 2.32, 4.6.4
@@ -269,7 +268,7 @@ def test_pixels_equal_those_of_the_reference(name: str, seed: int, size: tuple[i
         height, width = size if orientation < 5 else size[::-1]
         for channels in (1, 3):
             decoding = Decoding((height, width, channels), "pad", ground, **case.options)
-            decoded = pictures.decode(content, decoding)
+            decoded = decode(content, decoding)
             np.testing.assert_array_equal(decoded.pixels, reference(case, orientation, ground, channels))
         assert (decoded.facts.height, decoded.facts.width) == (height, width)
         assert decoded.facts.transparent == bool(np.min(case.alpha) < 255)
@@ -281,7 +280,7 @@ def test_ycbcr_is_within_one_of_the_standard() -> None:
     Image.frombytes("YCbCr", (9, 9), values.tobytes()).save(buffer, "TIFF")
     luma, blue, red = (values[..., channel].astype(float) - (0, 128, 128)[channel] for channel in range(3))
     expected = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], -1).clip(0, 255)
-    decoded = pictures.decode(buffer.getvalue(), Decoding((9, 9, 3), "pad")).pixels
+    decoded = decode(buffer.getvalue(), Decoding((9, 9, 3), "pad")).pixels
     assert np.abs(decoded - expected).max() <= 1.0
 
 
@@ -294,7 +293,7 @@ def test_cielab_is_within_one_of_the_standard() -> None:
     part = (lightness / 255 * 100 + 16) / 116
     luminance = np.where(part > 6 / 29, part**3, 3 * (6 / 29) ** 2 * (part - 4 / 29))
     expected = 255 * np.where(luminance <= 0.0031308, 12.92 * luminance, 1.055 * luminance ** (1 / 2.4) - 0.055)
-    decoded = pictures.decode(buffer.getvalue(), Decoding((1, 16, 3), "pad")).pixels
+    decoded = decode(buffer.getvalue(), Decoding((1, 16, 3), "pad")).pixels
     assert np.abs(decoded[0] - expected[:, None]).max() <= 1.5
 
 
@@ -315,7 +314,7 @@ def test_images_with_an_unknown_range_of_values_are_refused() -> None:
         ),
     ):
         with pytest.raises(ValueError, match="^" + message.replace(".", r"\.")):
-            pictures.decode(content, Decoding((4, 4, 1), "pad", limits=limits))
+            decode(content, Decoding((4, 4, 1), "pad", limits=limits))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG", "WEBP"])
@@ -325,6 +324,6 @@ def test_the_first_of_several_frames_is_read_and_this_is_recorded(kind: str) -> 
         buffer = io.BytesIO()
         options: dict[str, Any] = {"save_all": True, "append_images": others} if others else {}
         first.save(buffer, kind, **options, **({"lossless": True} if kind == "WEBP" else {}))
-        decoded = pictures.decode(buffer.getvalue(), Decoding((5, 5, 3), "pad"))
+        decoded = decode(buffer.getvalue(), Decoding((5, 5, 3), "pad"))
         assert (decoded.pixels == 30).all()
         assert decoded.facts.frames is several

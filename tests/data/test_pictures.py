@@ -17,8 +17,8 @@ from rich.console import Console
 from reprise.config import compose_dataset
 from reprise.config.modalities.images import FolderData
 from reprise.data import store
-from reprise.data.modalities.images import pictures
-from reprise.data.modalities.images.pictures import Decoding
+from reprise.data.modalities.images import decoding
+from reprise.data.modalities.images.decoding import Decoding
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import freshness, preprocess
@@ -38,7 +38,7 @@ def picture(seed: int, height: int = 8, width: int = 8) -> Pixels:
 
 
 def decode(content: bytes, shape: Sequence[int], resize: str, **options: Any) -> Pixels:
-    return pictures.decode(content, Decoding(tuple(shape), resize, **options)).pixels
+    return decoding.decode(content, Decoding(tuple(shape), resize, **options)).pixels
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:

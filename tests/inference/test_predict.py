@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 from reprise.data import store
+from reprise.data.modalities.images.decoding import Decoded, Facts
 from reprise.data.modalities.images.picture_files import Listed
-from reprise.data.modalities.images.pictures import Decoded, Facts, Picture
+from reprise.data.modalities.images.pictures import Picture
 from reprise.data.windows import Windows
 from reprise.errors import UserError
 from reprise.inference import known_pictures, predict, predict_view

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from reprise.data.modalities.images import pictures
+from reprise.data.modalities.images.decoding import decode
 from reprise.data.modalities.images.folder import decoding_of
 from reprise.errors import UserError
 from reprise.inference import explanation
@@ -42,7 +42,7 @@ def run(run: TrainedRun, image: Path, out: Path, console: Console, sample: str |
     name, predictor = run.trained.name, Predictor.from_run(run)
     classes = classes_of(predictor, run)
     try:
-        decoded = pictures.decode(image.read_bytes(), decoding_of(run.config.data, run.windows.input_shape))
+        decoded = decode(image.read_bytes(), decoding_of(run.config.data, run.windows.input_shape))
     except (OSError, ValueError) as error:
         raise UserError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
     raw = decoded.pixels[None]

@@ -13,8 +13,9 @@ from rich.console import Console
 from reprise.config import DataConfig
 from reprise.config.modalities.images import FolderData
 from reprise.data.modalities.images import picture_files, pictures
+from reprise.data.modalities.images.decoding import FULL_RANGE, Decoding, Facts
 from reprise.data.modalities.images.picture_files import Listed, Listing
-from reprise.data.modalities.images.pictures import Decoding, Facts, Picture
+from reprise.data.modalities.images.pictures import Picture
 from reprise.errors import UserError
 from reprise.progress_bar import watched
 
@@ -231,7 +232,7 @@ def _report_changes(
 def _warn_of_dark(facts: Sequence[Facts], data: FolderData, report: Callable[[str], None]) -> None:
     """Warn, per bit depth, if no pixel value exceeds an eighth of the range."""
     for bits in sorted({one.bits for one in facts}):
-        low, high = data.range if data.range and bits > 8 else pictures.FULL_RANGE if bits > 8 else (0, 255)
+        low, high = data.range if data.range and bits > 8 else FULL_RANGE if bits > 8 else (0, 255)
         peak = max(one.peak for one in facts if one.bits == bits)
         if peak <= low + (high - low) / 8:
             remedy = "; set data.range to the values that should become 0 and 255" if bits > 8 else ""
