@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reprise.data.tables.arrow import pa
 from reprise.data.tables.cells import Cells
-from reprise.data.tables.dates import parse_dates
+from reprise.data.tables.dates import date_evidence, parse_dates
 from reprise.data.tables.zones import localise
 from reprise.errors import UserError
 
@@ -158,6 +158,22 @@ def test_dates_as_they_are_written_in_practice(texts: list[str], dates: list[str
 def test_an_invalid_date_is_named_by_row_and_column(texts: list[str], row: int, message: str) -> None:
     with pytest.raises(UserError, match=rf"^x\.csv, row {row}, column when: .*{message}"):
         read(*texts)
+
+
+@pytest.mark.parametrize(
+    ("texts", "evidence"),
+    [
+        (["Shop 07", "Shop 08"], 0),
+        (["Filiale 1", "Filiale 12"], 0),
+        (["1 Room 2012", "2 Room 2012"], 0),
+        (["2012 Model", "2013 Model"], 0),
+        (["Jan 07", "Feb 07"], 2),
+        (["Dec 2012", "Foo 2012", "Jan 2013"], 2),  # the typing error is named when the column is read
+        (["3 March 2012", "4 March 2012"], 2),
+    ],
+)
+def test_a_column_of_names_with_numbers_holds_no_dates(texts: list[str], evidence: int) -> None:
+    assert date_evidence(pa.array(texts)) == evidence
 
 
 def test_offsets_of_an_explicit_format_give_local_time() -> None:

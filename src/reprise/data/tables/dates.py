@@ -10,7 +10,7 @@ import numpy as np
 
 from reprise.data.tables.arrow import pa, pc
 from reprise.data.tables.cells import Cells
-from reprise.data.tables.date_parts import IN_RANGE, WRITE, YEARS, from_parts, offsets
+from reprise.data.tables.date_parts import IN_RANGE, MONTHS, WRITE, YEARS, from_parts, offsets
 from reprise.data.tables.format import EPOCHS
 from reprise.data.timestamps import Nanoseconds
 from reprise.errors import UserError
@@ -70,8 +70,16 @@ def date_evidence(array: Any) -> int:
         return 0
     if name == "epoch":
         return int(_epoch_unit(array) is not None)
+    if "(?P<mon>" in _NOTATIONS[name] and not _names_months(array, name):
+        return 0
     digits = sum(character.isdigit() or character == "." for character in array[0].as_py())
     return 1 if digits == len(array[0].as_py()) and name in {"year-month-day", "YYYYMMDD"} else 2
+
+
+def _names_months(array: Any, name: str) -> bool:
+    """Return whether at least half of the words in the place of a month are months. `Shop 07` has the form of `Jan 07`."""
+    words = pc.unique(pc.struct_field(pc.extract_regex(array, f"^(?:{_NOTATIONS[name]})$"), "mon").drop_null()).to_pylist()
+    return 2 * sum(word[:3].lower() in MONTHS for word in words) >= len(words)
 
 
 def parse_dates(cells: Cells, column: str, date_format: str = "auto") -> Stamps:
