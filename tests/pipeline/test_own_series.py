@@ -32,6 +32,11 @@ def train(project: Path, file: Path, *overrides: str) -> tuple[str, str]:
     return name.rstrip(":"), done.stdout
 
 
+def verdict(output: str) -> str:
+    """Return the comparison with the best baseline on val that `train` prints."""
+    return next(line for line in output.splitlines() if ", best baseline " in line).split(": ", 1)[1]
+
+
 def predict(project: Path, run: str, file: Path) -> list[dict[str, str]]:
     """Return the rows of predictions.csv."""
     out = project / "answers" / run
@@ -126,6 +131,7 @@ def test_half_hours_with_semicolons_decimal_commas_and_gaps(project: Path) -> No
     rows_ahead = predict(project, run, file)
     assert [row["time"] for row in rows_ahead[:2]] == ["2024-04-10T00:00:00", "2024-04-10T00:30:00"]
     assert len(rows_ahead) == 48
+    assert re.fullmatch(r"val mae 0\.\d+ MW, best baseline seasonal mean 0\.\d+ MW", verdict(output))
     found = metrics(project, run)
     assert found["test"]["mae"] < min(found["seasonal_naive"]["mae"], found["repeat_last"]["mae"])
 
@@ -134,13 +140,22 @@ def test_a_sensor_with_epoch_times_at_5_hz_and_json_output(project: Path) -> Non
     time = 1_700_000_000_000 + 200 * np.arange(1500)
     noise = np.random.Generator(np.random.PCG64(2)).normal(0, 0.1, len(time))
     pd.DataFrame({"epoch": time, "acceleration": np.sin(np.arange(1500) / 9) + noise}).to_csv(project / "s.csv", index=False)
-    run, _ = train(project, project / "s.csv", "data.name=sensor")
+    run, output = train(project, project / "s.csv", "data.name=sensor")
+    assert re.fullmatch(r"val mae 0\.\d+, best baseline repeat last 0\.\d+", verdict(output))
     done = run_in(project, "reprise", "predict", run, str(project / "s.csv"), "--json")
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
     assert [row["time"] for row in rows[:2]] == ["2023-11-14T22:18:20", "2023-11-14T22:18:20.2"]
     found = metrics(project, run)
     assert found["test"]["mae"] < found["repeat_last"]["mae"]
+
+
+def test_a_forecast_that_does_not_beat_the_best_baseline_says_so(project: Path) -> None:
+    noise = np.random.Generator(np.random.PCG64(5)).normal(size=300)
+    stamps = pd.date_range("2023-01-01", periods=300).strftime("%Y-%m-%d")
+    pd.DataFrame({"day": stamps, "price": (100 + noise.cumsum()).round(3)}).to_csv(project / "walk.csv", index=False)
+    _, output = train(project, project / "walk.csv", "data.name=walk", "data.units=EUR")
+    assert re.fullmatch(r"val mae 1\.\d+ EUR, best baseline repeat last 1\.\d+ EUR: the model does not beat it", verdict(output))
 
 
 def test_twenty_shops_in_long_format_are_forecast_by_one_model(project: Path) -> None:
@@ -150,13 +165,13 @@ def test_twenty_shops_in_long_format_are_forecast_by_one_model(project: Path) ->
         days = np.arange(200 - 2 * shop)
         sales = (50 + 20 * shop) * (1 + 0.3 * np.sin(2 * np.pi * days / 7 + shop)) + draws.normal(0, 3, len(days))
         dates = pd.Timestamp("2022-01-01") + pd.to_timedelta(days, "D")
-        frames.append(pd.DataFrame({"date": dates, "shop": f"shop {shop}", "sales": sales.round(2)}))
+        frames.append(pd.DataFrame({"date": dates, "shop": f"Shop {shop:02}", "sales": sales.round(2)}))
     pd.concat(frames).sort_values("date", kind="stable").to_csv(project / "shops.csv", index=False)
     run, output = train(project, project / "shops.csv", "data.name=shops", "data.id=shop", "data.units=EUR")
     assert "20 series of 162 to 200 time steps, frequency D" in output
     rows = predict(project, run, project / "shops.csv")
     assert len(rows) == 20 * 7
     first = {row["series"]: row["time"] for row in rows if row["step"] == "1"}
-    assert (first["shop 0"], first["shop 19"]) == ("2022-07-20T00:00:00", "2022-06-12T00:00:00")
+    assert (first["Shop 00"], first["Shop 19"]) == ("2022-07-20T00:00:00", "2022-06-12T00:00:00")
     found = metrics(project, run)
     assert found["test"]["mae"] < min(found["seasonal_naive"]["mae"], found["repeat_last"]["mae"])

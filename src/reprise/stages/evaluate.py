@@ -23,6 +23,7 @@ from reprise.errors import UserError
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import windows_as_trained
 from reprise.project_paths import ProjectPaths
+from reprise.stages import verdict
 from reprise.stages.published import TRAINING, history_file, read_as_trained, read_published, weights_file
 from reprise.stages.summary import Summary, Values, over_seeds, spread
 from reprise.tasks.task import Baseline, Keep, Task
@@ -185,6 +186,8 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
         by_split = {"val": val, "test": metrics}
         scores = ", ".join(f"{split} {task.monitor} {values[task.monitor]:.4f}" for split, values in by_split.items())
         console.print(f"evaluate  {trained.name}: {scores}", highlight=False, soft_wrap=True)
+        for sentence in verdict.sentences("test", task, metrics, baselines):
+            console.print(f"evaluate  {trained.name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
     return Result(Evaluation(val, metrics, baselines, task.units, task.undefined), kept, predictor, windows, run)
 
 

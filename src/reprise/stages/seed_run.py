@@ -16,6 +16,7 @@ from reprise.data.windows import Windows
 from reprise.inference import intervals
 from reprise.inference.predictor import Predictor
 from reprise.project_paths import ProjectPaths
+from reprise.stages import verdict
 from reprise.stages.published import FINGERPRINTS
 from reprise.stages.run_key import run_key
 from reprise.tasks.task import Task
@@ -61,9 +62,10 @@ def train_seed(
         )
         trained = _outcome(fitted, config, windows, run_dir, run.name if run else "", paths)
         if run:
-            _finalize_run(run, trained, fitted, config, windows, training.task)
+            comparison = _finalize_run(run, trained, fitted, config, windows, training.task)
             summary = f"best epoch {trained.best_epoch} of {trained.epochs}, {trained.train_seconds:.1f} s"
-            console.print(f"train  {trained.name}: {summary}", highlight=False, soft_wrap=True)
+            for line in (summary, *comparison):
+                console.print(f"train  {trained.name}: {line}", highlight=False, markup=False, soft_wrap=True)
         return trained
 
 
@@ -109,8 +111,11 @@ def _outcome(fitted: Fitted, config: Config, windows: Windows, run_dir: Path, na
     )
 
 
-def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: Config, windows: Windows, task: Task) -> None:
-    """Log the outcome of a training and, with `tracking.log_model`, the predictor; write intervals.json and trained.json."""
+def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: Config, windows: Windows, task: Task) -> list[str]:
+    """Log the outcome of a training and, with `tracking.log_model`, the predictor; write intervals.json and trained.json.
+
+    Return the comparison of a forecast with the baselines on val.
+    """
     outcome = {key: getattr(trained, key) for key in ("best_epoch", "parameters", "train_seconds")}
     run.tag({**outcome, "sha256.weights": store.sha256(fitted.weights), "peak_memory": fitted.peak_memory})
     if fitted.chosen:
@@ -125,7 +130,9 @@ def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: C
         intervals.write(calibrated, run.run_dir)
     if config.tracking.log_model:
         _log_model(run, predictor, windows)
+    comparison = verdict.on_val(predictor, windows, config.trainer.eval_batch_size)
     store.write_atomically(run.run_dir / OUTCOME, trained.model_dump_json(indent=2).encode())
+    return comparison
 
 
 def tag_name(text: str) -> str:

@@ -15,7 +15,7 @@ Values = npt.NDArray[np.float64]
 
 
 class NaiveForecasts:
-    """Naive forecasts of the test windows, standardised `float64 [B, S, Y]`.
+    """Naive forecasts of the windows of a split, test by default, standardised `float64 [B, S, Y]`.
 
     - repeat_last: the last value of the lookback at every step.
     - seasonal_naive: the value one season before; left out if the series starts too late for it, or the season is one step.
@@ -26,14 +26,14 @@ class NaiveForecasts:
     Source, except for seasonal_mean: Hyndman and Athanasopoulos 2021, section 5.2.
     """
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: Windows, split: str = "test") -> None:
         meta = windows.meta
         assert isinstance(meta, Meta), "the task checked it"
         self._meta, self._values = meta, windows.array("values")
         self._mean, self._std = (
             np.array([meta.statistics[key][position] for position in meta.target_positions]) for key in ("mean", "std")
         )
-        self._first = windows.indices("test") + meta.lookback
+        self._first = windows.indices(split) + meta.lookback
         """Row of the first forecast step of each window."""
         self._methods: dict[str, tuple[int, Callable[[Values, Indices], Values]]] = {
             "repeat_last": (1, self._repeat_last),
