@@ -41,3 +41,4 @@ def test_each_channel_that_is_worse_than_its_best_baseline_is_named() -> None:
 def test_without_baselines_nothing_is_compared() -> None:
     assert said("mae", {"mae": 1.0}, {}) == []
     assert said("mae", {"mae": 1.0}, {"repeat_last": {"mse": 2.0}}) == []
+    assert said("mae", {}, {"repeat_last": {"mae": 2.0}}) == []

@@ -42,7 +42,8 @@ def _decoded(predictor: Predictor, inputs: Tensor) -> Tensor:
 def sentences(split: str, task: Task, metrics: Metrics, baselines: Mapping[str, Metrics]) -> Iterator[str]:
     """Yield the comparison by the monitored metric, and one of each target channel that is not better than its best baseline."""
     metric = task.monitor
-    if not (best := _best(metric, baselines)):
+    best = _best(metric, baselines)
+    if not best or metric not in metrics:  # every value to compare with is missing
         return
     name, value = best
     unit = f" {task.units[metric]}" if metric in task.units else ""
