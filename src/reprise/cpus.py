@@ -57,33 +57,39 @@ def _slurm_cpus_per_task(environment: Mapping[str, str]) -> int | None:
 
 def _quotas(system: Path) -> Iterator[float]:
     """Yield the CPU quota of each cgroup that limits this process, in CPUs. Unlimited cgroups yield nothing."""
-    for mount, group in _cgroups(system):
+    for folder, version in cgroups(system, "cpu"):
+        quota = _quota_v2(folder) if version == 2 else _quota_v1(folder)
+        if quota is not None:
+            yield quota
+
+
+def cgroups(system: Path, controller: str) -> Iterator[tuple[Path, int]]:
+    """Yield the folder of each cgroup in which a controller (`cpu`, `memory`) can limit this process, and the version, 1 or 2."""
+    for mount, group in _cgroups(system, controller):
         for folder in _with_ancestors(mount, group):
-            quota = _quota_v2(folder) if mount.version == 2 else _quota_v1(folder)
-            if quota is not None:
-                yield quota
+            yield folder, mount.version
 
 
-def _cgroups(system: Path) -> Iterator[tuple[_Mount, PurePosixPath]]:
-    """Yield the cgroups of this process that can limit CPU time, each with its mount.
+def _cgroups(system: Path, controller: str) -> Iterator[tuple[_Mount, PurePosixPath]]:
+    """Yield the cgroups of this process that have a controller, each with its mount.
 
     Lines of /proc/self/cgroup are `hierarchy:controllers:path`; v2 is hierarchy 0 and names no controllers (cgroups(7)).
     """
-    mounts = {mount.version: mount for mount in _mounts(system)}
-    for line in _lines(system / "proc/self/cgroup"):
+    mounts = {mount.version: mount for mount in _mounts(system, controller)}
+    for line in lines(system / "proc/self/cgroup"):
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         version = 2 if hierarchy == "0" and not controllers else 1
-        if version in mounts and (version == 2 or "cpu" in controllers.split(",")):
+        if version in mounts and (version == 2 or controller in controllers.split(",")):
             yield mounts[version], PurePosixPath(path)
 
 
-def _mounts(system: Path) -> Iterator[_Mount]:
-    """Yield the mounted cgroup hierarchies that hold the files of the cpu controller.
+def _mounts(system: Path, controller: str) -> Iterator[_Mount]:
+    """Yield the mounted cgroup hierarchies that hold the files of a controller.
 
     Fields of /proc/self/mountinfo: 4 root, 5 mount point; after a single hyphen type, source and options (proc(5)).
     """
-    for line in _lines(system / "proc/self/mountinfo"):
+    for line in lines(system / "proc/self/mountinfo"):
         fields, _, rest = line.partition(" - ")
         location, filesystem = fields.split(" "), rest.split(" ")
         if len(location) < 5 or len(filesystem) < 3:
@@ -91,7 +97,7 @@ def _mounts(system: Path) -> Iterator[_Mount]:
         mount = PurePosixPath(location[3]), system / location[4].lstrip("/")
         if filesystem[0] == "cgroup2":
             yield _Mount(*mount, version=2)
-        elif filesystem[0] == "cgroup" and "cpu" in filesystem[2].split(","):
+        elif filesystem[0] == "cgroup" and controller in filesystem[2].split(","):
             yield _Mount(*mount, version=1)
 
 
@@ -109,7 +115,7 @@ def _with_ancestors(mount: _Mount, group: PurePosixPath) -> Iterator[Path]:
 
 def _quota_v2(folder: Path) -> float | None:
     """Return the CPUs that cpu.max allows: `max 100000` (unlimited), or quota and period in microseconds, `150000 100000`."""
-    match " ".join(_lines(folder / "cpu.max")).split():
+    match " ".join(lines(folder / "cpu.max")).split():
         case [quota, period] if quota.isdecimal() and period.isdecimal() and int(period):
             return int(quota) / int(period)
     return None
@@ -117,13 +123,13 @@ def _quota_v2(folder: Path) -> float | None:
 
 def _quota_v1(folder: Path) -> float | None:
     """Return the CPUs that cpu.cfs_quota_us (-1: unlimited) and cpu.cfs_period_us allow."""
-    match (_lines(folder / "cpu.cfs_quota_us"), _lines(folder / "cpu.cfs_period_us")):
+    match (lines(folder / "cpu.cfs_quota_us"), lines(folder / "cpu.cfs_period_us")):
         case [[quota], [period]] if quota.isdecimal() and period.isdecimal() and int(quota) and int(period):
             return int(quota) / int(period)
     return None
 
 
-def _lines(file: Path) -> list[str]:
+def lines(file: Path) -> list[str]:
     """Return the lines of a file, or no lines if it is missing or not readable."""
     try:
         return file.read_text("utf-8", "replace").splitlines()

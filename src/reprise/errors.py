@@ -9,8 +9,8 @@ class UserError(Exception):
     """An error that the user can fix. Shown as one line, without passwords; exit code 2."""
 
     def __init__(self, what: str, hint: str = "") -> None:
-        line = " ".join(what.split())
-        super().__init__(without_login(f"{line}; {' '.join(hint.split())}" if hint else line))
+        self.what, self.hint = (without_login(" ".join(part.split())) for part in (what, hint))
+        super().__init__(f"{self.what}; {self.hint}" if hint else self.what)
 
 
 class Stopped(BaseException):

@@ -15,6 +15,9 @@ from reprise.tasks import metric_names
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.record import RunRecord, RunSummary, list_runs
 
+MACHINE = ("processor", "device", "devices", "threads", "precision", "tf32")
+"""Tags of what the bits of the weights depend on, apart from code, config, data and packages."""
+
 
 def describe(record: RunRecord) -> dict[str, Any]:
     """Return the lineage of a run: raw files, arrays, windows, config, code, packages, machine, weights, metrics."""

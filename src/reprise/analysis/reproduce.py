@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from reprise.analysis.lineage import MACHINE
 from reprise.analysis.working_copy import WorkingCopy, link_data, make_environment, refuse_untrusted_run, working_copy
 from reprise.config import CheckpointConfig, tracking_config
 from reprise.data import store
@@ -29,8 +30,6 @@ from reprise.tracking.repository import last_line
 from reprise.tracking.weights import load_weights
 from reprise.training.learner import SPEED
 
-MACHINE = ("processor", "device", "devices", "threads", "precision", "tf32")
-"""Tags of what the bits of the weights depend on, apart from code, config, data and packages."""
 TOLERANCE = 1e-2
 """Default tolerance of metrics, absolute or relative, if the machine differs."""
 

@@ -64,14 +64,14 @@ def refuse_untrusted_run(old: RunRecord, with_packages: bool, console: Console) 
     if plugins := old.config.get("plugins"):
         console.print(f"reproduce  plugins: {', '.join(plugins)}", highlight=False, markup=False, soft_wrap=True)
     if old.patch:
-        console.print(_visible(old.patch.decode("utf-8", "replace")), highlight=False, markup=False, soft_wrap=True, end="")
+        console.print(visible(old.patch.decode("utf-8", "replace")), highlight=False, markup=False, soft_wrap=True, end="")
     raise UserError(
         f"run {old.name} was not made in this project, so its code may be somebody else's",
         f"read the {'patch above' if old.patch else 'commit'}, then add --trust",
     )
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Return a text in which every control and format character (escapes, bidirectional overrides) is escaped."""
     return "".join(
         one if one in "\n\t" or unicodedata.category(one) not in {"Cc", "Cf", "Co", "Cs", "Zl", "Zp"} else f"\\u{ord(one):04x}"

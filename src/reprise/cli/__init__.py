@@ -5,7 +5,7 @@ PyTorch, Lightning and MLflow take seconds to import. The functions import them 
 
 import click
 
-from reprise.cli import many_runs, new_project, one_run, pipeline
+from reprise.cli import many_runs, new_project, one_run, pipeline, upkeep
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -38,6 +38,7 @@ def cli() -> None:
     Compare:        reprise compare [EXPERIMENT ...] [--html FILE]          reprise register RUN
     Reproduce:      reprise reproduce RUN, reprise certify experiment=NAME
     After a change of code:  reprise revalidate
+    Upkeep:         reprise doctor              reprise diff RUN_A RUN_B
 
     Set any config key as key=value; `reprise compose experiment=NAME` prints all keys. Tab completion:
     eval "$(_REPRISE_COMPLETE=bash_source reprise)" (or zsh_source, fish_source).
@@ -73,5 +74,7 @@ for command in (
     one_run.certify,
     many_runs.sync,
     many_runs.dashboard,
+    upkeep.diff,
+    upkeep.doctor,
 ):
     cli.add_command(command)

@@ -7,6 +7,8 @@ LOSS, ACCURACY, F1_MACRO, ECE = "loss", "accuracy", "f1_macro", "ece"
 MAE, MAE_SCALED, MASE = "mae", "mae_scaled", "mase"
 MAIN = (ACCURACY, MAE, MAE_SCALED, LOSS)
 """The main metric of a run is the first of these that it has."""
+SPEED = ("train/seconds", "train/samples_per_second")
+"""Metrics that differ between repetitions of a run."""
 FORECAST_COLUMNS = (MAE, "rmse", MASE)
 """Metrics of the results table of forecasts, by target."""
 _SCORES = re.compile(r"(accuracy|f1|auc|auroc|precision|recall|r2)(_|$)")

@@ -75,7 +75,7 @@ def _read_lock(file: Path) -> dict[str, LockedStage]:
     """
     if not file.is_file():
         return {}
-    lock = yaml.load(file.read_text("utf-8"), SAFE_LOADER)  # noqa: S506 -- both are safe loaders
+    lock = _load_yaml(file.read_text("utf-8"))
     schema = lock.get("schema") if isinstance(lock, dict) else None
     if schema != SCHEMA:
         raise UserError(f"{file}: schema {schema}, where {SCHEMA} is expected", "run `reprise repro`, or install the pinned DVC")
@@ -96,19 +96,11 @@ def repair(root: Path) -> list[Path]:
     recomputed. An invalid .dvc/tmp/rwlock is deleted: its entries matter only to the process that wrote them. Temporary files and
     empty folders in the run cache are deleted, since every later DVC command would fail on them.
     """
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
-
-    locks = [
-        file
-        for file in (root / "dvc.lock", *root.glob("*/dvc.lock"))
-        if not _is_complete(file, yaml.safe_load, COMPILED_LOCKFILE_SCHEMA)
-    ]
+    locks, invalid = incomplete_locks(root)
     for file in locks:
         file.unlink()
         with suppress(GitMissingError):
             git(root, "checkout", "--quiet", "--", str(file))  # fails if it was never committed
-    process_list = root / FOLDER / "tmp" / "rwlock"
-    invalid = [] if _is_complete(process_list, json.loads, dict) else [process_list]
     run_cache = root / FOLDER / "cache" / "runs"
     drafts = list(run_cache.glob("*/*/.*.tmp"))
     for file in (*invalid, *drafts):
@@ -117,6 +109,23 @@ def repair(root: Path) -> list[Path]:
     for folder in empty:
         folder.rmdir()
     return [*locks, *invalid, *drafts, *empty]
+
+
+def incomplete_locks(root: Path) -> tuple[list[Path], list[Path]]:
+    """Return the invalid dvc.lock files, and .dvc/tmp/rwlock if it is invalid."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
+
+    locks = [
+        file
+        for file in (root / "dvc.lock", *root.glob("*/dvc.lock"))
+        if not _is_complete(file, _load_yaml, COMPILED_LOCKFILE_SCHEMA)
+    ]
+    process_list = root / FOLDER / "tmp" / "rwlock"
+    return locks, [] if _is_complete(process_list, json.loads, dict) else [process_list]
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, SAFE_LOADER)  # noqa: S506 -- both are safe loaders
 
 
 def _is_complete(file: Path, parse: Callable[[str], Any], check: Callable[[Any], Any]) -> bool:

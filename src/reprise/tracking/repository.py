@@ -98,6 +98,11 @@ def find(root: Path) -> Repository | NoRepository:
     return Repository(Path(top), prefix, commit)
 
 
+def git_file(root: Path, name: str) -> Path:
+    """Return the path of a file in git's own folder, such as `index.lock`."""
+    return root / os.fsdecode(_run(root, ["rev-parse", "--git-path", name])).rstrip("\n")
+
+
 def _reason(root: Path, stderr: str) -> NoRepository:
     """Distinguish by git's message a folder without a repository from a repository that git does not read."""
     fatal = next((line.removeprefix("fatal: ") for line in stderr.splitlines() if line.startswith("fatal: ")), stderr.strip())
@@ -136,11 +141,61 @@ def patch(root: Path, repository: Repository, plugins: Sequence[Source] = ()) ->
         return _run(root, compare, index), list(dict.fromkeys(place.import_folder for place in placed))
 
 
+@dataclass(frozen=True)
+class Version:
+    """The code of a run: a commit, and the patch of what was not committed."""
+
+    commit: str
+    patch: bytes
+
+
+@dataclass(frozen=True)
+class CodeDifference:
+    """The difference of two versions of the code."""
+
+    files: tuple[tuple[str, str, str], ...]
+    """Path from the top of the repository, added lines and removed lines of each changed file; `-` for binary files."""
+    patch: bytes
+    """The difference as a patch."""
+
+
+def difference(root: Path, first: Version, second: Version) -> CodeDifference:
+    """Return how the code of two runs differs, uncommitted changes and plugins included. The user's index stays unchanged.
+
+    Raises:
+        UserError: if a commit is not in this repository, or a patch does not apply.
+
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        index = _scratch_index(root, Path(folder))
+        trees, patched = zip(*(_tree(root, version, index) for version in (first, second)), strict=True)
+        paths = [*CODE, *(f":(top,literal){path}" for path in sorted(set().union(*patched)))]
+        compare = ["diff-tree", "-r", "--no-ext-diff", "--no-renames"]
+        numbers = os.fsdecode(_run(root, [*compare, "--numstat", "-z", *trees, "--", *paths], index)).split("\0")
+        rows = [line.split("\t", 2) for line in numbers if line]
+        patch = _run(root, [*compare, "-p", "--binary", *trees, "--", *paths], index)
+    return CodeDifference(tuple((path, added, removed) for added, removed, path in rows), patch)
+
+
+def _tree(root: Path, version: Version, index: Mapping[str, str]) -> tuple[str, set[str]]:
+    """Return the tree of a version, in the scratch object store, and the paths that its patch changes."""
+    if git(root, "cat-file", "-e", f"{version.commit}^{{commit}}").returncode:
+        raise UserError(f"commit {version.commit[:12]} is not in this repository", "fetch it: git fetch --all")
+    _run(root, ["read-tree", version.commit], index)
+    if version.patch:
+        top = Path(os.fsdecode(_run(root, ["rev-parse", "--show-toplevel"])).rstrip("\n"))
+        applied = git(top, "apply", "--cached", "--whitespace=nowarn", "-", environment=index, given=version.patch)
+        if applied.returncode:
+            raise UserError(f"the patch on {version.commit[:12]} does not apply: {last_line(applied.stderr)}")
+    tree = _run(root, ["write-tree"], index).decode().strip()
+    names = _run(root, ["diff-tree", "-r", "--no-renames", "--name-only", "-z", version.commit, tree], index)
+    return tree, {name for name in os.fsdecode(names).split("\0") if name}
+
+
 def _scratch_index(root: Path, folder: Path) -> dict[str, str]:
     """Return an environment in which git writes index and new objects to `folder` and reads objects from the repository."""
-    objects = os.fsdecode(_run(root, ["rev-parse", "--git-path", "objects"])).rstrip("\n")
     (folder / "objects" / "info").mkdir(parents=True)
-    (folder / "objects" / "info" / "alternates").write_bytes(os.fsencode((root / objects).resolve()) + b"\n")
+    (folder / "objects" / "info" / "alternates").write_bytes(os.fsencode(git_file(root, "objects").resolve()) + b"\n")
     return {"GIT_INDEX_FILE": str(folder / "index"), "GIT_OBJECT_DIRECTORY": str(folder / "objects")}
 
 
