@@ -47,6 +47,8 @@ KEY_WORDS = {
     "certify": ["experiment=NAME", "--steps", "Exit codes"],
     "sync": ["tracking.uri=ADDRESS"],
     "dashboard": ["--port", "127.0.0.1"],
+    "diff": ["RUN_A RUN_B", "--patch"],
+    "doctor": ["experiment=NAME", "--port", "code and a fix", "Exit codes"],
 }
 """Words that the help of each subcommand must contain."""
 
