@@ -36,7 +36,9 @@ def doctor(port: int, as_json: bool, overrides: tuple[str, ...]) -> None:
 @click.option("--patch", is_flag=True, help="Print the difference of the code as a patch.")
 @click.option("--json", "as_json", is_flag=True, help="Print only JSON.")
 def diff(first: str, second: str, patch: bool, as_json: bool) -> None:
-    """Show what differs between two runs: config, data, code, packages, machine and metrics.
+    """Show what differs between two runs.
+
+    Compare config, data, code, packages, machine and metrics.
 
     What can change the weights comes first; names and display settings are dimmed. Code is compared with its uncommitted changes
     and plugins. The cost (time and memory) does not count as a difference.
