@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from reprise.figures import classification, comparison, forecasting, network, training
+from reprise.figures import attribution, classification, comparison, forecasting, network, training
 from reprise.figures.new_forecast import Panel, new_forecast
 from reprise.figures.style import GREEN, ORANGE, save
 
@@ -43,9 +43,14 @@ def new_panel(title: str, unit: str, steps: int) -> Panel:
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "curves": lambda: training.curves(HISTORY, "accuracy", 2, "a run"),
+    "curves of a run selected by its loss": lambda: training.curves(HISTORY, "loss", 2, "a run"),
+    "curves with a unit": lambda: training.curves(HISTORY, "mae", 2, "a run", {"mae": "thousands of passengers per month"}),
     "samples": lambda: classification.samples(IMAGES, LABELS, NAMES, "a run"),
     "samples in colour": lambda: classification.samples(COLOUR, LABELS, NAMES, "a run"),
     "samples of sequences": lambda: classification.samples(SEQUENCES, LABELS, NAMES, "a run"),
+    "samples of sequences with a legend": lambda: classification.samples(
+        SEQUENCES, LABELS, NAMES, "a run", ["acceleration x", "acceleration y", "rotation around the vertical axis"]
+    ),
     "predictions of sequences": lambda: classification.predictions(SEQUENCES, LABELS, PROBABILITIES, NAMES, "a run"),
     "predictions": lambda: classification.predictions(IMAGES, LABELS, PROBABILITIES, NAMES, "a run"),
     "answers": lambda: classification.file_predictions(COLOUR, PROBABILITIES, NAMES, [f"{n}.png" for n in range(5)], "a run"),
@@ -88,6 +93,32 @@ FIGURES |= {
     ),
     "windows": lambda: forecasting.windows(WINDOWS, "t", "°C", "a run"),
     "one window": lambda: forecasting.windows(WINDOWS[:1], "t", "°C", "a run"),
+}
+
+ATTRIBUTED = [
+    attribution.Panel(name, share, RNG.normal(size=30), RNG.normal(size=30), (3, 9), unit)
+    for name, share, unit in (("load of the whole network", 0.7, "MW"), ("price", 0.3, ""), ("constant", 0.0, ""))
+]
+AHEAD = attribution.Ahead(new_panel("", "", 6).time, RNG.normal(size=6) + 5, "price")
+STRENGTH, WIDE = RNG.random((30, 3)), RNG.random((9, 200))
+FIGURES |= {
+    "attribution of a sequence": lambda: attribution.attributed(
+        ATTRIBUTED, np.arange(1.0, 31), "a run", "against ← attribution → for"
+    ),
+    "attribution of one step": lambda: attribution.attributed(
+        [attribution.Panel("x", 1.0, np.ones(1), np.ones(1), (0, 0))], np.ones(1), "a run", "attribution"
+    ),
+    "attribution of a forecast": lambda: attribution.attributed(
+        ATTRIBUTED, new_panel("", "", 6).past_time, "a run", "attribution, MW", AHEAD, ticks=True
+    ),
+    "importance": lambda: attribution.importance(STRENGTH, ["load", "price", "a"], range(30, 0, -1), "lag", "a run"),
+    "importance of one channel": lambda: attribution.importance(STRENGTH[:, :1], ["x"], range(1, 31), "time step", "a run"),
+    "importance of many channels": lambda: attribution.importance(
+        WIDE, [f"channel {number}" for number in range(200)], range(1, 10), "time step", "a run"
+    ),
+    "importance by step": lambda: attribution.by_horizon(
+        STRENGTH.T, [(1, 1), (2, 8), (9, 16)], range(30, 0, -1), "lag: time steps before the first step of the forecast", "a run"
+    ),
 }
 
 LONG_NAMES = ["a class name that is rather long indeed", "another one, of the same length as that", "ship"]

@@ -39,23 +39,32 @@ MAX_NAMES = 120
 """Maximum number of classes for which a confusion matrix shows class names."""
 MAX_SCORED = 40
 """Maximum number of classes whose scores are drawn."""
+WIDEST = 0.95
+"""Where the axis of scores begins at the latest, so that small differences do not look large."""
 LABEL_COLUMNS = 24
 """Maximum width of a class name along an axis, in columns."""
 
 
-def samples(chosen: Samples, targets: Classes, names: Sequence[str], title: str) -> Figure:
-    """Draw samples with their class names."""
+def samples(chosen: Samples, targets: Classes, names: Sequence[str], title: str, channels: Sequence[str] = ()) -> Figure:
+    """Draw samples with their class names. `channels` are the names of the channels of sequences."""
     shown = labels(names, TITLE_COLUMNS)
-    return _grid(chosen, [shown[label] for label in targets], ["black"] * len(targets), title)
+    return _grid(chosen, [shown[label] for label in targets], ["black"] * len(targets), title, channels)
 
 
-def _grid(chosen: Samples, texts: Sequence[str], colours: Sequence[str], title: str) -> Figure:
+def _grid(chosen: Samples, texts: Sequence[str], colours: Sequence[str], title: str, channels: Sequence[str]) -> Figure:
     if isinstance(chosen, np.ndarray):
         return picture_grid(chosen, texts, colours, title)
-    return sequence_grid(chosen, texts, colours, title)
+    return sequence_grid(chosen, texts, colours, title, channels)
 
 
-def predictions(chosen: Samples, targets: Classes, probabilities: Probabilities, names: Sequence[str], title: str) -> Figure:
+def predictions(
+    chosen: Samples,
+    targets: Classes,
+    probabilities: Probabilities,
+    names: Sequence[str],
+    title: str,
+    channels: Sequence[str] = (),
+) -> Figure:
     """Draw samples with predicted class and confidence: correct ones in green, wrong ones in orange with the true class."""
     shown = labels(names, TITLE_COLUMNS - 2)
     texts, colours = [], []
@@ -65,7 +74,7 @@ def predictions(chosen: Samples, targets: Classes, probabilities: Probabilities,
         text = _with_percent(f"{'✓' if right else '✗'} {shown[predicted]}", row[predicted])
         texts.append(text if right else f"{text}\nis {literal(shown[label], TITLE_COLUMNS - 3)}")
         colours.append(GREEN if right else ORANGE)
-    return _grid(chosen, texts, colours, title)
+    return _grid(chosen, texts, colours, title, channels)
 
 
 def file_predictions(
@@ -75,6 +84,7 @@ def file_predictions(
     files: Sequence[str],
     title: str,
     truth: Sequence[str] = (),
+    channels: Sequence[str] = (),
 ) -> Figure:
     """Draw samples with their name, predicted class and confidence; wrong ones in orange with the class in `truth`."""
     shown = labels(names, TITLE_COLUMNS - 2)
@@ -85,7 +95,7 @@ def file_predictions(
         wrong = true not in {"", names[predicted]}
         texts.append(f"{text}\nis {literal(true, TITLE_COLUMNS - 3)}" if wrong else text)
         colours.append(ORANGE if wrong else GREEN if true else "black")
-    return _grid(chosen, texts, colours, title)
+    return _grid(chosen, texts, colours, title, channels)
 
 
 def _with_percent(text: str, share: float) -> str:
@@ -167,7 +177,9 @@ def scores(f1: Sequence[float], recall: Sequence[float], precision: Sequence[flo
         axis.scatter(np.array(recall)[order], rows, marker=">", color=ORANGE, s=30, zorder=2)
         axis.scatter(np.array(f1)[order], rows, marker="|", color="black", s=90, zorder=3)
         axis.set_yticks(rows, [shown[number] for number in order])
-        axis.set(xlabel="score", ylim=(-0.7, len(order) - 0.3))
+        lowest = float(np.nanmin([np.array(score)[order] for score in (f1, recall, precision)], initial=WIDEST))
+        margin = 0.03 * (1 - lowest)
+        axis.set(xlabel="score", xlim=(lowest - margin, 1 + margin), ylim=(-0.7, len(order) - 0.3))
         marks = (("<", BLUE, "precision"), (">", ORANGE, "recall"), ("|", "black", "F1"))
         handles = [Line2D([], [], marker=mark, color=colour, linestyle="none", label=label) for mark, colour, label in marks]
         legend_above(axis, handles=handles)

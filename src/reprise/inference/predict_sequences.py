@@ -71,7 +71,8 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     titles = [f"sequence {names[row]}" for row in rows]
     truth = [inputs.truth[row] for row in rows]
     title = f"{run.trained.name}{more}"
-    save(classification.file_predictions(shown, probabilities[rows], meta.classes, titles, title, truth), out / FIGURE)
+    figure = classification.file_predictions(shown, probabilities[rows], meta.classes, titles, title, truth, meta.channels)
+    save(figure, out / FIGURE)
     return answers
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,24 +33,30 @@ def write(folder: Path, run: Evaluated, task: Task) -> None:
     names, classified = task.classes, run.predictions
     assert isinstance(classified, Classified)
     test = run.windows.test()
-    kind = "images" if len(run.windows.input_shape) == IMAGE_DIMENSIONS else "sequences"
+    are_images = len(run.windows.input_shape) == IMAGE_DIMENSIONS
+    kind = "images" if are_images else "sequences"
+    channels = getattr(run.windows.meta, "channels", ())
     all_samples = f"{len(classified.target):,} test {kind}"
 
     def predictions(rows: Tensor, title: str, file: str) -> None:
         with drawing(file):
             chosen = rows.numpy()  # indexing an array with a tensor of one row would give a scalar
             labels, shown = classified.target[chosen], classified.probabilities(chosen, len(names))
-            figure = classification.predictions(drawable(test.raw(rows)), labels, shown, names, f"{run.name}: {title}")
+            heading = f"{run.name}: {title}"
+            figure = classification.predictions(drawable(test.raw(rows)), labels, shown, names, heading, channels)
             save(figure, folder / file)
 
     with drawing("samples.png"):
         train, _ = run.windows.learning()
         rows = _spread_out(len(train))
+        if not are_images:
+            rows = _of_each_class(train.gather(torch.arange(len(train))).targets.numpy())
         labels = train.gather(rows).targets.numpy()
         title = f"{run.name}: training {kind}"
-        save(classification.samples(drawable(train.raw(rows)), labels, names, title), folder / "samples.png")
-    rows = _spread_out(len(test))
-    predictions(rows, f"{len(rows)} of {all_samples}", "predictions.png")
+        save(classification.samples(drawable(train.raw(rows)), labels, names, title, channels), folder / "samples.png")
+    rows = _spread_out(len(test)) if are_images else _of_each_class(classified.target)
+    order = "" if are_images or len(rows) == len(test) else ", the first of each class"
+    predictions(rows, f"{len(rows)} of {all_samples}{order}", "predictions.png")
     wrong = np.flatnonzero(~classified.right)
     surest = torch.from_numpy(wrong[np.argsort(-classified.confidence[wrong], kind="stable")][:SHOWN])
     if len(surest):
@@ -77,6 +84,15 @@ def drawable(raw: Sequence[Tensor]) -> classification.Samples:
     sequences = first.reshape(len(first), first.shape[1], -1)
     lengths = raw[1].tolist() if len(raw) > 1 else [sequences.shape[1]] * len(sequences)
     return [sequence[:length] for sequence, length in zip(sequences, lengths, strict=True)]
+
+
+def _of_each_class(labels: npt.NDArray[np.int64]) -> Tensor:
+    """Return row indices of the first samples of each class `[SHOWN]`, as many of each as possible, sorted by class."""
+    order = np.argsort(labels, kind="stable")
+    _, counts = np.unique(labels, return_counts=True)
+    number = np.concatenate([np.arange(count) for count in counts])  # of a sample within its class
+    chosen = np.sort(np.argsort(number, kind="stable")[:SHOWN])
+    return torch.from_numpy(order[chosen])
 
 
 def _spread_out(count: int) -> Tensor:

@@ -77,7 +77,9 @@ def write(predictor: Predictor, run: Evaluated, logged_in: tracking.Run | None, 
     with contextlib.ExitStack() as stack:
         folder = keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         with drawing("curves.png"):
-            save(training.curves(run.history, predictor.task.monitor, run.best_epoch, run.name), folder / "curves.png")
+            task = predictor.task
+            figure = training.curves(run.history, task.monitor, run.best_epoch, run.name, task.units)
+            save(figure, folder / "curves.png")
         with drawing("layers.txt"):
             inputs = predictor.transform(*run.windows.test().raw(torch.zeros(1, dtype=torch.int64)))
             explanation.layer_table(folder, predictor.network, inputs)
