@@ -224,6 +224,23 @@ def test_series_statistics_equal_numpys_of_the_span_only(values: npt.NDArray[np.
     assert series_splitting.series_statistics(others, [(start, stop)]) == result
 
 
+@pytest.mark.parametrize("block", [2, 3, 7, 100])
+def test_series_statistics_do_not_depend_on_the_rows_computed_at_once(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    draws = np.random.Generator(np.random.PCG64(7))
+    values = draws.normal(3, 2, (60, 3)).cumsum(axis=0).astype(np.float32)
+    filled, spans = draws.random((60, 2)) < 0.2, [(0, 25), (26, 27), (30, 60)]
+    inside = np.concatenate([values[slice(*span)] for span in spans])[:, [2, 0]].astype(np.float64)
+    pairs = np.concatenate([np.arange(start, stop - 1) for start, stop in spans])
+    steps = np.abs(values[pairs + 1] - values[pairs].astype(np.float64))[:, [2, 0]]
+    seen = ~(filled[pairs] | filled[pairs + 1])
+    monkeypatch.setattr(series_splitting, "BLOCK", block)
+    for mask, naive in ((None, steps.mean(axis=0)), (filled, (steps * seen).sum(axis=0) / seen.sum(axis=0))):
+        result = series_splitting.series_statistics(values, spans, mask, [2, 0])
+        np.testing.assert_allclose(result["mean"], inside.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(result["std"], inside.std(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(result["naive_mae"], naive, rtol=1e-12)
+
+
 def test_a_constant_channel_has_a_standard_deviation_of_one() -> None:
     images = np.full((3, 2, 2, 1), 200, np.uint8)
     assert image_splitting.image_statistics(images, np.arange(3)) == {"mean": [200.0], "std": [1.0]}

@@ -182,7 +182,7 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     columns = [names.index(name) for name in inputs]
     trained = [(member.start, member.start + member.borders.train) for member in members]
     filled = filled_cells.of_columns(arrays, columns)
-    fitted = splitting.series_statistics(values[:, columns], cutting.train_spans(parts["train"], trained), filled)
+    fitted = splitting.series_statistics(values, cutting.train_spans(parts["train"], trained), filled, columns)
     _check_targets_vary(targets, names, values)
     checks = cutting.audit(parts, members, window)
     described_series = [SeriesBorders.of(member) for member in members] if len(members) > 1 else []

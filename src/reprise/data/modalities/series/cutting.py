@@ -42,7 +42,7 @@ class Member:
         parts = {name: splits.window_starts(self.borders.span(name, reach), size, stride[name]) for name in splits.SPLITS}
         if empty := [name for name, starts in parts.items() if not len(starts)]:
             raise self._too_short(empty[0], window)
-        return {name: starts + self.start for name, starts in parts.items()}
+        return {name: starts + self.start if self.start else starts for name, starts in parts.items()}
 
     def _too_short(self, split: str, window: ResolvedWindow) -> UserError:
         """Return the error for a split that is shorter than one window. It names the settings to change."""
@@ -84,7 +84,7 @@ def cut(window: ResolvedWindow, members: Sequence[Member]) -> dict[str, Indices]
     A limit keeps the last windows of train, and of several series evenly spaced ones.
     """
     each = [member.windows(window) for member in members]
-    parts = {name: np.concatenate([one[name] for one in each]) for name in splits.SPLITS}
+    parts = each[0] if len(each) == 1 else {name: np.concatenate([one[name] for one in each]) for name in splits.SPLITS}
     train = parts["train"]
     if window.limit and len(members) == 1:
         parts["train"] = train[-window.limit :]

@@ -7,19 +7,25 @@ import numpy.typing as npt
 
 from reprise.data import rounding
 from reprise.data.modalities.series.defaults import ResolvedWindow
+from reprise.data.modalities.series.splitting import BLOCK
 
 
 def of_precision(values: npt.NDArray[Any], columns: list[int], names: list[str], fitted: dict[str, list[float]]) -> list[str]:
     """Return a note on each input channel of which float32, the precision of the inputs, loses differences."""
     notes = []
     for position, (column, name) in enumerate(zip(columns, names, strict=True)):
-        scaled = (values[:, column].astype(np.float64) - fitted["mean"][position]) / fitted["std"][position]
-        if rounding.rounding_share(scaled, scaled.astype(np.float32).astype(np.float64)) > rounding.LOST:
+        mean, std = fitted["mean"][position], fitted["std"][position]
+        if any(_is_lost(values[start : start + BLOCK, column], mean, std) for start in range(0, len(values), BLOCK)):
             notes.append(
                 f"{name}: its steps are small compared with its range, and float32, the precision of the inputs, loses a tenth "
                 "of them or more; forecast its differences or its logarithm"
             )
     return notes
+
+
+def _is_lost(values: npt.NDArray[Any], mean: float, std: float) -> bool:
+    scaled = (values.astype(np.float64) - mean) / std
+    return rounding.rounding_share(scaled, scaled.astype(np.float32).astype(np.float64)) > rounding.LOST
 
 
 def of_target(targets: list[str], naive_mae: list[float]) -> list[str]:

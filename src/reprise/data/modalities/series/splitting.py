@@ -1,6 +1,6 @@
 """Statistics and audits of series splits: pure functions of arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +12,13 @@ from reprise.data.modalities.series.filled import Mask, observed_steps
 from reprise.data.splits import SPLITS, Borders, Indices, disjoint
 from reprise.errors import UserError
 
+Floats = npt.NDArray[np.float64]
+Values = npt.NDArray[np.float32] | Floats
 LISTED = 100
 """The most windows that an audit lists for each split."""
+BLOCK = 2**17
+"""Rows that statistics are computed of at once. A larger series has statistics that differ in the last digits from those of other
+block sizes."""
 
 
 def borders_at(ends: SplitBorders, time: npt.NDArray[np.int64]) -> Borders:
@@ -51,33 +56,49 @@ def _row(split: str, end: int | str | None, time: npt.NDArray[np.int64]) -> int:
 
 
 def series_statistics(
-    values: npt.NDArray[np.float32] | npt.NDArray[np.float64], spans: Sequence[tuple[int, int]], filled: Mask | None = None
+    values: Values, spans: Sequence[tuple[int, int]], filled: Mask | None = None, columns: Sequence[int] | None = None
 ) -> dict[str, list[float]]:
-    """Return mean, standard deviation and mean absolute step of each channel in the spans.
+    """Return mean, standard deviation and mean absolute step of each channel, or of the given columns, in the spans.
 
     The mean absolute step is the error of the naive forecast on train.
     If the series is float64, its steps are small compared to its level, so its first row is subtracted before summing. A constant
     channel has a naive_mae of 0 and a std of 1, so that it is not scaled. No step leads from one span to the next.
-    Steps from or to a cell in the mask `filled` are left out; mean and std are those of all cells: the inputs hold filled ones.
+    Steps from or to a cell in the mask `filled` (of the chosen columns) are left out; mean and std are those of all cells: the
+    inputs hold filled ones. Memory does not grow with the length of the spans.
     """
-    level = np.array(values[spans[0][0]]) if values.dtype == np.float64 else np.zeros(values.shape[1])
-    parts = [values[slice(*span)].astype(np.float64) - level for span in spans]
-    inside = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    chosen = slice(None) if columns is None else list(columns)
+    level = np.array(values[spans[0][0]][chosen] if values.dtype == np.float64 else np.zeros(values.shape[1])[chosen])
+
+    def rows(start: int, stop: int) -> Floats:
+        """Return rows as float64 above the level, `[row, channel]`."""
+        block: Floats = values[start:stop][:, chosen].astype(np.float64) - level
+        return block
+
+    blocks = [(start, min(start + BLOCK, stop)) for first, stop in spans for start in range(first, stop, BLOCK)]
+    count = sum(stop - start for start, stop in blocks)
+    mean = np.sum([rows(*block).sum(axis=0) for block in blocks], axis=0) / count
+    squares = np.sum([np.square(rows(*block) - mean).sum(axis=0) for block in blocks], axis=0)
+    high = np.max([rows(*block).max(axis=0) for block in blocks], axis=0)
+    low = np.min([rows(*block).min(axis=0) for block in blocks], axis=0)
     return {
-        "mean": (level + inside.mean(axis=0)).tolist(),
+        "mean": (level + mean).tolist(),
         # Do not test for std == 0: rounding of the mean can give a constant channel a std of about 1e-17.
-        "std": np.where(np.ptp(inside, axis=0) > 0, inside.std(axis=0), 1.0).tolist(),
-        "naive_mae": _mean_steps(parts, None if filled is None else [filled[slice(*span)] for span in spans]).tolist(),
+        "std": np.where(high > low, np.sqrt(squares / count), 1.0).tolist(),
+        "naive_mae": _mean_steps(rows, spans, filled).tolist(),
     }
 
 
-def _mean_steps(parts: Sequence[npt.NDArray[np.float64]], filled: Sequence[Mask] | None) -> npt.NDArray[np.float64]:
-    steps = [np.abs(np.diff(part, axis=0)) for part in parts]
-    if filled is not None:
-        observed = observed_steps(filled)
-        sums = np.sum([(step * seen).sum(axis=0) for step, seen in zip(steps, observed, strict=True)], axis=0)
-        return np.asarray(sums / np.sum([seen.sum(axis=0) for seen in observed], axis=0))
-    mean: npt.NDArray[np.float64] = (steps[0] if len(steps) == 1 else np.concatenate(steps)).mean(axis=0)
+def _mean_steps(rows: Callable[[int, int], Floats], spans: Sequence[tuple[int, int]], filled: Mask | None) -> Floats:
+    """Return the mean absolute step of each channel. `rows` returns the rows from a first one to that before a last one."""
+    seen = None if filled is None else observed_steps([filled[slice(*span)] for span in spans])
+    sums, counts = [], []
+    for number, (first, stop) in enumerate(spans):
+        for start in range(first, stop - 1, BLOCK):
+            steps = np.abs(np.diff(rows(start, min(start + BLOCK + 1, stop)), axis=0))
+            observed = None if seen is None else seen[number][start - first : start - first + BLOCK]
+            sums.append((steps if observed is None else steps * observed).sum(axis=0))
+            counts.append(np.full(steps.shape[1], len(steps)) if observed is None else observed.sum(axis=0))
+    mean: Floats = np.sum(sums, axis=0) / np.sum(counts, axis=0)
     return mean
 
 
