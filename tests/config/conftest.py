@@ -65,7 +65,8 @@ def windows_for(config: Config) -> Windows:
         channels = config.data.channels or ["a", "b"]  # of an own table, known once it is read
         inputs = window.inputs or [channel if isinstance(channel, str) else channel.name for channel in channels]
         lookback, horizon = window.lookback or 24, window.horizon or 12
-        meta = series_meta(window.targets or inputs, inputs, lookback, horizon, calendar=list(window.calendar))
+        season = {"season": window.season} if window.season else {}
+        meta = series_meta(window.targets or inputs, inputs, lookback, horizon, calendar=list(window.calendar), **season)
     return Windows(Path("windows"), Path("arrays"), meta)
 
 

@@ -1,5 +1,6 @@
 """Every shipped config composes, builds its parts, and trains on one batch."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,10 @@ PARAMETERS = {
     "ablation_optimizer": 225_034,
     "ablation_batch_norm": 225_130,
     "ablation_all": 371_274,
+    "etth1_96_ridge": 0,
+    "etth1_192_ridge": 0,
+    "etth1_336_ridge": 0,
+    "etth1_720_ridge": 0,
     "etth1_96_nlinear": 32_352,
     "etth1_192_nlinear": 64_704,
     "etth1_336_nlinear": 113_232,
@@ -48,12 +53,38 @@ PARAMETERS = {
     "etth1_192_dlinear": 129_408,
     "etth1_336_dlinear": 226_464,
     "etth1_720_dlinear": 485_280,
+    "etth1_96_rlinear": 32_366,
+    "etth1_192_rlinear": 64_718,
+    "etth1_336_rlinear": 113_246,
+    "etth1_720_rlinear": 242_654,
+    "etth1_96_sparse_tsf": 145,
+    "etth1_192_sparse_tsf": 265,
+    "etth1_336_sparse_tsf": 445,
+    "etth1_720_sparse_tsf": 925,
+    "etth1_96_cycle_net": 32_520,
+    "etth1_192_cycle_net": 64_872,
+    "etth1_336_cycle_net": 113_400,
+    "etth1_720_cycle_net": 242_808,
+    "etth1_96_time_base": 214,
+    "etth1_192_time_base": 242,
+    "etth1_336_time_base": 284,
+    "etth1_720_time_base": 396,
+    "etth1_96_patch_tst": 81_728,
+    "etth1_192_patch_tst": 146_336,
+    "etth1_336_patch_tst": 243_248,
+    "etth1_720_patch_tst": 501_680,
+    "gun_point_hydra": 0,
     "gun_point_resnet": 127_202,
+    "italy_power_demand_hydra": 0,
     "italy_power_demand_resnet": 127_202,
+    "japanese_vowels_hydra": 0,
     "japanese_vowels_resnet": 130_825,
+    "basic_motions_hydra": 0,
     "basic_motions_resnet": 128_772,
+    "mnist_rows_lstm": 82_186,
 }
-"""Number of parameters of every experiment of the pipeline; those of `mnist_cnn…` and `fashion_mnist_…` are published."""
+"""Number of parameters of every experiment of the pipeline; those of `mnist_cnn…` and `fashion_mnist_…` are published.
+Models in closed form have none."""
 SERIES = ["experiment=bare_series", "window.season=7"]
 DATA_FOR_MODEL = {
     **dict.fromkeys(choices(ROOT, "model"), SERIES),
@@ -61,6 +92,11 @@ DATA_FOR_MODEL = {
     "cycle_net": [*SERIES, "window.calendar=[year]", "model.cycle=7"],
 }
 """Overrides that choose data which the model can read."""
+
+
+def slow(experiment: str) -> list[pytest.MarkDecorator]:
+    """Return the mark of an experiment that is another one but for its horizon."""
+    return [pytest.mark.long] if re.match(r"etth1_(192|336|720)_", experiment) else []
 
 
 def train_one_batch(config: Config) -> dict[str, bool]:
@@ -99,7 +135,7 @@ def fit_one_batch(network: nn.Module, task: Task, config: Config) -> dict[str, b
     }
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [pytest.param(one, marks=slow(one)) for one in EXPERIMENTS])
 def test_every_experiment_trains_on_a_batch(root: Path, experiment: str) -> None:
     config = compose(root, [f"experiment={experiment}", *REQUIRED_OVERRIDES.get(experiment, [])])
     assert config.name == experiment  # its folder under data/ has the name of its file
@@ -110,7 +146,7 @@ def test_every_experiment_trains_on_a_batch(root: Path, experiment: str) -> None
 
 PIPELINE = set(pipeline(ROOT).experiments)
 PAIRS = [
-    pytest.param(one, trainer, marks=() if trainer == "auto" or one in PIPELINE else pytest.mark.long)
+    pytest.param(one, trainer, marks=slow(one) if trainer == "auto" or one in PIPELINE else [pytest.mark.long])
     for one in EXPERIMENTS
     for trainer in choices(ROOT, "trainer")
 ]

@@ -1,5 +1,6 @@
 """Labelled sequences: files become arrays, each sequence is in one split, statistics see valid steps of train alone."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis.extra import numpy as arrays_strategy
 from rich.console import Console
 
 from reprise.config import compose_dataset
-from reprise.config.modalities.sequences import OwnSequences, SequenceWindow
+from reprise.config.modalities.sequences import OwnSequences, PublishedSequences, SequenceWindow
 from reprise.data import store
 from reprise.data.audit import statistics as audit_statistics
 from reprise.data.modalities.sequences import arrays, files, splitting, tensors
@@ -23,6 +24,7 @@ from reprise.project_paths import ProjectPaths
 from reprise.stages import preprocess
 from tests.metas import sequence_meta
 
+ROOT = Path(__file__).resolve().parents[2]
 quick = settings(max_examples=60, deadline=None)
 HEADER = "@problemName own\n@timeStamps false\n@univariate false\n@equalLength false\n@classLabel true a b\n@data\n"
 
@@ -41,8 +43,7 @@ def some_sequences(count: int, seed: int = 0) -> list[tuple[list[list[float]], s
 
 
 def own(path: Path, **changes: Any) -> OwnSequences:
-    root = Path(__file__).resolve().parents[2]
-    data = compose_dataset(root, "ucr", [f"data.path={path}"])
+    data = compose_dataset(ROOT, "ucr", [f"data.path={path}"])
     assert isinstance(data, OwnSequences)
     return data.model_copy(update=changes)
 
@@ -272,3 +273,57 @@ def test_a_split_gathers_what_its_files_hold(tmp_path: Path, equal: bool) -> Non
     assert list(batch.inputs.shape[1:]) == split.meta.input_shape == [5, 1 if equal else 2]
     assert len(raw) == (1 if equal else 2)
     assert abs(batch.inputs[..., 0].sum().item()) < 1e-4  # standardized over the valid steps of train; padding is 0
+
+
+# --- images as sequences of rows
+
+
+def idx(array: npt.NDArray[np.uint8]) -> bytes:
+    """Return an IDX file of bytes."""
+    return bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+
+
+def image_rows(root: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8]) -> tuple[PublishedSequences, Path]:
+    """Return a data set of rows of images, the same for train and test, and its raw files."""
+    shipped = compose_dataset(ROOT, "mnist_rows")
+    assert isinstance(shipped, PublishedSequences)
+    contents = [idx(images), idx(labels)] * 2
+    raw = root / "raw"
+    raw.mkdir()
+    for file, content in zip(shipped.files, contents, strict=True):
+        (raw / file.name).write_bytes(content)
+    files_with_hashes = [
+        file.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+        for file, content in zip(shipped.files, contents, strict=True)
+    ]
+    return shipped.model_copy(update={"files": files_with_hashes}), raw
+
+
+def test_each_row_of_an_image_is_a_step_and_each_column_a_channel(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28)).astype(np.uint8)
+    labels = (np.arange(20) % 10).astype(np.uint8)
+    data, raw = image_rows(tmp_path, images, labels)
+    read = arrays.read(data, raw, Console(quiet=True))
+    for part in ("train", "test"):
+        np.testing.assert_array_equal(read.arrays[f"{part}/values"], images.astype(np.float32))  # [sample, step, channel]
+        assert read.arrays[f"{part}/values"].dtype == np.float32
+        assert (read.arrays[f"{part}/lengths"] == 28).all()
+        np.testing.assert_array_equal(read.arrays[f"{part}/labels"], labels)
+    assert read.meta["class_names"] == [str(digit) for digit in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((3, 28, 28), np.uint8), np.array([1, 2], np.uint8), "has 3 images, and train-labels-idx1-ubyte 2 labels"),
+        (np.zeros((2, 28, 28), np.uint8), np.array([1, 11], np.uint8), "has the label 11, which data.classes does not name"),
+        (np.zeros((2, 28, 28, 3), np.uint8), np.array([1, 2], np.uint8), r"\[2, 28, 28, 3\] and uint8 \[2\]: not grey images"),
+        (np.zeros((2, 28, 27), np.uint8), np.array([1, 2], np.uint8), "has 27 channels, and data.channels names 28"),
+    ],
+)
+def test_images_that_are_no_sequences_are_refused(
+    tmp_path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.uint8], message: str
+) -> None:
+    data, raw = image_rows(tmp_path, images, labels)
+    with pytest.raises(UserError, match=message):
+        arrays.read(data, raw, Console(quiet=True))

@@ -247,6 +247,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "a path outside conf in the list of defaults": (with_defaults("override /optimizer: ../../../evil"), "names no file of conf/"),
     "a path outside conf": (with_defaults("/../evil"), "names no file of conf/"),
     "another launcher": (with_defaults("override /hydra/launcher: joblib"), "names no file of conf/"),
+    "Hydra's own settings under their full path": (with_defaults("override /hydra: x"), "names no file of conf/"),
     "a package of Hydra's": (with_defaults("/optimizer@hydra.callbacks: adam"), "names no file of conf/"),
     "a resolver in a value": (with_text("data:\n  citation: ${oc.env:SECRET}"), "calls a resolver"),
     "a resolver in a list": (with_text("data:\n  classes: [a, '${oc.env:SECRET}']"), "calls a resolver"),

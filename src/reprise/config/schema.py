@@ -125,7 +125,7 @@ class TrackingConfig(Section):
 
 
 class Published(Section):
-    """A published value of the main metric for this network and data set."""
+    """A published value for this network and data set: accuracy, MAE, or for several targets the MSE of standardised values."""
 
     value: float
     note: str

@@ -60,7 +60,7 @@ def _objection(text: str) -> str:
         if any(str(key).split(".")[0] == "hydra" for key in tree):
             return "hydra: no such key; Hydra's own settings stay as they are"
         for _, entry in texts(tree.get("defaults")):
-            if ".." in entry or "hydra" in entry or not re.fullmatch(r"[\w@ ./?-]*", entry):
+            if ".." in entry or "hydra" in re.split(r"\W", entry) or not re.fullmatch(r"[\w@ ./?-]*", entry):
                 return f"defaults: {entry}: names no file of conf/"
     for path, value in texts(tree):
         if LOGIN.search(value):

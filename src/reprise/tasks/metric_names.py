@@ -4,7 +4,7 @@ import math
 import re
 
 LOSS, ACCURACY, F1_MACRO, ECE = "loss", "accuracy", "f1_macro", "ece"
-MAE, MAE_SCALED, MASE = "mae", "mae_scaled", "mase"
+MAE, MAE_SCALED, MSE_SCALED, MASE = "mae", "mae_scaled", "mse_scaled", "mase"
 MAIN = (ACCURACY, MAE, MAE_SCALED, LOSS)
 """The main metric of a run is the first of these that it has."""
 SPEED = ("train/seconds", "train/samples_per_second")

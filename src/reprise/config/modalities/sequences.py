@@ -12,10 +12,10 @@ Channels = Annotated[list[str], Field(min_length=1)]
 
 
 class PublishedSequences(PublishedData):
-    """Labelled sequences in published `.ts` files, one for train and, if there is one, one for test."""
+    """Published labelled sequences: `.ts` files, or IDX files of grey images, whose rows are the steps (`idx_rows`)."""
 
     kind: Literal["sequences"]
-    reader: Literal["ts"]
+    reader: Literal["ts", "idx_rows"]
     channels: Channels
     classes: Annotated[dict[str, str], Field(min_length=2)]
     """The name of each class, by its label in the files."""

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reprise.config.modalities.sequences import Missing, OwnSequences, PublishedSequences
+from reprise.data.modalities.sequences.image_rows import read_image_rows
 from reprise.data.published import read_files
 from reprise.data.sequence_arrays import Sequences, Values, concatenate
 from reprise.data.sequence_csv import read_sequence_csv
@@ -67,14 +68,18 @@ def read_published(data: PublishedSequences, raw: Path) -> DataSet:
         UserError: if a file is missing or is not what conf/data/ describes.
 
     """
-    parts = {
-        str(file.array): (file.name, content) for file, content in zip(data.files, read_files(data, raw).values(), strict=True)
-    }
+    contents = read_files(data, raw)
+    read = read_image_rows(data, contents) if data.reader == "idx_rows" else _read_ts_files(data, contents)
+    return _joined(read, data.channels, data.missing)
+
+
+def _read_ts_files(data: PublishedSequences, contents: Mapping[str, bytes]) -> dict[str, Sequences]:
+    """Return the sequences of each file, train first."""
+    parts = {str(file.array): (file.name, contents[file.name]) for file in data.files}
     if set(parts) not in ({"train"}, {"train", "test"}) or len(parts) < len(data.files):
         raise UserError(f"conf/data/{data.name}.yaml: files: each needs an array", "train, and test where there is a test set")
     files = [parts[part] for part in ("train", "test") if part in parts]
-    read = {name: replace_labels(read_ts(content, name), data.classes, name) for name, content in files}
-    return _joined(read, data.channels, data.missing)
+    return {name: replace_labels(read_ts(content, name), data.classes, name) for name, content in files}
 
 
 def replace_labels(sequences: Sequences, names: Mapping[str, str], file: str) -> Sequences:
