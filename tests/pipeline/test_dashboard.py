@@ -22,7 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
 from reprise.project_paths import ProjectPaths
-from reprise.stages.published import read_published
+from reprise.tracking.published_weights import read_published
 from tests.pipeline.conftest import run_in
 from tests.pipeline.test_sweep import QUICK, sweep, write_sweep
 from tests.tracking.server import is_healthy

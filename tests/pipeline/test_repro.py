@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from reprise.config.compose import leaves
 from reprise.data import store
 from reprise.project_paths import ProjectPaths
-from reprise.stages.published import read_published
+from reprise.tracking.published_weights import read_published
 from tests.pipeline.conftest import ROOT, run_in
 
 STAGES = {

@@ -14,7 +14,6 @@ from reprise.analysis.result import TITLES, Result, figure
 from reprise.config import Pipeline, compose, pipeline
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.stages.published import known_runs
 from reprise.stages.summary import Summary
 from reprise.tasks.metric_names import ACCURACY
 

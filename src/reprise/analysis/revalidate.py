@@ -26,7 +26,7 @@ from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import compose, published, window
-from reprise.tracking import dvc_files
+from reprise.tracking import dvc_files, published_weights
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, first_difference
 
 ORDER = ("compose", "download", "list_folder", "preprocess", "preprocess_folder", "window", "train", "evaluate")
@@ -163,11 +163,11 @@ def _check_first_steps(paths: ProjectPaths, experiment: str) -> str:
     if config.trainer.world_size > 1:
         return f"cannot be compared: trainer.devices={config.trainer.devices}, and fingerprints are those of one device"
     machine = published.this_machine(config.trainer)
-    for entry in store.read_json(models / published.TRAINING):
+    for entry in store.read_json(models / published_weights.TRAINING):
         seed = entry["outcome"]["seed"]
         if entry["machine"] != machine:
             return f"cannot be compared: seed {seed} was trained on {entry['machine']}, this is {machine}"
-        recorded: list[Fingerprint] = store.read_json(published.fingerprints_file(models, seed))
+        recorded: list[Fingerprint] = store.read_json(published_weights.fingerprints_file(models, seed))
         if not recorded:
             return f"cannot be compared: no fingerprints of seed {seed}"
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

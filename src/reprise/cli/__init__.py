@@ -65,6 +65,7 @@ for command in (
     many_runs.sweep,
     one_run.predict,
     one_run.explain,
+    one_run.export,
     many_runs.results,
     one_run.lineage,
     many_runs.runs,

@@ -3,6 +3,7 @@
 import shlex
 import signal
 from pathlib import Path
+from typing import Literal
 
 import click
 from rich.console import Console
@@ -71,7 +72,7 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
-    folder = out or opened.run_dir / "predictions" / path.resolve().stem
+    folder = out or opened.output_folder / "predictions" / path.resolve().stem
     predict, show = predict_on(opened.config.data.kind)
     predictions = predict(opened, path, folder, Console(stderr=True, markup=False, emoji=False) if as_json else console)
     if as_json:
@@ -106,7 +107,7 @@ def explain(run: str, path: Path, sample: str | None, target: str | None, out: P
     from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
-    folder = out or opened.run_dir / "explain" / path.resolve().stem
+    folder = out or opened.output_folder / "explain" / path.resolve().stem
     explain, show = explain_on(opened.config.data.kind)
     notes = Console(stderr=True, markup=False, emoji=False) if as_json else console
     explained = explain(opened, path, folder, notes, sample, target)
@@ -115,6 +116,31 @@ def explain(run: str, path: Path, sample: str | None, target: str | None, out: P
         return
     show(explained, folder, console)
     suggest((f"reprise compare {opened.config.name}", "ranks its settings among others"))
+
+
+@click.command()
+@run_argument
+@click.option("--to", type=click.Choice(["onnx", "pt2"]), default="onnx", show_default=True, help="Format of the model.")
+@click.option("--int8", is_flag=True, help="Also write an ONNX model with 8-bit integers.")
+@click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
+def export(run: str, to: Literal["onnx", "pt2"], int8: bool, out: Path | None) -> None:
+    """Export the model of a RUN for programs without reprise.
+
+    Write a folder with the model, from raw inputs to answers, its signature (shapes, classes or units), an example with its
+    answer, a program that reads files, and a README. An ONNX model needs numpy and onnxruntime, for pictures also Pillow; a pt2
+    model needs PyTorch.
+
+    The answers are compared with those of the original on the whole val split; nothing is written if they differ. With --int8,
+    accuracy and speed of both models are printed.
+    """
+    paths = project()
+    from reprise.inference.export import folder
+    from reprise.inference.trained_run import open_run
+
+    opened = open_run(paths, run)
+    target = out or opened.output_folder / "export" / to
+    folder.run(opened, to, int8, target, console)
+    console.print(f"export  {target}", highlight=False, markup=False, soft_wrap=True)
 
 
 @click.command()

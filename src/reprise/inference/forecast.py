@@ -123,7 +123,7 @@ def forecast_file(predictor: Predictor, run: TrainedRun, meta: Meta, path: Path)
     """Return the forecasts of a file. Writes nothing."""
     table = read_file(run, meta, path)
     found = [_forecast_series(predictor, run, meta, table, one) for one in table.series]
-    calibrated = intervals.read(run.run_dir)
+    calibrated = intervals.read(run.intervals)
     half_width = calibrated.half_width(COVERAGE) if calibrated else None
     filled = sum(int(one.filled[-meta.lookback :].sum()) for one in table.series)
     notes = [*table.notes, *_notes(calibrated, half_width, filled, run.trained.name)]

@@ -21,8 +21,6 @@ from reprise.data.windows import Windows
 from reprise.inference.predictor import Predictor
 from reprise.tasks.forecasting import Forecasting
 
-FILE = "intervals.json"
-"""File in the directory of a run that forecasts."""
 COVERAGES = (0.5, 0.8, 0.95)
 """Shares of the values that intervals are calibrated for."""
 MOST_WINDOWS, MOST_VALUES = 2048, 2**26
@@ -81,14 +79,13 @@ def _errors(predictor: Predictor, val: Dataset, rows: Tensor) -> Tensor:
     return forecast - task.postprocess(targets.double())
 
 
-def write(intervals: Intervals, run_dir: Path) -> None:
-    """Write the intervals to the run directory."""
-    store.write_atomically(run_dir / FILE, store.as_json(intervals.model_dump()).encode())
+def write(intervals: Intervals, file: Path) -> None:
+    """Write the intervals to a file."""
+    store.write_atomically(file, store.as_json(intervals.model_dump()).encode())
 
 
-def read(run_dir: Path) -> Intervals | None:
+def read(file: Path) -> Intervals | None:
     """Return the intervals of a run; None for a run of an earlier version, which has none."""
-    file = run_dir / FILE
     return Intervals.read(file, "train the run again") if file.is_file() else None
 
 

@@ -8,9 +8,11 @@ from reprise.data import store
 from reprise.data.windows import REMAKE_WINDOWS, Windows, read_meta
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.tracking import event_log, lineage, record
+from reprise.tracking import event_log, lineage, published_weights, record
 from reprise.tracking import run as tracking
-from reprise.tracking.trained import WEIGHTS, Trained, read_trained
+from reprise.tracking.trained import INTERVALS, WEIGHTS, Trained, read_trained
+
+NOT_TRACKED = {"tracking": {"uri": None, "experiment": "", "log_model": False}}
 
 
 @dataclass(frozen=True)
@@ -20,29 +22,44 @@ class TrainedRun:
     config: Config
     trained: Trained
     windows: Windows
-    run_dir: Path
-
-    @property
-    def weights(self) -> Path:
-        """The file with the weights of the best epoch."""
-        return self.run_dir / WEIGHTS
+    weights: Path
+    """The file with the weights of the best epoch."""
+    intervals: Path
+    """The file with the prediction intervals. It is missing for other tasks than forecasts, and for runs of earlier versions."""
+    output_folder: Path
+    """The folder for predictions, explanations and exports."""
 
 
 def open_run(paths: ProjectPaths, name: str) -> TrainedRun:
-    """Return the run with this name, or whose id starts with it.
+    """Return the run with this name, or whose id starts with it, or the first seed of an experiment of the pipeline.
 
     Raises:
         UserError: when there is no such run, its training did not finish, or its config or weights were modified.
 
     """
-    run_id = tracking.find(paths.store, name)
-    run_dir = paths.run_dir(run_id)
+    if published_weights.is_published(paths, name) and not tracking.has_run_dir(paths.store, name):
+        return _open_published(paths, name)
+    run_dir = paths.run_dir(tracking.find(paths.store, name))
     trained = read_trained(run_dir)
-    tracked = {"tracking": {"uri": None, "experiment": "", "log_model": False}}  # nothing is logged
-    config = check({**record.from_run_dir(run_dir).config, **tracked}, "the run's config")
+    config = check({**record.from_run_dir(run_dir).config, **NOT_TRACKED}, "the run's config")
     windows = windows_as_trained(config, trained, paths)
     lineage.warn_of_edited_plugins(config.plugins, record.from_run_dir(run_dir).tags, trained.name)
-    return TrainedRun(config, trained, windows, run_dir)
+    return TrainedRun(config, trained, windows, run_dir / WEIGHTS, run_dir / INTERVALS, run_dir)
+
+
+def _open_published(paths: ProjectPaths, experiment: str) -> TrainedRun:
+    """Open weights of the pipeline. Their run need not be in this project: after `dvc pull` it is not."""
+    models = paths.models(experiment)
+    trained = published_weights.read_published(paths, experiment)[0]
+    config = check({**store.read_json(models / published_weights.CONFIG), **NOT_TRACKED}, "the config of the training")
+    return TrainedRun(
+        config,
+        trained,
+        windows_as_trained(config, trained, paths),
+        published_weights.weights_file(models, trained.seed),
+        published_weights.intervals_file(models, trained.seed),
+        paths.store / "pipeline" / experiment,
+    )
 
 
 def windows_as_trained(config: Config, trained: Trained, paths: ProjectPaths) -> Windows:

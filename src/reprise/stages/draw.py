@@ -22,10 +22,11 @@ from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import windows_as_trained
 from reprise.project_paths import ProjectPaths
 from reprise.reports.evaluated import Evaluated
-from reprise.stages.published import history_file, read_as_trained, read_published, weights_file
+from reprise.stages.published import read_as_trained
 from reprise.tasks.kept_predictions import Classified
 from reprise.tracking import event_log
 from reprise.tracking import run as tracking
+from reprise.tracking.published_weights import history_file, read_published, weights_file
 from reprise.tracking.trained import Trained
 
 

@@ -24,11 +24,12 @@ from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import windows_as_trained
 from reprise.project_paths import ProjectPaths
 from reprise.stages import verdict
-from reprise.stages.published import TRAINING, history_file, read_as_trained, read_published, weights_file
+from reprise.stages.published import read_as_trained
 from reprise.stages.summary import Summary, Values, over_seeds, spread
 from reprise.tasks.task import Baseline, Keep, Task
 from reprise.tracking import event_log, groups, lineage
 from reprise.tracking import run as tracking
+from reprise.tracking.published_weights import TRAINING, history_file, read_published, weights_file
 from reprise.tracking.trained import WEIGHTS, Trained, read_trained
 from reprise.training.learner import Learner
 from reprise.training.trainer import leave_process_group, make_trainer, relaunch

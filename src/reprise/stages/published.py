@@ -1,13 +1,11 @@
-"""The published weights in data/models/<experiment>/, and the runs that trained them.
+"""Publish weights in data/models/<experiment>/, and record the runs that trained them.
 
 DVC tracks data/models/, so it holds only files that every training of a config reproduces exactly on one kind of machine. Run
 ids, names and durations differ between runs and are written to mlruns/pipeline/<experiment>.json.
 """
 
 import json
-import math
 import shutil
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +16,20 @@ from reprise.data import store
 from reprise.project_paths import ProjectPaths
 from reprise.tracking import event_log, lineage
 from reprise.tracking import run as tracking
-from reprise.tracking.trained import WEIGHTS, Trained
+from reprise.tracking.published_weights import (
+    CONFIG,
+    TRAINING,
+    fingerprints_file,
+    history_file,
+    intervals_file,
+    record_runs,
+    weights_file,
+)
+from reprise.tracking.trained import INTERVALS, WEIGHTS, Trained
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training.learner import SPEED
 from reprise.training.trainer import threads
 
-TRAINING = "training.json"
 FINGERPRINTS = "first_steps.json"
 """File in a run directory: the fingerprints of the weights before training and after each of the first steps."""
 PER_RUN = ("run_id", "name", "train_seconds")
@@ -32,24 +38,10 @@ PER_RUN = ("run_id", "name", "train_seconds")
 
 def read_as_trained(paths: ProjectPaths, config: Config) -> Config:
     """Return the config that trained the published weights of an experiment, set to one device, with the tracking of `config`."""
-    recorded = store.read_json(paths.models(config.name) / "config.json")
+    file = paths.models(config.name) / CONFIG
+    recorded = store.read_json(file)
     recorded["trainer"] |= {"strategy": "single", "devices": 1, "num_nodes": 1}
-    return check({**recorded, "tracking": config.tracking.model_dump()}, str(paths.models(config.name) / "config.json"))
-
-
-def weights_file(models: Path, seed: int) -> Path:
-    """Return the path of the published weights of a seed."""
-    return models / f"seed{seed}.safetensors"
-
-
-def history_file(models: Path, seed: int) -> Path:
-    """Return the path of the published metrics per epoch of a seed."""
-    return models / f"seed{seed}.history.jsonl"
-
-
-def fingerprints_file(models: Path, seed: int) -> Path:
-    """Return the path of the fingerprints of the first steps of a seed."""
-    return models / f"seed{seed}.{FINGERPRINTS}"
+    return check({**recorded, "tracking": config.tracking.model_dump()}, str(file))
 
 
 def this_machine(config: TrainerConfig) -> str:
@@ -64,39 +56,6 @@ def describe(one: Trained, weights: Path, machine: str) -> dict[str, Any]:
     return {"outcome": repeatable, "sha256": store.sha256(weights), "machine": machine}
 
 
-def record_runs(paths: ProjectPaths, experiment: str, trained: Sequence[Trained]) -> None:
-    """Record which runs trained the published weights, by the sha256 of the weights."""
-    content = {store.sha256(weights_file(paths.models(experiment), one.seed)): one.model_dump() for one in trained}
-    store.write_atomically(paths.pipeline_runs(experiment), json.dumps(content, indent=2).encode())
-
-
-def known_runs(paths: ProjectPaths, experiment: str, hashes: Iterable[str]) -> list[Trained]:
-    """Return the runs of this project that trained the weights with these hashes."""
-    runs = _recorded_runs(paths, experiment)
-    return [runs[sha256] for sha256 in hashes if sha256 in runs]
-
-
-def _recorded_runs(paths: ProjectPaths, experiment: str) -> dict[str, Trained]:
-    file = paths.pipeline_runs(experiment)
-    return {sha256: Trained.model_validate(run) for sha256, run in store.read_json(file).items()} if file.is_file() else {}
-
-
-def read_published(paths: ProjectPaths, experiment: str) -> list[Trained]:
-    """Return the outcome of every seed of data/models/<experiment>/, with its run if mlruns/ of this project has it.
-
-    In a fresh clone after `dvc pull` no run is known: `run_id` is empty and `train_seconds` is NaN.
-    """
-    models = paths.models(experiment)
-    store.verify(models, f"run `dvc repro train@{experiment}`")
-    runs = _recorded_runs(paths, experiment)
-    entries = store.read_json(models / TRAINING)
-    return [runs.get(entry["sha256"]) or _without_run(entry["outcome"], experiment) for entry in entries]
-
-
-def _without_run(outcome: dict[str, Any], experiment: str) -> Trained:
-    return Trained(run_id="", name=f"{experiment} seed {outcome['seed']}", train_seconds=math.nan, **outcome)
-
-
 def publish_weights(config: Config, trained: list[Trained], paths: ProjectPaths) -> None:
     """Write data/models/<experiment>/: only files that any training of this config on this kind of machine reproduces exactly."""
     with store.publish(paths.models(config.name)) as draft:
@@ -108,7 +67,9 @@ def publish_weights(config: Config, trained: list[Trained], paths: ProjectPaths)
             history_file(draft, one.seed).write_text(_repeatable(run_dir / event_log.FILE))
             entries.append(describe(one, weights, machine))
             shutil.copy(run_dir / FINGERPRINTS, fingerprints_file(draft, one.seed))
-        store.write_json(draft / "config.json", tracking.recorded_config(config))
+            if (run_dir / INTERVALS).is_file():
+                shutil.copy(run_dir / INTERVALS, intervals_file(draft, one.seed))
+        store.write_json(draft / CONFIG, tracking.recorded_config(config))
         store.write_json(draft / TRAINING, entries)
     record_runs(paths, config.name, trained)
 

@@ -22,7 +22,7 @@ from reprise.stages.run_key import run_key
 from reprise.tasks.task import Task
 from reprise.tracking import certificates, resume
 from reprise.tracking import run as tracking
-from reprise.tracking.trained import OUTCOME, Trained
+from reprise.tracking.trained import INTERVALS, OUTCOME, Trained
 from reprise.training.checkpoint import newest_checkpoint
 from reprise.training.fit import CHECKPOINTS, Fitted, Training
 from reprise.training.learner import MetricCallback, Row
@@ -127,7 +127,7 @@ def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: C
     tracking.log_results(run, config, task.facts())
     predictor = Predictor.from_weights(config, windows.meta, fitted.weights, trained.name)
     if calibrated := intervals.calibrate(predictor, windows, config.trainer.eval_batch_size):
-        intervals.write(calibrated, run.run_dir)
+        intervals.write(calibrated, run.run_dir / INTERVALS)
     if config.tracking.log_model:
         _log_model(run, predictor, windows)
     comparison = verdict.on_val(predictor, windows, config.trainer.eval_batch_size)

@@ -41,7 +41,7 @@ def save(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # LSTM weights are views of a flat buffer
         mlflow.pytorch.save_model(
-            _with_parameters(network, len(example)),
+            with_parameters(network, len(example)),
             folder,
             signature=ModelSignature(inputs, outputs),
             input_example=list(example.values()),
@@ -71,7 +71,7 @@ def _named(example: Mapping[str, npt.NDArray[np.generic]]) -> Mapping[str | None
     return dict(zip(names, example.values(), strict=True))
 
 
-def _with_parameters(network: "nn.Module", inputs: int) -> "nn.Module":
+def with_parameters(network: "nn.Module", inputs: int) -> "nn.Module":
     """Return a network whose `forward` has one parameter per input: torch.export matches dynamic shapes with parameters."""
     from torch import Tensor, nn
 

@@ -11,6 +11,8 @@ OUTCOME = "trained.json"
 """File in a run directory that is written when the training has ended."""
 WEIGHTS = "best.safetensors"
 """File in a run directory with the weights of the best epoch."""
+INTERVALS = "intervals.json"
+"""File in the directory of a run that forecasts: its prediction intervals."""
 
 
 class Trained(Contract):

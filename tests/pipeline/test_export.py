@@ -1,0 +1,94 @@
+"""Exported models answer like the original, without PyTorch and reprise."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pipeline.conftest import run_in
+
+WITHOUT = "import sys; sys.modules['torch'] = sys.modules['reprise'] = None\n"
+
+
+@pytest.fixture(scope="module")
+def exported(pipeline_project: Path) -> Path:
+    """The folders that `export` writes for the experiments of the pipeline, made from data/models/ alone."""
+    clone = pipeline_project.with_name("pulled")
+    shutil.copytree(pipeline_project, clone, symlinks=True)
+    shutil.rmtree(clone / "mlruns")
+    for name in ("digits_cnn", "temperature_lstm"):
+        done = run_in(clone, "reprise", "export", name, "--int8", f"--out=exported/{name}")
+        assert done.returncode == 0, done.stderr
+    return clone / "exported"
+
+
+@pytest.mark.parametrize("name", ["digits_cnn", "temperature_lstm"])
+def test_the_lines_of_the_readme_give_the_answer_of_the_example(exported: Path, name: str) -> None:
+    (lines,) = re.findall(r"```python\n(.*?)```", (exported / name / "README.md").read_text(), re.DOTALL)
+    assert len(lines.splitlines()) <= 10
+    done = subprocess.run([sys.executable, "-c", WITHOUT + lines], cwd=exported / name, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1e-4
+
+
+@pytest.mark.parametrize(("name", "metric"), [("digits_cnn", "accuracy"), ("temperature_lstm", "mae")])
+def test_the_report_compares_on_the_whole_val_split(exported: Path, name: str, metric: str) -> None:
+    report = json.loads((exported / name / "report.json").read_text())
+    recorded = json.loads((exported.parent / "data" / "results" / name / "metrics.json").read_text())["val"][metric]
+    assert list(report) == ["torch", "onnx", "int8"]
+    for one in report.values():
+        assert one["metric"] == metric
+        assert one["samples_per_second"] > 0
+    assert report["torch"]["value"] == pytest.approx(recorded, rel=1e-4)
+    assert report["onnx"]["largest_difference"] < 1e-5
+    assert report["int8"]["bytes"] < report["onnx"]["bytes"]
+
+
+def test_pictures_get_the_probabilities_that_predict_gives_them(exported: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    files = []
+    for number, size in enumerate([(8, 8), (20, 31), (3, 9)]):
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(files[-1])
+    program = WITHOUT + f"sys.argv[1:] = {[str(file) for file in files]}\n" + (exported / "digits_cnn" / "predict.py").read_text()
+    script = exported / "digits_cnn" / "without.py"
+    script.write_text(program)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line)["probabilities"] for line in done.stdout.splitlines()]
+    predicted = json.loads(run_in(exported.parent, "reprise", "predict", "digits_cnn", str(tmp_path), "--json").stdout)
+    expected = {Path(row["file"]).name: row["probabilities"] for row in predicted}
+    for file, answer in zip(files, answers, strict=True):
+        assert answer == pytest.approx(expected[file.name], abs=1e-5)
+
+
+def test_a_forecast_of_values_with_time_stamps(exported: Path) -> None:
+    folder = exported / "temperature_lstm"
+    signature, example = json.loads((folder / "signature.json").read_text()), np.load(folder / "example.npz")
+    rows = [["time", *signature["channels"]]]
+    stamps = example["time"][0].astype("datetime64[ns]").astype(str)
+    rows += [[stamp, *map(repr, map(float, values))] for stamp, values in zip(stamps, example["values"][0], strict=True)]
+    (folder / "rows.csv").write_text("\n".join(",".join(row) for row in rows))
+    done = subprocess.run([sys.executable, "predict.py", "rows.csv"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"step": 1, "temp_max": pytest.approx(float(example["answer"][0, 0, 0]), abs=1e-4)}
+
+
+def test_a_graph_for_pytorch_and_what_is_refused(exported: Path) -> None:
+    project = exported.parent
+    done = run_in(project, "reprise", "export", "digits_cnn", "--to=pt2", "--out=graph")
+    assert done.returncode == 0, done.stderr
+    (lines,) = re.findall(r"```python\n(.*?)```", (project / "graph" / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", lines], cwd=project / "graph", capture_output=True, text=True)
+    assert float(done.stdout) < 1e-5
+    for arguments, message in ((["--to=pt2", "--int8", "--out=new"], "--int8"), (["--out=graph"], "exists already")):
+        refused = run_in(project, "reprise", "export", "digits_cnn", *arguments)
+        assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1)
+        assert message in refused.stderr
+    assert not (project / "new").exists()
