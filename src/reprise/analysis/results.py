@@ -16,6 +16,7 @@ from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages.summary import Summary
 from reprise.tasks.metric_names import ACCURACY
+from reprise.tracking.published_weights import known_runs
 
 Content = dict[str, Any]
 
