@@ -61,7 +61,7 @@ class ForecastErrors:
             for step, by_channel in enumerate(steps, 1)
             for channel, errors in zip(channels, by_channel, strict=True)
         ]
-        return _csv(["method", "step", "channel", *KINDS], rows)
+        return as_csv(["method", "step", "channel", *KINDS], rows)
 
     def channel_table(self, channels: Sequence[str]) -> str:
         """Return a CSV table with a row per method and channel."""
@@ -70,7 +70,7 @@ class ForecastErrors:
             for method, by_channel in self.by_channel.items()
             for channel, errors in zip(channels, by_channel, strict=True)
         ]
-        return _csv(["method", "channel", *KINDS], rows)
+        return as_csv(["method", "channel", *KINDS], rows)
 
 
 def _by_channel(empty: ForecastMetrics, forecast: Tensor, targets: Tensor) -> list[Errors]:
@@ -90,7 +90,8 @@ def _cells(errors: Errors) -> list[float | str]:
     return [errors.get(kind, "") for kind in KINDS]
 
 
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def as_csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table as CSV text."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([header, *rows])
     return file.getvalue()

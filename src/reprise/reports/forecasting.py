@@ -17,6 +17,7 @@ from reprise.figures import forecasting
 from reprise.figures.drawing import drawing
 from reprise.figures.style import save
 from reprise.figures.text import literal
+from reprise.reports import series_errors
 from reprise.reports.evaluated import Evaluated
 from reprise.reports.forecast_errors import ForecastErrors
 from reprise.tasks.forecast_metrics import MAX_NAMED_TARGETS, ForecastMetrics
@@ -44,6 +45,8 @@ def write(folder: Path, run: Evaluated, task: Task) -> None:
     errors = ForecastErrors.of(forecasts, kept.targets, empty)
     store.write_atomically(folder / "errors_by_step.csv", errors.step_table(meta.targets).encode())
     store.write_atomically(folder / "errors_by_channel.csv", errors.channel_table(meta.targets).encode())
+    if meta.series:
+        series_errors.write(folder, run.name, run.windows, kept.rows, forecasts, kept.targets, empty)
     report = _Report(folder, run, meta, errors, _units(task, kept.targets), forecasts, task)
     if len(meta.targets) > 1:
         report.draw_all_channels()
