@@ -109,7 +109,7 @@ def test_the_results_command_prints_and_writes_the_table(pipeline_project: Path)
     page = pipeline_project / "results.md"
     assert run_in(pipeline_project, "reprise", "results", "--write", str(page)).returncode == 0
     written = page.read_text()
-    assert written.count("\n| digits_cnn | digits |") == 1
+    assert len(re.findall(r"\n\| digits_cnn( ‡)? \| digits \|", written)) == 1
     assert written.count("\n| as it is (`digits_cnn`) |") == 1
     metrics = store.read_json(pipeline_project / "data" / "results" / "digits_cnn" / "metrics.json")
     assert f" {metrics['test']['accuracy']:.4f} " in written
