@@ -26,6 +26,8 @@ class TableData(DataConfig):
     target: Columns | None
     id: str | None
     columns: Literal["channels", "series"]
+    known: Columns | None = None
+    static: Columns | None = None
     units: dict[str, str] | str
     separator: str
     decimal: Literal["auto", ".", ","]
@@ -41,9 +43,15 @@ class TableData(DataConfig):
 
     @_model_validator(mode="after")
     def _units_are_of_targets(self) -> Self:
-        targets = self.channels
-        if targets and isinstance(self.units, dict) and (unknown := [name for name in self.units if name not in targets]):
+        named = [*self.channels, *self.known_columns]
+        if self.channels and isinstance(self.units, dict) and (unknown := [name for name in self.units if name not in named]):
             raise ValueError(f"units: {unknown[0]!r} is not in data.target")
+        return self
+
+    @_model_validator(mode="after")
+    def _static_columns_tell_series_apart(self) -> Self:
+        if self.static_columns and self.id is None:
+            raise ValueError("static: has one value for each series, and data.id names no column that tells series apart")
         return self
 
     @property
@@ -55,6 +63,16 @@ class TableData(DataConfig):
     def targets(self) -> list[str]:
         """The columns to forecast. Empty: the table decides."""
         return _listed(self.target)
+
+    @property
+    def known_columns(self) -> list[str]:
+        """The columns whose values are known in advance."""
+        return _listed(self.known)
+
+    @property
+    def static_columns(self) -> list[str]:
+        """The columns with one value for each series."""
+        return _listed(self.static)
 
     @property
     def time_columns(self) -> list[str]:

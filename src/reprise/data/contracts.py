@@ -69,6 +69,10 @@ class WindowsMeta(Contract):
         """Return arguments for constructors of networks that have parameters of these names."""
         return {}
 
+    def covariates(self) -> list[str]:
+        """Return the settings that name input columns which are not in the past of the targets: known ahead, or static."""
+        return []
+
     def targets_of_samples(self) -> dict[str, Any]:
         """Return what determines the targets of a sample beside its index and the arrays."""
         return {}

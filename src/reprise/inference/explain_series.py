@@ -75,6 +75,11 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console, sample: str | 
     predictor, meta = Predictor.from_run(run), run.windows.meta
     if not isinstance(meta, Meta) or not isinstance(predictor.task, Forecasting):
         raise UserError(f"{run.trained.name} does not forecast", "name a run with task=forecasting")
+    if covariates := meta.covariates():
+        raise UserError(
+            f"{run.trained.name} reads columns of {' and '.join(covariates)}, which explain cannot attribute to",
+            "name a run without them",
+        )
     if target is not None and target not in meta.targets:
         raise UserError(f"--target {target}: {run.trained.name} forecasts {', '.join(meta.targets)}", "name one of them")
     table = read_file(run, meta, path)

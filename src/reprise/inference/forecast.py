@@ -4,7 +4,7 @@ Shapes: `T` time steps of the lookback, `C` input channels, `S` forecast steps (
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from reprise.config.modalities.series import SeriesData
 from reprise.config.own_tables import TableData
 from reprise.data.modalities.series.arrays import Meta
 from reprise.data.modalities.series.own_table import sha256_of, table_format
+from reprise.data.modalities.series.static import encode
 from reprise.data.tables.continuation import steps_after
 from reprise.data.tables.format import TableFormat
 from reprise.data.timestamps import Nanoseconds
@@ -122,7 +123,7 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Forecasts:
 def forecast_file(predictor: Predictor, run: TrainedRun, meta: Meta, path: Path) -> Forecasts:
     """Return the forecasts of a file. Writes nothing."""
     table = read_file(run, meta, path)
-    found = [_forecast_series(predictor, run, meta, table, one) for one in table.series]
+    found = [_forecast_series(predictor, run, meta, path.name, table, one) for one in table.series]
     calibrated = intervals.read(run.intervals)
     half_width = calibrated.half_width(COVERAGE) if calibrated else None
     filled = sum(int(one.filled[-meta.lookback :].sum()) for one in table.series)
@@ -155,27 +156,57 @@ def read_file(run: TrainedRun, meta: Meta, path: Path) -> "Table":
     return table
 
 
-def _forecast_series(predictor: Predictor, run: TrainedRun, meta: Meta, table: "Table", one: "Series") -> SeriesForecast:
-    columns = [table.channels.index(name) for name in meta.inputs[: len(meta.input_columns)]]
+def _forecast_series(
+    predictor: Predictor, run: TrainedRun, meta: Meta, file: str, table: "Table", one: "Series"
+) -> SeriesForecast:
+    columns = [table.channels.index(name) for name in meta.observed]
     values = one.values[:, columns]
-    lookback = torch.from_numpy(values[-meta.lookback :].astype(meta.dtype)), torch.from_numpy(one.time[-meta.lookback :])
-    with torch.inference_mode():
-        forecast = predictor(*(part[None] for part in lookback))[0].double().numpy()
     zone = getattr(run.config.data, "timezone", None)
     utc, wall = steps_after(one.time, one.wall, meta.horizon, zone)
+    raw = raw_inputs(meta, values, utc, file, table, one)
+    with torch.inference_mode():
+        forecast = predictor(*(torch.from_numpy(part)[None] for part in raw))[0].double().numpy()
     shown = slice(-max(meta.lookback, HISTORY * meta.horizon), None)
     past = values[shown, meta.target_positions].astype(np.float64)
     return SeriesForecast(one.name, one.wall[shown], past, wall, utc, forecast)
 
 
+def raw_inputs(
+    meta: Meta, values: npt.NDArray[Any], future: Nanoseconds, file: str, table: "Table", one: "Series"
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return the raw inputs of the last window of a series, without the dimension of the batch.
+
+    Raises:
+        UserError: if a static column has a value that is unknown in training, or the file has too few rows after the last target.
+
+    """
+    try:
+        static = encode(one.static, meta.static)
+    except ValueError as error:
+        raise UserError(f"{file}: {error}", "a run forecasts series like those of its training") from None
+    past, time = values[-meta.lookback :], one.time[-meta.lookback :]
+    past = np.hstack([past, np.tile(static, (len(past), 1))]).astype(meta.dtype) if static else past.astype(meta.dtype)
+    if not meta.known:
+        return past, time
+    if len(one.future_time) < meta.horizon:
+        series = f" of series {one.name}" if len(table.series) > 1 else ""
+        have, names = len(one.future_time), ", ".join(meta.known)
+        raise UserError(
+            f"{file}: {have} time steps after the last target{series}, and a forecast needs {names} at the next {meta.horizon}",
+            f"add rows with {names} filled in and {', '.join(meta.observed)} empty",
+        )
+    known = np.concatenate([one.known[-meta.lookback :], one.future_known[: meta.horizon]])
+    return past, np.concatenate([time, future]), known.astype(meta.dtype)
+
+
 def format_of(data: object, meta: Meta) -> TableFormat:
     """Return the settings that read the input channels of a run from a newer file. A channel may be constant in it."""
-    channels = tuple(meta.inputs[: len(meta.input_columns)])
     if isinstance(data, TableData):
-        columns = {} if data.columns == "series" else {"target": list(channels)}
-        return table_format(data.model_copy(update={"constant": "keep", **columns}))
+        columns = {} if data.columns == "series" else {"target": meta.observed}
+        read = table_format(data.model_copy(update={"constant": "keep", "known": meta.known, **columns}))
+        return replace(read, static_text=tuple(column for column, texts in meta.static.items() if texts is not None))
     assert isinstance(data, SeriesData), "other data are no series"
-    return TableFormat(time=(data.time,), target=channels, constant="keep")
+    return TableFormat(time=(data.time,), target=tuple(meta.observed), constant="keep")
 
 
 def _notes(calibrated: intervals.Intervals | None, half_width: Values | None, filled: int, name: str) -> list[str]:

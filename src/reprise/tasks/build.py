@@ -7,6 +7,8 @@ from reprise.config import Config, build
 from reprise.data.contracts import WindowsMeta
 from reprise.data.datasets import InputTransform
 from reprise.data.modality import tensors_of
+from reprise.errors import UserError
+from reprise.models.channels import TargetChannels
 from reprise.tasks.task import Task
 
 IMAGE_DIMENSIONS = 3
@@ -24,11 +26,20 @@ def build_network(config: Config, meta: WindowsMeta, task: Task) -> nn.Module:
 
     Its constructor gets `input_shape` and `outputs` and, if it has parameters of these names, `output_shape` (of one sample)
     and the `network_arguments` of windows.json.
+
+    Raises:
+        UserError: if the data have covariates that the network would not read.
+
     """
     torch.manual_seed(config.seed)
     offered = {"output_shape": list(task.output_shape), **meta.network_arguments()}
     given = {"input_shape": list(meta.input_shape), "outputs": task.outputs}
     network: nn.Module = build(config.model, "model", config.plugins, offered=offered, **given)
+    if (covariates := meta.covariates()) and any(isinstance(part, TargetChannels) for part in network.modules()):
+        raise UserError(
+            f"model: {type(network).__name__} forecasts a target from its own past, and does not read {' and '.join(covariates)}",
+            "choose model=lstm, gru, cnn1d or resnet1d, or leave them out",
+        )
     if len(meta.input_shape) == IMAGE_DIMENSIONS:  # batches have four dimensions
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

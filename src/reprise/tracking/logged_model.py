@@ -87,4 +87,8 @@ def with_parameters(network: "nn.Module", inputs: int) -> "nn.Module":
         def forward(self, first: Tensor, second: Tensor) -> Any:  # type: ignore[override]
             return self.predictor(first, second)
 
-    return {1: OneInput, 2: TwoInputs}[inputs]().eval()
+    class ThreeInputs(OneInput):
+        def forward(self, first: Tensor, second: Tensor, third: Tensor) -> Any:  # type: ignore[override]
+            return self.predictor(first, second, third)
+
+    return {1: OneInput, 2: TwoInputs, 3: ThreeInputs}[inputs]().eval()

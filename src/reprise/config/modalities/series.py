@@ -69,8 +69,11 @@ class SeriesWindow(WindowConfig):
     def check_data(self, data: DataConfig) -> None:
         """Raise ValueError if `inputs` or `targets` name a channel that the series does not have."""
         assert isinstance(data, SeriesData | TableData), "kinds are equal: checked before"
-        known = [channel.name for channel in data.channels] if isinstance(data, SeriesData) else data.channels
-        if not known:  # of a table whose columns are not yet read
+        if isinstance(data, SeriesData):
+            known = [channel.name for channel in data.channels]
+        elif data.channels:
+            known = [*data.channels, *data.known_columns]
+        else:  # a table whose columns are not yet read
             return
         for key, chosen in (("inputs", self.inputs or []), ("targets", self.targets or [])):
             for channel in chosen:

@@ -37,6 +37,8 @@ class TableFormat:
     """Columns whose future values are known, such as holidays and prices."""
     static: tuple[str, ...] = ()
     """Columns that are constant within a series."""
+    static_text: tuple[str, ...] = ()
+    """Those of `static` that are text even if all of their cells are numbers."""
     separator: str = "auto"
     decimal: str = "auto"
     encoding: str = "auto"

@@ -160,7 +160,7 @@ def _split(columns: Columns, settings: TableFormat, rows: Rows) -> dict[str, Row
 
 def _static(columns: Columns, settings: TableFormat, mark: str) -> dict[str, dict[str, float | str]]:
     """Return the static columns of each series by its name."""
-    values = {column: static_values(columns, column, mark) for column in settings.static}
+    values = {column: static_values(columns, column, mark, column in settings.static_text) for column in settings.static}
     return {name: {column: values[column][position] for column in values} for position, name in enumerate(columns.names)}
 
 

@@ -170,8 +170,8 @@ class SeriesBuilder:
             self.counts.add("Cells with text, filled", int(text.sum()), f"{rows.where(int(row))}, column {rows.columns[column]}")
 
 
-def static_values(columns: Columns, column: str, decimal_mark: str) -> list[float | str]:
-    """Return the value of a static column for each series: numbers if all of them are numbers, else text.
+def static_values(columns: Columns, column: str, decimal_mark: str, text: bool = False) -> list[float | str]:
+    """Return the value of a static column for each series: numbers if all of them are numbers and not `text`, else text.
 
     Raises:
         UserError: naming the first row whose value differs from the series' first row.
@@ -191,4 +191,4 @@ def static_values(columns: Columns, column: str, decimal_mark: str) -> list[floa
         raise cells.error(position, column, what, hint)
     texts = encoded.dictionary.take(pa.array(codes[first]))
     numbers = parse_numbers(texts, decimal_mark)
-    return list(texts.to_pylist()) if np.isnan(numbers.values).any() else list(numbers.values.tolist())
+    return list(texts.to_pylist()) if text or np.isnan(numbers.values).any() else list(numbers.values.tolist())

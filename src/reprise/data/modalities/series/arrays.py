@@ -15,10 +15,12 @@ from reprise.config.own_tables import TableData
 from reprise.data import formats, store
 from reprise.data.audit import EPSILON, TOLERANCE, Floats, Moments
 from reprise.data.contracts import ArraysMeta, WindowsMeta
-from reprise.data.modalities.series import cutting, defaults, own_table, splitting
+from reprise.data.modalities.series import channels, cutting, defaults, own_table, splitting
 from reprise.data.modalities.series import filled as filled_cells
 from reprise.data.modalities.series import notes as series_notes
 from reprise.data.modalities.series.cutting import Member
+from reprise.data.modalities.series.static import Categories
+from reprise.data.modalities.series.static import channels_of as static_channels
 from reprise.data.modality import Processed, Split
 from reprise.data.published import read_files
 from reprise.data.splits import Indices
@@ -64,6 +66,10 @@ class SeriesArrays(ArraysMeta):
     frequency: str
     series: list[SeriesRows] = Field(default=[])
     """The series in the order of their rows; empty if there is one."""
+    known_channels: list[str] = Field(default=[])
+    """The channels whose values are known in advance."""
+    static_categories: Categories = Field(default={})
+    """The static columns. Their channels are the last ones."""
 
 
 class Meta(WindowsMeta):
@@ -76,7 +82,7 @@ class Meta(WindowsMeta):
     series: list[SeriesBorders] = Field(default=[], exclude_if=lambda series: not series)
     """The borders of each series if there are several."""
     inputs: list[str]
-    """Names of the input channels, then of the calendar features."""
+    """Names of the input channels, those known in advance last, then of the calendar features."""
     input_columns: list[int]
     """Columns of the arrays that are inputs."""
     calendar: list[str]
@@ -93,10 +99,24 @@ class Meta(WindowsMeta):
     """float64 if float32 would lose differences between values."""
     missing_targets: dict[str, int] = Field(default={}, exclude_if=lambda counts: not counts)
     """How many values to forecast of each split are not in the file, but filled. They are NaN in batches. Empty if none is."""
+    known: list[str] = Field(default=[], exclude_if=lambda names: not names)
+    """The input channels known in advance. If there are any, the input steps are those of the lookback and of the horizon."""
+    static: Categories = Field(default={}, exclude_if=lambda categories: not categories)
+    """The static columns, whose channels are the last ones before those known in advance."""
+
+    @property
+    def observed(self) -> list[str]:
+        """The input channels that are neither static nor known in advance."""
+        past = self.inputs[: len(self.input_columns) - len(self.known)]
+        return past[: len(past) - len(static_channels(self.static))]
 
     def network_arguments(self) -> dict[str, Any]:
         """Return the positions of the target channels among the inputs, and the length of the season in time steps."""
         return {"target_positions": self.target_positions, "season": self.season}
+
+    def covariates(self) -> list[str]:
+        """Return which of `data.known` and `data.static` are set."""
+        return [key for key, columns in (("data.known", self.known), ("data.static", self.static)) if columns]
 
     def rows_before(self, rows: Indices) -> Indices:
         """Return how many rows of its own series precede each row."""
@@ -169,21 +189,16 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     rows = {one.name: one.rows for one in meta.series} or {"": len(values)}
     given, window = window, defaults.resolve(window, meta.frequency, min(rows.values()))
     names = [channel.name for channel in meta.channels]
-    _check_channels(window, names, meta.name)
-    inputs = window.inputs or names
-    targets = window.targets or inputs
-    if missing := [target for target in targets if target not in inputs]:
-        raise UserError(
-            f"window.targets={missing[0]}: not among window.inputs",
-            "a forecast starts from the past of its own channel",
-        )
+    inputs, targets, known = channels.choose(
+        window, names, meta.known_channels, static_channels(meta.static_categories), meta.name
+    )
     members = cutting.members_of(window, rows, store.open_array(arrays / "time.npy"))
     parts = cutting.cut(window, members)
     columns = [names.index(name) for name in inputs]
     trained = [(member.start, member.start + member.borders.train) for member in members]
     filled = filled_cells.of_columns(arrays, columns)
     fitted = splitting.series_statistics(values, cutting.train_spans(parts["train"], trained), filled, columns)
-    _check_targets_vary(targets, names, values)
+    channels.check_targets_vary(targets, names, values)
     checks = cutting.audit(parts, members, window)
     described_series = [SeriesBorders.of(member) for member in members] if len(members) > 1 else []
     extra = 2 * len(window.calendar)  # sine and cosine are already bounded by 1: not normalised
@@ -192,7 +207,7 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     counts, missing_notes = filled_cells.missing_targets(filled_targets, parts, window.lookback, window.horizon, targets)
     described = Meta(
         kind="series",
-        input_shape=[window.lookback, len(inputs) + extra],
+        input_shape=[window.lookback + (window.horizon if known else 0), len(inputs) + extra],
         lookback=window.lookback,
         horizon=window.horizon,
         borders={} if described_series else vars(members[0].borders),
@@ -208,6 +223,8 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         frequency=meta.frequency,
         dtype="float64" if values.dtype == np.float64 else "float32",
         missing_targets=counts,
+        known=known,
+        static=meta.static_categories,
         notes=[
             *defaults.notes(given, window, meta.frequency, min(rows.values())),
             *missing_notes,
@@ -222,27 +239,6 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         },
     )
     return Split(parts, described, checks)
-
-
-def _check_channels(window: SeriesWindow, names: list[str], data: str) -> None:
-    """Check that the series has the channels. The config is checked before, but it need not name the columns of an own table."""
-    for key, chosen in (("inputs", window.inputs or []), ("targets", window.targets or [])):
-        for channel in chosen:
-            if channel not in names:
-                raise UserError(f"window.{key} names {channel!r}", f"data={data} has {', '.join(names)}")
-
-
-def _check_targets_vary(targets: list[str], names: list[str], values: npt.NDArray[Any]) -> None:
-    """Check that no target has the same value at every time step.
-
-    Raises:
-        UserError: when one has. It names the target.
-
-    """
-    for target in targets:
-        series = values[:, names.index(target)]
-        if series.min() == series.max():
-            raise UserError(f"window.targets={target}: all its values are {series[0]:g}", "name a channel that varies")
 
 
 def statistics(meta: WindowsMeta, train: Indices, arrays: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:

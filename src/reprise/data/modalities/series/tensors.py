@@ -46,11 +46,41 @@ class StandardizeWithCalendar(InputTransform):
         return torch.cat([scaled, self.calendar(time)], dim=-1) if self.calendar.features else scaled
 
 
+class KnownAhead(InputTransform):
+    """Inputs over lookback and horizon, for channels known in advance.
+
+    At the steps of the horizon, channels that are not known repeat their last value, so that no later one is read.
+
+    Args:
+        steps: standardization of all channels, the known ones last, and calendar features.
+        known: number of channels known in advance.
+        horizon: number of steps to forecast.
+
+    """
+
+    raw_inputs: ClassVar[tuple[str, ...]] = ("values", "time", "known")
+
+    def __init__(self, steps: StandardizeWithCalendar, known: int, horizon: int) -> None:
+        super().__init__()
+        self.steps, self.known, self.horizon = steps, known, horizon
+
+    def forward(self, values: Tensor, time: Tensor, known: Tensor) -> Tensor:
+        """Return `float32 [B, lookback + horizon, C + 2 * features]`.
+
+        `values` `[B, lookback, C - known]` end with the lookback; time `int64` and known values `[B, lookback + horizon, known]`
+        end with the horizon.
+        """
+        repeated = torch.cat([values, values[:, -1:].expand(-1, self.horizon, -1)], dim=1)
+        inputs: Tensor = self.steps(torch.cat([repeated, known], dim=-1), time)
+        return inputs
+
+
 @dataclass(frozen=True)
 class SeriesWindows:
     """Windows of a series: `lookback` input steps, then `horizon` steps to forecast. Windows are views, never copies.
 
-    Rows are those of the series from the first of the first window to the last of the last one.
+    If channels are known in advance, the steps of the horizon are inputs as well: see `KnownAhead`. Rows are those of the series
+    from the first of the first window to the last of the last one.
     """
 
     inputs: Tensor
@@ -66,23 +96,31 @@ class SeriesWindows:
     time: npt.NDArray[np.int64]
     """Time stamps `[time]`, nanoseconds since 1970, memory-mapped."""
     columns: list[int]
-    """Columns of `values` that are inputs."""
+    """Columns of `values` that are inputs, those known in advance last."""
+    known: int = 0
+    """Number of inputs that are known in advance."""
     missing: Tensor | None = None
     """Which targets are filled and not in the file, bool `[time, target]`; None if no target of these windows is."""
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def raw(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return values `[B, lookback, C]` and time stamps `[B, lookback]` of the input steps."""
-        steps = self.starts[rows].cpu().numpy()[:, None] + np.arange(self.lookback)
-        values = np.ascontiguousarray(self.values[steps][..., self.columns])
-        return torch.from_numpy(values), torch.from_numpy(np.asarray(self.time[steps]))
+    def raw(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Return values `[B, lookback, C]` and time stamps `[B, lookback]` of the input steps.
+
+        If channels are known in advance, return what `KnownAhead` takes.
+        """
+        reach = self.lookback + (self.horizon if self.known else 0)
+        steps = self.starts[rows].cpu().numpy()[:, None] + np.arange(reach)
+        past, known = self.columns[: len(self.columns) - self.known], self.columns[len(self.columns) - self.known :]
+        values = np.ascontiguousarray(self.values[steps[:, : self.lookback]][..., past])
+        raw = torch.from_numpy(values), torch.from_numpy(np.asarray(self.time[steps]))
+        return (*raw, torch.from_numpy(np.ascontiguousarray(self.values[steps][..., known]))) if known else raw
 
     def gather(self, rows: Tensor, augment: Augmentation | None = None) -> Batch:
-        """Return the input steps `[B, lookback, C]` and the target channels of the steps to forecast `[B, horizon, target]`.
+        """Return the input steps `[B, T, C]` and the target channels of the steps to forecast `[B, horizon, target]`.
 
-        Missing targets are NaN.
+        `T` is the lookback; if channels are known in advance, lookback + horizon. Missing targets are NaN.
         """
         assert augment is None, "a series is not augmented: the config refuses it"
         starts = self.starts[rows]
@@ -91,7 +129,11 @@ class SeriesWindows:
         targets = windows[:, self.lookback :, self.targets].contiguous()
         if self.missing is not None:
             targets.masked_fill_(self.missing.unfold(0, self.horizon, 1)[starts + self.lookback].transpose(1, 2), torch.nan)
-        return Batch(windows[:, : self.lookback].contiguous(), targets)
+        if not self.known:
+            return Batch(windows[:, : self.lookback].contiguous(), targets)
+        past = len(self.columns) - self.known
+        windows[:, self.lookback :, :past] = windows[:, self.lookback - 1 : self.lookback, :past].clone()
+        return Batch(windows.contiguous(), targets)
 
     def to(self, device: torch.device) -> "SeriesWindows":
         """Return the split on a device."""
@@ -116,7 +158,7 @@ def open_split(windows: Windows, split: str) -> SeriesWindows:
     starts = windows.indices(split)
     first, end = int(starts[0]), int(starts[-1]) + meta.lookback + meta.horizon
     values, time = (windows.array(name)[first:end] for name in ("values", "time"))
-    transform, inputs = input_transform(meta), torch.empty(end - first, len(meta.inputs))
+    transform, inputs = _each_step(meta), torch.empty(end - first, len(meta.inputs))
     for begin in range(0, end - first, BLOCK):  # in blocks, so that only the inputs of the whole split are in memory
         block = slice(begin, begin + BLOCK)
         raw = torch.from_numpy(np.asarray(values[block, meta.input_columns])), torch.from_numpy(np.array(time[block]))
@@ -133,13 +175,19 @@ def open_split(windows: Windows, split: str) -> SeriesWindows:
         values=values,
         time=time,
         columns=meta.input_columns,
+        known=len(meta.known),
         missing=missing,
     )
 
 
-def input_transform(meta: WindowsMeta) -> StandardizeWithCalendar:
+def input_transform(meta: WindowsMeta) -> InputTransform:
     """Return the standardization with the statistics of the train split, and the calendar features of the windows."""
     assert isinstance(meta, Meta)
+    return KnownAhead(_each_step(meta), len(meta.known), meta.horizon) if meta.known else _each_step(meta)
+
+
+def _each_step(meta: Meta) -> StandardizeWithCalendar:
+    """Return the transform of all input channels at each time step."""
     dtype = torch.float64 if meta.dtype == "float64" else torch.float32
     channels = len(meta.input_columns)  # the statistics of the calendar features, 0 and 1, follow
     mean, std = (torch.tensor(meta.statistics[key][:channels], dtype=dtype) for key in ("mean", "std"))
@@ -151,7 +199,8 @@ def describe_inputs(meta: WindowsMeta) -> dict[str, Any]:
     assert isinstance(meta, Meta)
     return {
         "kind": meta.kind,
-        "channels": meta.inputs[: len(meta.input_columns)],
+        "channels": meta.inputs[: len(meta.input_columns) - len(meta.known)],
+        **({"known": meta.known} if meta.known else {}),
         "calendar": list(meta.calendar),
         "lookback": meta.lookback,
         "horizon": meta.horizon,
