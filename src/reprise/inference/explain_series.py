@@ -77,8 +77,8 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console, sample: str | 
         raise UserError(f"{run.trained.name} does not forecast", "name a run with task=forecasting")
     if covariates := meta.covariates():
         raise UserError(
-            f"{run.trained.name} reads columns of {' and '.join(covariates)}, which explain cannot attribute to",
-            "name a run without them",
+            f"{run.trained.name} reads columns of {' and '.join(covariates)}, and explain has no attribution of them",
+            "name a run without such columns",
         )
     if target is not None and target not in meta.targets:
         raise UserError(f"--target {target}: {run.trained.name} forecasts {', '.join(meta.targets)}", "name one of them")
