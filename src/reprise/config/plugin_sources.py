@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import reprise
+from reprise.config.conf_files import PACKAGE
 from reprise.errors import UserError
 
 LARGEST = 64 * 2**20
@@ -105,7 +105,7 @@ def _files(name: str) -> Iterator[Source]:
 
 def _is_local(file: Path) -> bool:
     """Return whether the file is not from a package manager, Python or reprise. Editable installs are local."""
-    own = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(Path(reprise.__file__).parent))
+    own = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(PACKAGE))
     return not INSTALLED & set(file.parts) and not any(file.is_relative_to(folder) for folder in own)
 
 

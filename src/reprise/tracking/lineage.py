@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import reprise
-from reprise.config import plugin_sources
+from reprise.config import conf_files, plugin_sources
 from reprise.data import store
 from reprise.errors import UserError, warn
 from reprise.tracking import repository
@@ -57,7 +56,7 @@ def learning_code(plugins: tuple[str, ...] = ()) -> str:
 
     Computed once per process, as Python imports them once.
     """
-    package = Path(reprise.__file__).parent
+    package = conf_files.PACKAGE
     files = sorted(
         file for part in TRAINING_SOURCES for file in [package / part, *(package / part).rglob("*.py")] if file.is_file()
     )
