@@ -11,14 +11,18 @@ from reprise.training.progress import EpochProgress
 from tests.training.conftest import classify
 
 
-def test_without_a_terminal_each_epoch_is_one_line() -> None:
+@pytest.mark.parametrize(
+    ("monitor", "names"),
+    [("accuracy", ("train/loss", "val/loss", "val/accuracy")), ("loss", ("train/loss", "val/loss"))],
+)
+def test_without_a_terminal_each_epoch_is_one_line(monitor: str, names: tuple[str, ...]) -> None:
     """In a log file, a progress bar would be pages of control characters."""
     shown = io.StringIO()
-    trained = classify(callbacks=[EpochProgress(Console(file=shown, width=40), "digits seed 0", "accuracy")])
+    trained = classify(callbacks=[EpochProgress(Console(file=shown, width=40), "digits seed 0", monitor)])
     lines = shown.getvalue().splitlines()
     assert len(lines) == 2
     for number, (line, row) in enumerate(zip(lines, trained.rows, strict=True), start=1):
-        metrics = "  ".join(f"{name} {row[name]:.4f}" for name in ("train/loss", "val/loss", "val/accuracy"))
+        metrics = "  ".join(f"{name} {row[name]:.4f}" for name in names)
         assert re.fullmatch(rf"digits seed 0  epoch {number}/2  {metrics}  \d+\.\d s", line)
 
 

@@ -18,7 +18,8 @@ class EpochProgress(pl.Callback):
         self.console = console
         self.title = title
         self.is_terminal = console.is_terminal
-        self.shown = ("train/loss", f"val/{monitor}") if self.is_terminal else ("train/loss", "val/loss", f"val/{monitor}")
+        names = ["train/loss", *([] if self.is_terminal else ["val/loss"]), f"val/{monitor}"]
+        self.shown = list(dict.fromkeys(names))  # the monitored metric may be the loss
         columns = [TextColumn("{task.description}"), BarColumn(bar_width=None), TaskProgressColumn()]
         columns += [TimeRemainingColumn(compact=True), TextColumn("{task.fields[metrics]}")]
         self.bar = Progress(
