@@ -82,6 +82,9 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     if opened.config.data.kind == "images":
         picture = predictions.rows()[0]["file"]
         suggest((shlex.join(["reprise", "explain", run, picture]), "draws what the network sees in it"))
+    else:
+        explain = shlex.join(["reprise", "explain", run, str(path)])
+        suggest((explain, "shows on which channels and time steps a prediction is based"))
 
 
 @click.command()
