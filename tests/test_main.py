@@ -49,6 +49,7 @@ KEY_WORDS = {
     "sync": ["tracking.uri=ADDRESS"],
     "dashboard": ["--port", "127.0.0.1"],
     "diff": ["RUN_A RUN_B", "--patch"],
+    "gc": ["--older-than", "--failed", "--not-best", "--not-registered", "--yes", "checkpoints", "cache"],
     "doctor": ["experiment=NAME", "--port", "code and a fix", "Exit codes"],
 }
 """Words that the help of each subcommand must contain."""

@@ -38,7 +38,7 @@ def cli() -> None:
     Compare:        reprise compare [EXPERIMENT ...] [--html FILE]          reprise register RUN
     Reproduce:      reprise reproduce RUN, reprise certify experiment=NAME
     After a change of code:  reprise revalidate
-    Upkeep:         reprise doctor              reprise diff RUN_A RUN_B
+    Upkeep:         reprise doctor, reprise diff RUN_A RUN_B, reprise gc
 
     Set any config key as key=value; `reprise compose experiment=NAME` prints all keys. Tab completion:
     eval "$(_REPRISE_COMPLETE=bash_source reprise)" (or zsh_source, fish_source).
@@ -77,5 +77,6 @@ for command in (
     many_runs.dashboard,
     upkeep.diff,
     upkeep.doctor,
+    upkeep.gc,
 ):
     cli.add_command(command)

@@ -62,6 +62,21 @@ def create_database(file: Path, artifacts: Path) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
+def purge(uri: str, artifacts: Path, run_id: str, models: Iterable[str]) -> None:
+    """Delete the rows of a run and of the models it logged, which MLflow's client only marks as deleted."""
+    from mlflow.exceptions import MlflowException  # late: as above
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    store = SqlAlchemyStore(uri, artifacts.resolve().as_uri())  # type: ignore[no-untyped-call]
+    try:
+        for model_id in models:
+            with contextlib.suppress(MlflowException):  # deleted before a kill
+                store._hard_delete_logged_model(model_id)  # type: ignore[no-untyped-call]
+        store._hard_delete_run(run_id)  # type: ignore[no-untyped-call]
+    finally:
+        store.engine.dispose()
+
+
 def read_rows(file: Path, metrics: Sequence[str]) -> list[Row]:
     """Return all runs of a database, newest first, with `metrics` at their best epochs.
 

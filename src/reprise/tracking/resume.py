@@ -7,8 +7,8 @@ it. The operating system releases the lock when the process dies, so nobody has 
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,14 @@ class Training:
             del self.runs[seed]
             self._write()
 
+    def forget_runs(self, ids: set[str]) -> None:
+        """Forget the runs with these ids or tokens, and the training with the last one."""
+        self.runs = {seed: state for seed, state in self.runs.items() if ids.isdisjoint(_ids_and_tokens([state]))}
+        if self.runs:
+            self._write()
+        else:
+            self.forget()
+
     def forget(self) -> None:
         """Delete the file: the training is done, or starts from scratch."""
         self.file.unlink(missing_ok=True)
@@ -135,6 +143,40 @@ def lock_training(folder: Path, key: str, patience: float) -> Iterator[Training]
         yield Training(file)
     finally:
         lock.release()
+
+
+@contextmanager
+def reserve(folder: Path, ids: set[str]) -> Iterator[Callable[[], None]]:
+    """Hold the locks of the unfinished trainings that know any of these ids and tokens, so that no process resumes them.
+
+    Yield a function that makes these trainings forget the runs.
+
+    Raises:
+        LockedError: if a process is training one of them.
+
+    """
+    with ExitStack() as locks:
+        files = [file for file in sorted((folder / "in_progress").glob("*.json")) if _knows(file, ids)]
+        for file in files:
+            lock = FileLock(file.with_suffix(".lock"))
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                raise LockedError("a process has just resumed one of these runs", "repeat the command") from None
+            locks.callback(lock.release)
+
+        def forget() -> None:
+            for file in files:
+                if file.is_file():
+                    Training(file).forget_runs(ids)
+
+        yield forget
+
+
+def _knows(file: Path, ids: set[str]) -> bool:
+    with suppress(FileNotFoundError):  # the training ended in between
+        return not ids.isdisjoint(_ids_and_tokens(_read(file).values()))
+    return False
 
 
 def stale_runs(folder: Path) -> Iterator[str]:

@@ -245,11 +245,11 @@ def open_run_dir(tracking: TrackingConfig | None, folder: Path, run_id: str) -> 
     waiting.parent.mkdir(exist_ok=True)
     waiting.touch()
     event_log = EventLog(run_dir)
-    uri = _address(info.store, tracking, folder)
+    uri = store_address(info.store, tracking, folder)
     return Run(run_id, info.name, run_dir, event_log, MlflowSync(run_dir, event_log, uri, folder))
 
 
-def _address(original: str | None, tracking: TrackingConfig | None, folder: Path) -> str:
+def store_address(original: str | None, tracking: TrackingConfig | None, folder: Path) -> str:
     """Return the address of a run's original store; the current address if it is the same store, as run.json omits passwords."""
     current = backend.address(tracking, folder)
     if original is None:
