@@ -25,6 +25,7 @@ from reprise.tracking.descriptions import BEST
 from reprise.tracking.entries import DatasetEntry, DatasetInfo
 from reprise.tracking.event_log import outbox
 from reprise.tracking.mlflow_sync import NOTE, PARENT_TAG
+from tests.pipeline.conftest import run_in
 
 TRACKING = TrackingConfig(uri=None, experiment="digits", log_model=False)
 FAILED, NOT_BEST, ALL = Filters(failed=True), Filters(not_best=True), Filters(older_than=0.0)
@@ -501,3 +502,26 @@ def test_ages_are_a_number_and_a_unit() -> None:
     for wrong in ("30", "d", "1.5d", "-1d", "30 d", "1y", ""):
         with pytest.raises(UserError, match="not an age"):
             parse_age(wrong)
+
+
+def test_the_command_shows_first_and_deletes_with_yes(runs: Runs) -> None:
+    root = runs.paths.root
+    kept, failed = runs.make("kept", value=0.9, days=9), runs.make("failed", "FAILED", days=9)
+    seed = runs.make("seed", "FAILED", days=9)
+    runs.group("seeds", [seed], days=9)
+    sizes = run_in(root, "reprise", "gc")
+    assert sizes.stdout.splitlines()[2].split()[:2] == ["runs", "4"], sizes.stdout
+    shown = run_in(root, "reprise", "gc", "runs", "--failed", "--older-than", "1d")
+    assert "gc  would delete failed  " in shown.stdout
+    assert "gc  keeps seed: its group seeds stays, and refers to it" in shown.stdout
+    assert "next  reprise gc runs --older-than 1d --failed --yes  # deletes them" in shown.stderr
+    assert len(runs.left) == 4
+    done = run_in(root, "reprise", "gc", "runs", "--failed", "--older-than", "1d", "--yes", "--json")
+    report = json.loads(done.stdout)
+    assert [one["id"] for one in report["deleted"]] == [failed]
+    assert [one["id"] for one in report["kept"]] == [seed]
+    assert kept in runs.left
+    assert run_in(root, "reprise", "runs").returncode == 0
+    refused = run_in(root, "reprise", "gc", "runs", "--yes")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("reprise: gc runs: no runs named; add --older-than AGE")

@@ -218,6 +218,7 @@ FAULTS: dict[str, tuple[str, Callable[..., Planted]]] = {
     "the record of a training is damaged": ("run-damaged", text_in("mlruns/in_progress/key.json", '{"0": 1}')),
     "a training was killed": ("run-interrupted", interrupted),
     "entries wait for the store": ("runs-unsynced", unsynced),
+    "gc was killed": ("gc-interrupted", text_in("mlruns/trash/a1/run.json", "{}")),
     "a stopped process holds a lock": ("lock-held", stopped_holder),
     "the mirror is gone": ("mirror-missing", setting(REPRISE_MIRROR="/no/such/folder")),
     "the mirror does not answer": ("mirror-unreachable", setting(REPRISE_MIRROR="http://127.0.0.1:1/")),
@@ -230,6 +231,7 @@ WARNINGS = {
     "code-unrecorded",
     "run-interrupted",
     "runs-unsynced",
+    "gc-interrupted",
     "port-in-use",
 }
 

@@ -21,10 +21,8 @@ from reprise.tracking.address import database
 from reprise.tracking.entries import DatasetEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.mlflow_sync import describe_dataset
-from reprise.tracking.references import LocalRun, registered
+from reprise.tracking.references import TRASH, LocalRun, registered
 from reprise.tracking.run import store_address
-
-TRASH = "trash"
 
 
 @contextlib.contextmanager

@@ -121,7 +121,7 @@ def dvc(check: Check, paths: ProjectPaths) -> None:
     for file in _incomplete(paths.root):
         what = f"{file} is incomplete or has conflict markers, and DVC refuses to work"
         check.error("dvc-lock-damaged", what, "`reprise repro` repairs it")
-    check.facts.append("dvc.lock")
+    check.facts.append("complete")
 
 
 def _incomplete(root: Path) -> Iterator[Path]:
