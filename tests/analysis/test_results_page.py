@@ -105,6 +105,15 @@ def test_a_model_has_one_row_with_a_column_per_horizon_and_their_mean() -> None:
     assert mae.count("- `etth1_nlinear`: published as the MSE of it.") == 1
 
 
+def test_baselines_of_different_lookbacks_share_a_row_only_if_they_are_known_to_agree() -> None:
+    short, long = (
+        forecast("etth1_96_nlinear", 96, 0.37, drift=1.4),
+        forecast("etth1_192_ridge", 192, 0.4, lookback=720, drift=1.6),
+    )
+    page = results_page.horizons([short, long], [short, long])
+    assert table_rows(page)[2:4] == [["*drift*", "336", "1.400", "–", "–", "–"], ["*drift*", "720", "–", "1.600", "–", "–"]]
+
+
 def test_every_weights_file_is_listed_with_its_hash() -> None:
     digits = result("digits_cnn", {"accuracy": 0.9}, {}, data="digits", seeds=1)
     assert table_rows(results_page.weights([digits]))[2] == ["digits_cnn", "seed0", "ab" * 32, "a processor"]

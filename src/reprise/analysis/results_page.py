@@ -184,8 +184,9 @@ def _by_lookback(results: Sequence[Result], baseline: str, metric: str) -> dict[
 
 
 def _agree(one: Mapping[int, float | None], other: Mapping[int, float | None]) -> bool:
-    """Return whether two baselines have the same values at the horizons that both have."""
-    return all(one[key] == other[key] for key in one.keys() & other.keys())
+    """Return whether two baselines have horizons in common, and the same values there."""
+    common = one.keys() & other.keys()
+    return bool(common) and all(one[key] == other[key] for key in common)
 
 
 def _mean(values: Sequence[float | None], metric: str) -> str:
