@@ -21,7 +21,7 @@ from reprise.tracking.address import database
 from reprise.tracking.entries import DatasetEntry
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.mlflow_sync import describe_dataset
-from reprise.tracking.references import TRASH, LocalRun, registered
+from reprise.tracking.references import LocalRun, registered
 from reprise.tracking.run import store_address
 
 
@@ -39,7 +39,7 @@ def delete_run(run: LocalRun, folder: Path) -> None:
         UserError: if the store fails. The run is then in the trash, and `finish` deletes it.
 
     """
-    discarded = store.made(folder / TRASH) / run.id
+    discarded = store.made(folder / run_info.TRASH) / run.id
     run.run_dir.rename(discarded)
     _delete_in_store(run.mlflow_id, run.uri, folder)
     shutil.rmtree(discarded)
@@ -47,7 +47,7 @@ def delete_run(run: LocalRun, folder: Path) -> None:
 
 def delete_folder(path: Path, folder: Path) -> None:
     """Delete a folder that is no run: it disappears at once."""
-    discarded = store.made(folder / TRASH) / f"{path.parent.name}-{path.name}"
+    discarded = store.made(folder / run_info.TRASH) / f"{path.parent.name}-{path.name}"
     shutil.rmtree(discarded, ignore_errors=True)  # of a killed process
     path.rename(discarded)
     shutil.rmtree(discarded)
@@ -55,7 +55,7 @@ def delete_folder(path: Path, folder: Path) -> None:
 
 def interrupted(folder: Path) -> list[Path]:
     """Return what a killed `reprise gc` left in the trash."""
-    return sorted((folder / TRASH).glob("*"))
+    return sorted((folder / run_info.TRASH).glob("*"))
 
 
 def finish(folder: Path, tracking: TrackingConfig | None) -> list[str]:

@@ -19,8 +19,6 @@ from reprise.tracking.mlflow_sync import PARENT_TAG
 from reprise.tracking.run import store_address
 from reprise.tracking.run_info import RunInfo
 
-TRASH = "trash"
-"""Folder in mlruns/ of runs that are being deleted: no other command reads them."""
 PUBLISHED = "training.json"
 """File in data/models/<experiment>/ with the sha256 of the weights."""
 

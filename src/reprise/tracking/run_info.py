@@ -8,6 +8,8 @@ from reprise.data import store
 from reprise.errors import UserError
 
 FILE = "run.json"
+TRASH = "trash"
+"""Folder in mlruns/ of runs that are being deleted: no other command reads them."""
 CURRENT_STORE = "elsewhere"
 """Stands for the current store, in place of the unknown original store of a run from another machine."""
 

@@ -34,7 +34,7 @@ def usage(paths: ProjectPaths) -> list[Usage]:
         Usage("checkpoints", len(checkpoints), in_runs, "reprise gc checkpoints"),
         Usage("windows", len(windows), size(folder / "windows"), "reprise gc windows"),
         Usage("DVC cache", _count(cache / "files"), size(cache), "reprise gc cache"),
-        Usage("MLflow database", 1, sum(map(size, folder.glob("mlflow.db*"))), ""),
+        Usage("MLflow database", len(list(folder.glob("mlflow.db"))), sum(map(size, folder.glob("mlflow.db*"))), ""),
         Usage("sweeps", len(list((folder / "sweeps").glob("*/"))), size(folder / "sweeps") + size(folder / "sweeps.db"), ""),
         Usage("data", len(list((paths.root / "data").glob("*/*"))), size(paths.root / "data"), ""),
     ]

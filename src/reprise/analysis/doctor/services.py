@@ -16,7 +16,6 @@ from reprise.project_paths import ProjectPaths
 from reprise.tracking import probe, resume, run_info
 from reprise.tracking.address import VARIABLE, checked
 from reprise.tracking.event_log import EventLog
-from reprise.tracking.references import TRASH
 
 SECONDS = 2.0
 """Seconds to wait for a server."""
@@ -52,8 +51,8 @@ def runs(check: Check, paths: ProjectPaths) -> None:
     if lost := [run_id for run_id in waiting if run_id in infos]:
         what = f"{len(lost)} runs have entries that the tracking store lacks, such as {infos[lost[0]].name}"
         check.warning("runs-unsynced", what, "reprise sync")
-    if rest := list((paths.store / TRASH).glob("*")):
-        what = f"{len(rest)} entries in {paths.store / TRASH}: a `reprise gc` was interrupted"
+    if rest := list((paths.store / run_info.TRASH).glob("*")):
+        what = f"{len(rest)} entries in {paths.store / run_info.TRASH}: a `reprise gc` was interrupted"
         check.warning("gc-interrupted", what, "repeat it: each `reprise gc … --yes` finishes what another began")
 
 
