@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from reprise.data.modalities.sequences.tensors import input_transform as sequence_transform
 from reprise.data.modalities.series.tensors import input_transform as series_transform
+from reprise.data.tables.format import TableFormat
 from reprise.data.tables.reader import read_table
 from reprise.inference import explain_sequences, explain_series, explain_view
 from reprise.inference.explained import Explained, evenly_spaced
@@ -80,8 +81,6 @@ def table_of(file: Path, seed: int = 0) -> Any:
         y[day] = 0.9 * y[day - 7] + 0.3 * rng.normal()
     dates = np.datetime64("2024-01-01") + np.arange(1000)
     file.write_text("day,other,y\n" + "".join(f"{day},{a:.6f},{b:.6f}\n" for day, a, b in zip(dates, other, y, strict=True)))
-    from reprise.data.tables.format import TableFormat
-
     return read_table(file, file.name, TableFormat(time=("day",), target=("other", "y")))
 
 
@@ -147,6 +146,41 @@ def test_sine_and_cosine_of_the_calendar_are_one_channel(tmp_path: Path) -> None
     assert result.mean_parts()[0].number == 2
     assert result.mean_parts()[0].share == pytest.approx(1)
     assert result.values[:, 2] == pytest.approx([((993 + day) % 7) / 7 for day in range(7)], abs=1e-6)  # row 0 is a Monday
+
+
+def test_known_and_static_columns_have_attributions_and_repeated_values_count_as_the_last(tmp_path: Path) -> None:
+    """The forecast of step 2 is 4 times the price known for it, plus twice the last y, plus the size of the shop."""
+    file, lookback, horizon = tmp_path / "a.csv", 5, 2
+    rng = np.random.default_rng(0)
+    rows = []
+    for shop, size in (("a", 3), ("b", 5)):
+        for day in range(32):
+            date, y = np.datetime64("2024-01-01") + day, "" if day >= 30 else f"{rng.normal():.4f}"
+            rows.append(f"{date},{shop},{size},{y},{rng.normal():.4f}")
+    file.write_text("day,shop,size,y,price\n" + "\n".join(rows) + "\n")
+    settings = TableFormat(time=("day",), target=("y",), id="shop", known=("price",), static=("size",))
+    table: Any = read_table(file, file.name, settings)
+
+    class Known(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            second = 4 * inputs[:, -1, 2] + 2 * inputs[:, -1, 0] + inputs[:, 0, 1]
+            return torch.stack([torch.zeros_like(second), second], dim=1)
+
+    meta = series_meta(("y",), ("y", "size", "price"), lookback=lookback, horizon=horizon, known=["price"], static={"size": None})
+    predictor = Predictor(series_transform(meta), Known(), Forecasting(meta, predict_delta=False))
+    explainer = explain_series.Explainer(predictor, meta, table, timezone=None, target=0)
+    result = explainer.explain(table.series[1], "a.csv").result
+    assert result.channels == ["y", "size", "price"]
+    assert result.steps == [5, 4, 3, 2, 1, 0, -1]
+    y, price = table.series[1].values[-5:, 0], np.concatenate([table.series[1].known[-5:, 0], table.series[1].future_known[:, 0]])
+    expected = np.zeros((7, 3))
+    expected[4, 0] = (y[-1] - y.mean()) * 2 / 2
+    expected[0, 1] = 5 / 2
+    expected[6, 2] = (price[-1] - price.mean()) * 4 / 2
+    np.testing.assert_allclose(result.attributions, expected, atol=1e-5)
+    np.testing.assert_allclose(result.values[:, 2], price)
+    assert [row["value"] for row in result.rows()[5:7]] == [None, None]  # y of the forecast steps
+    assert result.samples == 2 * 26
 
 
 def test_blocks_of_steps_cover_the_horizon_once() -> None:

@@ -129,7 +129,7 @@ def _draw(axis: Axes, panel: Panel, positions: Values, largest: float) -> Any:
         transform=axis.get_xaxis_transform(),
         label="shortest span with half of the channel's attribution",
     )
-    low, high = float(panel.values.min()), float(panel.values.max())
+    low, high = float(np.nanmin(panel.values)), float(np.nanmax(panel.values))
     margin = 0.12 * (high - low) or 1.0
     axis.set(ylim=(low - margin, high + margin), xlim=(edges[0], edges[-1]))
     name = literal(panel.name, NAME_COLUMNS)

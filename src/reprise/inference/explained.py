@@ -4,6 +4,7 @@ Shapes: `T` and `L` time steps, `C` channels.
 """
 
 import csv
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ class Explained:
     times: list[str]
     """The time of each step of the sample `[T]`; empty for sequences, which have none."""
     values: Values
-    """The sample `[T, C]`, in units of the data."""
+    """The sample `[T, C]`, in units of the data; NaN where it is unknown."""
     attributions: Values
     """`[T, C]`."""
     importance: Values
@@ -97,13 +98,17 @@ class Explained:
                 "channel": channel,
                 self.step: name,
                 **({"time": self.times[step]} if self.times else {}),
-                "value": float(self.values[step, number]) if step < len(self.values) else None,
+                "value": self._value(step, number),
                 "attribution": float(self.attributions[step, number]) if step < len(self.values) else None,
                 "importance": float(self.importance[step, number]),
             }
             for number, channel in enumerate(self.channels)
             for step, name in enumerate(self.steps)
         ]
+
+    def _value(self, step: int, number: int) -> float | None:
+        value = float(self.values[step, number]) if step < len(self.values) else math.nan
+        return None if math.isnan(value) else value
 
     def described(self) -> dict[str, Any]:
         """Return the summary as JSON data."""
