@@ -18,10 +18,10 @@ from reprise.data.modalities.series.filled import missing_targets, observed_step
 from reprise.data.modalities.series.tensors import SeriesWindows
 from reprise.data.windows import Windows, open_windows
 from reprise.errors import UserError
-from reprise.inference.intervals import conformal_half_widths
 from reprise.models.ridge_forecaster import RidgeForecaster
 from reprise.project_paths import ProjectPaths
 from reprise.stages import preprocess, window
+from reprise.tasks.conformal import conformal_quantile
 from reprise.tasks.forecast_metrics import errors_by_step
 from reprise.tasks.forecasting import Forecasting
 from tests.data.conftest import CONF
@@ -180,10 +180,10 @@ def test_a_missing_target_adds_neither_loss_nor_gradient(loss: Any) -> None:
 def test_intervals_leave_out_missing_values() -> None:
     errors = torch.tensor([-3.0, NAN, 1.0, -2.0, 4.0, NAN, 0.5, -6.0, 7.0, 8.0, -5.0]).reshape(11, 1, 1)
     both = torch.cat([errors, torch.arange(1.0, 12.0).reshape(11, 1, 1)], dim=2)
-    width = conformal_half_widths(both, 0.8)  # the 8th smallest of 9, and the ceil(9.6) = 10th of 11
+    width = conformal_quantile(both.abs(), 0.8)  # the 8th smallest of 9, and the ceil(9.6) = 10th of 11
     assert width is not None
     assert width.tolist() == [[7.0, 10.0]]
-    assert conformal_half_widths(errors[:4], 0.8) is None
+    assert conformal_quantile(errors[:4].abs(), 0.8) is None
 
 
 def test_ridge_regression_fits_the_windows_that_lack_no_target() -> None:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from reprise.figures import attribution, classification, comparison, forecasting, network, training
+from reprise.figures import attribution, classification, comparison, forecasting, intervals, network, training
 from reprise.figures.new_forecast import Panel, new_forecast
 from reprise.figures.style import GREEN, ORANGE, save
 
@@ -31,6 +31,20 @@ WINDOWS = [
     forecasting.Window(TIME[row], TRUTH[row], TIME[row + 5], TRUTH[row + 5], FORECAST[row + 5], NAIVE[row + 5], "seasonal mean")
     for row in (0, 10, 20)
 ]
+BOUNDS = {level: (FORECAST - level, FORECAST + level) for level in (0.5, 0.8, 0.95)}
+FANS = [
+    intervals.Fan(
+        TIME[row],
+        TRUTH[row],
+        TIME[row + 5],
+        TRUTH[row + 5],
+        FORECAST[row + 5],
+        {level: (lower[row + 5], upper[row + 5]) for level, (lower, upper) in BOUNDS.items()},
+    )
+    for row in (0, 10, 20)
+]
+LEVELS = [0.2, 0.5, 0.8, 0.95]
+COVERAGE = {channel: np.array(LEVELS) - 0.02 * number for number, channel in enumerate([f"channel {n}" for n in range(12)])}
 FILTERS = RNG.normal(size=(11, 3, 3, 3)).astype(np.float32)
 MAPS = RNG.random((3, 6, 7, 20), np.float32)
 
@@ -38,7 +52,8 @@ MAPS = RNG.random((3, 6, 7, 20), np.float32)
 def new_panel(title: str, unit: str, steps: int) -> Panel:
     days = np.datetime64("2024-01-01", "ns") + np.arange(30 + steps) * np.timedelta64(1, "D")
     wave = np.sin(np.arange(30.0 + steps))
-    return Panel(title, unit, days[:30], wave[:30], days[30:], wave[30:], np.linspace(0.1, 0.5, steps))
+    width = np.linspace(0.1, 0.5, steps)
+    return Panel(title, unit, days[:30], wave[:30], days[30:], wave[30:], wave[30:] - width, wave[30:] + 2 * width)
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
@@ -91,6 +106,22 @@ FIGURES |= {
     "error by many channels": lambda: forecasting.error_by_channel(
         {"forecast": np.arange(321.0), "drift": np.arange(321.0)}, [f"channel {number}" for number in range(321)], "a run"
     ),
+    "fan chart": lambda: intervals.fan_chart(FANS, "t", "°C", "a run"),
+    "fan chart of one window": lambda: intervals.fan_chart(FANS[:1], "t", "°C", "a run"),
+    "bands": lambda: intervals.bands(
+        TIME[:, 0],
+        TRUTH[:, 0],
+        FORECAST[:, 0],
+        {level: (a[:, 0], b[:, 0]) for level, (a, b) in BOUNDS.items()},
+        "t",
+        "°C",
+        "a run",
+    ),
+    "calibration of one step": lambda: intervals.calibration(LEVELS, {"t": COVERAGE["channel 1"]}, {0.8: np.ones(1)}, "a run"),
+    "calibration": lambda: intervals.calibration(
+        LEVELS, dict(list(COVERAGE.items())[:3]), {0.8: np.linspace(0.9, 0.7, 5), 0.95: np.linspace(1, 0.9, 5)}, "a run"
+    ),
+    "calibration of many channels": lambda: intervals.calibration(LEVELS, COVERAGE, {0.8: np.linspace(0.9, 0.7, 96)}, "a run"),
     "windows": lambda: forecasting.windows(WINDOWS, "t", "°C", "a run"),
     "one window": lambda: forecasting.windows(WINDOWS[:1], "t", "°C", "a run"),
 }
@@ -277,6 +308,24 @@ def test_single_windows_show_lookback_truth_forecast_and_baseline() -> None:
         assert f"mean error {np.abs(window.predicted - window.truth).mean():.3g}" in axis.get_title("left")
     assert not figure.axes[3].axison  # an empty panel
     assert {text.get_text() for legend in figure.legends for text in legend.get_texts()} == {"truth", "seasonal mean", "forecast"}
+
+
+def test_a_fan_chart_shows_past_truth_forecast_and_nested_bands() -> None:
+    figure = intervals.fan_chart(FANS, "load", "kWh", "a run")
+    for axis, fan in zip(figure.axes, FANS, strict=False):
+        predicted, past, truth = axis.get_lines()[:3]
+        np.testing.assert_array_equal(predicted.get_ydata(), [fan.past[-1], *fan.predicted])
+        np.testing.assert_array_equal(past.get_ydata(), fan.past)
+        np.testing.assert_array_equal(truth.get_ydata(), fan.truth)
+        for band, (lower, upper) in zip(axis.collections, fan.bounds.values(), strict=True):
+            edge = band.get_paths()[0].vertices[:, 1]
+            assert (edge.min(), edge.max()) == (min(fan.past[-1], lower.min()), max(fan.past[-1], upper.max()))
+
+
+def test_the_calibration_shows_measured_against_stated_coverage() -> None:
+    left, right = intervals.calibration(LEVELS, {"t": np.array([0.3, 0.6, 0.7, 0.9])}, {0.8: np.array([0.7, 0.9])}, "a run").axes
+    assert left.get_lines()[1].get_xydata().tolist() == [[0, 0], [0.2, 0.3], [0.5, 0.6], [0.8, 0.7], [0.95, 0.9]]
+    assert right.get_lines()[0].get_xydata().tolist() == [[1, 0.7], [2, 0.9]]
 
 
 def test_a_poor_baseline_is_cut_off_and_does_not_flatten_the_forecast() -> None:

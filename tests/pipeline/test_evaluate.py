@@ -68,6 +68,9 @@ def image_run(project: Path) -> Path:
     return _newest(project)
 
 
+KINDS = ("forecast", "fan_chart", "residuals", "error_by_step")
+
+
 def _days(count: int) -> list[str]:
     return [str(day) for day in np.arange("2020-01-01", count, dtype="datetime64[D]")[:count]]
 
@@ -81,7 +84,10 @@ def test_errors_are_per_target_with_units_and_undefined_ones_are_null_with_a_rea
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)
     assert metrics["undefined"] == {"mase": CONSTANT, "mase/flag": CONSTANT}
-    assert metrics["units"] == {"mae/level": "mm", "mse/level": "mm²", "rmse/level": "mm"}
+    widths = {f"width_{percent}/level": "mm" for percent in (80, 95)}
+    assert metrics["units"] == {"mae/level": "mm", "mse/level": "mm²", "rmse/level": "mm"} | widths
+    assert metrics["test"].keys() >= {*widths, "coverage_80", "coverage_95/level", "width_80_scaled", "wql"}
+    assert not [name for part in ("val", "repeat_last") for name in metrics[part] if name.startswith(("coverage", "width"))]
     for part in ("val", "test", "repeat_last"):
         assert metrics[part]["mase"] is metrics[part]["mase/flag"] is None
         assert {"mae", "rmse"}.isdisjoint(metrics[part])
@@ -107,8 +113,8 @@ def test_errors_are_per_target_with_units_and_undefined_ones_are_null_with_a_rea
 
 def test_one_test_window_is_evaluated_and_drawn(series_run: Path) -> None:
     assert {file.name for file in (series_run / "figures").glob("*.png")} == {
-        *("curves.png", "error_by_channel.png", "error_by_step.png"),
-        *(f"{kind}_{target}.png" for kind in ("forecast", "residuals", "error_by_step") for target in ("level", "flag")),
+        *("calibration.png", "curves.png", "error_by_channel.png", "error_by_step.png"),
+        *(f"{kind}_{target}.png" for kind in KINDS for target in ("level", "flag")),
     }
 
 

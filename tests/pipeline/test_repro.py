@@ -43,7 +43,8 @@ def test_the_results_of_every_experiment_follow_the_contract(pipeline_project: P
         assert metrics["undefined"] == {}
     assert {"repeat_last", "seasonal_naive", "drift"} == set(metrics["baselines"])
     assert {"mae", "rmse", "mase"} <= set(metrics["test"])
-    assert metrics["units"] == {"mae": "°C", "mse": "°C²", "rmse": "°C"}
+    assert metrics["units"] == {"mae": "°C", "mse": "°C²", "rmse": "°C", "width_80": "°C", "width_95": "°C"}
+    assert 0.5 < metrics["test"]["coverage_80"] <= metrics["test"]["coverage_95"] <= 1
 
 
 def test_the_naive_baselines_equal_values_computed_by_hand(pipeline_project: Path) -> None:
@@ -148,7 +149,7 @@ def test_every_figure_and_table_of_a_classification_is_written(pipeline_project:
 
 def test_every_figure_of_a_forecast_is_written(pipeline_project: Path) -> None:
     files = {file.name for file in (pipeline_project / "data" / "results" / "temperature_lstm" / "figures").iterdir()}
-    figures = {"curves.png", "error_by_step.png", "forecast.png", "residuals.png"}
+    figures = {"calibration.png", "curves.png", "error_by_step.png", "forecast.png", "intervals.png", "residuals.png"}
     tables = {"errors_by_channel.csv", "errors_by_step.csv", "layers.json", "layers.txt", "manifest.json"}
     assert files == tables | figures
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from reprise.reports.forecast_errors import KINDS, ForecastErrors
+from reprise.reports.forecast_errors import INTERVALS, KINDS, ForecastErrors
+from reprise.tasks.conformal import LEVELS, Margins
 from reprise.tasks.forecast_metrics import ForecastMetrics
 
 MEAN, STD, NAIVE = [1.0, -3.0], [2.0, 0.5], [0.7, 0.0]
@@ -48,6 +49,24 @@ def test_the_table_of_channels_is_the_mean_over_steps(errors: ForecastErrors) ->
         steps = [step for step in by_step if (step["method"], step["channel"]) == (row["method"], row["channel"])]
         for kind in ("mae", "mse", "smape"):
             assert float(row[kind]) == pytest.approx(np.mean([float(step[kind]) for step in steps]))
+
+
+def test_only_the_forecast_has_intervals_with_coverage_and_width_by_step() -> None:
+    margins = Margins(30, torch.linspace(0.1, 3, len(LEVELS)).double()[:, None, None].expand(-1, 4, 2).contiguous())
+    empty = ForecastMetrics(["a", "b"], MEAN, STD, NAIVE, margins=margins)
+    found = ForecastErrors.of({"forecast": FORECAST, "drift": BASELINE}, TRUTH, empty)
+    for row in rows(found.step_table(["a", "b"])) + rows(found.channel_table(["a", "b"])):
+        if row["method"] == "drift":
+            assert {row[kind] for kind in INTERVALS} == {""}
+            continue
+        channel = ["a", "b"].index(row["channel"])
+        off = (FORECAST - TRUTH)[..., channel].abs()
+        off = off[:, int(row["step"]) - 1] if "step" in row else off
+        for level in (0.8, 0.95):
+            margin = margins.levels[level][0, 0]
+            assert float(row[f"coverage_{100 * level:g}"]) == pytest.approx((off <= margin).double().mean().item())
+            assert float(row[f"width_{100 * level:g}"]) == pytest.approx(2 * STD[channel] * margin.item())
+        assert float(row["wql"]) > 0
 
 
 def test_errors_over_all_channels_are_those_of_the_channels_that_have_a_scale(errors: ForecastErrors) -> None:

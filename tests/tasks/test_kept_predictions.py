@@ -1,13 +1,11 @@
 """The predictions that `evaluate` keeps are exact and bounded in size."""
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reprise.tasks import kept_predictions
-from reprise.tasks.kept_predictions import Classified, Forecasts, forecasts_to_keep
+from reprise.tasks.kept_predictions import Classified, EvenlySpaced, Forecasts
 
 
 @settings(max_examples=30, deadline=None)
@@ -42,9 +40,8 @@ def test_a_rank_without_samples_keeps_nothing() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(1, 8), st.integers(1, 40))
 def test_kept_forecasts_are_evenly_spread_and_bounded(windows: int, size: int, steps: int, most: int) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept_predictions, "FORECAST_NUMBERS", most)
-        rows, keep = forecasts_to_keep(windows, steps, size)
+    chosen = EvenlySpaced.at_most(windows, most // steps)
+    rows, keep = chosen.rows, chosen.keep(size)
     predictions = torch.arange(windows * steps, dtype=torch.float32).view(windows, steps, 1)
     batches = enumerate(torch.split(predictions, size))
     forecasts = Forecasts.of(torch.cat([keep(batch, -batch, number) for number, batch in batches]), rows)

@@ -52,7 +52,7 @@ def forecast(time: Times, truth: Values, predicted: Values, naive: Values, chann
     """
     rows = consecutive(time)
     part = "" if len(rows) == len(time) else _subset_note(len(rows), len(time), truth.shape[1])
-    days, actual, ahead, behind = (values[rows] for values in (_days(time), truth, predicted, naive))
+    days, actual, ahead, behind = (values[rows] for values in (days_of(time), truth, predicted, naive))
     step = _step(time)
     with plt.style.context(STYLE):
         figure, (above, below) = plt.subplots(2, 1, figsize=(9, 5.4), sharex=True, height_ratios=(2, 1))
@@ -67,13 +67,13 @@ def forecast(time: Times, truth: Values, predicted: Values, naive: Values, chann
             for start in days[:, 0]:
                 for axis in (above, below):
                     axis.axvline(start - step / 2, color="#d0d0d0", linewidth=0.8, zorder=0)
-        above.set(ylabel=_axis_label(literal(channel, 40), unit, 3))
+        above.set(ylabel=axis_label(literal(channel, 40), unit, 3))
         legend_above(above)
         residual = (ahead - actual).ravel()
         below.axhline(0, color="black", linewidth=0.8)
         below.bar(days.ravel(), residual, width=step, color=np.where(residual > 0, ORANGE, BLUE), snap=False)
-        below.set(ylabel=_axis_label("error", unit, 1.4))
-        _format_dates(below)
+        below.set(ylabel=axis_label("error", unit, 1.4))
+        format_dates(below)
         figure.align_ylabels()
         add_title(figure, f"{title}{part}")
         return figure
@@ -85,7 +85,7 @@ def windows(chosen: Sequence[Window], channel: str, unit: str, title: str) -> Fi
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(rows, 2, figsize=(11, 2.3 * rows + 0.8), sharey=True, squeeze=False)
         for axis, window in zip(axes.flat, chosen, strict=False):
-            past_days, days = _days(window.past_time), _days(window.time)
+            past_days, days = days_of(window.past_time), days_of(window.time)
             axis.plot(
                 np.append(past_days, days), np.append(window.past, window.truth), color="black", linewidth=1.0, label="truth"
             )
@@ -96,11 +96,11 @@ def windows(chosen: Sequence[Window], channel: str, unit: str, title: str) -> Fi
             error = np.abs(window.predicted - window.truth)
             size = f"mean error {np.nanmean(error):.3g}" if np.isfinite(error).any() else "no true value"
             axis.set_title(f"{np.datetime_as_string(window.time[0], 'm').replace('T', ' ')}: {size}", fontsize=9)
-            _format_dates(axis)
+            format_dates(axis)
         for axis in axes.flat[len(chosen) :]:
             axis.set_axis_off()
         for axis in axes[:, 0]:
-            axis.set(ylabel=_axis_label(literal(channel, 40), unit, 2))
+            axis.set(ylabel=axis_label(literal(channel, 40), unit, 2))
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
         steps = f"{len(chosen[0].time)} steps after the line"
         add_title(figure, f"{title}\n{len(chosen)} test windows, evenly spaced; {steps}")
@@ -132,10 +132,10 @@ def window_count(windows: int) -> str:
 def _step(time: Times) -> float:
     """Return the median of the days between time steps."""
     days = np.unique(time)
-    return float(np.median(np.diff(_days(days)))) if len(days) > 1 else 1.0
+    return float(np.median(np.diff(days_of(days)))) if len(days) > 1 else 1.0
 
 
-def _days(time: Times) -> Values:
+def days_of(time: Times) -> Values:
     """Return timestamps as matplotlib's date numbers (days)."""
     return np.asarray(date2num(time), np.float64)  # type: ignore[no-untyped-call]
 
@@ -148,12 +148,12 @@ def _with_gaps(time: Values, values: Values) -> tuple[Values, Values]:
     return np.hstack([time, time[:, -1:]]).ravel(), np.hstack([values, gap]).ravel()
 
 
-def _axis_label(quantity: str, unit: str, inches: float) -> str:
+def axis_label(quantity: str, unit: str, inches: float) -> str:
     """Return a quantity with its unit, wrapped to the length of the axis."""
     return wrap(f"{quantity}, {literal(unit, 40)}" if unit else quantity, inches, 10)
 
 
-def _format_dates(axis: Axes) -> None:
+def format_dates(axis: Axes) -> None:
     """Label a time axis with concise dates."""
     locator = AutoDateLocator(tz="UTC", minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axis.xaxis.set_major_locator(locator)
@@ -173,8 +173,8 @@ def residuals(time: Times, truth: Values, predicted: Values, unit: str, title: s
         figure, axes = plt.subplots(1, 2 + multi_step, **columns)
         present = np.isfinite(residual)
         some = present.any(axis=1)
-        _over_time(axes[0], _days(time[some, 0]), residual[some])
-        axes[0].set(ylabel=_axis_label("forecast − truth", unit, 2.4))
+        _over_time(axes[0], days_of(time[some, 0]), residual[some])
+        axes[0].set(ylabel=axis_label("forecast − truth", unit, 2.4))
         if multi_step:
             _by_step(axes[1], residual)
         _histogram(axes[-1], residual[present])
@@ -196,7 +196,7 @@ def _over_time(axis: Axes, days: Values, residual: Values) -> None:
     if span > 1:
         axis.plot(days[begin : begin + len(running)], running, color=ORANGE, linewidth=2, label=f"mean of {span} windows")
     legend_above(axis, ncols=1)
-    _format_dates(axis)
+    format_dates(axis)
 
 
 def _by_step(axis: Axes, residual: Values) -> None:
@@ -245,7 +245,7 @@ def error_by_step(errors: Mapping[str, Values], unit: str, title: str) -> Figure
         else:
             axis.grid(visible=False, axis="x")
             axis.margins(y=0.1)
-        axis.set(ylabel=_axis_label("mean absolute error", unit, 2.8))
+        axis.set(ylabel=axis_label("mean absolute error", unit, 2.8))
         add_title(figure, title)
         return figure
 

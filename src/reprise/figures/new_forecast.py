@@ -33,8 +33,10 @@ class Panel:
     """[S]."""
     forecast: Values
     """[S]."""
-    half_width: Values | None
-    """[S]: half the width of the interval."""
+    lower: Values | None
+    """[S]: the lower end of the interval."""
+    upper: Values | None
+    """[S]: the upper end of the interval."""
 
 
 def new_forecast(panels: Sequence[Panel], title: str, coverage: float) -> Figure:
@@ -58,13 +60,13 @@ def _draw(axis: Axes, panel: Panel, coverage: float) -> None:
     markers: dict[str, Any] = {"marker": "o", "markersize": 3, "markevery": slice(1, None)} if len(ahead) <= MARKED else {}
     axis.plot(past, panel.past, color="black", linewidth=1.2, label="known")
     axis.plot(*joined, color=ORANGE, linewidth=1.5, label="forecast", **markers)
-    if panel.half_width is not None:
-        lower, upper = panel.forecast - panel.half_width, panel.forecast + panel.half_width
+    if panel.lower is not None and panel.upper is not None:
         label = f"{100 * coverage:g} % interval"
         if len(ahead) == 1:
-            axis.errorbar(ahead, panel.forecast, panel.half_width, color=ORANGE, alpha=0.5, linewidth=4, label=label)
+            reach = [panel.forecast - panel.lower, panel.upper - panel.forecast]
+            axis.errorbar(ahead, panel.forecast, np.clip(reach, 0, None), color=ORANGE, alpha=0.5, linewidth=4, label=label)
         else:
-            axis.fill_between(ahead, lower, upper, color=ORANGE, alpha=0.22, linewidth=0, label=label)
+            axis.fill_between(ahead, panel.lower, panel.upper, color=ORANGE, alpha=0.22, linewidth=0, label=label)
     quantity = literal(panel.title, 40)
     axis.set(ylabel=wrap(f"{quantity}, {literal(panel.unit, 40)}" if panel.unit else quantity, 1.8, 10))
     label_dates(axis)

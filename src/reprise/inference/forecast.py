@@ -58,6 +58,10 @@ class SeriesForecast:
     """int64 [S]."""
     values: Values
     """float64 [S, Y]."""
+    lower: Values | None
+    """float64 [S, Y]: the lower end of the interval; None if the run has no intervals."""
+    upper: Values | None
+    """float64 [S, Y]: the upper end."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,13 @@ class Forecasts:
     run: str
     channels: list[str]
     units: list[str]
-    half_width: Values | None
-    """float64 [S, Y]: half the width of the interval at each step; None if the run has no intervals."""
     series: list[SeriesForecast]
     notes: list[str]
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether the run has intervals."""
+        return self.series[0].lower is not None
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each series, channel and step: times, forecast, interval (None without one) and unit."""
@@ -82,17 +89,14 @@ class Forecasts:
                 "time": iso(int(one.time[step])),
                 "time_utc": iso(int(one.utc[step])) + "Z",
                 "forecast": float(one.values[step, number]),
-                "lower": self._bound(one, step, number, -1),
-                "upper": self._bound(one, step, number, 1),
+                "lower": None if one.lower is None else float(one.lower[step, number]),
+                "upper": None if one.upper is None else float(one.upper[step, number]),
                 "unit": unit,
             }
             for one in self.series
             for number, (channel, unit) in enumerate(zip(self.channels, self.units, strict=True))
             for step in range(len(one.time))
         ]
-
-    def _bound(self, one: SeriesForecast, step: int, number: int, sign: int) -> float | None:
-        return None if self.half_width is None else float(one.values[step, number] + sign * self.half_width[step, number])
 
 
 def iso(nanoseconds: int) -> str:
@@ -123,12 +127,11 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Forecasts:
 def forecast_file(predictor: Predictor, run: TrainedRun, meta: Meta, path: Path) -> Forecasts:
     """Return the forecasts of a file. Writes nothing."""
     table = read_file(run, meta, path)
-    found = [_forecast_series(predictor, run, meta, path.name, table, one) for one in table.series]
     calibrated = intervals.read(run.intervals)
-    half_width = calibrated.half_width(COVERAGE) if calibrated else None
+    found = [_forecast_series(predictor, run, meta, path.name, table, one, calibrated) for one in table.series]
     filled = sum(int(one.filled[-meta.lookback :].sum()) for one in table.series)
-    notes = [*table.notes, *_notes(calibrated, half_width, filled, run.trained.name)]
-    return Forecasts(run.trained.name, meta.targets, meta.units, half_width, found, notes)
+    notes = [*table.notes, *_notes(calibrated, filled, run.trained.name)]
+    return Forecasts(run.trained.name, meta.targets, meta.units, found, notes)
 
 
 def read_file(run: TrainedRun, meta: Meta, path: Path) -> "Table":
@@ -157,7 +160,13 @@ def read_file(run: TrainedRun, meta: Meta, path: Path) -> "Table":
 
 
 def _forecast_series(
-    predictor: Predictor, run: TrainedRun, meta: Meta, file: str, table: "Table", one: "Series"
+    predictor: Predictor,
+    run: TrainedRun,
+    meta: Meta,
+    file: str,
+    table: "Table",
+    one: "Series",
+    calibrated: intervals.Intervals | None,
 ) -> SeriesForecast:
     columns = [table.channels.index(name) for name in meta.observed]
     values = one.values[:, columns]
@@ -165,10 +174,12 @@ def _forecast_series(
     utc, wall = steps_after(one.time, one.wall, meta.horizon, zone)
     raw = raw_inputs(meta, values, utc, file, table, one)
     with torch.inference_mode():
-        forecast = predictor(*(torch.from_numpy(part)[None] for part in raw))[0].double().numpy()
+        found = intervals.forecast(predictor, [torch.from_numpy(part)[None] for part in raw], calibrated, COVERAGE)
     shown = slice(-max(meta.lookback, HISTORY * meta.horizon), None)
     past = values[shown, meta.target_positions].astype(np.float64)
-    return SeriesForecast(one.name, one.wall[shown], past, wall, utc, forecast)
+    point, lower, upper = (part if part is None else part[0] for part in found)
+    assert point is not None
+    return SeriesForecast(one.name, one.wall[shown], past, wall, utc, point, lower, upper)
 
 
 def raw_inputs(
@@ -209,11 +220,11 @@ def format_of(data: object, meta: Meta) -> TableFormat:
     return TableFormat(time=(data.time,), target=tuple(meta.observed), constant="keep")
 
 
-def _notes(calibrated: intervals.Intervals | None, half_width: Values | None, filled: int, name: str) -> list[str]:
+def _notes(calibrated: intervals.Intervals | None, filled: int, name: str) -> list[str]:
     notes = [f"{filled:,} values of the lookback are filled."] if filled else []
     if calibrated is None:
         notes.append(f"{name} was trained by an earlier version and has no intervals.")
-    elif half_width is None:
+    elif calibrated.half_width(COVERAGE) is None:
         notes.append(f"No {100 * COVERAGE:g} % interval: val has {calibrated.windows} windows, which are too few.")
     return notes
 
@@ -238,7 +249,8 @@ def panels_of(forecasts: Forecasts) -> list[Panel]:
             past=one.past[:, number],
             time=one.time.astype("datetime64[ns]"),
             forecast=one.values[:, number],
-            half_width=None if forecasts.half_width is None else forecasts.half_width[:, number],
+            lower=None if one.lower is None else one.lower[:, number],
+            upper=None if one.upper is None else one.upper[:, number],
         )
         for one in forecasts.series
         for number, (channel, unit) in enumerate(zip(forecasts.channels, forecasts.units, strict=True))

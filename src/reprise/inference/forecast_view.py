@@ -17,7 +17,7 @@ def show(forecasts: Forecasts, out: Path, console: Console) -> None:
     """Print the forecast of every step with its interval, and the paths of the outputs."""
     rows = forecasts.rows()
     several = len(forecasts.series) > 1
-    interval = ("from", "to") if forecasts.half_width is not None else ()
+    interval = ("from", "to") if forecasts.has_intervals else ()
     table = Table(*(["series"] if several else []), "channel", "time", "forecast", *interval, "unit", box=None, pad_edge=False)
     for row in rows[:SHOWN]:
         numbers = [f"{row[key]:.5g}" for key in ("forecast", *(("lower", "upper") if interval else ()))]

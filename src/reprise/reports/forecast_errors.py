@@ -11,7 +11,9 @@ from torch import Tensor
 
 from reprise.tasks.forecast_metrics import Errors, ForecastMetrics, errors_by_step
 
-KINDS = ("mae", "mse", "rmse", "mase", "smape", "mae_scaled", "mse_scaled")
+INTERVALS = ("wql", "coverage_80", "width_80", "coverage_95", "width_95")
+"""Columns of forecasts with calibrated intervals; empty for baselines."""
+KINDS = ("mae", "mse", "rmse", "mase", "smape", "mae_scaled", "mse_scaled", *INTERVALS)
 
 
 @dataclass(frozen=True)
@@ -25,10 +27,14 @@ class ForecastErrors:
 
     @classmethod
     def of(cls, forecasts: Mapping[str, Tensor], targets: Tensor, empty: ForecastMetrics) -> "ForecastErrors":
-        """Compute the errors of standardised forecasts `[N, S, Y]`. `empty` gives the scales of the channels."""
+        """Compute the errors of standardised forecasts `[N, S, Y]`, or of quantiles `[N, S, Y, Q]`.
+
+        `empty` gives the scales of the channels, and the intervals of `forecast`.
+        """
+        metrics = {method: empty.emptied(intervals=method == "forecast") for method in forecasts}
         return cls(
-            {method: errors_by_step(empty, forecast, targets) for method, forecast in forecasts.items()},
-            {method: _by_channel(empty, forecast, targets) for method, forecast in forecasts.items()},
+            {method: errors_by_step(metrics[method], forecast, targets) for method, forecast in forecasts.items()},
+            {method: _by_channel(metrics[method], forecast, targets) for method, forecast in forecasts.items()},
         )
 
     def mae_by_step(self, channel: int) -> dict[str, npt.NDArray[np.float64]]:
@@ -74,7 +80,7 @@ class ForecastErrors:
 
 
 def _by_channel(empty: ForecastMetrics, forecast: Tensor, targets: Tensor) -> list[Errors]:
-    metrics = ForecastMetrics(empty.targets, empty.mean, empty.std, empty.naive_mae)
+    metrics = empty.emptied()
     metrics.update(forecast, targets)
     return metrics.by_target()
 

@@ -49,7 +49,7 @@ class SeriesErrors:
         Args:
             forecasts: by method.
             targets: the true values.
-            empty: metrics with the scales of the channels.
+            empty: metrics with the scales of the channels, and the intervals of `forecast`.
             membership: the number of the series of each window, `int64 [N]`.
             naive_mae: the mean absolute error of the naive forecast on train `[Y]`, by series.
 
@@ -57,7 +57,8 @@ class SeriesErrors:
         rows = [torch.from_numpy(np.flatnonzero(membership == number)) for number in range(len(naive_mae))]
         errors = {
             method: [
-                _errors(empty, forecast[part], targets[part], naive) for part, naive in zip(rows, naive_mae.values(), strict=True)
+                _errors(empty.emptied(method == "forecast"), forecast[part], targets[part], naive)
+                for part, naive in zip(rows, naive_mae.values(), strict=True)
             ]
             for method, forecast in forecasts.items()
         }
@@ -92,7 +93,7 @@ class SeriesErrors:
 def _errors(empty: ForecastMetrics, forecast: Tensor, targets: Tensor, naive_mae: Sequence[float]) -> list[Errors]:
     if not len(targets):
         return [{} for _ in naive_mae]
-    metrics = ForecastMetrics(empty.targets, empty.mean, empty.std, empty.naive_mae)
+    metrics = empty.emptied()
     metrics.update(forecast, targets)
     result = []
     for errors, naive in zip(metrics.by_target(), naive_mae, strict=True):

@@ -26,7 +26,7 @@ from reprise.stages.published import read_as_trained
 from reprise.tasks.kept_predictions import Classified
 from reprise.tracking import event_log
 from reprise.tracking import run as tracking
-from reprise.tracking.published_weights import history_file, read_published, weights_file
+from reprise.tracking.published_weights import calibration_file, history_file, read_published, weights_file
 from reprise.tracking.trained import Trained
 
 
@@ -41,7 +41,10 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
         for one in trained:
             windows = open_windows(windows_as_trained(config, one, paths).folder, paths.processed(config.data.name))
             predictor = Predictor.from_weights(config, windows.meta, weights_file(models, one.seed), one.name)
-            kept = torch.from_numpy(np.array(store.open_array(store.check(folder_of_predictions, f"seed{one.seed}.npy", remake))))
+            kept = _opened(folder_of_predictions, f"seed{one.seed}.npy", remake)
+            if (name := calibration_file(one.seed)) in store.manifest(folder_of_predictions, remake):
+                calibration = _opened(folder_of_predictions, name, remake)
+                predictor.task = predictor.task.calibrated(calibration, len(windows.val()))
             metrics = store.read_json(folder_of_predictions / f"seed{one.seed}.json")
             shown = evaluated(config, one, history_file(models, one.seed), predictor, windows, metrics, kept)
             run = tracking.reopen(config.tracking, paths.store, one.run_id) if one.run_id else None
@@ -50,6 +53,11 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
                 run.flush()
     console.print(f"draw  {config.name}: {sum(1 for _ in folder.iterdir()) - 1} figures and tables", highlight=False)
     return folder
+
+
+def _opened(folder: Path, name: str, remake: str) -> Tensor:
+    """Return a copy of an array that `evaluate` wrote."""
+    return torch.from_numpy(np.array(store.open_array(store.check(folder, name, remake))))
 
 
 def evaluated(

@@ -29,7 +29,7 @@ from reprise.stages.summary import Summary, Values, over_seeds, spread
 from reprise.tasks.task import Baseline, Keep, Task
 from reprise.tracking import event_log, groups, lineage
 from reprise.tracking import run as tracking
-from reprise.tracking.published_weights import TRAINING, history_file, read_published, weights_file
+from reprise.tracking.published_weights import TRAINING, calibration_file, history_file, read_published, weights_file
 from reprise.tracking.trained import WEIGHTS, Trained, read_trained
 from reprise.training.learner import Learner
 from reprise.training.trainer import leave_process_group, make_trainer, relaunch
@@ -70,7 +70,7 @@ class Evaluation:
         """Print a row per metric, and the reason for each undefined metric."""
         table = Table("", "unit", *(part.replace("_", " ") for part in self.parts))
         for name in [*self.test, *(name for name in self.undefined if name not in self.test)]:
-            values = ("–" if name in self.undefined else f"{metrics[name]:.4f}" for metrics in self.parts.values())
+            values = ("–" if (value := metrics.get(name)) is None else f"{value:.4f}" for metrics in self.parts.values())
             table.add_row(name, self.units.get(name, ""), *values)
         console.print(table)
         for name, reason in self.undefined.items():
@@ -81,8 +81,8 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
     """Evaluate the published weights of an experiment on one device and write data/results/<experiment>/.
 
     metrics.json: means over seeds of test and val metrics, their standard deviations, baselines, sha256 of the weights.
-    curves.csv: the metrics of every epoch. predictions/: the test predictions that `draw` needs. Only name and tracking of
-    `config` are used; all other settings are those of the training.
+    curves.csv: the metrics of every epoch. predictions/: the test predictions and the calibration that `draw` needs. Only name
+    and tracking of `config` are used; all other settings are those of the training.
     """
     models, trained = paths.models(config.name), read_published(paths, config.name)
     config = read_as_trained(paths, config)
@@ -92,6 +92,8 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
             result = evaluate_one(config, one, weights_file(models, one.seed), paths, console)
             store.write_array(draft / f"seed{one.seed}.npy", result.kept.cpu().numpy())
             store.write_json(draft / f"seed{one.seed}.json", result.evaluation.test)
+            if result.calibration is not None:
+                store.write_array(draft / calibration_file(one.seed), result.calibration.numpy())
             results.append(result.evaluation)
             if result.run:
                 _log(result.run, config, result.predictor.task, result.evaluation, paths)
@@ -155,6 +157,8 @@ class Result:
 
     evaluation: Evaluation
     kept: Tensor
+    calibration: Tensor | None
+    """What `Task.calibrate` computed on val, if anything; the task of the predictor has it."""
     predictor: Predictor
     windows: Windows
     run: tracking.Run | None
@@ -174,22 +178,28 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
     trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)
     first = trainer.is_global_zero
     run = tracking.reopen(config.tracking, paths.store, trained.run_id) if first and trained.run_id else None
-    val, _ = _predict(config, trainer, predictor, windows.val(), None)
+    val_split, test, size = windows.val(), windows.test(), config.trainer.eval_batch_size
+    keep_to_calibrate = task.keep_to_calibrate(len(val_split), size)
+    val, kept_of_val = _predict(config, trainer, predictor, val_split, keep_to_calibrate)
+    calibration = task.calibrate(kept_of_val.cpu()) if keep_to_calibrate else None
+    calibrated = task if calibration is None else task.calibrated(calibration, len(val_split))
     if run:
         tracking.count_test_evaluation(run)
-    test = windows.test()
-    metrics, kept = _predict(config, trainer, predictor, test, task.keep(len(test), config.trainer.eval_batch_size))
+    predictor.task = calibrated
+    metrics, kept = _predict(config, trainer, predictor, test, task.keep(len(test), size))
     task.cpu()
     baselines = {name: _of_baseline(baseline, task, test) for name, baseline in task.baselines(windows).items()}
     if config.trainer.strategy == "fsdp":  # each rank holds a shard of the network; figures need the whole
         predictor = Predictor.from_weights(config, windows.meta, weights, trained.name)
+    predictor.task = calibrated.cpu()
     if first:
         by_split = {"val": val, "test": metrics}
         scores = ", ".join(f"{split} {task.monitor} {values[task.monitor]:.4f}" for split, values in by_split.items())
         console.print(f"evaluate  {trained.name}: {scores}", highlight=False, soft_wrap=True)
         for sentence in verdict.sentences("test", task, metrics, baselines):
             console.print(f"evaluate  {trained.name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
-    return Result(Evaluation(val, metrics, baselines, task.units, task.undefined), kept, predictor, windows, run)
+    evaluation = Evaluation(val, metrics, baselines, calibrated.units, calibrated.undefined)
+    return Result(evaluation, kept, calibration, predictor, windows, run)
 
 
 def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, paths: ProjectPaths) -> None:

@@ -31,7 +31,7 @@ def on_val(predictor: Predictor, windows: Windows, batch_size: int) -> list[str]
             inputs, targets, *_ = val.gather(part)
             model.update(_decoded(predictor, inputs), targets)
             for name, metrics in baselines.items():
-                metrics.update(naive.of(name, part), targets)
+                metrics.update(task.of_point(naive.of(name, part)), targets)
     return [*sentences("val", task, model.compute(), {name: metrics.compute() for name, metrics in baselines.items()})]
 
 

@@ -13,6 +13,8 @@ from reprise.tasks.task import Task
 
 IMAGE_DIMENSIONS = 3
 """Length of the shape `[H, W, C]` of an image."""
+QUANTILE_DIMENSIONS = 3
+"""Length of the shape `[S, Y, Q]` of quantile forecasts."""
 
 
 def build_task(config: Config, meta: WindowsMeta) -> Task:
@@ -40,9 +42,20 @@ def build_network(config: Config, meta: WindowsMeta, task: Task) -> nn.Module:
             f"model: {type(network).__name__} forecasts a target from its own past, and does not read {' and '.join(covariates)}",
             "choose model=lstm, gru, cnn1d or resnet1d, or leave them out",
         )
+    _check_quantiles(config, network, task)
     if len(meta.input_shape) == IMAGE_DIMENSIONS:  # batches have four dimensions
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
+
+
+def _check_quantiles(config: Config, network: nn.Module, task: Task) -> None:
+    """Raise UserError if quantiles are asked of a network that has one output for each step and channel."""
+    if len(task.output_shape) == QUANTILE_DIMENSIONS and any(isinstance(part, TargetChannels) for part in network.modules()):
+        name = config.model.target.rpartition(".")[2]
+        raise UserError(
+            f"task.quantiles: {name} forecasts one value for each step and channel",
+            "use model=lstm, gru, cnn1d or resnet1d, or leave task.quantiles out: `evaluate` calibrates intervals of any model",
+        )
 
 
 def build_transform(meta: WindowsMeta) -> InputTransform:

@@ -75,3 +75,18 @@ def _limbs(values: Tensor) -> list[Tensor]:
         parts.append(part)
         values = values - part.to(torch.float64) * 2.0**-bits
     return parts
+
+
+def mean_over_steps(values: Tensor) -> Tensor:
+    """Return the means `[N, Y]` of `float64 [N, S, Y]`, by pairwise summation.
+
+    `Tensor.sum` may add the numbers of a sample in an order that depends on the batch size.
+    """
+    steps = values.shape[1]
+    while (length := values.shape[1]) > 1:
+        half = length // 2
+        paired = values[:, :half] + values[:, half : 2 * half]
+        if length % 2:
+            paired[:, 0] += values[:, -1]
+        values = paired
+    return values[:, 0] / steps

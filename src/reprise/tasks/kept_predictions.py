@@ -67,29 +67,51 @@ class Classified:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """Standardised forecasts and targets `float32 [M, S, Y]` of evenly spaced windows, or of all if they are few."""
+    """Standardised forecasts and targets of evenly spaced windows, or of all if they are few."""
 
     rows: Tensor
     """Indices of the windows in the split, `int64 [M]`."""
     predictions: Tensor
+    """`float32 [M, S, Y]`; of quantiles `[M, S, Y, Q]`."""
     targets: Tensor
+    """`float32 [M, S, Y]`."""
 
     @classmethod
-    def of(cls, kept: Tensor, rows: Tensor) -> Self:
-        """Return the forecasts from the output of the `forecasts_to_keep` function over all batches, `float32 [M, 2, S, Y]`."""
-        predictions, targets = kept.cpu().unbind(1)
-        return cls(rows, predictions, targets)
+    def of(cls, kept: Tensor, rows: Tensor, quantiles: bool = False) -> Self:
+        """Return the forecasts from the output of `EvenlySpaced.keep` over all batches."""
+        kept = kept.cpu()
+        predictions, targets = kept[:, :-1], kept[:, -1]
+        return cls(rows, predictions.movedim(1, -1) if quantiles else predictions[:, 0], targets)
 
 
-def forecasts_to_keep(windows: int, numbers: int, batch_size: int) -> tuple[Tensor, Callable[[Tensor, Tensor, int], Tensor]]:
-    """Return the indices of the windows to keep (`int64 [M]`), and the function that selects them from a batch.
+@dataclass(frozen=True)
+class EvenlySpaced:
+    """Every window of a split whose index is a multiple of `every`."""
 
-    `windows` is the number of windows, `numbers` the number of forecast values in each.
-    """
-    every = -(-windows // max(1, FORECAST_NUMBERS // numbers))
-    return torch.arange(0, windows, every), partial(_keep_forecasts, every=every, batch_size=batch_size)
+    windows: int
+    """Number of windows of the split."""
+    every: int
+
+    @classmethod
+    def at_most(cls, windows: int, most: int) -> Self:
+        """Return as many as possible, at most `most` (if that is 1 or more)."""
+        return cls(windows, -(-windows // max(1, most)))
+
+    @property
+    def rows(self) -> Tensor:
+        """The indices of the windows, `int64 [M]`."""
+        return torch.arange(0, self.windows, self.every)
+
+    def keep(self, batch_size: int) -> Callable[[Tensor, Tensor, int], Tensor]:
+        """Return the function that selects these windows from a batch, `float32 [m, Q + 1, S, Y]`.
+
+        Targets come last; `Q` is 1 for point forecasts.
+        """
+        return partial(_keep_forecasts, every=self.every, batch_size=batch_size)
 
 
 def _keep_forecasts(predictions: Tensor, targets: Tensor, batch: int, every: int, batch_size: int) -> Tensor:
     first = -batch * batch_size % every  # the first window of this batch whose index in the split is a multiple of `every`
-    return torch.stack([predictions[first::every].float(), targets[first::every].float()], dim=1)
+    forecasts = predictions[first::every].float()
+    by_quantile = forecasts.movedim(-1, 1) if forecasts.dim() > targets.dim() else forecasts[:, None]
+    return torch.cat([by_quantile, targets[first::every, None].float()], dim=1)

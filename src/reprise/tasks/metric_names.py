@@ -12,8 +12,9 @@ SPEED = ("train/seconds", "train/samples_per_second")
 FORECAST_COLUMNS = (MAE, "rmse", MASE)
 """Metrics of the results table of forecasts, by target."""
 _SCORES = re.compile(r"(accuracy|f1|auc|auroc|precision|recall|r2)(_|$)")
-_IN_UNIT_INTERVAL = re.compile(r"(accuracy|precision|recall|f1|ece|auroc)(_|$)")
-_NOT_NEGATIVE = re.compile(r"(loss|mae|mse|rmse|mase|smape)(_|$)")
+_IN_UNIT_INTERVAL = re.compile(r"(accuracy|precision|recall|f1|ece|auroc|coverage)(_|$)")
+_NOT_NEGATIVE = re.compile(r"(loss|mae|mse|rmse|mase|smape|wql|width)(_|$)")
+_IN_UNITS = re.compile(r"(mae|mse|rmse|width_\d+)$")
 
 
 def higher_is_better(metric: str) -> bool:
@@ -27,6 +28,11 @@ def bounds(metric: str) -> tuple[float, float]:
     if _IN_UNIT_INTERVAL.match(name):
         return 0.0, 1.0
     return (0.0, math.inf) if _NOT_NEGATIVE.match(name) else (-math.inf, math.inf)
+
+
+def in_units(metric: str) -> bool:
+    """Return whether a metric of a forecast is in the unit of its target, or its square."""
+    return bool(_IN_UNITS.match(_base_name(metric)))
 
 
 def digits(metric: str) -> int:

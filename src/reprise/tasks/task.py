@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,18 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def kept(self, rows: Tensor, samples: int) -> Any:
         """Return what `keep` selected of all batches, concatenated, for the report."""
+
+    def keep_to_calibrate(self, samples: int, batch_size: int) -> Keep | None:
+        """Return the function that selects the predictions of val for `calibrate`; None if the task needs no calibration."""
+        return None
+
+    def calibrate(self, kept: Tensor) -> Tensor:
+        """Return the calibration on what `keep_to_calibrate` selected of all batches of val."""
+        raise NotImplementedError(f"{type(self).__name__}.keep_to_calibrate selects nothing")
+
+    def calibrated(self, calibration: Tensor, samples: int) -> Self:
+        """Return a copy of the task with this calibration, for the test split. `samples` is the number of samples of val."""
+        raise NotImplementedError(f"{type(self).__name__}.keep_to_calibrate selects nothing")
 
     @property
     def outputs(self) -> int:

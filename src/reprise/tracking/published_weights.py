@@ -34,6 +34,11 @@ def fingerprints_file(models: Path, seed: int) -> Path:
     return models / f"seed{seed}.first_steps.json"
 
 
+def calibration_file(seed: int) -> str:
+    """Return the name of the file beside the test predictions that holds what `evaluate` calibrated on val."""
+    return f"seed{seed}.calibration.npy"
+
+
 def intervals_file(models: Path, seed: int) -> Path:
     """Return the path of the prediction intervals of a seed. Only forecasts have one."""
     return models / f"seed{seed}.intervals.json"
