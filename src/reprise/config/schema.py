@@ -198,7 +198,8 @@ class Pipeline(Section):
     """Schema of conf/pipeline.yaml: the experiments and data sets of the DVC pipelines, and overrides for all of them.
 
     `experiments` and `datasets` belong to dvc.yaml, `long` and `long_datasets` to long/dvc.yaml. `folders` are own image
-    folders, for both. `plugins` maps each plugin to the path of its package or module, relative to the project root.
+    folders, for both. `plugins` maps each plugin to the path of its package or module, relative to the project root. `seeds` is
+    the number of trainings of some experiments, instead of that in `overrides`.
     """
 
     experiments: dict[Name, Name]
@@ -209,3 +210,4 @@ class Pipeline(Section):
     ablation: dict[Name, str]
     plugins: dict[Name, str] = Field(default={})
     overrides: list[str]
+    seeds: dict[Name, PositiveInt] = Field(default={})

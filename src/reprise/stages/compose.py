@@ -30,7 +30,12 @@ def run(paths: ProjectPaths, console: Console) -> None:
     """Write data/config/<experiment>.yaml for every experiment of conf/pipeline.yaml, or for none if one is invalid."""
     pipeline = configs.pipeline(paths.root)
     listed, published = pipeline.experiments | pipeline.long, [*pipeline.datasets, *pipeline.long_datasets]
-    made = {name: configs.compose(paths.root, [f"experiment={name}", *pipeline.overrides]) for name in listed}
+    if unknown := [name for name in pipeline.seeds if name not in listed]:
+        raise UserError(f"conf/pipeline.yaml: seeds names {unknown[0]}", "name an experiment that is listed there")
+    seeds = {name: [f"seeds={count}"] for name, count in pipeline.seeds.items()}
+    made = {
+        name: configs.compose(paths.root, [f"experiment={name}", *pipeline.overrides, *seeds.get(name, [])]) for name in listed
+    }
     for name, config in made.items():
         if config.name != name:
             raise UserError(f"conf/experiment/{name}.yaml: name={config.name}", "an experiment is called as its file is")
