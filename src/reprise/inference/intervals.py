@@ -54,6 +54,7 @@ def calibrate(predictor: Predictor, windows: Windows, batch_size: int) -> Interv
     )
 
 
+@torch.inference_mode()
 def forecast(
     predictor: Predictor, raw: Sequence[Tensor], intervals: Intervals | None, coverage: float
 ) -> tuple[Values, Values | None, Values | None]:
