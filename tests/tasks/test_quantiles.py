@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reprise.tasks.forecasting import Forecasting
-from reprise.tasks.quantiles import pinball
+from reprise.tasks.quantiles import Quantiles, pinball
 from tests.metas import series_meta
 from tests.tasks.test_conformal import calibrated, normal, task
 from tests.training.conftest import compute_metrics
@@ -71,6 +71,24 @@ def test_decoded_quantiles_are_in_order_and_relative_to_the_last_value() -> None
     assert bool((found.diff(dim=-1) >= 0).all())
     torch.testing.assert_close(found, (outputs.reshape(5, 2, 2, 3) + inputs[:, -1:, :, None]).sort(-1).values)
     torch.testing.assert_close(predictor.postprocess(found), predictor.in_units(found[..., 1]))
+
+
+def test_an_interval_starts_from_the_widest_pair_of_quantiles_within_it() -> None:
+    quantiles = Quantiles((0.05, 0.1, 0.25, 0.5, 0.75, 0.9))  # 0.05 has no counterpart
+    predictions = torch.arange(6.0).reshape(1, 1, 1, 6)
+    for coverage, expected in ((0.2, (3, 3)), (0.5, (2, 4)), (0.7, (2, 4)), (0.8, (1, 5)), (0.95, (1, 5))):
+        assert tuple(bound.item() for bound in quantiles.bounds(predictions, coverage)) == expected
+
+
+@given(st.integers(0, 99))
+@settings(max_examples=20, deadline=None)
+def test_a_wider_interval_contains_a_narrower_one_of_the_same_quantiles(seed: int) -> None:
+    base = task(quantiles=[0.1, 0.5, 0.9])
+    predictions, true = normal(60, 3, 2, 3, seed=seed).sort(-1).values, normal(60, 3, 2, seed=seed + 1)
+    margins = calibrated(base, predictions, true).margins
+    assert margins is not None
+    assert bool((margins.levels[0.8] <= margins.levels[0.9]).all())
+    assert bool((margins.levels[0.9] <= margins.levels[0.95]).all())
 
 
 @pytest.mark.parametrize(

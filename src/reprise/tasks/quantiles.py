@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 MEDIAN = 0.5
+CLOSE = 1e-9
+"""Levels that differ less are the same: 1 - 0.9 is 0.09999999999999998 in floating point."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,17 @@ class Quantiles:
         return predictions[..., self.levels.index(MEDIAN)] if self.levels else predictions
 
     def bounds(self, predictions: Tensor, coverage: float) -> tuple[Tensor, Tensor]:
-        """Return the quantiles `(1 - coverage) / 2` and `(1 + coverage) / 2`, `[N, S, Y]`; else the point forecast twice."""
-        pair = [round(0.5 + sign * coverage / 2, 9) for sign in (-1, 1)]
-        if not set(pair) <= set(self.levels):
+        """Return the bounds `[N, S, Y]` that an interval of this coverage is calibrated from.
+
+        They are the pair of quantiles around the median that lie furthest apart but no further than the interval should, so that a
+        wider interval contains a narrower one of the same pair; without such a pair, twice the point forecast.
+        """
+        upper = [level for level in self.levels if level > MEDIAN and 2 * level - 1 <= coverage + CLOSE]
+        pairs = [(low, high) for high in upper for low in self.levels if abs(low + high - 1) < CLOSE]
+        if not pairs:
             return self.point(predictions), self.point(predictions)
-        lower, upper = (predictions[..., self.levels.index(level)] for level in pair)
-        return lower, upper
+        low, high = (predictions[..., self.levels.index(level)] for level in pairs[-1])
+        return low, high
 
 
 def pinball(predictions: Tensor, targets: Tensor, levels: Sequence[float]) -> Tensor:
