@@ -39,8 +39,8 @@ class Quantiles:
     def bounds(self, predictions: Tensor, coverage: float) -> tuple[Tensor, Tensor]:
         """Return the bounds `[N, S, Y]` that an interval of this coverage is calibrated from.
 
-        They are the pair of quantiles around the median that lie furthest apart but no further than the interval should, so that a
-        wider interval contains a narrower one of the same pair; without such a pair, twice the point forecast.
+        They are the widest pair of quantiles around the median within the coverage, so that a wider interval contains a narrower
+        one of the same pair; without such a pair, twice the point forecast.
         """
         upper = [level for level in self.levels if level > MEDIAN and 2 * level - 1 <= coverage + CLOSE]
         pairs = [(low, high) for high in upper for low in self.levels if abs(low + high - 1) < CLOSE]
