@@ -76,3 +76,17 @@ def test_an_image_folder_listed_under_datasets_is_refused(pets: tuple[Path, Path
     file.write_text(before)
     assert done.returncode == 2
     assert done.stderr == "reprise: conf/pipeline.yaml: pets_cnn uses data=pets; list it with the experiment and in folders\n"
+
+
+def test_seeds_of_single_experiments_are_instead_of_those_of_all_and_name_a_listed_one(pets: tuple[Path, Path]) -> None:
+    project, _ = pets
+    file = project / "conf" / "pipeline.yaml"
+    before = file.read_text()
+    file.write_text(f"{before}seeds: {{pets_cnn: 10}}\n")
+    assert run_in(project, "reprise", "compose").returncode == 0
+    assert "\nseeds: 10\n" in (project / "data" / "config" / "pets_cnn.yaml").read_text()
+    file.write_text(f"{before}seeds: {{other: 10}}\n")
+    done = run_in(project, "reprise", "compose")
+    file.write_text(before)
+    assert done.returncode == 2
+    assert done.stderr == "reprise: conf/pipeline.yaml: seeds names other; name an experiment that is listed there\n"

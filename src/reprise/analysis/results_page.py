@@ -45,7 +45,8 @@ def forecasts(results: Sequence[Result], every: Sequence[Result]) -> str:
     rows = [result for result in results if result.metric == MAE]
     names, metrics = _baseline_names(rows), list(metric_names.FORECAST_COLUMNS)
     baselines = [f"MAE of {baseline_title(name)}" for name in names]
-    titles = ("experiment", "data", "unit", "published", "MAE", "RMSE", "MASE", "MAE on val", *baselines, *SIZES)
+    errors = ("MAE", "RMSE", "MASE", "coverage of 80 %", "width of 80 %", "MAE on val")
+    titles = ("experiment", "data", "unit", "published", *errors, *baselines, *SIZES)
     return _section("Forecasts of one target (test)", titles, [_row(one, every, names, metrics) for one in rows], rows, every)
 
 

@@ -9,7 +9,7 @@ MAIN = (ACCURACY, MAE, MAE_SCALED, LOSS)
 """The main metric of a run is the first of these that it has."""
 SPEED = ("train/seconds", "train/samples_per_second")
 """Metrics that differ between repetitions of a run."""
-FORECAST_COLUMNS = (MAE, "rmse", MASE)
+FORECAST_COLUMNS = (MAE, "rmse", MASE, "coverage_80", "width_80")
 """Metrics of the results table of forecasts, by target."""
 _SCORES = re.compile(r"(accuracy|f1|auc|auroc|precision|recall|r2)(_|$)")
 _IN_UNIT_INTERVAL = re.compile(r"(accuracy|precision|recall|f1|ece|auroc|coverage)(_|$)")
