@@ -5,7 +5,7 @@ Shapes: `B` batch, `T` time steps of the lookback, `C` channels, `Y` target chan
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -94,6 +94,62 @@ def test_a_map_between_steps_is_ridge_regression_on_windows(level: ridge_forecas
     outputs = torch.cat([network(batch.inputs) for batch in batches])
     torch.testing.assert_close(outputs.double(), expected.unflatten(0, (-1, 2)).transpose(1, 2).flatten(1), rtol=1e-4, atol=1e-4)
     assert network.chosen == {f"lookback 12, level {level}": network.chosen[f"lookback 12, level {level}"]}
+
+
+@pytest.mark.parametrize(("segment", "lookback", "horizon"), [(1, 14, 9), (3, 12, 9), (2, 16, 5), (6, 18, 12), (6, 18, 4)])
+def test_the_seasonal_mean_of_each_phase_is_subtracted_and_added_back(segment: int, lookback: int, horizon: int) -> None:
+    batches = series_batches(50, 20, horizon, 2, size=50)
+    network = RidgeForecaster(
+        [20, 2], 2 * horizon, season=6, segment=segment, lookbacks=[lookback], levels=["seasonal_mean"], alphas=[0.3]
+    )
+    network.fit(batches, batches)
+    past, future, last = levelled(batches, 1, lookback)
+    steps = torch.arange(lookback + horizon)
+    means = torch.stack([past[:, steps[:lookback] % 6 == step % 6].mean(1) for step in steps], dim=1)
+    past, future = past - means[:, :lookback], future - means[:, lookback:]
+    inputs = past.unflatten(1, (-1, segment)).transpose(1, 2)  # [rows, phase of the segment, past segment]
+    expected = means[:, lookback:] + last
+    for start in range(0, horizon, segment):
+        within = min(segment, horizon - start)
+        rows, targets = inputs[:, :within].flatten(0, 1), future[:, start : start + within].flatten()
+        alpha = 0.3 * rows.square().sum().item() / rows.shape[1]
+        reference = Ridge(alpha=alpha, fit_intercept=False, solver="cholesky").fit(rows, targets)
+        expected[:, start : start + within] += torch.tensor(reference.predict(rows)).unflatten(0, (-1, within))
+    outputs = network(batches[0].inputs).unflatten(1, (horizon, 2)).transpose(1, 2).flatten(0, 1)
+    torch.testing.assert_close(outputs.double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_season_of_one_step_has_the_mean_of_the_lookback_as_its_seasonal_mean() -> None:
+    batches = series_batches(40, 12, 3, 1, size=40)
+    outputs = []
+    for level in ("seasonal_mean", "lookback"):
+        network = RidgeForecaster([12, 1], 3, season=1, levels=[level])  # type: ignore[list-item]
+        network.fit(batches, batches)
+        outputs.append(network(batches[0].inputs))
+    assert torch.equal(*outputs)
+
+
+def test_a_temperature_gives_alphas_with_small_errors_on_val_the_largest_weights() -> None:
+    train, val = series_batches(60, 12, 4, 2, size=60), series_batches(30, 12, 4, 2, size=30)
+    options: dict[str, Any] = {"segment": 1, "levels": ["lookback"]}
+    outputs, errors = [], []
+    for alpha in ALPHAS:
+        network = RidgeForecaster([12, 2], 8, alphas=[alpha], **options)
+        network.fit(train, val)
+        outputs.append(network(val[0].inputs))
+        errors.append((outputs[-1] - val[0].targets.flatten(1)).square().mean())
+    shares = torch.exp(-(torch.stack(errors) / min(errors) - 1) / 0.1)
+    mixed = RidgeForecaster([12, 2], 8, alphas=ALPHAS, temperature=0.1, **options)
+    mixed.fit(train, val)
+    expected = torch.stack(outputs, dim=-1) @ (shares / shares.sum())
+    torch.testing.assert_close(mixed(val[0].inputs), expected, rtol=1e-4, atol=1e-4)
+    (chosen,) = mixed.chosen.values()
+    assert str(chosen).endswith(f"val MSE {(expected - val[0].targets.flatten(1)).square().mean():.4g}")
+
+
+def test_fractions_of_the_lookback_are_rounded_and_at_least_the_shortest_possible() -> None:
+    network = RidgeForecaster([20, 1], 4, season=6, levels=["seasonal_mean"], lookbacks=[0.1, 0.52, 1.0, 20])
+    assert network.lookbacks == [6, 10, 20]
 
 
 @pytest.mark.parametrize("horizon", [12, 9, 4])
@@ -267,6 +323,15 @@ def test_a_constant_value_is_ignored() -> None:
             "segment=9: must be at least 1 and at most the lookback of 8 steps",
         ),
         (lambda: RidgeForecaster([8, 1], 4, segment=1, season=0), "season=0: must be at least 1"),
+        (
+            lambda: RidgeForecaster([8, 1], 4, season=3, segment=1, lookbacks=[2], levels=["seasonal_mean"]),
+            "lookbacks=[2]: each must be from 3 to the window's lookback of 8",
+        ),
+        (
+            lambda: RidgeForecaster([8, 1], 4, season=3, segment=2, levels=["seasonal_mean"]),
+            "segment=2: must divide the season of 3 steps for the level seasonal_mean",
+        ),
+        (lambda: RidgeForecaster([8, 1], 4, season=3, temperature=-1), "temperature=-1: must be at least 0"),
         (lambda: RidgeForecaster([8, 1], 4, segment=1, levels=[]), "levels=[]: needs one or more different levels"),
         (lambda: RidgeForecaster([8, 1], 4, segment=1, alphas=[0.0]), "alphas=[0.0]: needs one or more values above 0"),
         (lambda: RidgeClassifier([8, 1], 2, features=[]), "features=[]: needs one or more different kinds"),

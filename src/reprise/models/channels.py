@@ -95,3 +95,18 @@ class Segments:
     def join(self, segments: Tensor) -> Tensor:
         """Return the forecast `[B, Y, S]` of segments `[B, Y, period, outputs]`."""
         return segments.transpose(-1, -2).flatten(-2)[..., : self.horizon]
+
+
+def steps_of_lookbacks(lookbacks: Sequence[int | float], longest: int, shortest: int) -> list[int]:
+    """Return the number of steps of each lookback, from `shortest` to `longest`.
+
+    A float is a fraction of the longest, rounded, and not below the shortest. Of equal lookbacks, one is kept.
+
+    Raises:
+        ValueError: if there is none, or one is not from `shortest` to `longest`.
+
+    """
+    counts = [max(round(one * longest), shortest) if isinstance(one, float) else one for one in lookbacks]
+    if not counts or not shortest <= min(counts) <= max(counts) <= longest:
+        raise ValueError(f"lookbacks={list(lookbacks)}: each must be from {shortest} to the window's lookback of {longest}")
+    return list(dict.fromkeys(counts))

@@ -11,32 +11,45 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Solution:
-    """Weights `[P, Q]`, the chosen `alpha`, and the sum of squared errors that chose it."""
+    """Weights `[P, Q]`, the `alpha` with the smallest sum of squared errors on val, and that sum for the weights."""
 
     weights: Tensor
     alpha: float
     error: float
 
 
-def solve_moments(train: Tensor, val: Tensor, features: int, alphas: Tensor) -> Solution:
+def solve_moments(train: Tensor, val: Tensor, features: int, alphas: Tensor, temperature: float = 0.0) -> Solution:
     """Return the ridge regression without intercept whose alpha has the smallest squared error on val.
 
     `train` and `val` are second moments, `Z.T @ Z` of `Z = [X, Y]` `[N, P + Q]`; the first `features` columns are `X`. They hold
     all that regression and error depend on, so no sample is read again.
+
+    With a `temperature` above 0, return the weighted mean of the regressions of all alphas instead. The weight of one is
+    `exp(-excess / temperature)`, where `excess` is its squared error on val relative to the smallest, minus 1.
     """
     eigenvalues, vectors = torch.linalg.eigh(train[:features, :features])
     rotated = vectors.T @ train[:features, features:]  # [P, Q], in the basis of the eigenvectors
     val_features = vectors.T @ val[:features, :features] @ vectors
     val_products = vectors.T @ val[:features, features:]
     val_targets = val[features:, features:].trace()
-    best: Solution | None = None
-    for alpha in alphas.tolist():
-        weights = rotated / (eigenvalues.clamp(min=0) + alpha)[:, None]
-        error = (val_targets - 2 * (weights * val_products).sum() + (weights * (val_features @ weights)).sum()).item()
-        if best is None or error < best.error:
-            best = Solution(weights, alpha, error)
-    assert best is not None, "no alphas"
-    return Solution(vectors @ best.weights, best.alpha, best.error)
+
+    def error(weights: Tensor) -> float:
+        return float(val_targets - 2 * (weights * val_products).sum() + (weights * (val_features @ weights)).sum())
+
+    def regression(alpha: float) -> Tensor:
+        weights: Tensor = rotated / (eigenvalues.clamp(min=0) + alpha)[:, None]
+        return weights
+
+    errors = [error(regression(alpha)) for alpha in alphas.tolist()]
+    smallest = min(errors)
+    best = alphas.tolist()[errors.index(smallest)]
+    if not temperature:
+        return Solution(vectors @ regression(best), best, smallest)
+    excess = torch.tensor(errors, dtype=torch.float64) / max(smallest, torch.finfo(torch.float64).tiny) - 1
+    shares = torch.softmax(-excess / temperature, dim=0)
+    shrinkage = (shares / (eigenvalues.clamp(min=0)[:, None] + alphas)).sum(1)
+    weights = rotated * shrinkage[:, None]
+    return Solution(vectors @ weights, best, error(weights))
 
 
 @dataclass(frozen=True)

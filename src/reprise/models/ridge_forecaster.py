@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from reprise.errors import UserError
-from reprise.models.channels import Segments, TargetChannels, flatten_forecast
+from reprise.models.channels import Segments, TargetChannels, flatten_forecast, steps_of_lookbacks
 from reprise.models.closed_form import Batches
 from reprise.models.ridge import solve_moments
 
-Level = Literal["last", "season", "seven_seasons", "lookback"]
+Level = Literal["last", "season", "seven_seasons", "lookback", "seasonal_mean"]
 SERIES_AT_ONCE = 2**22
 """Numbers of a block of windows whose products are added up at a time."""
 TINY = torch.finfo(torch.float64).tiny
@@ -41,10 +41,14 @@ class RidgeForecaster(nn.Module):
         target_positions: positions of the target channels among the inputs; by default all.
         season: steps of a season.
         segment: steps of a segment; by default a season.
-        lookbacks: steps before the forecast that a candidate reads, each at most `T`; by default `T`.
-        levels: what a candidate subtracts: the last value, or the mean of the last season, of the last seven or of its lookback.
+        lookbacks: steps before the forecast that a candidate reads, each at most `T`; numbers with a decimal point are fractions
+            of `T`. By default `T`.
+        levels: what a candidate subtracts: the last value; the mean of the last season, of the last seven or of its lookback; or
+            the `seasonal_mean`, the mean of all values of its lookback at the same phase of the season.
         combine: `best`, the candidate with the smallest error on val; `mean`, the mean of all candidates.
         alphas: strengths of the regularisation, in units of the mean of the squared features, summed over the training windows.
+        temperature: 0, a candidate has the alpha with the smallest error on val; above 0, it is the mean over all alphas, whose
+            weights fall by a factor of e for every `temperature` by which the error on val exceeds the smallest, as a ratio.
 
     Raises:
         ValueError: if an argument is invalid.
@@ -61,40 +65,45 @@ class RidgeForecaster(nn.Module):
         target_positions: Sequence[int] | None = None,
         season: int = 24,
         segment: int | None = None,
-        lookbacks: Sequence[int] | None = None,
+        lookbacks: Sequence[int | float] | None = None,
         levels: Sequence[Level] = ("last", "season", "seven_seasons", "lookback"),
         combine: Literal["best", "mean"] = "best",
         alphas: Sequence[float] = (1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+        temperature: float = 0.0,
     ) -> None:
         super().__init__()
         self.targets = TargetChannels(input_shape, outputs, target_positions)
         period, name = (season, "season") if segment is None else (segment, "segment")
         self.segments = Segments(self.targets.lookback, self.targets.horizon, period, name)
-        self.lookbacks = list(lookbacks) if lookbacks is not None else [self.targets.lookback]
-        self.season, self.combine = season, combine
+        self.season, self.combine, self.temperature = season, combine, temperature
         self.alphas = torch.tensor(list(alphas), dtype=torch.float64)
-        self._check(levels)
+        shortest = self._check(levels)
+        self.lookbacks = steps_of_lookbacks([1.0] if lookbacks is None else lookbacks, self.targets.lookback, shortest)
         self.levels: list[Level] = list(levels)
         self.chosen: Mapping[str, float | str] = {}
         self.register_buffer("weights", torch.zeros(self.segments.outputs, self.segments.inputs))  # [M, N]
         self.register_buffer("level_weights", torch.zeros(self.segments.outputs, len(self._level_steps)))  # [M, L]
 
-    def _check(self, levels: Sequence[Level]) -> None:
-        period, lookback = self.segments.period, self.targets.lookback
-        for steps in self.lookbacks or [0]:
-            if not period <= steps <= lookback:
-                raise ValueError(f"lookbacks={self.lookbacks}: each must be from {period} to the window's lookback of {lookback}")
-        if not levels or len(set(levels)) < len(levels):
-            raise ValueError(f"levels={list(levels)}: needs one or more different levels")
+    def _check(self, levels: Sequence[Level]) -> int:
+        """Return the steps of the shortest lookback that the levels allow."""
+        period = self.segments.period
         if self.season < 1:
             raise ValueError(f"season={self.season}: must be at least 1")
+        if not levels or len(set(levels)) < len(levels):
+            raise ValueError(f"levels={list(levels)}: needs one or more different levels")
+        if "seasonal_mean" in levels and self.season % period:
+            raise ValueError(f"segment={period}: must divide the season of {self.season} steps for the level seasonal_mean")
         if not len(self.alphas) or self.alphas.min() <= 0:
             raise ValueError(f"alphas={self.alphas.tolist()}: needs one or more values above 0")
+        if self.temperature < 0:
+            raise ValueError(f"temperature={self.temperature}: must be at least 0")
+        return self.season if "seasonal_mean" in levels else period
 
     @property
     def _level_steps(self) -> list[int]:
         """Return the different numbers of last steps whose means are the levels of the candidates."""
-        return list(dict.fromkeys(self._steps_of(level, lookback) for lookback, level in self._candidates))
+        steps = (self._steps_of(level, lookback) for lookback, level in self._candidates)
+        return list(dict.fromkeys(count for count in steps if count))
 
     @property
     def _candidates(self) -> list[tuple[int, Level]]:
@@ -105,19 +114,23 @@ class RidgeForecaster(nn.Module):
         return list(different.values())
 
     def _steps_of(self, level: Level, lookback: int) -> int:
+        """Return the number of last steps whose mean is the level; 0 for `seasonal_mean`, unless the season is one step."""
         steps: dict[Level, int] = {"last": 1, "season": self.season, "seven_seasons": 7 * self.season, "lookback": lookback}
+        steps["seasonal_mean"] = lookback if self.season == 1 else 0
         return min(steps[level], self.targets.lookback)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map `[B, T, C]` to `[B, S * Y]`."""
         series = self.targets(inputs)  # [B, Y, T]
-        levels = self._levels(series) @ self.level_weights.T  # [B, Y, M]
         segments = self.segments.split(series) @ self.weights.T  # [B, Y, period, M]
-        return flatten_forecast(self.segments.join(segments + levels.unsqueeze(-2)))
+        if self._level_steps:
+            segments = segments + (self._levels(series) @ self.level_weights.T).unsqueeze(-2)
+        return flatten_forecast(self.segments.join(segments))
 
     def _levels(self, series: Tensor) -> Tensor:
         """Return the means of the last steps of `[..., T]`, `[..., L]`."""
-        return torch.stack([series[..., -steps:].mean(-1) for steps in self._level_steps], dim=-1)
+        levels = [series[..., -steps:].mean(-1) for steps in self._level_steps]
+        return torch.stack(levels, dim=-1) if levels else series.new_zeros(*series.shape[:-1], 0)
 
     def fit(self, train: Batches, val: Batches) -> None:
         """Compute the weights from the windows of `train`; choose alphas and the best candidate on `val`.
@@ -183,20 +196,39 @@ class RidgeForecaster(nn.Module):
         self, lookback: int, level: Level, parts: Sequence["_Part"], train: Sequence[Tensor], val: Sequence[Tensor]
     ) -> "_Fit":
         count, total = lookback // self.segments.period, self.segments.inputs
-        column = total + self._level_steps.index(self._steps_of(level, lookback))
+        steps = self._steps_of(level, lookback)
+        column = total + self._level_steps.index(steps) if steps else None
+        seasonal_means = self._seasonal_means(count)
         weights = torch.zeros(self.segments.outputs, total, dtype=torch.float64)
         error, alphas = 0.0, []
         for part, *moments in zip(parts, train, val, strict=True):
             kept = [*range(total - count, total), *range(len(moments[0]) - part.width, len(moments[0]))]
-            train_part, val_part = (_subtract(moment, kept, column) for moment in moments)
+            if column is None:
+                used = torch.cat([seasonal_means[:count], seasonal_means[count:][part.columns]])
+                train_part, val_part = (_subtract_means(moment[kept][:, kept], used) for moment in moments)
+            else:
+                train_part, val_part = (_subtract(moment, kept, column) for moment in moments)
             scale = (train_part[:count, :count].trace() / count).clamp(min=TINY)  # 0 for a constant series
-            solution = solve_moments(train_part, val_part, count, self.alphas * scale)
+            solution = solve_moments(train_part, val_part, count, self.alphas * scale, self.temperature)
             weights[part.columns, total - count :] = solution.weights.T
             error += solution.error
             alphas.append(f"{solution.alpha / scale:.3g}")
         level_weights = torch.zeros_like(self.level_weights, dtype=torch.float64, device="cpu")
-        level_weights[:, column - total] = 1 - weights.sum(1)  # the level is added back to the map of what is left of it
+        if column is None:
+            kept_weights = weights[:, total - count :]
+            weights[:, total - count :] = kept_weights + seasonal_means[count:] - kept_weights @ seasonal_means[:count]
+        else:
+            level_weights[:, column - total] = 1 - weights.sum(1)  # the level is added back to the map of what is left of it
         return _Fit(f"lookback {lookback}, level {level}", weights, level_weights, error, ", ".join(alphas))
+
+    def _seasonal_means(self, count: int) -> Tensor:
+        """Return the weights of the last `count` past segments in the seasonal mean of each of them and each future segment.
+
+        Shape `[count + M, count]`. A segment lies within one season, at the same place as every other `season // segment`-th one.
+        """
+        place = torch.arange(count + self.segments.outputs) % max(1, self.season // self.segments.period)
+        same = (place[:, None] == place[:count]).double()
+        return same / same.sum(1, keepdim=True)
 
 
 @dataclass
@@ -226,6 +258,13 @@ class _Fit:
     level_weights: Tensor
     error: float
     alphas: str
+
+
+def _subtract_means(moments: Tensor, means: Tensor) -> Tensor:
+    """Return the second moments of columns after `means @ past columns` was subtracted from them."""
+    count = means.shape[1]
+    products = means @ moments[:count]
+    return moments - products - products.T + means @ moments[:count, :count] @ means.T
 
 
 def _subtract(moments: Tensor, kept: Sequence[int], level: int) -> Tensor:
