@@ -8,57 +8,91 @@ import torch
 from reprise.config.sections import Target
 from reprise.config.targets import build
 from reprise.errors import UserError
-from reprise.models.closed_form import ClosedForm
-from reprise.models.ensemble import ClosedFormEnsemble, Ensemble
+from reprise.models.ensemble import Ensemble
+from reprise.models.penalized import SeparateLosses
+from reprise.models.seasonal_mean import SeasonalMean
+from reprise.training.closed_form import is_closed_form
 
 LINEAR = {"_target_": "reprise.models.linear.Linear"}
 RIDGE = {"_target_": "reprise.models.ridge_forecaster.RidgeForecaster"}
+SEASONAL_MEAN = {"_target_": "reprise.models.seasonal_mean.SeasonalMean"}
 
 
-def ensemble(kind: str, members: list[dict[str, Any]], **settings: Any) -> Any:
-    node = Target.model_validate({"_target_": f"reprise.models.ensemble.{kind}", "members": members, **settings})
+def ensemble(members: list[dict[str, Any]], **settings: Any) -> Any:
+    node = Target.model_validate({"_target_": "reprise.models.ensemble.Ensemble", "members": members, **settings})
     offered = {"output_shape": [2, 3], "target_positions": [0, 1, 2], "season": 4}
     return build(node, "model", [], offered=offered, input_shape=[8, 3], outputs=6)
 
 
 def test_an_ensemble_is_the_weighted_mean_of_its_members() -> None:
     torch.manual_seed(0)
-    made = ensemble("Ensemble", [LINEAR, LINEAR], weights=[3.0, 1.0])
+    made = ensemble([LINEAR, LINEAR], weights=[3.0, 1.0])
     assert isinstance(made, Ensemble)
-    assert not isinstance(made, ClosedForm)
     inputs = torch.randn(5, 8, 3)
     one, other = (member(inputs) for member in made.members)
     torch.testing.assert_close(made(inputs), 0.75 * one + 0.25 * other)
 
 
-def test_members_in_closed_form_are_each_computed_as_if_alone() -> None:
+def windows() -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
     series = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)).cumsum(0)
-    windows = series.unfold(0, 10, 1).transpose(1, 2)
-    batches = [(windows[:, :8], windows[:, 8:])]
-    made = ensemble("ClosedFormEnsemble", [RIDGE, {**RIDGE, "levels": ["lookback"]}])
-    assert isinstance(made, ClosedFormEnsemble)
-    assert isinstance(made, ClosedForm)
+    rows = series.unfold(0, 10, 1).transpose(1, 2)
+    return rows[:, :8], [(rows[:, :8], rows[:, 8:])]
+
+
+def test_members_in_closed_form_are_each_computed_as_if_alone() -> None:
+    inputs, batches = windows()
+    made = ensemble([RIDGE, {**RIDGE, "levels": ["lookback"]}])
+    assert is_closed_form(made)
     made.fit(batches, batches)
-    alone = ensemble("ClosedFormEnsemble", [RIDGE])
+    alone = ensemble([RIDGE])
     alone.fit(batches, batches)
-    torch.testing.assert_close(made.members[0](windows[:, :8]), alone(windows[:, :8]))
+    torch.testing.assert_close(made.members[0](inputs), alone(inputs))
     assert {name.partition(".")[0] for name in made.chosen} == {"0", "1"}
 
 
+def test_only_members_with_parameters_are_trained_by_steps() -> None:
+    inputs, batches = windows()
+    made = ensemble([RIDGE, LINEAR, SEASONAL_MEAN])
+    assert isinstance(made, SeparateLosses)
+    assert not is_closed_form(made)
+    made.fit(batches, batches)
+    made.train()(inputs)
+    (trained,) = made.member_outputs()
+    torch.testing.assert_close(trained, made.members[1](inputs))
+    made.eval()(inputs)
+    assert made.member_outputs() == []
+
+
+def test_the_seasonal_mean_is_the_mean_by_phase() -> None:
+    """Season 4, so step 8 has the phase of 0 and 4: lookback 8 holds both, lookback 6 only step 4 and both of 2 and 6."""
+    inputs = torch.tensor([1.0, 2.0, 4.0, 8.0, 3.0, 6.0, 10.0, 0.0]).reshape(1, 8, 1)
+    forecast = [2.0, 4.0, 7.0, 4.0, 2.0]
+    assert SeasonalMean([8, 1], 5, season=4)(inputs).tolist() == [forecast]
+    shorter = [3.0, 6.0, 7.0, 4.0, 3.0]
+    assert SeasonalMean([8, 1], 5, season=4, lookbacks=[6])(inputs).tolist() == [shorter]
+    both = [(one + other) / 2 for one, other in zip(forecast, shorter, strict=True)]
+    assert SeasonalMean([8, 1], 5, season=4, lookbacks=[0.75, 1.0])(inputs).tolist() == [both]
+    assert SeasonalMean([8, 1], 2, season=4)(inputs).tolist() == [forecast[:2]]
+
+
+def test_a_season_longer_than_the_lookback_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"lookbacks=\[1.0\]: each must be from 9 to the window's lookback of 8"):
+        SeasonalMean([8, 1], 5, season=9)
+
+
 @pytest.mark.parametrize(
-    ("kind", "members", "settings", "message"),
+    ("members", "settings", "message"),
     [
-        ("Ensemble", [], {}, "model.members: name at least one network"),
-        ("Ensemble", [LINEAR], {"weights": [1.0, 1.0]}, "model.weights"),
-        ("Ensemble", [LINEAR, LINEAR], {"weights": [1.0, 0.0]}, "model.weights"),
-        ("ClosedFormEnsemble", [RIDGE, LINEAR], {}, "model.members.1: Linear is not in closed form"),
-        ("Ensemble", [{"_target_": "torch.load"}], {}, "model.members.0._target_=torch.load: not on the allowlist"),
-        ("Ensemble", [{**LINEAR, "with": 3}], {}, "model.members.0.with: no such key"),
+        ([], {}, "model.members: name at least one network"),
+        ([LINEAR], {"weights": [1.0, 1.0]}, "model.weights"),
+        ([LINEAR, LINEAR], {"weights": [1.0, 0.0]}, "model.weights"),
+        ([{"_target_": "torch.load"}], {}, "model.members.0._target_=torch.load: not on the allowlist"),
+        ([{**LINEAR, "with": 3}], {}, "model.members.0.with: no such key"),
     ],
 )
 def test_an_invalid_ensemble_is_refused_in_one_line(
-    kind: str, members: list[dict[str, Any]], settings: dict[str, Any], message: str
+    members: list[dict[str, Any]], settings: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError) as refused:
-        ensemble(kind, members, **settings)
+        ensemble(members, **settings)
     assert str(refused.value).startswith(message)

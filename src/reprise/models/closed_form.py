@@ -1,6 +1,7 @@
 """Models whose weights are computed, not trained by gradient descent.
 
-Such a model is a `torch.nn.Module` with buffers for its weights. Before `fit`, they are zero.
+Such a model is a `torch.nn.Module` with buffers for its weights. Before `fit`, they are zero. If it has parameters too, for
+example an ensemble of such models and of networks, these are trained by steps after `fit`.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""The weighted mean of several networks."""
+"""The weighted mean of several models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,15 +12,16 @@ from reprise.models.closed_form import Batches, ClosedForm
 
 
 class Ensemble(nn.Module):
-    """Weighted mean of the outputs of its members, which are trained together.
+    """Weighted mean of the outputs of its members, each fitted as if it were alone.
 
-    The mean is taken of network outputs: logits, or standardised values. Source: Bates and Granger 1969, The combination of
+    Members in closed form are computed first (`fit`). The others are trained together, by the same steps, but each on its own
+    loss. The mean is taken of network outputs: logits, or standardised values. Source: Bates and Granger 1969, The combination of
     forecasts.
 
     Args:
         input_shape: shape of one sample.
         outputs: number of outputs per sample.
-        members: networks, each with its `_target_` and its arguments, as under `model`.
+        members: models, each with its `_target_` and its arguments, as under `model`.
         weights: weight of each member, divided by their sum; by default equal.
         output_shape: shape of the outputs of one sample, for members that have such a parameter.
         target_positions: positions of the target channels among the inputs, likewise.
@@ -59,46 +60,25 @@ class Ensemble(nn.Module):
             )
             for number, one in enumerate(members)
         )
+        self.chosen: Mapping[str, float | str] = {}
+        self._in_training: list[Tensor] = []
         self.register_buffer("shares", torch.tensor(weights) / sum(weights))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map `[B, *input_shape]` to `[B, outputs]`."""
-        outputs = torch.stack([member(inputs) for member in self.members], dim=-1)
-        return outputs @ self.shares.to(outputs.dtype)
+        outputs = [member(inputs) for member in self.members]
+        self._in_training = [output for output in outputs if output.requires_grad] if self.training else []
+        return torch.stack(outputs, dim=-1) @ self.shares.to(outputs[0].dtype)
 
-
-class ClosedFormEnsemble(Ensemble):
-    """Weighted mean of members in closed form, each computed as if it were alone.
-
-    Raises:
-        ValueError: if a member is not in closed form.
-
-    """
-
-    def __init__(
-        self,
-        input_shape: Sequence[int],
-        outputs: int,
-        members: list[dict[str, Any]],
-        weights: list[float] | None = None,
-        output_shape: Sequence[int] | None = None,
-        target_positions: Sequence[int] | None = None,
-        season: int | None = None,
-        masked: bool | None = None,
-    ) -> None:
-        super().__init__(input_shape, outputs, members, weights, output_shape, target_positions, season, masked)
-        for number, member in enumerate(self.members):
-            if not isinstance(member, ClosedForm):
-                raise ValueError(
-                    f"members.{number}: {type(member).__name__} is not in closed form; use reprise.models.ensemble.Ensemble"
-                )
-        self.chosen: Mapping[str, float | str] = {}
+    def member_outputs(self) -> list[Tensor]:
+        """Return the outputs `[B, outputs]` of the members trained by steps, of the last forward pass in training."""
+        return self._in_training
 
     def fit(self, train: Batches, val: Batches) -> None:
-        """Compute each member."""
+        """Compute the members in closed form."""
         chosen: dict[str, float | str] = {}
         for number, member in enumerate(self.members):
-            assert isinstance(member, ClosedForm)
-            member.fit(train, val)
-            chosen |= {f"{number}.{name}": value for name, value in member.chosen.items()}
+            if isinstance(member, ClosedForm):
+                member.fit(train, val)
+                chosen |= {f"{number}.{name}": value for name, value in member.chosen.items()}
         self.chosen = chosen

@@ -17,8 +17,8 @@ from reprise.training.trainer import Trainer
 
 
 def is_closed_form(network: nn.Module) -> bool:
-    """Return whether a network computes its weights by `fit` instead of being trained by steps."""
-    return isinstance(network, ClosedForm)
+    """Return whether a network computes all its weights by `fit` instead of being trained by steps."""
+    return isinstance(network, ClosedForm) and not any(True for _ in network.parameters())
 
 
 def solve(network: nn.Module, task: Task, trainer: Trainer, train: EvalLoader, val: EvalLoader) -> tuple[Row, list[Fingerprint]]:
@@ -28,18 +28,31 @@ def solve(network: nn.Module, task: Task, trainer: Trainer, train: EvalLoader, v
         UserError: with several devices.
 
     """
-    if trainer.world_size > 1:
-        raise UserError(f"{type(network).__name__} is computed in closed form on one device", "use trainer=auto")
-    assert isinstance(network, ClosedForm)
     device = trainer.strategy.root_device
     network.to(device)
     before, started = fingerprint(network.state_dict()), clock(device)
-    with torch.no_grad():
-        network.fit(train, val)
+    compute(network, trainer, train, val)
     seconds = clock(device) - started
     row = _metrics(network, task, trainer, "train", train) | _metrics(network, task, trainer, "val", val)
     row |= dict(zip(SPEED, (seconds, len(train.dataset) / max(seconds, 1e-9)), strict=True))
     return row, [before, fingerprint(network.state_dict())]
+
+
+def compute(network: nn.Module, trainer: Trainer, train: EvalLoader, val: EvalLoader) -> None:
+    """Compute the weights of a network, or of its parts, that have a closed-form solution.
+
+    Raises:
+        UserError: with several devices.
+
+    """
+    if not any(is_closed_form(module) for module in network.modules()):
+        return
+    assert isinstance(network, ClosedForm), f"{type(network).__name__} does not compute its parts in closed form"
+    if trainer.world_size > 1:
+        raise UserError(f"{type(network).__name__} is computed in closed form on one device", "use trainer=auto")
+    network.to(trainer.strategy.root_device)
+    with torch.no_grad():
+        network.fit(train, val)
 
 
 def stored_numbers(network: nn.Module) -> int:

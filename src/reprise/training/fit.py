@@ -21,7 +21,7 @@ from reprise.tasks.build import build_network, build_task
 from reprise.tracking.trained import WEIGHTS
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training.checkpoint import BestWeights, Checkpoints
-from reprise.training.closed_form import choices_of, is_closed_form, solve, stored_numbers
+from reprise.training.closed_form import choices_of, compute, is_closed_form, solve, stored_numbers
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.training.learner import Learner, MetricCallback, Row
 from reprise.training.memory import peak_bytes, reset_peak
@@ -111,13 +111,15 @@ class Training:
         best = BestWeights(folder / WEIGHTS, self.task.monitor, self.task.mode)
         saver = Checkpoints(folder / CHECKPOINTS, self.config.checkpoint, before_checkpoint or _no_op, best.file)
         fingerprints = Fingerprints(FIRST_STEPS, stop=False)
-        callbacks: list[pl.Callback] = [best, saver, *([fingerprints] if self.trainer.world_size == 1 else [])]
+        # Fingerprints before the saver, so that a checkpoint holds the fingerprint of its own step.
+        callbacks: list[pl.Callback] = [best, *([fingerprints] if self.trainer.world_size == 1 else []), saver]
         if progress:
             callbacks.append(EpochProgress(progress, f"{self.config.name} seed {self.config.seed}", self.task.monitor))
         self.trainer.callbacks += callbacks  # type: ignore[attr-defined]
         learner = self._learner(record)
         device = self.trainer.strategy.root_device
         reset_peak(device)
+        computing = self._compute()
         with saver.deferring_signals():
             self.trainer.fit(learner, *self.loaders, ckpt_path=checkpoint, weights_only=True)
         return Fitted(
@@ -126,16 +128,18 @@ class Training:
             best_epoch=best.epoch,
             epochs=self.trainer.current_epoch,
             parameters=sum(weight.numel() for weight in self.network.parameters()),
-            seconds=saver.seconds,
+            seconds=saver.seconds + computing,
             fingerprints=fingerprints.taken,
             nondeterministic=sorted(self.trainer.nondeterministic),
             peak_memory=peak_bytes(device),
+            chosen=choices_of(self.network),
         )
 
     def first_steps(self, steps: int) -> list[Fingerprint]:
         """Train the first steps and return the fingerprint of the weights after each. Write no files."""
         if is_closed_form(self.network):
             return solve(self.network, self.task, self.trainer, self._train_in_order(), self.loaders[1])[1]
+        self._compute()
         fingerprints = Fingerprints(steps, stop=True)
         self.trainer.callbacks.append(fingerprints)  # type: ignore[attr-defined]
         self.trainer.fit(self._learner(None), *self.loaders)
@@ -161,6 +165,15 @@ class Training:
             peak_memory=peak_bytes(self.trainer.strategy.root_device),
             chosen=choices_of(self.network),
         )
+
+    def _compute(self) -> float:
+        """Compute the parts of the network that have a closed-form solution. Return the seconds it took.
+
+        A resumed training computes them again, for the record of what they chose; the checkpoint replaces their weights.
+        """
+        started = time.perf_counter()
+        compute(self.network, self.trainer, self._train_in_order(), self.loaders[1])
+        return time.perf_counter() - started
 
     def _train_in_order(self) -> EvalLoader:
         return EvalLoader(self.loaders[0].dataset, self.config.trainer.eval_batch_size, self.trainer.strategy.root_device)

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from reprise.data.datasets import Batch
 from reprise.errors import UserError
-from reprise.models.penalized import Penalized
+from reprise.models.penalized import Penalized, SeparateLosses
 from reprise.tasks.metrics import Metrics
 from reprise.tasks.task import Keep, Task
 from reprise.training import randomness
@@ -159,7 +159,11 @@ class Learner(FastHookName):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch with the penalties of the network, weighted by `Batch.loss_weight`."""
         predictions = self.task.decode(self.network(batch.inputs), batch.inputs)
-        loss = self.task.loss(predictions, batch.targets)
+        if isinstance(self.network, SeparateLosses):
+            members = [self.task.decode(outputs, batch.inputs) for outputs in self.network.member_outputs()]
+            loss = torch.stack([self.task.loss(member, batch.targets) for member in members]).sum()
+        else:
+            loss = self.task.loss(predictions, batch.targets)
         for part in self.penalized:
             loss = loss + part.penalty()
         self.running.update(predictions.detach(), batch.targets)
