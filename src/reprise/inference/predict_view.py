@@ -86,7 +86,7 @@ def _accuracies(answers: Answers) -> list[str]:
             continue
         judged = members & known
         scored = f"{100 * right[judged].mean():.2f} % of {int(judged.sum()):,} right" if judged.any() else "no true class known"
-        warning = ", which is no estimate for new images" if split == "train" and judged.any() else ""
+        warning = f", which is no estimate for new {answers.samples}" if split == "train" and judged.any() else ""
         lines.append(f"{description}: {int(members.sum()):,} of {len(members):,} {answers.samples}; {scored}{warning}")
     unknown = sum(bool(one) for one in answers.truth) - int(known.sum())
     if unknown:
