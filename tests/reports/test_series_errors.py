@@ -5,15 +5,22 @@ import io
 import itertools
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from matplotlib import pyplot as plt
 
+from reprise.figures import forecasting
 from reprise.project_paths import ProjectPaths
+from reprise.reports import forecasting as report
 from reprise.reports import series_errors
+from reprise.reports.evaluated import Evaluated
 from reprise.reports.series_errors import SeriesErrors
 from reprise.tasks.forecast_metrics import ForecastMetrics
+from reprise.tasks.forecasting import Forecasting
+from reprise.tasks.kept_predictions import Forecasts
 from tests.data.test_many_series import LENGTHS, shops
 
 MEAN, STD = [1.0, -3.0], [2.0, 0.5]
@@ -51,6 +58,31 @@ def test_series_with_a_mase_are_counted_and_compared_with_a_baseline() -> None:
     assert np.isnan(mase["forecast"]).tolist() == [False, True, False]
     expected = sum(mase["forecast"][number] < mase["drift"][number] for number in (0, 2))
     assert errors().better_than("drift") == (expected, 2)
+
+
+def test_forecasts_over_time_are_those_of_one_series_and_residuals_of_all_are_in_the_order_of_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(Path(__file__).resolve().parents[2] / "conf", tmp_path / "project" / "conf")
+    windows = shops(ProjectPaths(tmp_path / "project"), tmp_path, "window.lookback=5", "window.horizon=3")
+    meta, test = windows.meta, windows.test()
+    rows = torch.arange(len(test))
+    targets = test.gather(rows).targets
+    run = Evaluated("a run", 1, {}, windows, {}, Forecasts(rows, targets + 1, targets))
+    drawn: dict[str, Any] = {}
+    for name in ("forecast", "residuals"):
+        monkeypatch.setattr(forecasting, name, lambda *parts, name=name: drawn.update({name: parts}) or plt.figure())
+    report.write(tmp_path / "out", run, Forecasting(meta))
+    times, truth, *_, title = drawn["forecast"]
+    longest = max(meta.series, key=lambda one: one.test - one.val)  # type: ignore[attr-defined]
+    assert title == f"a run, series {longest.name}: sales"
+    values = np.asarray(windows.array("values"))[longest.val : longest.test, 0]
+    np.testing.assert_allclose(truth, np.lib.stride_tricks.sliding_window_view(values, 3)[-len(truth) :], rtol=1e-5)
+    assert (np.diff(times[:, 0]) > np.timedelta64(0)).all()
+    times, truth, predicted, *_ = drawn["residuals"]
+    assert len(times) == len(test)
+    assert (np.diff(times[:, 0]) >= np.timedelta64(0)).all()
+    np.testing.assert_allclose(predicted - truth, meta.statistics["std"][0], rtol=1e-4)
 
 
 def test_windows_are_assigned_to_their_series_and_naive_errors_are_those_of_its_train_split(

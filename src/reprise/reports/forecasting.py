@@ -3,11 +3,12 @@
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -56,17 +57,19 @@ def write(folder: Path, run: Evaluated, task: Task) -> None:
     errors = ForecastErrors.of(forecasts, kept.targets, empty)
     store.write_atomically(folder / "errors_by_step.csv", errors.step_table(meta.targets).encode())
     store.write_atomically(folder / "errors_by_channel.csv", errors.channel_table(meta.targets).encode())
-    if meta.series:
-        series_errors.write(folder, run.name, run.windows, kept.rows, forecasts, kept.targets, empty)
     points = {name: task.quantiles.point(forecast) for name, forecast in forecasts.items()}
     intervals = ForecastIntervals(kept, task, task.margins) if task.margins else None
+    if meta.series:
+        series_errors.write(folder, run.name, run.windows, kept.rows, points, kept.targets, empty)
     report = _Report(folder, run, meta, errors, _units(task, kept.targets), points, task, intervals)
+    one_series = report.of_one_series() if meta.series else report
     if len(meta.targets) > 1:
         report.draw_all_channels()
     if intervals:
         report.draw_calibration(intervals)
     for number in range(min(len(meta.targets), MAX_NAMED_TARGETS)):
-        report.draw_channel(number)
+        one_series.draw_windows(number)
+        report.draw_errors(number)
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,25 @@ class _Report:
         by_channel = self.errors.scaled_by_channel()
         self._draw("error_by_channel", lambda: forecasting.error_by_channel(by_channel, self.meta.targets, title))
 
-    def draw_channel(self, number: int) -> None:
-        """Draw the forecasts of a target channel, their residuals, and their errors by step."""
-        channel, unit = self.meta.targets[number], self.meta.units[number]
-        suffix = f"_{file_part(channel)}" if len(self.meta.targets) > 1 else ""
-        title = f"{self.run.name}: {literal(channel)}"
+    def of_one_series(self) -> "_Report":
+        """Return the report of the series with the most windows; of several, the first."""
+        kept = self.run.predictions
+        membership = series_errors.series_of(self.run.windows, kept.rows)
+        number = int(np.bincount(membership).argmax())
+        rows = torch.from_numpy(np.flatnonzero(membership == number))
+        part = Forecasts(kept.rows[rows], kept.predictions[rows], kept.targets[rows])
+        name = f"{self.run.name}, series {literal(self.meta.series[number].name, 40)}"
+        return replace(
+            self,
+            run=replace(self.run, name=name, predictions=part),
+            truth=self.truth[rows.numpy()],
+            forecasts={method: forecast[rows] for method, forecast in self.forecasts.items()},
+            intervals=replace(self.intervals, kept=part) if self.intervals else None,
+        )
+
+    def draw_windows(self, number: int) -> None:
+        """Draw the forecasts of a target channel over time."""
+        channel, unit, suffix, title = self._names(number)
         predicted, naive = (self._in_units(method)[..., number] for method in ("forecast", "repeat last"))
         series = (self._times, self.truth[..., number], predicted)
         self._draw(f"forecast{suffix}", lambda: forecasting.forecast(*series, naive, channel, unit, title))
@@ -102,9 +119,22 @@ class _Report:
             self._draw(f"windows{suffix}", lambda: forecasting.windows(self._single_windows(number), channel, unit, title))
         if self.intervals:
             self._draw_intervals(self.intervals, number, suffix, title)
+
+    def draw_errors(self, number: int) -> None:
+        """Draw the residuals of a target channel, by time also if there are several series, and its errors by step."""
+        _, unit, suffix, title = self._names(number)
+        order = np.argsort(self._times[:, 0], kind="stable")
+        predicted = self._in_units("forecast")[..., number]
+        series = (self._times[order], self.truth[order, :, number], predicted[order])
         self._draw(f"residuals{suffix}", lambda: forecasting.residuals(*series, unit, title))
         by_step = self.errors.mae_by_step(number)
         self._draw(f"error_by_step{suffix}", lambda: forecasting.error_by_step(by_step, unit, f"{title}\n{self._count}"))
+
+    def _names(self, number: int) -> tuple[str, str, str, str]:
+        """Return name and unit of a target channel, the end of the names of its files, and the title of its figures."""
+        channel = self.meta.targets[number]
+        suffix = f"_{file_part(channel)}" if len(self.meta.targets) > 1 else ""
+        return channel, self.meta.units[number], suffix, f"{self.run.name}: {literal(channel)}"
 
     def draw_calibration(self, intervals: ForecastIntervals) -> None:
         """Draw the measured coverage of the intervals, and that of the levels in `MEASURED` by step."""

@@ -118,6 +118,15 @@ def naive_errors(windows: Windows) -> dict[str, list[float]]:
     return result
 
 
+def series_of(windows: Windows, rows: Tensor) -> Indices:
+    """Return the number of the series of each window of the test split, `int64 [N]`. `rows` are indices in the split."""
+    meta = windows.meta
+    assert isinstance(meta, Meta)
+    starts = windows.indices("test")[rows.numpy()]
+    found: Indices = np.searchsorted([one.start for one in meta.series], starts, side="right") - 1
+    return found
+
+
 def write(
     folder: Path,
     name: str,
@@ -130,12 +139,10 @@ def write(
     """Write errors_by_series.csv and draw the MASE of each series. `rows` are the windows in the test split, `int64 [N]`."""
     meta = windows.meta
     assert isinstance(meta, Meta)
-    starts = windows.indices("test")[rows.numpy()]
-    membership = np.searchsorted([one.start for one in meta.series], starts, side="right") - 1
-    found = SeriesErrors.of(forecasts, targets, empty, membership, naive_errors(windows))
+    found = SeriesErrors.of(forecasts, targets, empty, series_of(windows, rows), naive_errors(windows))
     store.write_atomically(folder / TABLE, found.table(meta.targets).encode())
     best = found.best_baseline()
     better, known = found.better_than(best)
     with drawing(FIGURE):
-        title = f"{name}: {len(starts):,} test windows\nbetter than {best} in {better:,} of {known:,} series"
+        title = f"{name}: {len(rows):,} test windows\nbetter than {best} in {better:,} of {known:,} series"
         save(error_by_series(found.mase(), found.series, title), folder / FIGURE)
