@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib import patheffects
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reprise.figures.dates import Times, days, label_dates
+from reprise.figures.dates import Times, Values, days_of, format_dates
 from reprise.figures.style import BLUE, DIVERGING, ORANGE, STYLE, add_title
 from reprise.figures.text import labels, literal, wrap
 
-Values = npt.NDArray[np.float64]
 PANELS = 8
 """The most channels whose values are drawn."""
 MARKED = 40
@@ -69,7 +67,7 @@ def attributed(
         title += f"\nthe {len(shown)} most important of {len(panels):,} channels"
         title += f"; {len(panels) - len(important):,} have no attribution" if len(important) < len(panels) else ""
     dated = np.issubdtype(steps.dtype, np.datetime64)
-    positions = days(steps) if dated else np.asarray(steps, np.float64)  # type: ignore[arg-type]
+    positions = days_of(steps) if dated else np.asarray(steps, np.float64)  # type: ignore[arg-type]
     largest = max(float(np.quantile(np.abs(panel.attribution), 0.995)) for panel in shown) or 1.0
     height = max(3.4, (1.45 if len(shown) > 1 else 2.4) * len(shown) + 1.2)
     with plt.style.context(STYLE | {"axes.grid": False}):
@@ -79,7 +77,7 @@ def attributed(
         if ahead:
             _draw_ahead(axes[:, 0].tolist(), [panel.name for panel in shown], ahead)
         if dated:
-            label_dates(axes[-1, 0])
+            format_dates(axes[-1, 0])
         else:
             axes[-1, 0].set(xlabel="time step")
             axes[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -101,7 +99,7 @@ def _number(value: float) -> str:
 def _draw_ahead(axes: Sequence[Axes], names: Sequence[str], ahead: Ahead) -> None:
     """Draw the forecast into the panel of its channel, if it has one."""
     if ahead.channel in names:
-        axis, time = axes[names.index(ahead.channel)], days(ahead.time)
+        axis, time = axes[names.index(ahead.channel)], days_of(ahead.time)
         marker = "o" if len(time) <= MARKED else None
         axis.plot(time, ahead.values, color=ORANGE, linewidth=1.5, marker=marker, markersize=3, label="forecast")
         (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()

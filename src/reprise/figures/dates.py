@@ -9,12 +9,12 @@ Values = npt.NDArray[np.float64]
 Times = npt.NDArray[np.datetime64]
 
 
-def days(time: Times) -> Values:
+def days_of(time: Times) -> Values:
     """Return timestamps as matplotlib's date numbers (days)."""
     return np.asarray(date2num(time), np.float64)  # type: ignore[no-untyped-call]
 
 
-def label_dates(axis: Axes) -> None:
+def format_dates(axis: Axes) -> None:
     """Label a horizontal axis of date numbers with concise dates in UTC."""
     locator = AutoDateLocator(tz="UTC", minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     axis.xaxis.set_major_locator(locator)

@@ -8,15 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from reprise.figures.dates import Times, Values, days_of, format_dates
 from reprise.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, STYLE, add_title, legend_above
 from reprise.figures.text import literal, wrap
 
-Values = npt.NDArray[np.float64]
-Times = npt.NDArray[np.datetime64]
 COLOURS = {"forecast": ORANGE, "repeat last": GREY, "seasonal naive": BLUE, "seasonal mean": GREEN, "drift": PURPLE}
 MARKERS = {"forecast": "o", "repeat last": "|", "seasonal naive": "s", "seasonal mean": "D", "drift": "x"}
 MAX_STEPS = 300
@@ -135,11 +133,6 @@ def _step(time: Times) -> float:
     return float(np.median(np.diff(days_of(days)))) if len(days) > 1 else 1.0
 
 
-def days_of(time: Times) -> Values:
-    """Return timestamps as matplotlib's date numbers (days)."""
-    return np.asarray(date2num(time), np.float64)  # type: ignore[no-untyped-call]
-
-
 def _with_gaps(time: Values, values: Values) -> tuple[Values, Values]:
     """Return windows `[N, S]` as one line with a gap after each window. Windows of one step have no gaps."""
     if values.shape[1] == 1:
@@ -151,13 +144,6 @@ def _with_gaps(time: Values, values: Values) -> tuple[Values, Values]:
 def axis_label(quantity: str, unit: str, inches: float) -> str:
     """Return a quantity with its unit, wrapped to the length of the axis."""
     return wrap(f"{quantity}, {literal(unit, 40)}" if unit else quantity, inches, 10)
-
-
-def format_dates(axis: Axes) -> None:
-    """Label a time axis with concise dates."""
-    locator = AutoDateLocator(tz="UTC", minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))  # type: ignore[no-untyped-call]
 
 
 def residuals(time: Times, truth: Values, predicted: Values, unit: str, title: str) -> Figure:

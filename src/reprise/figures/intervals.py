@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from reprise.figures.forecasting import MAX_MARKERS, axis_label, days_of, format_dates
+from reprise.figures.dates import Times, Values, days_of, format_dates
+from reprise.figures.forecasting import MAX_MARKERS, axis_label
 from reprise.figures.style import BLUE, CHANNELS, GREY, ORANGE, STYLE, add_title, legend_above
 from reprise.figures.text import literal
 
-Values = npt.NDArray[np.float64]
-Times = npt.NDArray[np.datetime64]
 ALPHAS = (0.5, 0.28, 0.14)
 """Opacity of the bands, the narrowest first."""
 MAX_LINES = 8

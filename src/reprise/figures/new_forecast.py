@@ -9,7 +9,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reprise.figures.dates import Times, Values, days, label_dates
+from reprise.figures.dates import Times, Values, days_of, format_dates
 from reprise.figures.style import ORANGE, STYLE, add_title, legend_above
 from reprise.figures.text import literal, wrap
 
@@ -55,7 +55,7 @@ def new_forecast(panels: Sequence[Panel], title: str, coverage: float) -> Figure
 
 
 def _draw(axis: Axes, panel: Panel, coverage: float) -> None:
-    past, ahead = days(panel.past_time), days(panel.time)
+    past, ahead = days_of(panel.past_time), days_of(panel.time)
     joined = np.concatenate([past[-1:], ahead]), np.concatenate([panel.past[-1:], panel.forecast])
     markers: dict[str, Any] = {"marker": "o", "markersize": 3, "markevery": slice(1, None)} if len(ahead) <= MARKED else {}
     axis.plot(past, panel.past, color="black", linewidth=1.2, label="known")
@@ -69,4 +69,4 @@ def _draw(axis: Axes, panel: Panel, coverage: float) -> None:
             axis.fill_between(ahead, panel.lower, panel.upper, color=ORANGE, alpha=0.22, linewidth=0, label=label)
     quantity = literal(panel.title, 40)
     axis.set(ylabel=wrap(f"{quantity}, {literal(panel.unit, 40)}" if panel.unit else quantity, 1.8, 10))
-    label_dates(axis)
+    format_dates(axis)

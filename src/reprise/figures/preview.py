@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 
+from reprise.figures.dates import days_of, format_dates
 from reprise.figures.style import BLUE, ORANGE, STYLE, add_title, legend_above
 from reprise.figures.text import literal, wrap
 
@@ -35,16 +35,14 @@ def channels(
     with plt.style.context(STYLE):
         figure, axes = plt.subplots(len(labels), 1, figsize=(9, 1.5 * len(labels) + 1.0), sharex=True, squeeze=False)
         block = -(-len(time) // MAX_POINTS)
-        days = np.asarray(date2num(time), np.float64)  # type: ignore[no-untyped-call]
+        days = days_of(time)
         for axis, column, absent, label in zip(axes[:, 0], values.T, filled.T, labels, strict=True):
             axis.plot(_means(days, block), _means(column.astype(np.float64), block), color=BLUE, linewidth=0.8)
             if absent.any():
                 axis.plot(days[absent], column[absent], ".", color=ORANGE, markersize=3, label=f"{absent.sum():,} filled values")
                 legend_above(axis, fontsize=8)
             axis.set_ylabel(wrap(literal(label, 40), 1.4, 9), fontsize=9)
-        locator = AutoDateLocator(tz="UTC", minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
-        axes[-1, 0].xaxis.set_major_locator(locator)
-        axes[-1, 0].xaxis.set_major_formatter(ConciseDateFormatter(locator, tz="UTC"))  # type: ignore[no-untyped-call]
+        format_dates(axes[-1, 0])
         figure.align_ylabels()
         add_title(figure, title)
         return figure
