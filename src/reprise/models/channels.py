@@ -106,6 +106,8 @@ def steps_of_lookbacks(lookbacks: Sequence[int | float], longest: int, shortest:
         ValueError: if there is none, or one is not from `shortest` to `longest`.
 
     """
+    if shortest > longest:
+        raise ValueError(f"season={shortest}: must be at most the lookback of {longest} steps")
     counts = [max(round(one * longest), shortest) if isinstance(one, float) else one for one in lookbacks]
     if not counts or not shortest <= min(counts) <= max(counts) <= longest:
         raise ValueError(f"lookbacks={list(lookbacks)}: each must be from {shortest} to the window's lookback of {longest}")
