@@ -9,7 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from reprise.inference import explain_series
+from reprise.inference.trained_run import open_run
+from reprise.project_paths import ProjectPaths
 from tests.pipeline.conftest import run_in
 
 PASSENGERS = """
@@ -134,6 +138,18 @@ def test_half_hours_with_semicolons_decimal_commas_and_gaps(project: Path) -> No
     assert re.fullmatch(r"val mae 0\.\d+ MW, best baseline seasonal mean 0\.\d+ MW", verdict(output))
     found = metrics(project, run)
     assert found["test"]["mae"] < min(found["seasonal_naive"]["mae"], found["repeat_last"]["mae"])
+    (run_dir,) = (project / "mlruns" / "runs").glob(f"{run}*")
+    with (run_dir / "figures" / "errors_by_series.csv").open() as stream:
+        errors = [row for row in csv.DictReader(stream) if row["method"] == "forecast"]
+    assert [row["series"] for row in errors] == [f"Shop {shop:02}" for shop in range(20)]
+    windows = [int(row["windows"]) for row in errors]
+    assert np.average([float(row["mae"]) for row in errors], weights=windows) == pytest.approx(found["test"]["mae"])
+    out = project / "explained"
+    opened = open_run(ProjectPaths(project), run)
+    result = explain_series.run(opened, project / "shops.csv", out, Console(quiet=True), "Shop 03", None)
+    assert result.sample.startswith("shops.csv, series Shop 03: sales after 2022-07-13")
+    drawn = {"attribution.csv", "attribution.png", "importance.png", "importance_by_step.png"}
+    assert {file.name for file in out.iterdir()} == drawn
 
 
 def test_a_sensor_with_epoch_times_at_5_hz_and_json_output(project: Path) -> None:

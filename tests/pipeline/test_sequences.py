@@ -6,7 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from reprise.errors import UserError
+from reprise.inference import explain_sequences
+from reprise.inference.trained_run import open_run
+from reprise.project_paths import ProjectPaths
 from tests.pipeline.conftest import run_in
 
 HEADER = "@problemName waves\n@timeStamps false\n@univariate false\n@equalLength false\n@classLabel true slow fast\n@data\n"
@@ -64,6 +69,21 @@ def test_predict_agrees_with_evaluate_and_knows_the_training_sequences(project: 
         if name == "TEST":
             assert np.mean([row["class"] == row["true"] for row in rows]) == pytest.approx(accuracy)
         assert (project / name / "predictions.png").stat().st_size > 10_000
+
+
+def test_explain_writes_attributions_of_a_sequence_without_its_padding(project: Path, run_dir: Path) -> None:
+    opened, file, out = open_run(ProjectPaths(project), run_dir.name), project / "waves" / "waves_TEST.ts", project / "explained"
+    result = explain_sequences.run(opened, file, out, Console(quiet=True), "2", None)
+    steps = len(file.read_text().splitlines()[-19].split(":")[0].split(","))
+    with (out / "attribution.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert sum(row["attribution"] != "" for row in rows) == 2 * steps
+    assert result.described()["samples"] == 20
+    assert {file.name for file in out.iterdir()} == {"attribution.csv", "attribution.png", "importance.png"}
+    with pytest.raises(
+        UserError, match=r"^--sample 21: waves_TEST.ts has the sequences 1 to 20; give the number of one of them$"
+    ):
+        explain_sequences.run(opened, file, out, Console(quiet=True), "21", None)
 
 
 def test_a_longer_sequence_than_in_training_is_refused_in_one_line(project: Path, run_dir: Path) -> None:

@@ -63,9 +63,10 @@ def attributed(
     """
     important = [panel for panel in panels if panel.share > 0] or panels[:1]
     shown = important[:PANELS]
-    if len(panels) > len(shown):
-        title += f"\nthe {len(shown)} most important of {len(panels):,} channels"
-        title += f"; {len(panels) - len(important):,} have no attribution" if len(important) < len(panels) else ""
+    notes = [f"the {len(shown)} most important of {len(panels):,} channels"] if len(shown) < len(important) else []
+    if len(important) < len(panels):
+        notes.append(f"{len(panels) - len(important):,} of {len(panels):,} channels have no attribution")
+    title = "\n".join([title, *filter(None, ["; ".join(notes)])])
     dated = np.issubdtype(steps.dtype, np.datetime64)
     positions = days_of(steps) if dated else np.asarray(steps, np.float64)  # type: ignore[arg-type]
     largest = max(float(np.quantile(np.abs(panel.attribution), 0.995)) for panel in shown) or 1.0
