@@ -124,16 +124,16 @@ class SeriesWindows:
         """
         assert augment is None, "a series is not augmented: the config refuses it"
         starts = self.starts[rows]
-        views = self.inputs.unfold(0, self.lookback + self.horizon, 1)  # [start, C, T], a view
-        windows = views[starts].transpose(1, 2)
-        targets = windows[:, self.lookback :, self.targets].contiguous()
+        targets = _steps(self.inputs, starts + self.lookback, self.horizon)
+        if self.targets != [*range(self.inputs.shape[1])]:
+            targets = targets[..., self.targets].contiguous()
         if self.missing is not None:
-            targets.masked_fill_(self.missing.unfold(0, self.horizon, 1)[starts + self.lookback].transpose(1, 2), torch.nan)
+            targets = targets.masked_fill(_steps(self.missing, starts + self.lookback, self.horizon), torch.nan)
         if not self.known:
-            return Batch(windows[:, : self.lookback].contiguous(), targets)
-        past = len(self.columns) - self.known
+            return Batch(_steps(self.inputs, starts, self.lookback), targets)
+        windows, past = _steps(self.inputs, starts, self.lookback + self.horizon), len(self.columns) - self.known
         windows[:, self.lookback :, :past] = windows[:, self.lookback - 1 : self.lookback, :past].clone()
-        return Batch(windows.contiguous(), targets)
+        return Batch(windows, targets)
 
     def to(self, device: torch.device) -> "SeriesWindows":
         """Return the split on a device."""
@@ -149,6 +149,16 @@ class SeriesWindows:
     def nbytes(self) -> int:
         """Size of the inputs in bytes."""
         return self.inputs.nbytes
+
+
+def _steps(series: Tensor, first: Tensor, count: int) -> Tensor:
+    """Return `count` rows of `[T, C]` from each of the first rows on, `[B, count, C]`.
+
+    The rows of a window are adjacent in memory: each is copied at once.
+    """
+    channels = series.shape[1]
+    windows = series.reshape(-1).unfold(0, count * channels, channels)  # a view
+    return windows.index_select(0, first).view(-1, count, channels)
 
 
 def open_split(windows: Windows, split: str) -> SeriesWindows:
