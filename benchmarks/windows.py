@@ -1,0 +1,159 @@
+"""Windows of a series: throughput against a per-sample Dataset, and peak memory on a long series.
+
+    python benchmarks/windows.py [--rounds 3] [--rows 10_000_000]
+
+Throughput: one epoch of shuffled training batches on the device, etth1 with lookback 336, horizon 96, batch 128.
+- reprise: the loader of a training.
+- per-sample: a Dataset that slices one window of the standardised values, with a DataLoader of 0 and of 2 workers; the faster one
+  counts. Each round measures all variants in turn; the ratio is that of the medians.
+
+Memory: peak resident memory of the stage `window` and of a training (its first steps) on a series of `--rows`
+steps and 8 channels, lookback 336, horizon 96. That of the same process on a short series is subtracted: Python and PyTorch
+alone take more than the series. Resident memory counts pages of memory-mapped files.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reprise import config as configs
+from reprise.config import Config
+from reprise.data import store
+from reprise.data.loader import TrainLoader, move_to_device
+from reprise.data.modalities.series.tensors import SeriesWindows
+from reprise.data.windows import open_windows
+from reprise.project_paths import ProjectPaths
+from reprise.stages import window
+from reprise.stages.prepare import prepare
+from reprise.training.fit import Training
+
+LOOKBACK, HORIZON, BATCH, CHANNELS, SHORT, STEPS = 336, 96, 128, 8, 20_000, 50
+MEBIBYTE = 2**20
+
+
+class PerSample(Dataset[tuple[Tensor, Tensor]]):
+    """A Dataset as in tutorials: one window at a time, sliced from the standardised values."""
+
+    def __init__(self, values: Tensor, starts: list[int]) -> None:
+        self.values, self.starts = values, starts
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        middle = self.starts[index] + LOOKBACK
+        return self.values[middle - LOOKBACK : middle], self.values[middle : middle + HORIZON]
+
+
+def seconds_of(batches: TrainLoader | DataLoader[tuple[Tensor, Tensor]], device: torch.device) -> float:
+    """Return the seconds of one epoch of batches on the device."""
+    began = time.perf_counter()
+    for inputs, targets, *_ in batches:
+        inputs.to(device), targets.to(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
+
+
+def throughput(rounds: int) -> None:
+    root = configs.project_root()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = ProjectPaths(Path(scratch))
+        (paths.root / "conf").symlink_to(root / "conf")
+        config = configs.compose(root, ["experiment=etth1_96_nlinear"])
+        train, _ = prepare(config, paths, Console(quiet=True)).learning()
+    assert isinstance(train, SeriesWindows)
+    own = TrainLoader(move_to_device(train, device, True), BATCH, 0, device)
+    sliced = PerSample(train.inputs, train.starts.tolist())
+    variants: dict[str, TrainLoader | DataLoader[tuple[Tensor, Tensor]]] = {"reprise": own}
+    for workers in (0, 2):
+        variants[f"per-sample, {workers} workers"] = DataLoader(sliced, BATCH, shuffle=True, num_workers=workers)
+    measured: dict[str, list[float]] = {name: [] for name in variants}
+    for turn in range(rounds + 1):
+        for name, batches in variants.items():
+            seconds = seconds_of(batches, device)
+            if turn:  # the first round warms up
+                measured[name].append(seconds)
+    medians = {name: statistics.median(seconds) for name, seconds in measured.items()}
+    print(f"{len(train):,} windows of {LOOKBACK} + {HORIZON} steps x {train.inputs.shape[1]} channels, {device.type}")
+    for name, seconds in medians.items():
+        print(f"{name}: {len(train) / seconds:,.0f} windows a second")
+    own_seconds = medians.pop("reprise")
+    print(f"reprise / per-sample: {min(medians.values()) / own_seconds:.1f}")
+
+
+def long_config(root: Path) -> Config:
+    sizes = [f"window.lookback={LOOKBACK}", f"window.horizon={HORIZON}", "window.season=24"]
+    return configs.compose(root, ["experiment=forecast_csv", "model=nlinear", "data.path=none", *sizes, "trainer.threads=1"])
+
+
+def make_series(folder: Path, rows: int) -> None:
+    """Write the arrays of a random walk, block by block."""
+    draws = np.random.Generator(np.random.PCG64(0))
+    meta = {"channels": [{"name": f"c{one}", "unit": ""} for one in range(CHANNELS)], "frequency": "s", "kind": "series"}
+    with store.publish(folder) as draft:
+        values = np.lib.format.open_memmap(draft / "values.npy", "w+", np.float32, (rows, CHANNELS))
+        for start in range(0, rows, 2**18):
+            values[start : start + 2**18] = draws.normal(size=(min(2**18, rows - start), CHANNELS)).cumsum(axis=0)
+        del values
+        store.write_array(draft / "time.npy", np.arange(rows, dtype=np.int64) * 10**9)
+        store.write_json(draft / "meta.json", {**meta, "name": "csv"})
+
+
+def measure(part: str, folder: Path) -> None:
+    """Run one part on the series below the folder and print the peak memory of this process."""
+    paths = ProjectPaths(folder)
+    config = long_config(configs.project_root())
+    if part == "window":
+        window.run(config, paths, Console(quiet=True))
+    else:
+        Training(config, open_windows(paths.windows(config.name), paths.processed(config.data.name))).first_steps(STEPS)
+    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def memory(rows: int) -> None:
+    peaks: dict[tuple[str, int], int] = {}
+    for length in (SHORT, rows):
+        with tempfile.TemporaryDirectory() as scratch:
+            paths = ProjectPaths(Path(scratch))
+            make_series(paths.processed("csv"), length)
+            for part in ("window", "train"):
+                command = [sys.executable, __file__, "--measure", part, scratch]
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                peaks[part, length] = int(done.stdout.splitlines()[-1])
+    size = 4 * rows * CHANNELS
+    print(f"{rows:,} rows x {CHANNELS} channels: {size / MEBIBYTE:,.0f} MiB")
+    for part in ("window", "train"):
+        long, short = peaks[part, rows], peaks[part, SHORT]
+        print(f"{part}: peak {long / MEBIBYTE:,.0f} MiB, of a short series {short / MEBIBYTE:,.0f} MiB")
+        print(f"{part}: memory / series: {(long - short) / size:.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rows", type=int, default=10_000_000, help="steps of the long series")
+    parser.add_argument("--measure", nargs=2, metavar=("PART", "FOLDER"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        measure(options.measure[0], Path(options.measure[1]))
+        return
+    throughput(options.rounds)
+    memory(options.rows)
+
+
+if __name__ == "__main__":
+    main()
