@@ -138,18 +138,6 @@ def test_half_hours_with_semicolons_decimal_commas_and_gaps(project: Path) -> No
     assert re.fullmatch(r"val mae 0\.\d+ MW, best baseline seasonal mean 0\.\d+ MW", verdict(output))
     found = metrics(project, run)
     assert found["test"]["mae"] < min(found["seasonal_naive"]["mae"], found["repeat_last"]["mae"])
-    (run_dir,) = (project / "mlruns" / "runs").glob(f"{run}*")
-    with (run_dir / "figures" / "errors_by_series.csv").open() as stream:
-        errors = [row for row in csv.DictReader(stream) if row["method"] == "forecast"]
-    assert [row["series"] for row in errors] == [f"Shop {shop:02}" for shop in range(20)]
-    windows = [int(row["windows"]) for row in errors]
-    assert np.average([float(row["mae"]) for row in errors], weights=windows) == pytest.approx(found["test"]["mae"])
-    out = project / "explained"
-    opened = open_run(ProjectPaths(project), run)
-    result = explain_series.run(opened, project / "shops.csv", out, Console(quiet=True), "Shop 03", None)
-    assert result.sample.startswith("shops.csv, series Shop 03: sales after 2022-07-13")
-    drawn = {"attribution.csv", "attribution.png", "importance.png", "importance_by_step.png"}
-    assert {file.name for file in out.iterdir()} == drawn
 
 
 def test_a_sensor_with_epoch_times_at_5_hz_and_json_output(project: Path) -> None:
@@ -191,3 +179,14 @@ def test_twenty_shops_in_long_format_are_forecast_by_one_model(project: Path) ->
     assert (first["Shop 00"], first["Shop 19"]) == ("2022-07-20T00:00:00", "2022-06-12T00:00:00")
     found = metrics(project, run)
     assert found["test"]["mae"] < min(found["seasonal_naive"]["mae"], found["repeat_last"]["mae"])
+    opened = open_run(ProjectPaths(project), run)
+    with (opened.output_folder / "figures" / "errors_by_series.csv").open() as stream:
+        errors = [row for row in csv.DictReader(stream) if row["method"] == "forecast"]
+    assert [row["series"] for row in errors] == [f"Shop {shop:02}" for shop in range(20)]
+    windows = [int(row["windows"]) for row in errors]
+    assert np.average([float(row["mae"]) for row in errors], weights=windows) == pytest.approx(found["test"]["mae"])
+    out = project / "explained"
+    result = explain_series.run(opened, project / "shops.csv", out, Console(quiet=True), "Shop 03", None)
+    assert result.sample.startswith("shops.csv, series Shop 03: sales after 2022-07-13")
+    drawn = {"attribution.csv", "attribution.png", "importance.png", "importance_by_step.png"}
+    assert {file.name for file in out.iterdir()} == drawn
