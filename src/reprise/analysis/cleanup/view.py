@@ -54,8 +54,9 @@ def show(outcome: Outcome, console: Console) -> None:
         console.print(f"gc  … and {hidden} more; --json prints all", highlight=False)
     if outcome.unfinished:
         console.print(f"gc  {verb} the rest of {outcome.unfinished} entries of an interrupted gc", highlight=False)
-    total = f"{len(outcome.deleted)} {outcome.what if outcome.what != 'cache' else 'files of the DVC cache'}"
-    console.print(f"gc  {verb} {total}, {format_bytes(outcome.bytes)}; {len(outcome.kept)} named runs are kept", highlight=False)
+    what = "files of the DVC cache" if outcome.what == "cache" else outcome.what
+    total = f"{what} {'to delete' if outcome.dry else 'deleted'}: {len(outcome.deleted)} ({format_bytes(outcome.bytes)})"
+    console.print(f"gc  {total}; named but kept: {len(outcome.kept)}", highlight=False)
 
 
 def format_bytes(count: int) -> str:
