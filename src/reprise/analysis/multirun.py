@@ -12,7 +12,7 @@ from reprise.project_paths import ProjectPaths
 from reprise.stages import train
 from reprise.tracking import groups, recovery, resume, run_info
 from reprise.tracking import run as tracking
-from reprise.tracking.descriptions import GROUP
+from reprise.tracking.descriptions import FOLDS, GROUP
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.mlflow_sync import PARENT_TAG
 
@@ -28,8 +28,10 @@ class Job:
     """The settings that distinguish it from the other jobs: `optimizer.lr=0.001`."""
 
 
-def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str) -> None:
-    """Run all jobs in order. If one fails, run the others all the same.
+def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str, group: str = "multirun") -> str:
+    """Run all jobs in order, and return the name of their parent. If one fails, run the others all the same.
+
+    The parent of the group `folds` has the mean and the standard deviation of all jobs, that of `multirun` the best job.
 
     Raises:
         UserError: when a job failed, or needs several devices.
@@ -37,17 +39,20 @@ def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str
     """
     for job in jobs:
         if job.config.trainer.world_size > 1:
-            raise UserError(f"{job.settings}: --multirun trains on one device", "start a job of several devices by itself")
+            raise UserError(
+                f"{job.settings}: {'--multirun' if group == 'multirun' else 'a fold'} trains on one device",
+                "start a job of several devices by itself",
+            )
     first = jobs[0].config
-    key = resume.training_key("multirun", [tracking.recorded_config(job.config) for job in jobs])
+    key = resume.training_key(group, [tracking.recorded_config(job.config) for job in jobs])
     with resume.lock_training(paths.store, key, train.PATIENCE) as state:
         if not first.resume:
             recovery.close_all(paths.store, state.run_ids)
             state.forget()
         token = state.token(resume.PARENT_KEY)
-        tags = {GROUP: "multirun", "experiment": first.name, "data": first.data.name, "mlflow.source.name": command}
+        tags = {GROUP: group, "experiment": first.name, "data": first.data.name, "mlflow.source.name": command}
         content: dict[str, Any] = {"jobs": [job.command for job in jobs]}
-        name = f"{first.name}-{len(jobs)}jobs-{token[:4]}"
+        name = f"{first.name}-{len(jobs)}{group if group == FOLDS else 'jobs'}-{token[:4]}"
         parent = groups.start_parent(first.tracking, paths.store, token, name, content, tags)
         state.record_run_id(resume.PARENT_KEY, parent.id)
         with tracking.recording_outcome(parent):
@@ -56,7 +61,8 @@ def run(jobs: Sequence[Job], paths: ProjectPaths, console: Console, command: str
             if failures:
                 raise UserError(f"{len(failures)} of {len(jobs)} jobs failed, the first: {failures[0]}")
         state.forget()
-    console.print(f"multirun  {name}: {len(jobs)} jobs", highlight=False, soft_wrap=True)
+    console.print(f"{group}  {name}: {len(jobs)} jobs", highlight=False, soft_wrap=True)
+    return name
 
 
 def _run_job(

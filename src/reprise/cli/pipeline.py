@@ -141,8 +141,8 @@ def train(
                 trainer.patience (early stopping), trainer.gradient_clip, optimizer.lr, scheduler=cosine, seed
     Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp|fsdp_cpu, trainer.devices, trainer.num_nodes
 
-    Missing data is downloaded. The run directory is mlruns/runs/<run id>/. Several seeds have a parent run with their mean and
-    standard deviation; jobs of a --multirun have a parent run with the best of them.
+    Missing data is downloaded. The run directory is mlruns/runs/<run id>/. Several seeds, and the folds of window.folds=5, have a
+    parent run with their mean and standard deviation; jobs of a --multirun have a parent run with the best of them.
     """
     if reproduces:
         parent_watchdog.end_with_parent()
@@ -151,6 +151,10 @@ def train(
         _multirun(paths, overrides)
         return
     config = configs.load_recorded(recorded, paths.root) if recorded else _config(paths, pipeline, overrides)
+    folds = getattr(config.window, "folds", None)
+    if folds and getattr(config.window, "fold", None) is None and not pipeline and not recorded:
+        _folds(paths, overrides, folds)
+        return
     from reprise.stages import train
     from reprise.tracking import lineage
 
@@ -173,7 +177,7 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
     """Evaluate a trained RUN on the test split. Log metrics and figures to the same MLflow run.
 
     RUN is a run id or a prefix of it, a run name, or a registered model (models:/NAME@ALIAS). Keys of trainer and tracking
-    can be set (trainer=ddp_cpu). experiment=NAME in place of RUN evaluates the runs that the pipeline trained.
+    can be set (trainer=ddp_cpu). The parent run of several folds evaluates each of them. experiment=NAME in place of RUN evaluates the runs that the pipeline trained.
     """
     paths = project()
     if pipeline or (run and "=" in run):
@@ -191,7 +195,11 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
     elif run:
         from reprise.stages import evaluate
         from reprise.tracking import groups
+        from reprise.tracking import run as tracking
 
+        if folds := groups.runs_of_folds(paths.store, tracking.find(paths.store, run)):
+            _evaluate_folds(paths, run, folds, overrides, as_json)
+            return
         run_id, config = evaluate.recorded(paths, run, overrides)
         groups.check_is_no_trial(paths.run_dir(run_id))
         evaluate.by_hand(config, run_id, paths, console, as_json)
@@ -199,6 +207,22 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
             suggest((f"reprise compare {config.name}", "ranks it among other settings"), DASHBOARD)
     else:
         raise UserError("no run named", "use `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
+
+
+def _evaluate_folds(paths: ProjectPaths, parent: str, folds: Sequence[str], overrides: Sequence[str], as_json: bool) -> None:
+    """Evaluate each fold on its test block, and print the mean over folds with its standard deviation."""
+    from reprise.stages import evaluate
+    from reprise.tracking import groups
+    from reprise.tracking import run as tracking
+
+    if as_json:
+        raise UserError(f"{parent} is the parent of {len(folds)} runs", f"name one of them: {', '.join(folds)}")
+    for run_id in folds:
+        _, config = evaluate.recorded(paths, run_id, overrides)
+        evaluate.by_hand(config, run_id, paths, console)
+    mean = groups.headline(paths.store, tracking.find(paths.store, parent))
+    console.print(f"evaluate  {parent}: mean of the folds: {mean}", highlight=False, soft_wrap=True)
+    suggest(DASHBOARD)
 
 
 @click.command()
@@ -261,7 +285,19 @@ def _config(paths: ProjectPaths, pipeline: str | None, overrides: Sequence[str])
 
 
 def _multirun(paths: ProjectPaths, overrides: Sequence[str]) -> None:
-    combinations = configs.expand(overrides)
+    command = f"reprise train --multirun {_without_address(overrides)}"
+    config = _run_jobs(paths, configs.expand(overrides), command, "multirun")[0]
+    suggest((f"reprise compare {config.name}", "ranks the jobs"), DASHBOARD)
+
+
+def _folds(paths: ProjectPaths, overrides: Sequence[str], folds: int) -> None:
+    combinations = [[*overrides, f"window.fold={fold}"] for fold in range(folds)]
+    _, parent = _run_jobs(paths, combinations, f"reprise train {_without_address(overrides)}", "folds")
+    suggest((f"reprise evaluate {parent}", "measures every fold on its test block"), DASHBOARD)
+
+
+def _run_jobs(paths: ProjectPaths, combinations: Sequence[Sequence[str]], command: str, group: str) -> tuple[configs.Config, str]:
+    """Train the jobs with these overrides. Return the config of the first, and the name of the parent run."""
     shared = set.intersection(*map(set, combinations))
     composed = [configs.compose(paths.root, job) for job in combinations]  # check all before training the first
     from reprise.analysis import multirun
@@ -275,8 +311,7 @@ def _multirun(paths: ProjectPaths, overrides: Sequence[str]) -> None:
         )
         for config, job in zip(composed, combinations, strict=True)
     ]
-    multirun.run(jobs, paths, console, f"reprise train --multirun {_without_address(overrides)}")
-    suggest((f"reprise compare {composed[0].name}", "ranks the jobs"), DASHBOARD)
+    return composed[0], multirun.run(jobs, paths, console, command, group)
 
 
 def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> None:

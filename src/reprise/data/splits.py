@@ -109,6 +109,17 @@ def time_borders(length: int, val_size: int | float, test_size: int | float) -> 
     return Borders(length - val - test, length - test, length)
 
 
+def fold_borders(borders: Borders, folds: int, fold: int) -> Borders:
+    """Return the borders of a fold of a rolling-origin evaluation.
+
+    Test is cut into consecutive blocks of equal length, up to a step; the fold tests on one of them. Val, as long as before,
+    precedes it, and train is all rows before val. So later folds train on more rows, and every test row is in one fold.
+    """
+    rows = borders.test - borders.val
+    first, stop = (borders.val + rows * number // folds for number in (fold, fold + 1))
+    return Borders(first - (borders.val - borders.train), first, stop)
+
+
 def window_starts(span: tuple[int, int], size: int, stride: int = 1) -> Indices:
     """Return the starts of all windows `[start, start + size)` inside the span, `stride` apart."""
     start, stop = span

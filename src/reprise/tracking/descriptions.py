@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from reprise.tracking.entries import DatasetInfo
 
 GROUP = "group"
-"""The tag of a parent run, which is not a training but groups several: seeds, multirun, sweep or comparison."""
+"""The tag of a parent run, which is not a training but groups several: seeds, folds, multirun, sweep or comparison."""
+FOLDS = "folds"
+"""Its value for the folds of a rolling-origin evaluation."""
 BEST = "best/"
 """Prefix of a metric's name: its value at the epoch whose weights are kept."""
 SHOWN = 5
@@ -33,6 +35,11 @@ class DescribedRun:
 def spread_of(name: str) -> str:
     """Return the name of a metric's standard deviation: `test_std/accuracy` for `test/accuracy`."""
     return name.replace("/", "_std/", 1)
+
+
+def is_spread(name: str) -> bool:
+    """Return whether a name is that of a standard deviation."""
+    return name.partition("/")[0].endswith("_std")
 
 
 def of_run(name: str, tags: Mapping[str, str], figures: Figures) -> str:

@@ -11,7 +11,7 @@ from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.tracking import descriptions, resume, run_info
-from reprise.tracking.descriptions import GROUP
+from reprise.tracking.descriptions import FOLDS, GROUP
 from reprise.tracking.event_log import EventLog
 from reprise.tracking.mlflow_sync import NOTE, PARENT_TAG
 from reprise.tracking.resume import LockedError, Training
@@ -94,6 +94,22 @@ def update_parents(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
         update_parents(tracking, folder, parent_id)
 
 
+def runs_of_folds(folder: Path, run_id: str) -> list[str]:
+    """Return the trainings of the parent of several folds, in their order; empty for other runs."""
+    run_dir = folder / "runs" / run_id
+    if EventLog(run_dir).tags.get(GROUP) != FOLDS or not (run_dir / CHILDREN).is_file():
+        return []
+    children = [run_dir.parent / str(child) for child in store.read_json(run_dir / CHILDREN)]
+    seeds = [store.read_json(child / CHILDREN) if (child / CHILDREN).is_file() else [child.name] for child in children]
+    return [str(run) for fold in seeds for run in fold]
+
+
+def headline(folder: Path, run_id: str) -> str:
+    """Return the monitored metric of a run on val, and on test if known."""
+    event_log = EventLog(folder / "runs" / run_id)
+    return descriptions.headline(event_log.tags["monitor"], event_log.figures)
+
+
 def check_is_training(run_dir: Path) -> None:
     """Raise `UserError` if the run directory belongs to a parent run; its message names the children."""
     if (run_dir / CHILDREN).is_file():
@@ -123,13 +139,13 @@ def _summarise(run: Run) -> None:
     tags = run.event_log.tags
     lead = f"**{tags['experiment']}** on {tags['data']}: {len(children)}"
     commands = [(tags["mlflow.source.name"], "repeats all of them")]
-    if tags[GROUP] == "seeds":
+    if tags[GROUP] in {"seeds", FOLDS}:
         run.tag({key: children[0].tags[key] for key in ("monitor", "mode")})
         means = _means([child.figures for child in children])
         run.log_summary(means)
         commands.append((f"reprise reproduce {children[0].name}", "repeats one, bit for bit"))
         rows = [(child.name, child.figures) for child in children]
-        lead += f" seeds: {descriptions.headline(children[0].tags['monitor'], means)}."
+        lead += f" {tags[GROUP]}: {descriptions.headline(children[0].tags['monitor'], means)}."
         run.tag({NOTE: descriptions.of_group(lead, rows, commands, means)})
     else:
         lead += " jobs."
@@ -141,12 +157,14 @@ def _summarise(run: Run) -> None:
 
 
 def _means(figures: Sequence[descriptions.Figures]) -> dict[str, float]:
-    """Return mean and standard deviation of the metrics that all seeds have."""
+    """Return mean and standard deviation of the metrics that all runs have. A run may itself be a mean over seeds."""
     means: dict[str, float] = {}
     for name in figures[0]:
-        if all(name in seed for seed in figures):
-            values = [seed[name] for seed in figures]
-            means |= {name: fmean(values), descriptions.spread_of(name): stdev(values)}
+        if not descriptions.is_spread(name) and all(name in run for run in figures):
+            values = [run[name] for run in figures]
+            means[name] = fmean(values)
+            if len(values) > 1:  # else the other folds are still to be trained
+                means[descriptions.spread_of(name)] = stdev(values)
     return means
 
 

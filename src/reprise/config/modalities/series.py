@@ -1,9 +1,9 @@
 """Config schema of series: values over time, split into windows to forecast."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainValidator, PositiveInt
+from pydantic import Field, PlainValidator, PositiveInt, model_validator
 
 from reprise.config.own_tables import TableData
 from reprise.config.sections import DataConfig, PublishedData, Section, Size, WindowConfig
@@ -49,6 +49,11 @@ class SplitBorders(Section):
     """By default the end of the series."""
 
 
+def _is_none(value: object) -> bool:
+    """Return whether a key is left out: windows made before it existed stay valid."""
+    return value is None
+
+
 class SeriesWindow(WindowConfig):
     """Split of a series into windows: input steps, forecast steps and channels."""
 
@@ -65,6 +70,14 @@ class SeriesWindow(WindowConfig):
     lookback_crosses: bool = False
     season: PositiveInt | None
     limit: PositiveInt | None
+    folds: Annotated[int, Field(ge=2)] | None = Field(default=None, exclude_if=_is_none)
+    fold: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=_is_none)
+
+    @model_validator(mode="after")
+    def _fold_is_one_of_folds(self) -> Self:
+        if self.fold is not None and (self.folds is None or self.fold >= self.folds):
+            raise ValueError(f"fold={self.fold}: should be below folds={self.folds}, from 0")
+        return self
 
     def check_data(self, data: DataConfig) -> None:
         """Raise ValueError if `inputs` or `targets` name a channel that the series does not have."""

@@ -184,6 +184,8 @@ def split(window: WindowConfig, arrays: Path) -> Split:
     Unless `lookback_crosses` is set, the lookback stays inside as well.
     """
     assert isinstance(window, SeriesWindow)
+    if window.folds is not None and window.fold is None:
+        raise UserError(f"window.folds={window.folds}: no fold is named", f"set window.fold, from 0 to {window.folds - 1}")
     meta = SeriesArrays.read(arrays / "meta.json", "make it again with `reprise preprocess`")
     values = store.open_array(arrays / "values.npy")
     rows = {one.name: one.rows for one in meta.series} or {"": len(values)}
@@ -227,6 +229,7 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         static=meta.static_categories,
         notes=[
             *defaults.notes(given, window, meta.frequency, min(rows.values())),
+            *series_notes.of_fold(window),
             *missing_notes,
             *series_notes.of_precision(values, columns, inputs, fitted),
             *series_notes.of_target(targets, [fitted["naive_mae"][position] for position in positions]),

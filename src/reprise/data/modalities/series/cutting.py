@@ -55,6 +55,8 @@ class Member:
             larger = f"window.borders.{split} later"
         else:
             larger = "make window.val_size or window.test_size smaller" if split == "train" else f"window.{split}_size larger"
+        if split == "test" and window.folds:
+            larger = f"window.folds smaller, {larger}"
         if self.name:
             larger += ", or leave the series out"
         needed = window.horizon if crosses else window.lookback + window.horizon
@@ -73,6 +75,8 @@ def members_of(window: ResolvedWindow, rows: Mapping[str, int], time: npt.NDArra
             borders = splitting.borders_at(window.borders, time[start : start + length])
         else:
             borders = splits.time_borders(length, window.val_size, window.test_size)
+        if window.folds is not None and window.fold is not None:
+            borders = splits.fold_borders(borders, window.folds, window.fold)
         members.append(Member(name, start, borders))
         start += length
     return members

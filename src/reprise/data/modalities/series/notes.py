@@ -10,6 +10,14 @@ from reprise.data.modalities.series.defaults import ResolvedWindow
 from reprise.data.modalities.series.splitting import BLOCK
 
 
+def of_fold(window: ResolvedWindow) -> list[str]:
+    """Return a note on the fold, if the windows are one of several."""
+    if window.folds is None or window.fold is None:
+        return []
+    block = f"block {window.fold + 1} of {window.folds} of test"
+    return [f"window.fold={window.fold}: tests on {block}, and trains on rows before it"]
+
+
 def of_precision(values: npt.NDArray[Any], columns: list[int], names: list[str], fitted: dict[str, list[float]]) -> list[str]:
     """Return a note on each input channel of which float32, the precision of the inputs, loses differences."""
     notes = []
