@@ -1,7 +1,6 @@
 """The commands that run stages, by hand or from DVC, and `dvc repro` itself."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,12 +8,13 @@ import click
 
 from reprise import config as configs
 from reprise import parent_watchdog, terminal
+from reprise.cli import jobs
 from reprise.cli.common import console, optional_run_argument, overrides_argument, project, suggest, write
+from reprise.cli.jobs import DASHBOARD, without_address
 from reprise.completion import Override
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 
-DASHBOARD = "reprise dashboard", "shows all runs in the browser"
 pipeline_option = click.option(
     "--pipeline", metavar="NAME", help="Used by dvc.yaml: read data/config/NAME.yaml and write under data/."
 )
@@ -36,7 +36,7 @@ def compose(overrides: tuple[str, ...]) -> None:
         write(configs.render(configs.compose(paths.root, overrides), escape=not terminal.shows_unicode()), end=False)
     else:
         stage.run(paths, console)
-    train = f"reprise train {_without_address(overrides)}" if overrides else "dvc repro"
+    train = f"reprise train {without_address(overrides)}" if overrides else "dvc repro"
     suggest((train, "trains it" if overrides else "makes all that is out of date"))
 
 
@@ -77,7 +77,7 @@ def download(overrides: tuple[str, ...]) -> None:
 
     paths = project()
     download.run(_data(paths, overrides), paths, console)
-    suggest((f"reprise preprocess {_without_address(overrides)}", "turns the files into arrays"))
+    suggest((f"reprise preprocess {without_address(overrides)}", "turns the files into arrays"))
 
 
 @click.command()
@@ -94,7 +94,7 @@ def preprocess(overrides: tuple[str, ...]) -> None:
     data = _data(paths, overrides)
     make(data, paths, console)
     names_experiment = any(item.startswith("experiment=") for item in overrides)
-    words = _without_address(overrides) if names_experiment else f"experiment=NAME {_without_address(overrides)}"
+    words = without_address(overrides) if names_experiment else f"experiment=NAME {without_address(overrides)}"
     suggest((f"reprise train {words}", "trains on them"))
 
 
@@ -113,7 +113,7 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
     if not pipeline:
         freshness.arrays(config.data, paths, console)
     window.run(config, paths, console, None if pipeline else window.folder_for(config, paths))
-    suggest((f"reprise train {_without_address(overrides)}", "trains on these windows"))
+    suggest((f"reprise train {without_address(overrides)}", "trains on these windows"))
 
 
 @click.command()
@@ -148,18 +148,18 @@ def train(
         parent_watchdog.end_with_parent()
     paths = project()
     if multirun:
-        _multirun(paths, overrides)
+        jobs.multirun(paths, overrides)
         return
     config = configs.load_recorded(recorded, paths.root) if recorded else _config(paths, pipeline, overrides)
     folds = getattr(config.window, "folds", None)
     if folds and getattr(config.window, "fold", None) is None and not pipeline and not recorded:
-        _folds(paths, overrides, folds)
+        jobs.folds(paths, overrides, folds)
         return
     from reprise.stages import train
     from reprise.tracking import lineage
 
     lineage.record_code(paths.root, config.plugins)
-    command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {_without_address(overrides)}"
+    command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {without_address(overrides)}"
     if reproduces:
         command = f"reprise reproduce {reproduces}"
     tags = {"reproduces": reproduces} if reproduces else {}
@@ -177,7 +177,8 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
     """Evaluate a trained RUN on the test split. Log metrics and figures to the same MLflow run.
 
     RUN is a run id or a prefix of it, a run name, or a registered model (models:/NAME@ALIAS). Keys of trainer and tracking
-    can be set (trainer=ddp_cpu). The parent run of several folds evaluates each of them. experiment=NAME in place of RUN evaluates the runs that the pipeline trained.
+    can be set (trainer=ddp_cpu). With the parent run of several folds, each of them is evaluated. experiment=NAME in place of
+    RUN evaluates the runs that the pipeline trained.
     """
     paths = project()
     if pipeline or (run and "=" in run):
@@ -198,7 +199,7 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         from reprise.tracking import run as tracking
 
         if folds := groups.runs_of_folds(paths.store, tracking.find(paths.store, run)):
-            _evaluate_folds(paths, run, folds, overrides, as_json)
+            jobs.evaluate_folds(paths, run, folds, overrides, as_json)
             return
         run_id, config = evaluate.recorded(paths, run, overrides)
         groups.check_is_no_trial(paths.run_dir(run_id))
@@ -207,22 +208,6 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
             suggest((f"reprise compare {config.name}", "ranks it among other settings"), DASHBOARD)
     else:
         raise UserError("no run named", "use `reprise evaluate RUN` or `reprise evaluate experiment=NAME`")
-
-
-def _evaluate_folds(paths: ProjectPaths, parent: str, folds: Sequence[str], overrides: Sequence[str], as_json: bool) -> None:
-    """Evaluate each fold on its test block, and print the mean over folds with its standard deviation."""
-    from reprise.stages import evaluate
-    from reprise.tracking import groups
-    from reprise.tracking import run as tracking
-
-    if as_json:
-        raise UserError(f"{parent} is the parent of {len(folds)} runs", f"name one of them: {', '.join(folds)}")
-    for run_id in folds:
-        _, config = evaluate.recorded(paths, run_id, overrides)
-        evaluate.by_hand(config, run_id, paths, console)
-    mean = groups.headline(paths.store, tracking.find(paths.store, parent))
-    console.print(f"evaluate  {parent}: mean of the folds: {mean}", highlight=False, soft_wrap=True)
-    suggest(DASHBOARD)
 
 
 @click.command()
@@ -284,36 +269,6 @@ def _config(paths: ProjectPaths, pipeline: str | None, overrides: Sequence[str])
     return compose.load(pipeline, paths)
 
 
-def _multirun(paths: ProjectPaths, overrides: Sequence[str]) -> None:
-    command = f"reprise train --multirun {_without_address(overrides)}"
-    config = _run_jobs(paths, configs.expand(overrides), command, "multirun")[0]
-    suggest((f"reprise compare {config.name}", "ranks the jobs"), DASHBOARD)
-
-
-def _folds(paths: ProjectPaths, overrides: Sequence[str], folds: int) -> None:
-    combinations = [[*overrides, f"window.fold={fold}"] for fold in range(folds)]
-    _, parent = _run_jobs(paths, combinations, f"reprise train {_without_address(overrides)}", "folds")
-    suggest((f"reprise evaluate {parent}", "measures every fold on its test block"), DASHBOARD)
-
-
-def _run_jobs(paths: ProjectPaths, combinations: Sequence[Sequence[str]], command: str, group: str) -> tuple[configs.Config, str]:
-    """Train the jobs with these overrides. Return the config of the first, and the name of the parent run."""
-    shared = set.intersection(*map(set, combinations))
-    composed = [configs.compose(paths.root, job) for job in combinations]  # check all before training the first
-    from reprise.analysis import multirun
-    from reprise.tracking import lineage
-
-    for config in composed:
-        lineage.record_code(paths.root, config.plugins)
-    jobs = [
-        multirun.Job(
-            config, f"reprise train {_without_address(job)}", _without_address([item for item in job if item not in shared])
-        )
-        for config, job in zip(composed, combinations, strict=True)
-    ]
-    return composed[0], multirun.run(jobs, paths, console, command, group)
-
-
 def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> None:
     steps = [(f"reprise evaluate {names[0]}", "measures it on the test split")]
     if config.data.kind == "images":
@@ -325,11 +280,6 @@ def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> Non
     if len(names) > 1:
         steps.append((f"reprise compare {config.name}", "mean and spread over seeds, beside other settings"))
     suggest(*steps, DASHBOARD)
-
-
-def _without_address(overrides: Sequence[str]) -> str:
-    """Return the overrides as typed, without those of `tracking`: an address can contain a password."""
-    return shlex.join(item for item in overrides if not item.lstrip("+~").startswith("tracking"))
 
 
 def _data(paths: ProjectPaths, overrides: Sequence[str]) -> configs.DataConfig:

@@ -1,0 +1,64 @@
+"""Several trainings of one command: the jobs of `--multirun`, and the folds of a rolling-origin evaluation."""
+
+import shlex
+from collections.abc import Sequence
+
+from reprise import config as configs
+from reprise.cli.common import console, suggest
+from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
+
+DASHBOARD = "reprise dashboard", "shows all runs in the browser"
+
+
+def multirun(paths: ProjectPaths, overrides: Sequence[str]) -> None:
+    """Train every combination of the overrides in sequence."""
+    command = f"reprise train --multirun {without_address(overrides)}"
+    config = _run_jobs(paths, configs.expand(overrides), command, "multirun")[0]
+    suggest((f"reprise compare {config.name}", "ranks the jobs"), DASHBOARD)
+
+
+def folds(paths: ProjectPaths, overrides: Sequence[str], count: int) -> None:
+    """Train each fold of a rolling-origin evaluation in sequence."""
+    combinations = [[*overrides, f"window.fold={fold}"] for fold in range(count)]
+    _, parent = _run_jobs(paths, combinations, f"reprise train {without_address(overrides)}", "folds")
+    suggest((f"reprise evaluate {parent}", "measures every fold on its test block"), DASHBOARD)
+
+
+def _run_jobs(paths: ProjectPaths, combinations: Sequence[Sequence[str]], command: str, group: str) -> tuple[configs.Config, str]:
+    """Train the jobs with these overrides. Return the config of the first, and the name of the parent run."""
+    shared = set.intersection(*map(set, combinations))
+    composed = [configs.compose(paths.root, job) for job in combinations]  # check all before training the first
+    from reprise.analysis import multirun as group_of_jobs
+    from reprise.tracking import lineage
+
+    for config in composed:
+        lineage.record_code(paths.root, config.plugins)
+    jobs = [
+        group_of_jobs.Job(
+            config, f"reprise train {without_address(job)}", without_address([item for item in job if item not in shared])
+        )
+        for config, job in zip(composed, combinations, strict=True)
+    ]
+    return composed[0], group_of_jobs.run(jobs, paths, console, command, group)
+
+
+def evaluate_folds(paths: ProjectPaths, parent: str, folds: Sequence[str], overrides: Sequence[str], as_json: bool) -> None:
+    """Evaluate each fold on its test block, and print the mean over folds with its standard deviation."""
+    from reprise.stages import evaluate
+    from reprise.tracking import groups
+    from reprise.tracking import run as tracking
+
+    if as_json:
+        raise UserError(f"{parent} is the parent of {len(folds)} runs", f"name one of them: {', '.join(folds)}")
+    for run_id in folds:
+        _, config = evaluate.recorded(paths, run_id, overrides)
+        evaluate.by_hand(config, run_id, paths, console)
+    mean = groups.headline(paths.store, tracking.find(paths.store, parent))
+    console.print(f"evaluate  {parent}: mean of the folds: {mean}", highlight=False, soft_wrap=True)
+    suggest(DASHBOARD)
+
+
+def without_address(overrides: Sequence[str]) -> str:
+    """Return the overrides as typed, without those of `tracking`: an address can contain a password."""
+    return shlex.join(item for item in overrides if not item.lstrip("+~").startswith("tracking"))
