@@ -10,6 +10,7 @@ from mlflow.entities import Run
 
 from reprise.tracking import descriptions
 from tests.cli_fork_server import CliForkServer
+from tests.data.test_own_tables import write_table
 from tests.faults.conftest import CNN, client, runs
 from tests.pipeline.conftest import make_project
 from tests.tracking.server import Server
@@ -69,6 +70,22 @@ def test_several_seeds_have_a_parent_run_with_their_mean(fork_server: CliForkSer
     assert child.wait() == 2
     assert "is the parent of 3 runs; name one of them: digits_cnn-seed0-" in child.output
     assert "seeds-" not in fork_server.run("runs", "--json").output
+
+
+def test_folds_have_a_parent_run_with_their_mean_and_are_evaluated_together(fork_server: CliForkServer) -> None:
+    file = write_table(fork_server.folder / "days.csv", channels=1)
+    windows = ("window.folds=2", "window.test_size=0.4", "window.lookback=14", "window.horizon=3")
+    fork_server.run("train", "experiment=forecast_csv", f"data.path={file}", *windows)
+    (parent,) = (run for run in runs(fork_server.folder).values() if PARENT not in run.data.tags)
+    assert parent.info.run_name.startswith("forecast_csv-2folds-")
+    output = fork_server.run("evaluate", parent.info.run_name).output
+    all_runs = runs(fork_server.folder)
+    values = [run.data.metrics["test/mae"] for run in all_runs.values() if PARENT in run.data.tags]
+    assert len(set(values)) == 2
+    mean, spread = fmean(values), stdev(values)
+    assert all_runs[parent.info.run_id].data.metrics["test/mae"] == pytest.approx(mean, abs=1e-12)
+    assert all_runs[parent.info.run_id].data.metrics["test_std/mae"] == pytest.approx(spread, abs=1e-12)
+    assert f"test mae {mean:.4f} ± {spread:.4f}" in output
 
 
 def test_the_description_of_a_data_set_names_its_best_run_and_the_command(fork_server: CliForkServer) -> None:
