@@ -39,7 +39,7 @@ def config() -> Config:
 
 def windows_in(folder: Path, values: Values, config: Config, **changes: Any) -> Windows:
     """Windows of an hourly series with the channels known, a and b, of which the first is known in advance."""
-    chosen = {"inputs": None, "targets": None, "calendar": ["hour"], "season": 2, **changes}
+    chosen = {"inputs": None, "targets": None, "calendar": ["hour"], "season": 2, "lookback_crosses": False, **changes}
     window = SeriesWindow.model_validate(config.window.model_dump() | chosen)
     time = pd.date_range("2001-01-01", periods=len(values), freq="h", unit="ns").to_numpy().astype(np.int64)
     channels = [{"name": channel, "unit": ""} for channel in ("known", "a", "b")]
