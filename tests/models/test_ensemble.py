@@ -8,7 +8,7 @@ import torch
 from reprise.config.sections import Target
 from reprise.config.targets import build
 from reprise.errors import UserError
-from reprise.models.ensemble import Ensemble
+from reprise.models.ensemble import Ensemble, shrunk_weights
 from reprise.models.penalized import SeparateLosses
 from reprise.models.seasonal_mean import SeasonalMean
 from reprise.training.closed_form import is_closed_form
@@ -63,6 +63,31 @@ def test_only_members_with_parameters_are_trained_by_steps() -> None:
     assert made.member_outputs() == []
 
 
+def test_fitted_weights_minimise_the_error_on_val_shrunk_towards_equal_ones() -> None:
+    """By hand, for two members with errors of 1 and 2 that are independent: `w = (4 + p) / (5 + 2 p)` with `p = 2.5 * shrinkage`."""
+    errors = torch.tensor([[1.0, 0.0], [0.0, 4.0]], dtype=torch.float64)
+    for shrinkage in (1e-9, 0.4, 1e9):
+        penalty = shrinkage * 2.5
+        first = (4 + penalty) / (5 + 2 * penalty)
+        assert shrunk_weights(errors, shrinkage).tolist() == pytest.approx([first, 1 - first])
+    correlated = torch.tensor([[1.0, 1.9], [1.9, 4.0]], dtype=torch.float64)  # without the limit, the second would be negative
+    assert shrunk_weights(correlated, 1e-9).tolist() == pytest.approx([1.0, 0.0])
+
+
+def test_an_ensemble_fits_its_weights_on_val_and_leaves_missing_targets_out() -> None:
+    inputs, batches = windows()
+    targets = batches[0][1].clone()
+    targets[::2, 0] = torch.nan
+    made = ensemble([RIDGE, SEASONAL_MEAN], weights="fitted", shrinkage=0.2)
+    made.fit(batches, [(inputs, targets)])
+    errors = torch.stack([(member(inputs) - targets.flatten(1)).nan_to_num().flatten() for member in made.members]).double()
+    expected = shrunk_weights(errors @ errors.T, 0.2)
+    torch.testing.assert_close(made.shares.double(), expected, rtol=1e-6, atol=1e-6)
+    assert expected[0] > expected[1]
+    with pytest.raises(UserError, match="for forecasts only"):
+        ensemble([SEASONAL_MEAN], weights="fitted").fit(batches, [(inputs, torch.zeros(len(inputs), dtype=torch.int64))])
+
+
 def test_the_seasonal_mean_is_the_mean_by_phase() -> None:
     """Season 4, so step 8 has the phase of 0 and 4: lookback 8 holds both, lookback 6 only step 4 and both of 2 and 6."""
     inputs = torch.tensor([1.0, 2.0, 4.0, 8.0, 3.0, 6.0, 10.0, 0.0]).reshape(1, 8, 1)
@@ -86,6 +111,8 @@ def test_a_season_longer_than_the_lookback_is_refused() -> None:
         ([], {}, "model.members: name at least one network"),
         ([LINEAR], {"weights": [1.0, 1.0]}, "model.weights"),
         ([LINEAR, LINEAR], {"weights": [1.0, 0.0]}, "model.weights"),
+        ([RIDGE, LINEAR], {"weights": "fitted"}, "model.weights=fitted: needs members that are all in closed form"),
+        ([RIDGE], {"weights": "fitted", "shrinkage": 0.0}, "model.shrinkage=0.0: must be above 0"),
         ([{"_target_": "torch.load"}], {}, "model.members.0._target_=torch.load: not on the allowlist"),
         ([{**LINEAR, "with": 3}], {}, "model.members.0.with: no such key"),
     ],
