@@ -43,6 +43,7 @@ def test_a_complete_table_of_a_series_needs_no_settings(tmp_path: Path) -> None:
     found = read(write_rows(tmp_path / "load.csv", [["when", "load"], *hourly(200)]))
     assert (found.kind.modality, found.settings) == ("series", {})
     assert preview.findings(found) == ["a series to forecast: 200 rows, every h, channels load"]
+    assert len(preview.figure(found, "load").axes) == 1
 
 
 @pytest.mark.parametrize(

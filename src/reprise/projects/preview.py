@@ -22,8 +22,9 @@ def figure(own: OwnData, name: str) -> Figure:
         labelled = [f"{channel['name']}, {channel['unit']}" if channel["unit"] else channel["name"] for channel in channels]
         rows = slice(0, meta["series"][0]["rows"] if "series" in meta else None)
         title = f"{name}: {meta['series'][0]['name']}, the first of {len(meta['series'])} series" if "series" in meta else name
-        time = arrays["time"][rows].astype("datetime64[ns]")
-        return preview.channels(time, arrays["values"][rows], arrays["filled"][rows], labelled, title)
+        time, values = arrays["time"][rows].astype("datetime64[ns]"), arrays["values"][rows]
+        filled = arrays["filled"][rows] if "filled" in arrays else np.zeros(values.shape, bool)
+        return preview.channels(time, values, filled, labelled, title)
     labels = arrays["train/labels"]
     chosen = _spread(labels, SHOWN)
     if own.kind.modality == "images":
