@@ -141,7 +141,11 @@ def _from_type(cells: Cells, column: str, array: Any) -> Stamps:
     time = instants.cast(pa.int64()).to_numpy(zero_copy_only=False)
     if zone is None:
         return Stamps(time, None)
-    wall = pc.local_timestamp(instants).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    try:
+        wall = pc.local_timestamp(instants).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:  # neither the system nor Arrow knows the zone
+        what = f"{cells.name}, row {cells.row(0)}, column {column}: the time zone {zone} is unknown"
+        raise UserError(what, "write the column with a zone such as Europe/Berlin or UTC") from None
     return Stamps(wall, wall - time, (f"The time zone of the file is {zone}.",))
 
 
