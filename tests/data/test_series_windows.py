@@ -31,7 +31,8 @@ def config() -> Config:
 
 
 def window_of(config: Config, **changes: Any) -> SeriesWindow:
-    given = {"inputs": None, "targets": None, "calendar": [], "season": 2, "lookback": 3, "horizon": 2, **changes}
+    channels = {"inputs": None, "targets": None, "calendar": []}
+    given = {**channels, "season": 2, "lookback": 3, "horizon": 2, "lookback_crosses": False, **changes}
     return SeriesWindow.model_validate(config.window.model_dump() | given)
 
 
