@@ -87,6 +87,23 @@ TABLES: list[tuple[str | bytes, dict[str, Any], str]] = [
     ("2021-01-01,1\n2021-01-02,2\n", {}, "row 1, column 2: '1' is no name"),
     ("t\n2021-01-01\n", {}, "row 1: one column, 't', where a table has at least two"),
     (b"t,v\n2021-01-01,1\n2021-01-02,\x00\n", {}, "row 3: a NUL character"),
+    # what exports and hands leave behind
+    ("t,v\n2021-01-01,1\n2021-01-02,2%\n", {}, "row 3, column v: '2%' is no number"),
+    ("t,v\n2021-01-01,1\n2021-01-02,#N/A\n", {}, "row 3, column v: '#N/A' is no number; fill in what is missing"),
+    ("t,v\n2021-01-01,1\n2021-01-02,0x1F\n", {}, "row 3, column v: '0x1F' is no number"),
+    ("t,v\n2021-01-01,1\n2021-01-02,2.3.4\n", {}, "row 3, column v: '2.3.4' is no number"),
+    ("t,v\n2021-01-01,1\nt,v\n2021-01-02,2\n", {}, "row 3, column t: 't' is no date"),
+    ("t,v\n2021-01-01,1\n2021-01-02,2\nTotal,3\n", {}, "row 4, column t: 'Total' is no date"),
+    ("t;v\n2021-01-01;1;\n2021-01-02;2;\n", {}, "row 2, column 3: 3 cells, where the header has 2 columns"),
+    ("t,v\n2021-01-01,1\n9999-01-02,2\n", {}, "row 3, column t: '9999-01-02' is out of range"),
+    ("t,v\n2021-01-01 23:00,1\n2021-01-01 24:00,2\n", {}, "row 3, column t: '2021-01-01 24:00' is no time of day"),
+    ("t,v\n2021-01-01T00:00Z,1\n2021-01-01T01:00,2\n2021-01-01T02:00Z,3\n", {}, "row 3, column t: .* has no offset from UTC"),
+    (
+        "t,s,a,v\n2021-01-01,x,1,1\n2021-01-02,x,2,2\n",
+        {"id": "s", "static": ("a",), "target": ("v",)},
+        "row 3, column a: '2' differs from '1' in row 2 of the same series",
+    ),
+    ("t,v\n2021-01-01,1\n2021-01-02,2\n".encode("utf-16")[:-1], {}, "row 3: not utf-16 text"),
     ("t,v\n2021-01-01,1\n2021-01-02,ä\n".encode("latin-1"), {"encoding": "utf-8"}, "row 3: not utf-8 text"),
 ]
 FILES: list[tuple[str | bytes, dict[str, Any], str]] = [
@@ -102,6 +119,9 @@ FILES: list[tuple[str | bytes, dict[str, Any], str]] = [
     (b"PK\x03\x04data", {}, "x.csv is a ZIP archive or an Excel workbook"),
     (b"<!DOCTYPE html><html>", {}, "x.csv is a web page"),
     (b"PAR1 and then nothing", {}, "x.csv is no readable Parquet file"),
+    (b"%PDF-1.4\n", {}, "x.csv is a PDF document"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", {}, "x.csv is an Excel workbook"),
+    ("t,v\n2021-01-01,1\n2021-01-02,2\n", {"time": ("t",), "target": ("t",)}, "the column 't' has two roles"),
 ]
 
 
@@ -145,6 +165,11 @@ PARQUET: list[tuple[bytes, dict[str, Any], str]] = [
     ),
 ]
 PARQUET.append((parquet(t=pa.array([2**60, 0], pa.timestamp("us")), v=[1, 2]), {}, f"row 1, column t: '{2**60}' is out of range"))
+PARQUET += [
+    (parquet(t=[day(1), day(2)], v=[{"a": 1}, {"a": 2}]), {"target": ("v",)}, "row 1, column v: .* is no number"),
+    (parquet(t=[day(1), day(2)], v=pa.nulls(2)), {"target": ("v",)}, "row 1, column v: '' is no number"),
+    (parquet(t=pa.array([day(1)], pa.timestamp("us", "Mars/X")), v=[1]), {}, "row 1, column t: the time zone Mars/X is unknown"),
+]
 HEADER = """#comment
 @problemName Toy
 @timeStamps false
@@ -176,6 +201,10 @@ SEQUENCES: list[tuple[str, str]] = [
     (HEADER.replace("@classLabel true up down", "@classLabel false") + GOOD, "row 10: the header has no @classLabel true"),
     (HEADER.replace("up down", "up up") + GOOD, "row 9: @classLabel names 'up' twice"),
     (HEADER.replace("@classLabel true up down", "@targetLabel true") + GOOD, "row 10: @targetLabel is true"),
+    (HEADER.replace("@seriesLength 3", "@seriesLength -3") + GOOD, "row 8: @seriesLength -3 is no whole number"),
+    (HEADER.replace("true up down", "true") + GOOD, "row 10: @classLabel names 0 classes"),
+    (HEADER + "1 2 3:4 5 6:up\n", "row 11, channel 1, column 1: '1 2 3' is no number"),
+    (HEADER + GOOD + "@data\n", "row 12, column 1: 0 channels and a class, where 2"),
     (HEADER.replace("@missing", "@mising") + GOOD, "row 4: @mising is no tag of the header"),
 ]
 ROWS: list[tuple[str, dict[str, Any], str]] = [
