@@ -15,11 +15,9 @@ alone take more than the series. Resident memory counts pages of memory-mapped f
 """
 
 import argparse
-import json
+import multiprocessing
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -41,7 +39,9 @@ from reprise.stages import window
 from reprise.stages.prepare import prepare
 from reprise.training.fit import Training
 
-LOOKBACK, HORIZON, BATCH, CHANNELS, SHORT, STEPS = 336, 96, 128, 8, 20_000, 50
+LOOKBACK, HORIZON, BATCH, CHANNELS, SHORT, STEPS = 336, 96, 128, 8, 50_000, 50
+EVALUATED = 5_000
+"""Steps of val and of test: nearly all of the series is to train on, and validation is short."""
 MEBIBYTE = 2**20
 
 
@@ -103,6 +103,7 @@ def throughput(rounds: int, experiment: str, *overrides: str) -> None:
 
 def long_config(root: Path) -> Config:
     sizes = [f"window.lookback={LOOKBACK}", f"window.horizon={HORIZON}", "window.season=24"]
+    sizes += [f"window.val_size={EVALUATED}", f"window.test_size={EVALUATED}"]
     return configs.compose(root, ["experiment=forecast_csv", "model=nlinear", "data.path=none", *sizes, "trainer.threads=1"])
 
 
@@ -119,15 +120,30 @@ def make_series(folder: Path, rows: int) -> None:
         store.write_json(draft / "meta.json", {**meta, "name": "csv"})
 
 
-def measure(part: str, folder: Path) -> None:
-    """Run one part on the series below the folder and print the peak memory of this process."""
+def run_part(part: str, folder: Path) -> None:
+    """Run the stage `window`, or the first steps of a training, on the series below the folder."""
     paths = ProjectPaths(folder)
     config = long_config(configs.project_root())
     if part == "window":
         window.run(config, paths, Console(quiet=True))
     else:
         Training(config, open_windows(paths.windows(config.name), paths.processed(config.data.name))).first_steps(STEPS)
-    print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
+
+
+def peak_of(part: str, folder: Path) -> int:
+    """Return the peak resident memory of a forked process that runs a part, in bytes."""
+
+    def child() -> None:
+        run_part(part, folder)
+        peak.value = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    context = multiprocessing.get_context("fork")  # modules are loaded already: a process of its own, but a quick one
+    peak = context.Value("q", 0)
+    process = context.Process(target=child)
+    process.start()
+    process.join()
+    assert process.exitcode == 0, f"{part} failed"
+    return int(peak.value)
 
 
 def memory(rows: int) -> None:
@@ -137,9 +153,7 @@ def memory(rows: int) -> None:
             paths = ProjectPaths(Path(scratch))
             make_series(paths.processed("csv"), length)
             for part in ("window", "train"):
-                command = [sys.executable, __file__, "--measure", part, scratch]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                peaks[part, length] = int(done.stdout.splitlines()[-1])
+                peaks[part, length] = peak_of(part, Path(scratch))
     size = 4 * rows * CHANNELS
     print(f"{rows:,} rows x {CHANNELS} channels: {size / MEBIBYTE:,.0f} MiB")
     for part in ("window", "train"):
@@ -152,15 +166,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=10_000_000, help="steps of the long series")
-    parser.add_argument("--measure", nargs=2, metavar=("PART", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.measure:
-        measure(options.measure[0], Path(options.measure[1]))
-        return
+    memory(options.rows)  # first: the peak of a forked process is at least what its parent holds
     throughput(options.rounds, "etth1_96_nlinear")
     throughput(options.rounds, "etth1_96_nlinear", "window.inputs=[OT]", "window.lookback=96", "window.horizon=24")
     throughput(options.rounds, "temperature_lstm", "window.calendar=[]")
-    memory(options.rows)
 
 
 if __name__ == "__main__":
