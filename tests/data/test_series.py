@@ -36,7 +36,7 @@ TOO_SHORT_FOR_A_SEASON = "window.lookback=2: shorter than window.season, so the 
 
 @pytest.fixture(scope="module")
 def config() -> Config:
-    return compose(CONF.parent, ["experiment=temperature_lstm"])
+    return compose(CONF.parent, ["experiment=temperature_lstm", "window.lookback=30", "window.lookback_crosses=false"])
 
 
 def write_csv(

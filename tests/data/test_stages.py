@@ -45,7 +45,8 @@ def digits(project: ProjectPaths, console: Console, *overrides: str) -> Config:
 
 
 def weather(project: ProjectPaths, console: Console, *overrides: str) -> Config:
-    return make(project, console, "experiment=temperature_lstm", *overrides)
+    settings = ["window.lookback=30", "window.lookback_crosses=false"]
+    return make(project, console, "experiment=temperature_lstm", *settings, *overrides)
 
 
 def part(project: ProjectPaths, config: Config, split: str) -> npt.NDArray[np.int64]:
