@@ -50,24 +50,37 @@ def stages_run(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
-def test_a_file_becomes_results_that_an_upgrade_renews_and_reproduce_repeats(installed: Path, tmp_path: Path) -> None:
-    file = write_rows(tmp_path / "load.csv", [["when", "load"], *(row for n, row in enumerate(hourly(400)) if n != 70)])
-    run(installed, tmp_path, "init", "mine", "--from", str(file))
-    project = tmp_path / "mine"
-    assert sorted(entry.name for entry in (project / "conf").rglob("*.yaml")) == ["load.yaml", "load.yaml", "pipeline.yaml"]
-    made = run(installed, project, "repro")
-    assert stages_run(made.stdout)[-3:] == ["train@load", "evaluate@load", "draw@load"]
-    metrics = json.loads((project / "data" / "results" / "load" / "metrics.json").read_text())
-    assert metrics["test"]["mae"] < 0.1
+@pytest.fixture(scope="module")
+def made(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project on a table with a gap, after `reprise repro`."""
+    folder = tmp_path_factory.mktemp("own")
+    file = write_rows(folder / "load.csv", [["when", "load"], *(row for n, row in enumerate(hourly(400)) if n != 70)])
+    run(installed, folder, "init", "mine", "--from", str(file))
+    output = run(installed, folder / "mine", "repro").stdout
+    assert stages_run(output)[-3:] == ["train@load", "evaluate@load", "draw@load"]
+    return folder / "mine"
 
-    assert set(stages_run(run(installed, project, "repro").stdout)) == {"code", "list_folder@load"}
+
+def test_a_file_becomes_results_in_two_commands(installed: Path, made: Path) -> None:
+    assert sorted(entry.name for entry in (made / "conf").rglob("*.yaml")) == ["load.yaml", "load.yaml", "pipeline.yaml"]
+    metrics = json.loads((made / "data" / "results" / "load" / "metrics.json").read_text())
+    assert metrics["test"]["mae"] < 0.1
+    assert "load" in run(installed, made, "results").stdout
+
+
+@pytest.mark.long
+def test_an_upgrade_renews_what_it_changed_and_nothing_else(installed: Path, made: Path, tmp_path: Path) -> None:
+    assert set(stages_run(run(installed, made, "repro").stdout)) == {"code", "list_folder@load"}
     upgraded = shutil.copytree(installed, tmp_path / "upgraded")
     with (upgraded / "reprise" / "figures" / "drawing.py").open("a") as stream:
         stream.write("# another version\n")
-    assert stages_run(run(upgraded, project, "repro").stdout)[-1:] == ["draw@load"]
+    assert stages_run(run(upgraded, made, "repro").stdout)[-1:] == ["draw@load"]
 
-    (name,) = (one["name"] for one in json.loads(run(installed, project, "runs", "--json").stdout))
-    assert "identical: weights bit for bit" in run(installed, project, "reproduce", name).stdout
+
+@pytest.mark.long
+def test_a_run_of_a_project_is_reproduced(installed: Path, made: Path) -> None:
+    (name,) = (one["name"] for one in json.loads(run(installed, made, "runs", "--json").stdout))
+    assert "identical: weights bit for bit" in run(installed, made, "reproduce", name).stdout
 
 
 def test_the_stages_of_a_project_are_those_of_the_clone_with_hashes_of_code() -> None:
