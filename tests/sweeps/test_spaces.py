@@ -19,6 +19,16 @@ def test_every_shipped_sweep_is_valid(name: str) -> None:
     assert read_sweep(ROOT, [f"sweep={name}"]).space
 
 
+def test_overrides_of_the_file_hold_unless_the_command_line_sets_the_key(root: Path) -> None:
+    tree = TREE | {"overrides": ["trainer.max_epochs=7", "trainer.batch_size=16"]}
+    trainer = read(root, tree).config(root, {}).trainer
+    assert (trainer.max_epochs, trainer.batch_size) == (7, 16)
+    trainer = read(root, tree, "trainer.max_epochs=2").config(root, {}).trainer
+    assert (trainer.max_epochs, trainer.batch_size) == (2, 16)
+    with pytest.raises(UserError, match="overrides"):
+        read(root, TREE | {"overrides": "trainer.max_epochs=7"})
+
+
 def test_overrides_set_keys_of_the_sweep_or_fix_keys_of_the_experiment(root: Path) -> None:
     sweep = read(root, TREE, "n_trials=7", "sweep.seeds=3", "sweep.sampler.kind=random", "name=other", "trainer.max_epochs=2")
     assert (sweep.n_trials, sweep.seeds, sweep.sampler.kind, sweep.name) == (7, 3, "random", "other")

@@ -172,7 +172,9 @@ def read_sweep(root: Path, words: Sequence[str]) -> Sweep:
         raise UserError("no sweep named", f"add sweep=NAME, one of {', '.join([*choices(root, 'sweep'), 'grid'])}")
     refuse_files(root / "conf")
     tree, overrides = _grid(overrides) if named == "grid" else (_named(root, named), overrides)
-    tree = {"name": named if named != "grid" else f"grid-{experiment}", **tree, "overrides": overrides}
+    fixed = tree.get("overrides", [])
+    fixed = [*fixed, *overrides] if isinstance(fixed, list) else fixed  # those of the command line come last and win
+    tree = {"name": named if named != "grid" else f"grid-{experiment}", **tree, "overrides": fixed}
     if experiment:
         tree["experiment"] = experiment
     for key, value in settings.items():
