@@ -388,6 +388,7 @@ def kill_at(point: str, runs: Runs, patch: pytest.MonkeyPatch) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("point", KILL_POINTS)
 def test_after_a_kill_the_same_command_finishes(runs: Runs, point: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds = [runs.make("a", "FAILED"), runs.make("b", "FAILED")]
@@ -452,6 +453,7 @@ def test_windows_are_deleted_unless_a_run_was_trained_on_them_or_they_are_new(ru
     assert {path.name for path in (runs.folder / "windows").iterdir()} == {"by_hash", "by_path", "new"}
 
 
+@pytest.mark.long
 def test_the_dvc_cache_keeps_what_any_commit_refers_to(runs: Runs) -> None:
     root, identity = runs.paths.root, ["-c", "user.name=a", "-c", "user.email=a@b.c"]
     (root / "dvc.yaml").unlink()
@@ -504,6 +506,7 @@ def test_ages_are_a_number_and_a_unit() -> None:
             parse_age(wrong)
 
 
+@pytest.mark.long
 def test_the_command_shows_first_and_deletes_with_yes(runs: Runs) -> None:
     root = runs.paths.root
     kept, failed = runs.make("kept", value=0.9, days=9), runs.make("failed", "FAILED", days=9)

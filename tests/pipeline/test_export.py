@@ -16,31 +16,42 @@ from tests.pipeline.conftest import run_in
 WITHOUT = "import sys; sys.modules['torch'] = sys.modules['reprise'] = None\n"
 
 
+EXPERIMENTS = ["digits_cnn", pytest.param("temperature_lstm", marks=pytest.mark.long)]
+
+
 @pytest.fixture(scope="module")
-def exported(pipeline_project: Path) -> Path:
-    """The folders that `export` writes for the experiments of the pipeline, made from data/models/ alone."""
+def pulled(pipeline_project: Path) -> Path:
+    """The project without mlruns/, as it is in a clone after `dvc pull`."""
     clone = pipeline_project.with_name("pulled")
     shutil.copytree(pipeline_project, clone, symlinks=True)
     shutil.rmtree(clone / "mlruns")
-    for name in ("digits_cnn", "temperature_lstm"):
-        done = run_in(clone, "reprise", "export", name, "--int8", f"--out=exported/{name}")
+    return clone
+
+
+def export(project: Path, name: str) -> Path:
+    """Return the folder that `export` writes for an experiment; each is exported once."""
+    folder = project / "exported" / name
+    if not folder.is_dir():
+        done = run_in(project, "reprise", "export", name, "--int8", f"--out=exported/{name}")
         assert done.returncode == 0, done.stderr
-    return clone / "exported"
+    return folder
 
 
-@pytest.mark.parametrize("name", ["digits_cnn", "temperature_lstm"])
-def test_the_lines_of_the_readme_give_the_answer_of_the_example(exported: Path, name: str) -> None:
-    (lines,) = re.findall(r"```python\n(.*?)```", (exported / name / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_lines_of_the_readme_give_the_answer_of_the_example(pulled: Path, name: str) -> None:
+    folder = export(pulled, name)
+    (lines,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
     assert len(lines.splitlines()) <= 10
-    done = subprocess.run([sys.executable, "-c", WITHOUT + lines], cwd=exported / name, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", WITHOUT + lines], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 1e-4
 
 
-@pytest.mark.parametrize(("name", "metric"), [("digits_cnn", "accuracy"), ("temperature_lstm", "mae")])
-def test_the_report_compares_on_the_whole_val_split(exported: Path, name: str, metric: str) -> None:
-    report = json.loads((exported / name / "report.json").read_text())
-    recorded = json.loads((exported.parent / "data" / "results" / name / "metrics.json").read_text())["val"][metric]
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_report_compares_on_the_whole_val_split(pulled: Path, name: str) -> None:
+    metric = {"digits_cnn": "accuracy", "temperature_lstm": "mae"}[name]
+    report = json.loads((export(pulled, name) / "report.json").read_text())
+    recorded = json.loads((pulled / "data" / "results" / name / "metrics.json").read_text())["val"][metric]
     assert list(report) == ["torch", "onnx", "int8"]
     for one in report.values():
         assert one["metric"] == metric
@@ -50,26 +61,28 @@ def test_the_report_compares_on_the_whole_val_split(exported: Path, name: str, m
     assert report["int8"]["bytes"] < report["onnx"]["bytes"]
 
 
-def test_pictures_get_the_probabilities_that_predict_gives_them(exported: Path, tmp_path: Path) -> None:
+def test_pictures_get_the_probabilities_that_predict_gives_them(pulled: Path, tmp_path: Path) -> None:
+    folder = export(pulled, "digits_cnn")
     rng = np.random.default_rng(0)
     files = []
     for number, size in enumerate([(8, 8), (20, 31), (3, 9)]):
         files.append(tmp_path / f"{number}.png")
         Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(files[-1])
-    program = WITHOUT + f"sys.argv[1:] = {[str(file) for file in files]}\n" + (exported / "digits_cnn" / "predict.py").read_text()
-    script = exported / "digits_cnn" / "without.py"
+    program = WITHOUT + f"sys.argv[1:] = {[str(file) for file in files]}\n" + (folder / "predict.py").read_text()
+    script = folder / "without.py"
     script.write_text(program)
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line)["probabilities"] for line in done.stdout.splitlines()]
-    predicted = json.loads(run_in(exported.parent, "reprise", "predict", "digits_cnn", str(tmp_path), "--json").stdout)
+    predicted = json.loads(run_in(pulled, "reprise", "predict", "digits_cnn", str(tmp_path), "--json").stdout)
     expected = {Path(row["file"]).name: row["probabilities"] for row in predicted}
     for file, answer in zip(files, answers, strict=True):
         assert answer == pytest.approx(expected[file.name], abs=1e-5)
 
 
-def test_a_forecast_of_values_with_time_stamps(exported: Path) -> None:
-    folder = exported / "temperature_lstm"
+@pytest.mark.long
+def test_a_forecast_of_values_with_time_stamps(pulled: Path) -> None:
+    folder = export(pulled, "temperature_lstm")
     signature, example = json.loads((folder / "signature.json").read_text()), np.load(folder / "example.npz")
     rows = [["time", *signature["channels"]]]
     stamps = example["time"][0].astype("datetime64[ns]").astype(str)
@@ -80,8 +93,9 @@ def test_a_forecast_of_values_with_time_stamps(exported: Path) -> None:
     assert json.loads(done.stdout) == {"step": 1, "temp_max": pytest.approx(float(example["answer"][0, 0, 0]), abs=1e-4)}
 
 
-def test_a_graph_for_pytorch_and_what_is_refused(exported: Path) -> None:
-    project = exported.parent
+@pytest.mark.long
+def test_a_graph_for_pytorch_and_what_is_refused(pulled: Path) -> None:
+    project = pulled
     done = run_in(project, "reprise", "export", "digits_cnn", "--to=pt2", "--out=graph")
     assert done.returncode == 0, done.stderr
     (lines,) = re.findall(r"```python\n(.*?)```", (project / "graph" / "README.md").read_text(), re.DOTALL)

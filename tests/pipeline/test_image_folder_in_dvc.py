@@ -52,6 +52,7 @@ def stages_run(project: Path, until: str = "window@pets_cnn") -> set[str]:
     return set(re.findall(r"Running stage '([^']+)'", done.stdout))
 
 
+@pytest.mark.long
 def test_dvc_trains_on_an_image_folder_and_detects_changes_behind_a_link(pets: tuple[Path, Path]) -> None:
     project, elsewhere = pets
     assert stages_run(project) == {"compose", "list_folder@pets", "preprocess_folder@pets", "window@pets_cnn"}

@@ -267,6 +267,7 @@ def set_key(tree: Any, path: str, value: Any) -> None:
     tree[int(last) if isinstance(tree, list) else last] = value
 
 
+@pytest.mark.long
 def test_changing_a_key_reruns_exactly_the_stages_that_read_it(pipeline_project: Path) -> None:
     """According to `dvc status`, key by key. Two sections rerun nothing: `tracking` affects no result, and the keys under `data` are
     read from conf/data/ by download and preprocess, whose outputs the later stages depend on."""

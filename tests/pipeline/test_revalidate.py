@@ -41,6 +41,7 @@ def test_a_comment_in_training_code_costs_no_training(project: Path) -> None:
     assert stages_run(run_in(project, "dvc", "repro", "--dry", "--all-pipelines").stdout) == set()
 
 
+@pytest.mark.long
 def test_a_changed_initialisation_is_caught_and_named(project: Path) -> None:
     before = (project / "dvc.lock").read_bytes()
     edit(project, "models/convnet.py", 'if init == "glorot":', "if init:")
