@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import itertools
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -164,6 +165,16 @@ def open_array(file: Path) -> npt.NDArray[Any]:
         raise UserError(
             f"{file} contains something other than an array of numbers, and was not loaded", _remake(file.parent)
         ) from None
+
+
+def release_pages(*arrays: npt.NDArray[Any]) -> None:
+    """Let the system drop the pages of memory-mapped arrays that were read; they are read again from the file if needed."""
+    for array in arrays:
+        base: Any = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            base.madvise(mmap.MADV_DONTNEED)
 
 
 def as_json(content: Any) -> str:

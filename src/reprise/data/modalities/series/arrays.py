@@ -255,7 +255,7 @@ def statistics(meta: WindowsMeta, train: Indices, arrays: Path) -> tuple[dict[st
     spans = cutting.train_spans(train, borders)
     parts = [values[slice(*span)] for span in spans]
     blocks = [(rows, start) for rows in parts for start in range(0, len(rows), BLOCK)]
-    moments = Moments.of(rows[start : start + BLOCK, meta.input_columns].astype(np.float64) for rows, start in blocks)
+    moments = Moments.of(_channels(rows[start : start + BLOCK], meta.input_columns) for rows, start in blocks)
     filled = filled_cells.of_columns(arrays, meta.target_columns)
     steps = _mean_steps(parts, meta.target_columns, None if filled is None else [filled[slice(*span)] for span in spans])
     features = np.zeros(len(meta.inputs) - len(meta.input_columns))
@@ -268,11 +268,18 @@ def statistics(meta: WindowsMeta, train: Indices, arrays: Path) -> tuple[dict[st
     return found, {"mean": step, "std": step, "naive_mae": step[meta.target_positions]}
 
 
+def _channels(rows: npt.NDArray[Any], columns: list[int]) -> Floats:
+    block: Floats = rows[:, columns].astype(np.float64)
+    store.release_pages(rows)
+    return block
+
+
 def _mean_steps(parts: Sequence[npt.NDArray[Any]], columns: list[int], filled: Sequence[filled_cells.Mask] | None) -> Floats:
     """Return the mean absolute step of columns by running moments, without steps from or to a cell in the masks `filled`."""
 
     def steps(number: int, start: int) -> Floats:
         block: Floats = np.abs(np.diff(parts[number][start : start + BLOCK + 1, columns].astype(np.float64), axis=0))
+        store.release_pages(parts[number])
         return block
 
     blocks = [(number, start) for number, rows in enumerate(parts) for start in range(0, len(rows) - 1, BLOCK)]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reprise.data import rounding
+from reprise.data import rounding, store
 from reprise.data.modalities.series.defaults import ResolvedWindow
 from reprise.data.modalities.series.splitting import BLOCK
 
@@ -33,6 +33,7 @@ def of_precision(values: npt.NDArray[Any], columns: list[int], names: list[str],
 
 def _is_lost(values: npt.NDArray[Any], mean: float, std: float) -> bool:
     scaled = (values.astype(np.float64) - mean) / std
+    store.release_pages(values)
     return rounding.rounding_share(scaled, scaled.astype(np.float32).astype(np.float64)) > rounding.LOST
 
 

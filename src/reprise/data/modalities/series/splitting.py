@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from reprise.config.modalities.series import SplitBorders
+from reprise.data import store
 from reprise.data.modalities.series.filled import Mask, observed_steps
 from reprise.data.splits import SPLITS, Borders, Indices, disjoint
 from reprise.errors import UserError
@@ -72,6 +73,7 @@ def series_statistics(
     def rows(start: int, stop: int) -> Floats:
         """Return rows as float64 above the level, `[row, channel]`."""
         block: Floats = values[start:stop][:, chosen].astype(np.float64) - level
+        store.release_pages(values)
         return block
 
     blocks = [(start, min(start + BLOCK, stop)) for first, stop in spans for start in range(first, stop, BLOCK)]

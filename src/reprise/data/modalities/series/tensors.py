@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from reprise.data import store
 from reprise.data.contracts import WindowsMeta
 from reprise.data.datasets import Augmentation, Batch, InputTransform, standardize
 from reprise.data.modalities.series.arrays import BLOCK, Meta
@@ -167,18 +168,21 @@ def open_split(windows: Windows, split: str) -> SeriesWindows:
     assert isinstance(meta, Meta)
     starts = windows.indices(split)
     first, end = int(starts[0]), int(starts[-1]) + meta.lookback + meta.horizon
+    starts = (starts - first).astype(np.int32 if end - first < 2**31 else np.int64)  # a long series has one for each row
     values, time = (windows.array(name)[first:end] for name in ("values", "time"))
     transform, inputs = _each_step(meta), torch.empty(end - first, len(meta.inputs))
     for begin in range(0, end - first, BLOCK):  # in blocks, so that only the inputs of the whole split are in memory
         block = slice(begin, begin + BLOCK)
         raw = torch.from_numpy(np.asarray(values[block, meta.input_columns])), torch.from_numpy(np.array(time[block]))
         inputs[block] = transform(*raw)
+        del raw
+        store.release_pages(values, time)
     missing = None
     if meta.missing_targets.get(split):
         missing = torch.from_numpy(np.array(windows.array(ARRAY)[first:end, meta.target_columns]))
     return SeriesWindows(
         inputs=inputs,
-        starts=torch.from_numpy(starts - first),
+        starts=torch.from_numpy(starts),
         lookback=meta.lookback,
         horizon=meta.horizon,
         targets=meta.target_positions,
