@@ -233,6 +233,23 @@ def test_networks_that_read_only_the_past_of_targets_are_refused(project: Projec
     for model in ("nlinear", "ridge"):
         with pytest.raises(UserError, match=r"does not read data.known and data.static; choose model=lstm"):
             build_network(config_of(tmp_path / "s.csv", *STATIC, f"model={model}"), windows.meta, task)
+    with pytest.raises(UserError, match="they must be the same"):  # the future of a covariate is not forecast
+        build_network(config_of(tmp_path / "s.csv", *STATIC, "model=recursive"), windows.meta, task)
+
+
+def test_a_recursive_network_reads_values_not_changes(project: ProjectPaths, tmp_path: Path) -> None:
+    settings = ("data.target=sales", "window.inputs=[sales]", "window.lookback=6", "window.horizon=3", "model=recursive")
+    file = shops(tmp_path / "s.csv")
+    windows = windows_of(project, config_of(file, "data.id=shop", *settings))
+    for delta in (True, False):
+        config = config_of(file, "data.id=shop", *settings, f"task.predict_delta={delta}")
+        task = build_task(config, windows.meta)
+        if delta:
+            with pytest.raises(UserError, match=r"task\.predict_delta=true"):
+                build_network(config, windows.meta, task)
+            continue
+        batch = opened(windows, "train").gather(torch.arange(5))
+        assert build_network(config, windows.meta, task)(batch.inputs).shape == (5, 3)
 
 
 def test_the_baselines_are_those_of_the_targets(project: ProjectPaths, tmp_path: Path) -> None:

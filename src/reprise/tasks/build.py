@@ -9,6 +9,7 @@ from reprise.data.datasets import InputTransform
 from reprise.data.modality import tensors_of
 from reprise.errors import UserError
 from reprise.models.channels import TargetChannels
+from reprise.models.recursive import Recursive
 from reprise.tasks.task import Task
 
 IMAGE_DIMENSIONS = 3
@@ -43,6 +44,8 @@ def build_network(config: Config, meta: WindowsMeta, task: Task) -> nn.Module:
             "choose model=lstm, gru, cnn1d or resnet1d, or leave them out",
         )
     _check_quantiles(config, network, task)
+    if isinstance(network, Recursive) and getattr(task, "predict_delta", False):
+        raise UserError("task.predict_delta=true: model=recursive reads its forecasts as values", "set task.predict_delta=false")
     if len(meta.input_shape) == IMAGE_DIMENSIONS:  # batches have four dimensions
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network
@@ -50,7 +53,9 @@ def build_network(config: Config, meta: WindowsMeta, task: Task) -> nn.Module:
 
 def _check_quantiles(config: Config, network: nn.Module, task: Task) -> None:
     """Raise UserError if quantiles are asked of a network that has one output for each step and channel."""
-    if len(task.output_shape) == QUANTILE_DIMENSIONS and any(isinstance(part, TargetChannels) for part in network.modules()):
+    if len(task.output_shape) == QUANTILE_DIMENSIONS and any(
+        isinstance(part, TargetChannels | Recursive) for part in network.modules()
+    ):
         name = config.model.target.rpartition(".")[2]
         raise UserError(
             f"task.quantiles: {name} forecasts one value for each step and channel",
