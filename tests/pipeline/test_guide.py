@@ -11,13 +11,11 @@ from reprise.data.modalities.images.tensors import describe_inputs
 from tests.metas import image_meta
 from tests.pipeline.conftest import ROOT
 
+PAGE = ROOT / "docs" / "guides" / "models.md"
+
 
 def snippet() -> str:
-    (code,) = (
-        code
-        for code in re.findall(r"```python\n(.+?)```", (ROOT / "docs" / "guide.md").read_text(), re.DOTALL)
-        if "pyfunc" in code
-    )
+    (code,) = (code for code in re.findall(r"```python\n(.+?)```", PAGE.read_text(), re.DOTALL) if "pyfunc" in code)
     return code
 
 
@@ -28,7 +26,7 @@ def test_the_snippet_of_the_guide_runs_as_printed(
     before, uri = set(pipeline_project.iterdir()), mlflow.get_tracking_uri()
     variables: dict[str, object] = {}
     try:
-        exec(compile(snippet(), "docs/guide.md", "exec"), variables)
+        exec(compile(snippet(), str(PAGE), "exec"), variables)
     finally:
         mlflow.set_tracking_uri(uri)
     assert set(pipeline_project.iterdir()) == before  # no new mlflow.db
