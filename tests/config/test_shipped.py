@@ -95,6 +95,8 @@ SERIES = ["experiment=bare_series", "window.season=7"]
 DATA_FOR_MODEL = {
     **dict.fromkeys(choices(ROOT, "model"), SERIES),
     "cnn": ["experiment=bare_images"],
+    "resnet": ["experiment=bare_images"],
+    "wide_resnet": ["experiment=bare_images"],
     "cycle_net": [*SERIES, "window.calendar=[year]", "model.cycle=7"],
 }
 """Overrides that choose data which the model can read."""

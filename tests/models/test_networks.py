@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from reprise.models.convnet import ACTIVATIONS, Block, ConvNet, Dense
 from reprise.models.inception_time import InceptionTime
 from reprise.models.recurrent import Recurrent
+from reprise.models.resnet import ResNet, WideResNet
 from reprise.models.resnet1d import ResNet1d
 
 Make = Callable[[list[int], int], nn.Module]
@@ -45,6 +46,8 @@ NETWORKS: dict[str, tuple[Make, list[int]]] = {
     "gru of two layers": (recurrent(cell="gru", hidden=16, layers=2), SERIES),
     "bidirectional lstm": (recurrent(cell="lstm", hidden=16, bidirectional=True), SERIES),
     "bidirectional gru of two layers": (recurrent(cell="gru", hidden=16, layers=2, bidirectional=True), SERIES),
+    "resnet for pictures": (lambda shape, outputs: ResNet(shape, outputs, depth=8), IMAGE),
+    "wide resnet": (lambda shape, outputs: WideResNet(shape, outputs, depth=10, width=1), COLOUR),
     "resnet": (lambda shape, outputs: ResNet1d(shape, outputs, filters=[16, 16, 24]), SERIES),
     "inception": (lambda shape, outputs: InceptionTime(shape, outputs, filters=8, kernels=[6, 3]), SERIES),
     "inception, one channel, four modules": (lambda shape, outputs: InceptionTime(shape, outputs, depth=4, filters=8), [50, 1]),
@@ -96,6 +99,48 @@ def test_every_network_can_overfit_a_small_batch(network_and_shape: tuple[nn.Mod
         nn.functional.cross_entropy(network(inputs), classes).backward()
         optimizer.step()
     assert (network(inputs).argmax(-1) == classes).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "millions"),
+    [
+        (lambda: ResNet([32, 32, 3], 10, 20), 0.27),
+        (lambda: ResNet([32, 32, 3], 10, 32), 0.46),
+        (lambda: ResNet([32, 32, 3], 10, 44), 0.66),
+        (lambda: ResNet([32, 32, 3], 10, 56), 0.85),
+        (lambda: WideResNet([32, 32, 3], 10, 40, 4), 8.9),
+        (lambda: WideResNet([32, 32, 3], 10, 16, 8), 11.0),
+        (lambda: WideResNet([32, 32, 3], 10, 28, 10), 36.5),
+    ],
+)
+def test_residual_networks_have_as_many_parameters_as_in_their_papers(make: Callable[[], nn.Module], millions: float) -> None:
+    """He et al. 2016, table 6; Zagoruyko and Komodakis 2016, table 4."""
+    with torch.device("meta"):
+        count = sum(weight.numel() for weight in make().parameters())
+    assert round(count / 1e6, 2 if millions < 1 else 1) == millions
+
+
+def test_the_shortcut_of_a_resnet_takes_every_other_pixel_and_adds_channels_of_zeros() -> None:
+    block = ResNet([8, 8, 3], 2, depth=8).blocks[1].eval()
+    nn.init.zeros_(block.get_submodule("norm2").weight)  # leaves the shortcut alone
+    features = torch.rand(2, 16, 7, 8)
+    expected = torch.cat([features[:, :, ::2, ::2], torch.zeros(2, 16, 4, 4)], dim=1)
+    assert torch.equal(block(features), expected)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ResNet(COLOUR, 2, depth=18), "depth=18: must be 6n + 2: 8, 14, 20, 26, …"),
+        (lambda: WideResNet(COLOUR, 2, depth=4), "depth=4: must be 6n + 4: 10, 16, 22, 28, …"),
+        (lambda: WideResNet(COLOUR, 2, width=0), "width=0: must be at least 1"),
+        (lambda: WideResNet(COLOUR, 2, dropout=1.0), "dropout=1.0: must be at least 0 and below 1"),
+        (lambda: ResNet(SERIES, 2), "reads pictures [H, W, C], not inputs of shape [12, 2]"),
+    ],
+)
+def test_an_invalid_argument_of_a_residual_network_is_named(make: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        make()
 
 
 def test_dropout_is_active_only_in_training() -> None:
