@@ -8,10 +8,10 @@ import torch
 from reprise.config.sections import Target
 from reprise.config.targets import build
 from reprise.errors import UserError
+from reprise.models.closed_form import is_closed_form
 from reprise.models.ensemble import Ensemble, shrunk_weights
 from reprise.models.penalized import SeparateLosses
 from reprise.models.seasonal_mean import SeasonalMean
-from reprise.training.closed_form import is_closed_form
 
 LINEAR = {"_target_": "reprise.models.linear.Linear"}
 RIDGE = {"_target_": "reprise.models.ridge_forecaster.RidgeForecaster"}

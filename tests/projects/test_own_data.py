@@ -91,7 +91,8 @@ def test_pictures_of_several_sizes_with_broken_and_identical_files(tmp_path: Pat
 
 def test_imbalanced_classes_are_said(tmp_path: Path) -> None:
     (line,) = preview.findings(read(write_pictures(tmp_path / "pets", {"cat": 95, "dog": 5})))[1:]
-    assert line.startswith("imbalanced: 95 % are cat (95), dog has 5, ")
+    assert line.startswith("imbalanced: 95 % are cat (95), dog has 5: ")
+    assert "task.class_weights=balanced" in line
     assert len(preview.findings(read(write_pictures(tmp_path / "even", {"cat": 10, "dog": 5})))) == 1
 
 

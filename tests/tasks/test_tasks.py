@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_absolute_error, mean_squared_error
+from sklearn.metrics import accuracy_score, f1_score, log_loss, mean_absolute_error, mean_squared_error, recall_score
 from torch import Tensor
 
 from reprise.data.modalities.series.arrays import Meta as SeriesMeta
@@ -36,6 +36,8 @@ def test_classification_agrees_with_scikit_learn(seed: int, count: int, classes:
     present = sorted({*predicted.tolist(), *truth.tolist()})
     assert metrics["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
     assert metrics["f1_macro"] == pytest.approx(f1_score(truth, predicted, average="macro", labels=present))
+    true = sorted(set(truth.tolist()))  # as `balanced_accuracy_score`, which warns of classes that are only predicted
+    assert metrics["balanced_accuracy"] == pytest.approx(recall_score(truth, predicted, average="macro", labels=true))
     assert metrics["loss"] == pytest.approx(log_loss(truth, logits.double().softmax(-1), labels=labels))
 
 
@@ -79,10 +81,16 @@ def test_probabilities_and_losses_are_computed_in_float32_for_any_dtype_of_the_l
     assert compute_metrics(task, low, truth) == compute_metrics(task, low.float(), truth)
 
 
+PERFECT = {"loss": 0.0, "accuracy": 1.0, "balanced_accuracy": 1.0, "f1_macro": 1.0, "ece": 0.0}
+
+
+PERFECT = {"loss": 0.0, "accuracy": 1.0, "balanced_accuracy": 1.0, "f1_macro": 1.0, "ece": 0.0}
+
+
 def test_metrics_of_a_perfect_and_of_an_always_wrong_classifier() -> None:
     task, truth = Classification(CLASSES), torch.tensor([0, 1, 2, 2])
     sure = torch.nn.functional.one_hot(truth, 3) * 100.0
-    assert compute_metrics(task, sure, truth) == {"loss": 0.0, "accuracy": 1.0, "f1_macro": 1.0, "ece": 0.0}
+    assert compute_metrics(task, sure, truth) == PERFECT
     wrong = compute_metrics(task, sure, (truth + 1) % 3)
     assert (wrong["accuracy"], wrong["f1_macro"], wrong["ece"], wrong["loss"]) == (0.0, 0.0, 1.0, 100.0)
 
@@ -205,8 +213,10 @@ def test_metrics_undefined_for_a_constant_training_split_have_a_reason_and_no_va
 
 def test_the_monitor_is_configurable_and_validated() -> None:
     assert (Classification(CLASSES).monitor, Classification(CLASSES).mode) == ("accuracy", "max")
-    by_name = {name: Classification(CLASSES, monitor=name).mode for name in ("accuracy", "f1_macro", "ece", "loss")}
-    assert by_name == {"accuracy": "max", "f1_macro": "max", "ece": "min", "loss": "min"}
+    by_name = {
+        name: Classification(CLASSES, monitor=name).mode for name in ("accuracy", "balanced_accuracy", "f1_macro", "ece", "loss")
+    }
+    assert by_name == {"accuracy": "max", "balanced_accuracy": "max", "f1_macro": "max", "ece": "min", "loss": "min"}
     assert Forecasting(SERIES, monitor="mase").monitor == "mase"
     assert Forecasting(several([0, 0], [1.0, 1.0], [1.0, 1.0]), monitor="mae/t1").monitor == "mae/t1"
     for wrong, task, meta in (("acuracy", Classification, CLASSES), ("maee", Forecasting, SERIES)):

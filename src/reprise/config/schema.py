@@ -6,7 +6,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PlainValidator, Po
 from pydantic import model_validator as _model_validator
 
 from reprise.config.modalities import ANY_DATA, ANY_WINDOW
-from reprise.config.sections import DataConfig, Name, Section, Share, Target, WindowConfig
+from reprise.config.sections import DataConfig, Name, Section, Share, Target, TaskConfig, WindowConfig
 
 if TYPE_CHECKING:
     AnyData = DataConfig
@@ -142,7 +142,7 @@ class Config(Section):
     data: AnyData
     window: AnyWindow
     augment: AugmentConfig
-    task: Target
+    task: TaskConfig
     model: Target
     optimizer: OptimizerConfig
     scheduler: Target

@@ -64,6 +64,17 @@ class Target(Section):
         return self.model_dump(exclude={"target"})
 
 
+def is_none(value: object) -> bool:
+    """Return whether a key is left out of a resolved config: it is then the same as before the key existed."""
+    return value is None
+
+
+class TaskConfig(Target):
+    """The task. Class weights are left out of a resolved config that has none."""
+
+    class_weights: Any = Field(default=None, exclude_if=is_none)
+
+
 class RawFile(Section):
     """One published file."""
 

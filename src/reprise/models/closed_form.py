@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Batches = Iterable[tuple[Any, ...]]
 """Batches of one split in a fixed order, to be iterated any number of times.
@@ -28,6 +28,11 @@ class ClosedForm(Protocol):
     def fit(self, train: Batches, val: Batches) -> None:
         """Compute the weights from `train`, and choose what is to be chosen on `val` or by leave-one-out on `train`."""
         ...
+
+
+def is_closed_form(network: nn.Module) -> bool:
+    """Return whether a network computes all its weights by `fit` instead of being trained by steps."""
+    return isinstance(network, ClosedForm) and not any(True for _ in network.parameters())
 
 
 def lengths_of(batch: tuple[Any, ...]) -> Tensor | None:

@@ -1,12 +1,12 @@
 """Say and draw what the user's data holds."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
+from reprise.data import class_balance
 from reprise.figures import classification, preview
 from reprise.projects.own_data import OwnData
 
@@ -48,19 +48,8 @@ def findings(own: OwnData) -> list[str]:
     counts = np.bincount(labels, minlength=len(names))
     kind = "labelled pictures" if own.kind.modality == "images" else "labelled sequences"
     lines = [f"{kind}: {len(labels):,} of {len(names)} classes" + (", and a test set" if own.has_test else "")]
-    return lines + _imbalance(counts, names)
-
-
-def _imbalance(counts: npt.NDArray[np.int64], names: Sequence[str]) -> list[str]:
-    """Return a sentence if a class has more than three times the samples of an even share or less than a third of it."""
-    share, most, least = counts.sum() / len(counts), int(counts.argmax()), int(counts.argmin())
-    if counts[most] < 3 * counts[least]:
-        return []
-    part = 100 * counts[most] / counts.sum()
-    return [
-        f"imbalanced: {part:.0f} % are {names[most]} ({counts[most]:,}), {names[least]} has {counts[least]:,}, where an even "
-        f"share is {share:,.0f}: accuracy hides how small classes do, so read the scores of each class"
-    ]
+    sentence = class_balance.imbalance(counts, names)
+    return [*lines, f"{sentence}; {class_balance.REMEDY}"] if sentence else lines
 
 
 def _spread(labels: npt.NDArray[np.int64], number: int) -> npt.NDArray[np.int64]:

@@ -196,7 +196,8 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
         by_split = {"val": val, "test": metrics}
         scores = ", ".join(f"{split} {task.monitor} {values[task.monitor]:.4f}" for split, values in by_split.items())
         console.print(f"evaluate  {trained.name}: {scores}", highlight=False, soft_wrap=True)
-        for sentence in verdict.sentences("test", task, metrics, baselines):
+        comparison = verdict.sentences("test", task, metrics, baselines)
+        for sentence in (*comparison, *verdict.on_classes("test", task, kept, len(test))):
             console.print(f"evaluate  {trained.name}: {sentence}", highlight=False, markup=False, soft_wrap=True)
     evaluation = Evaluation(val, metrics, baselines, calibrated.units, calibrated.undefined)
     return Result(evaluation, kept, calibration, predictor, windows, run)

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from reprise.data import class_balance
 from reprise.data.windows import Windows
 from reprise.inference.predictor import Predictor
+from reprise.tasks.classification import Classification
 from reprise.tasks.forecasting import Forecasting
 from reprise.tasks.metric_names import higher_is_better
 from reprise.tasks.naive_forecasts import NaiveForecasts
@@ -59,6 +62,16 @@ def sentences(split: str, task: Task, metrics: Metrics, baselines: Mapping[str, 
         name, value = best
         if not _is_better(one, metrics[one], value):
             yield f"{split} {one} {_number(metrics[one])} does not beat {name.replace('_', ' ')}, {_number(value)}"
+
+
+def on_classes(split: str, task: Task, kept: Tensor, samples: int) -> list[str]:
+    """Return a sentence if the classes of a split are imbalanced. `kept` is what `Task.keep` kept of its `samples` samples."""
+    if not isinstance(task, Classification):
+        return []
+    counts = np.bincount(task.kept(kept, samples).target, minlength=len(task.classes))
+    sentence = class_balance.imbalance(counts, task.classes)
+    remedy = "" if task.class_weights else f"; {class_balance.REMEDY}"
+    return [f"{split} is {sentence}{remedy}"] if sentence else []
 
 
 def _best(metric: str, baselines: Mapping[str, Metrics]) -> tuple[str, float] | None:

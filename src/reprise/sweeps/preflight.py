@@ -8,10 +8,10 @@ from reprise.config.sweep import Objective, Sweep
 from reprise.config.targets import nearest
 from reprise.data.windows import Windows, lock_test_split
 from reprise.errors import UserError
+from reprise.models.closed_form import is_closed_form
 from reprise.project_paths import ProjectPaths
 from reprise.stages.prepare import prepare
 from reprise.tasks.build import build_network, build_task
-from reprise.training.closed_form import is_closed_form
 from reprise.training.optimizers import make_optimizer, make_scheduler
 
 

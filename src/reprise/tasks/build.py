@@ -9,6 +9,7 @@ from reprise.data.datasets import InputTransform
 from reprise.data.modality import tensors_of
 from reprise.errors import UserError
 from reprise.models.channels import TargetChannels
+from reprise.models.closed_form import is_closed_form
 from reprise.models.recursive import Recursive
 from reprise.tasks.task import Task
 
@@ -44,6 +45,7 @@ def build_network(config: Config, meta: WindowsMeta, task: Task) -> nn.Module:
             "choose model=lstm, gru, cnn1d or resnet1d, or leave them out",
         )
     _check_quantiles(config, network, task)
+    _check_class_weights(config, network)
     if isinstance(network, Recursive) and getattr(task, "predict_delta", False):
         raise UserError("task.predict_delta=true: model=recursive reads its forecasts as values", "set task.predict_delta=false")
     if len(meta.input_shape) == IMAGE_DIMENSIONS:  # batches have four dimensions
@@ -60,6 +62,15 @@ def _check_quantiles(config: Config, network: nn.Module, task: Task) -> None:
         raise UserError(
             f"task.quantiles: {name} forecasts one value for each step and channel",
             "use model=lstm, gru, cnn1d or resnet1d, or leave task.quantiles out: `evaluate` calibrates intervals of any model",
+        )
+
+
+def _check_class_weights(config: Config, network: nn.Module) -> None:
+    """Raise UserError if weights of classes are asked of a network, or a part of one, that is computed in closed form."""
+    if config.task.class_weights and (parts := [part for part in network.modules() if is_closed_form(part)]):
+        raise UserError(
+            f"task.class_weights: {type(parts[-1]).__name__} is computed in closed form, without a loss that could be weighted",
+            "choose a model that is trained by steps, or leave task.class_weights out",
         )
 
 

@@ -16,10 +16,12 @@ CALIBRATION_BINS = 15
 
 @final
 class ClassificationMetrics(Metrics):
-    """accuracy, f1_macro, ece and loss (cross-entropy without label smoothing) of logits `[N, K]` and classes `int64 [N]`.
+    """Accuracy, balanced accuracy, F1, calibration error and loss of logits `[N, K]` and classes `int64 [N]`.
 
     The state holds the diagonal and the margins of the confusion matrix, which accuracy and F1 need: `3 K` counts, not `K²`.
-    f1_macro is the mean over the classes that occur as target or prediction. ece: Guo et al. 2017, eq. 3.
+    balanced_accuracy is the mean recall of the classes that occur as target, as scikit-learn's `balanced_accuracy_score`.
+    f1_macro is the mean over the classes that occur as target or prediction. ece: Guo et al. 2017, eq. 3. loss is the
+    cross-entropy without label smoothing and class weights.
     """
 
     def __init__(self, classes: int, device: torch.device | str = "cpu") -> None:
@@ -58,12 +60,14 @@ class ClassificationMetrics(Metrics):
     def _compute(self, count: int) -> dict[str, float]:
         correct, predicted, true = self.correct.tolist(), self.predicted.tolist(), self.true.tolist()
         scores = [2 * hits / (p + t) for hits, p, t in zip(correct, predicted, true, strict=True) if p + t]
+        recalls = [hits / t for hits, t in zip(correct, true, strict=True) if t]
         bin_count, bin_correct = self.bin_count.tolist(), self.bin_correct.tolist()
         confidence = self.bin_confidence.means([count] * CALIBRATION_BINS)  # contribution of each bin to the mean confidence
         gaps = [abs(hits / count - mean) for hits, mean, n in zip(bin_correct, confidence, bin_count, strict=True) if n]
         return {
             metric_names.LOSS: self.loss.means([count])[0],
             metric_names.ACCURACY: sum(correct) / count,
+            metric_names.BALANCED_ACCURACY: sum(recalls) / len(recalls),
             metric_names.F1_MACRO: sum(scores) / len(scores),
             metric_names.ECE: sum(gaps),
         }

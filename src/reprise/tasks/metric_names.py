@@ -3,7 +3,7 @@
 import math
 import re
 
-LOSS, ACCURACY, F1_MACRO, ECE = "loss", "accuracy", "f1_macro", "ece"
+LOSS, ACCURACY, BALANCED_ACCURACY, F1_MACRO, ECE = "loss", "accuracy", "balanced_accuracy", "f1_macro", "ece"
 MAE, MAE_SCALED, MSE_SCALED, MASE = "mae", "mae_scaled", "mse_scaled", "mase"
 MAIN = (ACCURACY, MAE, MAE_SCALED, LOSS)
 """The main metric of a run is the first of these that it has."""
@@ -11,8 +11,8 @@ SPEED = ("train/seconds", "train/samples_per_second")
 """Metrics that differ between repetitions of a run."""
 FORECAST_COLUMNS = (MAE, "rmse", MASE, "coverage_80", "width_80")
 """Metrics of the results table of forecasts, by target."""
-_SCORES = re.compile(r"(accuracy|f1|auc|auroc|precision|recall|r2)(_|$)")
-_IN_UNIT_INTERVAL = re.compile(r"(accuracy|precision|recall|f1|ece|auroc|coverage)(_|$)")
+_SCORES = re.compile(r"(accuracy|balanced_accuracy|f1|auc|auroc|precision|recall|r2)(_|$)")
+_IN_UNIT_INTERVAL = re.compile(r"(accuracy|balanced_accuracy|precision|recall|f1|ece|auroc|coverage)(_|$)")
 _NOT_NEGATIVE = re.compile(r"(loss|mae|mse|rmse|mase|smape|wql|width)(_|$)")
 _IN_UNITS = re.compile(r"(mae|mse|rmse|width_\d+)$")
 

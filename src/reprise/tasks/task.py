@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reprise.config.targets import nearest
+from reprise.data.datasets import Dataset
 from reprise.data.windows import Windows
 from reprise.tasks import metric_names
 from reprise.tasks.metrics import Metrics
@@ -51,6 +52,9 @@ class Task(nn.Module, ABC):
     @abstractmethod
     def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss over the batch."""
+
+    def fit_to_train(self, train: Dataset) -> None:
+        """Compute what the loss needs of the training split. Called once, before the first step."""
 
     @abstractmethod
     def new_metrics(self, device: torch.device | str = "cpu") -> Metrics:

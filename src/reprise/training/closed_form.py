@@ -8,17 +8,12 @@ from torch import nn
 
 from reprise.data.loader import EvalLoader
 from reprise.errors import UserError
-from reprise.models.closed_form import ClosedForm
+from reprise.models.closed_form import ClosedForm, is_closed_form
 from reprise.tasks.task import Task
 from reprise.training.fingerprint import Fingerprint, fingerprint
 from reprise.training.learner import SPEED, Learner, Row
 from reprise.training.memory import clock
 from reprise.training.trainer import Trainer
-
-
-def is_closed_form(network: nn.Module) -> bool:
-    """Return whether a network computes all its weights by `fit` instead of being trained by steps."""
-    return isinstance(network, ClosedForm) and not any(True for _ in network.parameters())
 
 
 def solve(network: nn.Module, task: Task, trainer: Trainer, train: EvalLoader, val: EvalLoader) -> tuple[Row, list[Fingerprint]]:

@@ -17,11 +17,12 @@ from reprise.config import Config
 from reprise.data.augment import Augment
 from reprise.data.loader import EvalLoader, TrainLoader, move_to_device
 from reprise.data.windows import Windows
+from reprise.models.closed_form import is_closed_form
 from reprise.tasks.build import build_network, build_task
 from reprise.tracking.trained import WEIGHTS
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training.checkpoint import BestWeights, Checkpoints
-from reprise.training.closed_form import choices_of, compute, is_closed_form, solve, stored_numbers
+from reprise.training.closed_form import choices_of, compute, solve, stored_numbers
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.training.learner import Learner, MetricCallback, Row
 from reprise.training.memory import peak_bytes, reset_peak
@@ -69,6 +70,7 @@ class Training:
         self.network = build_network(config, windows.meta, self.task)
         self.trainer = make_trainer(config.trainer, self.task)
         self.loaders = _loaders(config, windows, self.trainer)
+        self.task.fit_to_train(self.loaders[0].dataset)
         self.history: list[Row] = []
 
     @property

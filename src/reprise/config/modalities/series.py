@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PlainValidator, PositiveInt, model_validator
 
 from reprise.config.own_tables import TableData
-from reprise.config.sections import DataConfig, PublishedData, Section, Size, WindowConfig
+from reprise.config.sections import DataConfig, PublishedData, Section, Size, WindowConfig, is_none
 
 
 class Channel(Section):
@@ -49,11 +49,6 @@ class SplitBorders(Section):
     """By default the end of the series."""
 
 
-def _is_none(value: object) -> bool:
-    """Return whether a key is left out: windows made before it existed stay valid."""
-    return value is None
-
-
 class SeriesWindow(WindowConfig):
     """Split of a series into windows: input steps, forecast steps and channels."""
 
@@ -70,8 +65,8 @@ class SeriesWindow(WindowConfig):
     lookback_crosses: bool = False
     season: PositiveInt | None
     limit: PositiveInt | None
-    folds: Annotated[int, Field(ge=2)] | None = Field(default=None, exclude_if=_is_none)
-    fold: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=_is_none)
+    folds: Annotated[int, Field(ge=2)] | None = Field(default=None, exclude_if=is_none)
+    fold: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=is_none)
 
     @model_validator(mode="after")
     def _fold_is_one_of_folds(self) -> Self:
