@@ -9,7 +9,7 @@ import optuna
 import pytest
 from mlflow import MlflowClient
 
-from reprise.sweeps import study
+from reprise.sweeps import studies
 from reprise.tracking.address import local_address
 from tests.pipeline.conftest import clone, run_in
 from tests.pipeline.test_sweep import QUICK, sweep, write_sweep
@@ -30,7 +30,7 @@ def test_train_evaluate_reproduce_and_sweep_work_in_a_folder_with_an_unusual_nam
     assert "identical: weights bit for bit" in done.stdout
     write_sweep(project, "odd", space={"optimizer.lr": {"kind": "choice", "values": [0.003, 0.001]}}, n_trials=2)
     sweep(project, "sweep=odd", "workers=2", "trainer.max_epochs=1", *QUICK)
-    trials = optuna.load_study(study_name="odd", storage=study.address(project / "mlruns", None)).trials
+    trials = optuna.load_study(study_name="odd", storage=studies.address(project / "mlruns", None)).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE"]
     assert [path.name for path in tmp_path.iterdir()] == [UNUSUAL_NAME]
     assert list((project / "mlruns" / "outbox").iterdir()) == []

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from reprise.config import compose
 from reprise.config.sweep import read_sweep
-from reprise.sweeps import study as studies
+from reprise.sweeps import studies
 from tests.pipeline.conftest import clone, fork_server, run_in
 
 QUICK = ["window.limit=320", "trainer.threads=1", "tracking.log_model=false", "trainer.batch_size=32"]

@@ -9,7 +9,7 @@ import pytest
 from reprise.config.space import as_overrides, combinations
 from reprise.config.sweep import read_sweep
 from reprise.errors import UserError
-from reprise.sweeps import study as studies
+from reprise.sweeps import studies
 from tests.pipeline.conftest import ROOT
 from tests.sweeps.conftest import SPACE, TREE, read
 

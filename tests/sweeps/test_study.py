@@ -14,8 +14,8 @@ from reprise.config import compose
 from reprise.config.sweep import read_resumed, read_sweep
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.sweeps import study as studies
-from reprise.sweeps import tuned
+from reprise.sweeps import studies, tuned
+from reprise.sweeps import study as study_module
 from reprise.sweeps.view import View
 from tests.pipeline.conftest import ROOT
 from tests.sweeps.conftest import TREE, read
@@ -45,7 +45,7 @@ def test_every_sampler_draws_reproducibly_within_the_space(root: Path, kind: str
 
 def test_a_trial_whose_process_dies_repeatedly_fails(root: Path) -> None:
     study = studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
-    for _ in range(studies.MAX_STARTS):
+    for _ in range(study_module.MAX_STARTS):
         with study.claim_trial() as trial:
             assert trial
             assert trial.number == 0
@@ -57,10 +57,10 @@ def test_a_trial_whose_process_dies_repeatedly_fails(root: Path) -> None:
 
 def test_a_trial_that_makes_progress_can_be_restarted_any_number_of_times(root: Path) -> None:
     study = studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
-    for _ in range(2 * studies.MAX_STARTS):
+    for _ in range(2 * study_module.MAX_STARTS):
         with study.claim_trial() as trial:
             assert trial
-            studies.reset_starts(trial)
+            study_module.reset_starts(trial)
 
 
 def test_a_trial_of_another_machine_is_not_taken_while_it_sends_heartbeats(root: Path) -> None:
@@ -73,12 +73,12 @@ def test_a_trial_of_another_machine_is_not_taken_while_it_sends_heartbeats(root:
     assert not local.has_available_trial(local.snapshot())
     assert remote.has_available_trial(remote.snapshot())  # on its own machine, the free lock shows that nobody trains it
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "LOST_AFTER_SECONDS", -1)
+        patch.setattr(study_module, "LOST_AFTER_SECONDS", -1)
         with local.claim_trial() as taken_over:
             assert taken_over
             assert taken_over.number == 0
-            assert local.snapshot().trials[0].user_attrs[studies.FOLDER_ID] == local.folder_id
-            assert remote.snapshot().trials[0].user_attrs[studies.FOLDER_ID] != remote.folder_id
+            assert local.snapshot().trials[0].user_attrs[study_module.FOLDER_ID] == local.folder_id
+            assert remote.snapshot().trials[0].user_attrs[study_module.FOLDER_ID] != remote.folder_id
     assert not remote.has_available_trial(remote.snapshot())
 
 
@@ -108,12 +108,12 @@ def test_a_trial_just_taken_in_another_time_zone_is_not_taken_again(
     with remote.claim_trial() as trial:
         assert trial
         zone(zones[not remote_first])
-        assert before <= studies.start_time(trial) <= time.time()
+        assert before <= study_module.start_time(trial) <= time.time()
         assert not local.has_available_trial(local.snapshot())
         with local.claim_trial() as taken_over:
             assert taken_over is None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies.time, "time", lambda: before + studies.LOST_AFTER_SECONDS + 60)
+        patch.setattr(study_module.time, "time", lambda: before + study_module.LOST_AFTER_SECONDS + 60)
         assert local.has_available_trial(local.snapshot())  # a trial of a lost machine is taken over after the same time
 
 
@@ -123,12 +123,12 @@ def test_a_trial_without_a_heartbeat_is_taken_over_only_after_the_timeout(root: 
         studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote")
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies.Trial, "set_user_attr", _interrupt)
+        patch.setattr(study_module.Trial, "set_user_attr", _interrupt)
         with pytest.raises(KeyboardInterrupt), remote.claim_trial():
             pass
     assert not local.has_available_trial(local.snapshot())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies, "LOST_AFTER_SECONDS", -1)
+        patch.setattr(study_module, "LOST_AFTER_SECONDS", -1)
         assert local.has_available_trial(local.snapshot())
 
 
@@ -138,10 +138,10 @@ def test_a_trial_killed_before_its_folder_was_recorded_belongs_to_the_folder_of_
         studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote")
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(studies.Trial, "set_user_attr", _interrupt)
+        patch.setattr(study_module.Trial, "set_user_attr", _interrupt)
         with pytest.raises(KeyboardInterrupt), local.claim_trial():
             pass
-    assert studies.FOLDER_ID not in local.snapshot().trials[0].user_attrs
+    assert study_module.FOLDER_ID not in local.snapshot().trials[0].user_attrs
     assert not remote.has_available_trial(remote.snapshot())
     with local.claim_trial() as trial:
         assert trial
@@ -278,8 +278,8 @@ def test_attributes_of_earlier_versions_are_read(root: Path) -> None:
     study = studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
     with study.claim_trial() as trial:
         assert trial
-        assert studies.attribute(trial, studies.PRUNED_AT) is None
+        assert study_module.attribute(trial, study_module.PRUNED_AT) is None
         trial.set_user_attr("given up", "after epoch 2")
-        assert studies.attribute(trial, studies.PRUNED_AT) == "after epoch 2"
+        assert study_module.attribute(trial, study_module.PRUNED_AT) == "after epoch 2"
         trial.set_user_attr("heard", 1.0)
-        assert studies.attribute(trial, studies.LAST_HEARTBEAT) > 1  # the new name comes first
+        assert study_module.attribute(trial, study_module.LAST_HEARTBEAT) > 1  # the new name comes first

@@ -14,7 +14,7 @@ from sqlalchemy import make_url
 
 from reprise.config.schema import TrackingConfig
 from reprise.errors import UserError
-from reprise.sweeps import optuna_storage, study
+from reprise.sweeps import optuna_storage, studies
 from reprise.tracking import backend
 from reprise.tracking.address import address, checked, database, database_address, local_address
 
@@ -51,7 +51,7 @@ def test_databases_of_a_folder_with_an_unusual_name_are_created_in_it_only(tmp_p
     with closing(sqlite3.connect(folder / "mlflow.db")) as store:
         (artifacts,) = store.execute("SELECT artifact_location FROM experiments").fetchone()
     assert artifacts.startswith((folder / "artifacts").as_uri())
-    storage = RDBStorage(study.address(folder, None))
+    storage = RDBStorage(studies.address(folder, None))
     storage.engine.dispose()
     assert {file.name for file in folder.iterdir()} >= {"mlflow.db", "sweeps.db"}
     assert [file.name for file in tmp_path.iterdir()] == [UNUSUAL_NAME]
@@ -146,4 +146,4 @@ def test_a_database_of_sweeps_that_cannot_be_opened_is_a_user_error(tmp_path: Pa
     monkeypatch.setattr(optuna_storage, "TABLES_TIMEOUT", 0)
     (tmp_path / "sweeps.db").mkdir()
     with pytest.raises(UserError, match=r"the database of sweeps sqlite:.*fails: .*unable to open"):
-        study.exists("mine", tmp_path, f"sqlite:///{tmp_path}/sweeps.db")
+        studies.exists("mine", tmp_path, f"sqlite:///{tmp_path}/sweeps.db")

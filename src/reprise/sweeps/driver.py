@@ -14,8 +14,7 @@ from reprise.config.sweep import Resumed, Sweep
 from reprise.errors import UserError
 from reprise.figures import sweeps as figures
 from reprise.project_paths import ProjectPaths
-from reprise.sweeps import launchers, preflight, tuned
-from reprise.sweeps import study as studies
+from reprise.sweeps import launchers, preflight, studies, tuned
 from reprise.sweeps.launchers import Launcher, LaunchRequest, Worker
 from reprise.sweeps.study import ERROR, Study
 from reprise.sweeps.view import View, describe, format_objectives

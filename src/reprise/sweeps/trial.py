@@ -13,8 +13,8 @@ from reprise.config.space import as_overrides
 from reprise.errors import Pruned, Stopped, UserError, without_login
 from reprise.project_paths import ProjectPaths
 from reprise.stages import train
-from reprise.sweeps import study as studies
-from reprise.sweeps.study import PRUNED_AT, STARTS, THREADS, Study
+from reprise.sweeps import studies
+from reprise.sweeps.study import PRUNED_AT, STARTS, THREADS, Study, attribute, fail, is_finite, reset_starts, start_time
 from reprise.tracking import event_log, lineage, recovery, resume
 from reprise.tracking import run as tracking
 from reprise.tracking.mlflow_sync import PARENT_TAG
@@ -60,13 +60,13 @@ class _Trial:
             self._mark_runs_pruned(str(pruned))
             self.study.optuna.tell(self.trial, state=TrialState.PRUNED)
         except (KeyboardInterrupt, Stopped):
-            studies.reset_starts(self.trial)
+            reset_starts(self.trial)
             raise
         except UpdateFinishedTrialError:
             raise
         except Exception as error:  # any error fails this trial only
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            studies.fail(self.study, self.trial, without_login(reason))
+            fail(self.study, self.trial, without_login(reason))
             if isinstance(error, torch.OutOfMemoryError):
                 torch.cuda.empty_cache()
 
@@ -77,7 +77,7 @@ class _Trial:
 
     def _train(self, config: Config, settings: str) -> Iterator[Trained]:
         """Yield a training per seed; do not repeat those that an earlier start finished."""
-        if reason := studies.attribute(self.trial, PRUNED_AT):
+        if reason := attribute(self.trial, PRUNED_AT):
             raise Pruned(reason)
         run_dirs = (
             recovery.finished_runs(self.paths.store, self._start_time, self.tags) if STARTS in self.trial.user_attrs else ()
@@ -86,7 +86,7 @@ class _Trial:
         epochs = config.trainer.max_epochs
 
         def watch(metrics: dict[str, float], step: int) -> None:
-            studies.reset_starts(self.trial)
+            reset_starts(self.trial)
             if self.by_epoch and self.goal in metrics:
                 self.trial.report(fmean([*self.scores, metrics[self.goal]]), len(self.scores) * epochs + step)
                 if step < epochs:  # pruning after the last epoch saves nothing
@@ -124,7 +124,7 @@ class _Trial:
 
     def _report(self, done: list[Trained]) -> None:
         values = [fmean(self._measured(trained, goal.metric) for trained in done) for goal in self.sweep.objectives]
-        if not studies.is_finite(values):
+        if not is_finite(values):
             goals = ", ".join(goal.metric for goal in self.sweep.objectives)
             raise UserError(f"its objectives {goals} are not finite: {values}")
         for limit in self.sweep.limits:
@@ -147,4 +147,4 @@ class _Trial:
     @property
     def _start_time(self) -> int:
         """When the trial was first taken, in milliseconds since 1970."""
-        return int(studies.start_time(self.trial) * 1000)
+        return int(start_time(self.trial) * 1000)
