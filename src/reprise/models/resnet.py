@@ -4,6 +4,7 @@ Shapes: `B` batch, `H W` pixels, `C` channels, `F` filters.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
 from torch import Tensor, nn
@@ -71,9 +72,7 @@ class WideResNet(nn.Module):
             raise ValueError(f"dropout={dropout}: must be at least 0 and below 1")
         widths = [filters * width for filters in FILTERS]
         self.stem = _conv(_channels(input_shape), FILTERS[0])
-        self.blocks = _stages(
-            FILTERS[0], widths, _blocks_per_stage(depth, 4), lambda *sizes: _PreactivationBlock(*sizes, dropout)
-        )
+        self.blocks = _stages(FILTERS[0], widths, _blocks_per_stage(depth, 4), partial(_PreactivationBlock, dropout=dropout))
         self.norm = nn.BatchNorm2d(widths[-1])
         self.head = nn.Linear(widths[-1], outputs)
 
