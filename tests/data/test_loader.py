@@ -1,7 +1,7 @@
 """An epoch contains every sample once, in an order that depends on (seed, epoch) only, for any number of ranks."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -25,6 +25,7 @@ class Numbered:
     length: int
     device: torch.device = CPU
     nbytes: int = 0
+    sample_nbytes: int | None = None
 
     def __len__(self) -> int:
         return self.length
@@ -36,7 +37,7 @@ class Numbered:
         return rows
 
     def to(self, device: torch.device) -> "Numbered":
-        return Numbered(self.length, device, self.nbytes)
+        return replace(self, device=device)
 
 
 def train(length: int, batch_size: int, rank: int = 0, world: int = 1, seed: int = 0, epoch: int = 0) -> TrainLoader:
@@ -70,6 +71,28 @@ def test_the_order_depends_only_on_seed_and_epoch(length: int, seed: int, epoch:
     list(later)  # an epoch that was run before changes nothing
     later.set_epoch(epoch)
     assert samples(list(later)) == first
+
+
+@quick
+@given(st.integers(1, 300), st.sampled_from([7, 16, 32]), st.integers(1, 2**12), st.integers(0, 20))
+def test_batches_gathered_together_are_those_gathered_alone(length: int, batch_size: int, nbytes: int, start: int) -> None:
+    alone, together = train(length, batch_size), TrainLoader(Numbered(length, sample_nbytes=nbytes), batch_size, 0, CPU)
+    for loader in (alone, together):
+        loader.load_state_dict({"given": start})
+    for number, (one, other) in enumerate(zip(alone, together, strict=True), start % len(alone) + 1):
+        assert torch.equal(one.inputs, other.inputs)
+        assert torch.equal(one.targets, other.targets)
+        assert (one.loss_weight, alone.given) == (other.loss_weight, together.given) == (1.0, number)
+        assert other.inputs.is_contiguous()
+        assert batch_size == 7 or (other.inputs.data_ptr() % 64, other.targets.data_ptr() % 64) == (0, 0)
+
+
+def test_small_batches_are_gathered_together_but_never_for_several_ranks_or_with_another_alignment() -> None:
+    def together(size: int | None, rows: int, world: int = 1) -> int:
+        return TrainLoader(Numbered(10, sample_nbytes=size), rows, 0, CPU, world=world).batches_together
+
+    assert (together(1024, 32), together(2**14, 32)) == (8, 1)
+    assert (together(1024, 33), together(None, 32), together(1024, 32, world=2)) == (1, 1, 1)
 
 
 def test_every_seed_and_every_epoch_has_a_different_order() -> None:

@@ -54,6 +54,11 @@ class Dataset(Protocol):
         """Size of the arrays in bytes."""
         ...
 
+    @property
+    def sample_nbytes(self) -> int | None:
+        """Size of a gathered sample in bytes; None if samples of a batch depend on each other, or are large."""
+        ...
+
 
 def standardize(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Return `(values - mean) / std` by channel as float32. All standardization in the package uses this function.

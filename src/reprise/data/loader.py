@@ -17,6 +17,9 @@ MEMORY_SHARE = 0.5
 """Largest share of a GPU's free memory for the arrays; larger arrays stay on the host."""
 AHEAD = 2
 """Batches prefetched if the arrays stay on the host."""
+GATHERED_BYTES, ALIGNED_ROWS = 2**18, 16
+"""Bytes gathered together if batches are small: less than a cache. Batches of a multiple of 16 rows of float32 all start at a
+multiple of 64 bytes, as tensors of their own do: from another start, kernels may compute other last bits."""
 Gather = Callable[[Tensor], Batch]
 
 
@@ -65,11 +68,27 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         start, self.start = self.start, 0
         order = epoch_order(len(self.dataset), self.seed, self.epoch).to(self.dataset.device)
-        for given, batch in enumerate(
-            _batches(self._gather, self.dataset.device, self._parts(order, start), self.device), start + 1
-        ):
+        if (together := self.batches_together) > 1:
+            batches = self._divided(order, start, together)
+        else:
+            batches = _batches(self._gather, self.dataset.device, self._parts(order, start), self.device)
+        for given, batch in enumerate(batches, start + 1):
             self.given = given
             yield batch
+
+    @property
+    def batches_together(self) -> int:
+        """The number of batches to gather at once: several if they are small, for a call takes longer than its copies."""
+        size = self.dataset.sample_nbytes
+        if size is None or self.augment or self.world > 1 or self.dataset.device != self.device or self.batch_size % ALIGNED_ROWS:
+            return 1
+        return max(1, GATHERED_BYTES // (self.batch_size * size))
+
+    def _divided(self, order: Tensor, start: int, together: int) -> Iterator[Batch]:
+        """Gather `together` batches at once, and yield each as a view."""
+        for rows in torch.split(order[start * self.batch_size :], together * self.batch_size):
+            inputs, targets, _ = self.dataset.gather(rows)
+            yield from map(Batch, torch.split(inputs, self.batch_size), torch.split(targets, self.batch_size))
 
     def _parts(self, order: Tensor, start: int) -> Iterator[tuple[Tensor, float]]:
         """Yield this rank's rows of each batch from `start` on, with their loss weight. A list would outgrow a long series."""

@@ -71,6 +71,11 @@ class Images:
         """Size of the arrays in bytes."""
         return self.pixels.nbytes + self.labels.nbytes
 
+    @property
+    def sample_nbytes(self) -> None:
+        """None: images are large enough to be gathered batch by batch."""
+        return None
+
 
 def open_split(windows: Windows, split: str) -> Images:
     """Return the images and labels of a split, over memory-mapped arrays."""

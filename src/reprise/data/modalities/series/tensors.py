@@ -151,6 +151,11 @@ class SeriesWindows:
         """Size of the inputs in bytes."""
         return self.inputs.nbytes
 
+    @property
+    def sample_nbytes(self) -> int:
+        """Size of a window in bytes."""
+        return (self.lookback + self.horizon) * self.inputs.shape[1] * self.inputs.itemsize
+
 
 def _steps(series: Tensor, first: Tensor, count: int) -> Tensor:
     """Return `count` rows of `[T, C]` from each of the first rows on, `[B, count, C]`.
