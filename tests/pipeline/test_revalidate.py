@@ -30,6 +30,7 @@ def edit(project: Path, file: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+@pytest.mark.long
 def test_a_comment_in_training_code_costs_no_training(project: Path) -> None:
     edit(project, "training/randomness.py", "import ", "# A comment.\nimport ")
     stale = stages_run(run_in(project, "dvc", "repro", "--dry").stdout)

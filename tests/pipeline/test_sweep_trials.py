@@ -76,10 +76,8 @@ def test_a_trial_that_is_stopped_repeatedly_finishes(project: Path) -> None:
     assert len(children(project, "stopped")) == 1
 
 
-SLOW_PRUNERS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("asha", "hyperband", "wilcoxon")]
-
-
-@pytest.mark.parametrize("kind", ["median", *SLOW_PRUNERS])
+@pytest.mark.long  # with the median pruner also in test_a_pruned_trial_stops_after_that_epoch_and_is_tagged
+@pytest.mark.parametrize("kind", ["median", "asha", "hyperband", "wilcoxon"])
 def test_every_pruner_prunes_a_poor_trial_and_tags_each_of_its_seeds(project: Path, kind: str) -> None:
     space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.004, 1e-9]}}
     pruner = {"kind": kind, "warmup": 3 if kind == "median" else 1, "startup": 1}
