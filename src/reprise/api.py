@@ -185,7 +185,7 @@ def train_seeds(experiment: str, *overrides: str) -> list[Run]:
 
 
 def run(name: str) -> Run:
-    """Return the run with a name, or whose id starts with it."""
+    """Return the run with a name, or whose id starts with it; `last` is the newest, `last~1` the one before it."""
     return Run(_project(), name)
 
 

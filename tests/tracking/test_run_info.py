@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reprise.errors import UserError
-from reprise.tracking import resume, run_info
+from reprise.tracking import resume, run, run_info
 from reprise.tracking.resume import Training
 from reprise.tracking.run_info import CURRENT_STORE, RunInfo
 
@@ -90,3 +90,16 @@ def test_a_damaged_state_is_named(tmp_path: Path, content: object) -> None:
     (tmp_path / "state.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"state.json is damaged: .*; delete it"):
         Training(tmp_path / "state.json")
+
+
+def test_last_is_the_newest_finished_training(tmp_path: Path) -> None:
+    for number, run_id in enumerate(["c", "a", "b", "d"]):
+        run_dir = write(tmp_path / "runs" / (run_id * 32), {"run_id": run_id * 32, "name": run_id, "started": 1000 * number})
+        if run_id != "d":  # is being trained
+            (run_dir / run_info.OUTCOME).write_text("{}")
+    assert [run.find(tmp_path, name)[0] for name in ("last", "last~0", "last~1", "last~2")] == ["b", "b", "a", "c"]
+    assert run.has_run_dir(tmp_path, "last")
+    for name in ("last~3", "last~", "latest"):
+        assert not run.has_run_dir(tmp_path, name)
+        with pytest.raises(UserError, match=rf"^0 runs are called {name}; there are "):
+            run.find(tmp_path, name)

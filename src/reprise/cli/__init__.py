@@ -40,6 +40,7 @@ def cli() -> None:
     After a change of code:  reprise revalidate
     Upkeep:         reprise doctor, reprise diff RUN_A RUN_B, reprise gc
 
+    RUN is a name or the beginning of an id; `last` is the newest finished training, `last~1` the one before it.
     Set any config key as key=value; `reprise compose experiment=NAME` prints all keys. Tab completion:
     eval "$(_REPRISE_COMPLETE=bash_source reprise)" (or zsh_source, fish_source).
 

@@ -15,7 +15,10 @@ from reprise.project_paths import ProjectPaths
 
 
 class Run(click.ParamType[str]):
-    """A run, given by a prefix of its id, its name, or a registered model (`models:/NAME@ALIAS` or `models:/NAME/VERSION`)."""
+    """A run, given by a prefix of its id, its name, or a registered model (`models:/NAME@ALIAS` or `models:/NAME/VERSION`).
+
+    `last` is the newest finished training, `last~1` the one before it.
+    """
 
     name = "run"
 

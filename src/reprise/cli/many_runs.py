@@ -165,7 +165,7 @@ def sync(overrides: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option("--port", default=5000, show_default=True)
+@click.option("--port", default=5000, show_default=True, help="Port of the dashboard.")
 @click.option("--open/--no-open", "opened", default=True, help="Open it in a browser if there is a display.")
 def dashboard(port: int, opened: bool) -> None:
     """Open the MLflow dashboard of all runs. It listens on this machine only (127.0.0.1).

@@ -21,6 +21,7 @@ class TableData(DataConfig):
 
     kind: Literal["series"]
     reader: Literal["table"]
+    """The reader of the files."""
     path: Annotated[str, AfterValidator(os.path.expanduser)]
     time: Columns | None
     target: Columns | None
@@ -32,6 +33,7 @@ class TableData(DataConfig):
     separator: str
     decimal: Literal["auto", ".", ","]
     encoding: str
+    """The encoding of the text, such as utf-8 or cp1252; `auto`: detected."""
     date_format: str
     timezone: str | None
     frequency: str

@@ -1,4 +1,8 @@
-"""Schema of a resolved config: all keys with their types and ranges. Comments in conf/ explain the keys."""
+"""Schema of a resolved config: all keys with their types and ranges.
+
+Comments in conf/ explain the keys, and texts beneath the fields those that conf/ does not. The reference of the config in docs/
+is made from both.
+"""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -24,7 +28,7 @@ def _seeds(value: Any) -> Any:
     raise ValueError("should be a count of at least 1, or a list of different seeds")
 
 
-Seeds = Annotated[int | list[int], PlainValidator(_seeds)]
+Seeds = Annotated[int | list[int], PlainValidator(_seeds, json_schema_input_type=int | list[int])]
 """The number of trainings, or a list of their seeds."""
 
 
@@ -55,6 +59,7 @@ class OptimizerConfig(Target):
     """An optimizer, called with the parameters of the network and these arguments."""
 
     lr: PositiveFloat
+    """The learning rate, or the highest one of a schedule."""
     no_weight_decay: list[Literal["bias", "norm"]] = Field(default=[])
     """The kinds of parameters without weight decay: biases, and weights of normalisation layers."""
 
@@ -75,9 +80,11 @@ class TrainerConfig(Section):
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: PositiveInt
     num_nodes: PositiveInt
+    """Machines that train together, each with `devices` devices."""
     strategy: Literal["single", "ddp", "fsdp"]
     precision: Literal["auto", "float32", "tf32", "bf16", "fp16"]
     max_epochs: PositiveInt
+    """Passes over the training split; fewer if `patience` ends the training."""
     batch_size: PositiveInt
     eval_batch_size: PositiveInt
     gradient_clip: PositiveFloat | None
@@ -86,6 +93,7 @@ class TrainerConfig(Section):
     threads: PositiveInt | None
     preload_to_device: bool | Literal["auto"]
     progress: bool
+    """Whether to show a progress bar, or a line per epoch where there is no terminal."""
 
     @property
     def world_size(self) -> int:
@@ -122,13 +130,16 @@ class TrackingConfig(Section):
     uri: str | None
     experiment: str
     log_model: bool
+    """Whether to log the model to MLflow, so that it can be loaded and registered."""
 
 
 class Published(Section):
     """A published value for this network and data set: accuracy, MAE, or for several targets the MSE of standardised values."""
 
     value: float
+    """The published value."""
     note: str
+    """Where it was published and how it was measured, as the end of a sentence that begins with `was published`."""
 
 
 class Config(Section):
@@ -140,15 +151,24 @@ class Config(Section):
     published: Published | None = None
     plugins: list[Name]
     data: AnyData
+    """What is learned from; a file of conf/data/."""
     window: AnyWindow
+    """The split, and for a series its windows; a file of conf/window/."""
     augment: AugmentConfig
+    """Augmentation of training images; a file of conf/augment/."""
     task: TaskConfig
+    """Targets, loss and metrics; a file of conf/task/."""
     model: Target
+    """The network; a file of conf/model/."""
     optimizer: OptimizerConfig
+    """The optimizer; a file of conf/optimizer/."""
     scheduler: Target
+    """The schedule of the learning rate; a file of conf/scheduler/."""
     trainer: TrainerConfig
+    """Devices, duration and precision; a file of conf/trainer/."""
     checkpoint: CheckpointConfig = CheckpointConfig(steps=None, minutes=None)
     tracking: TrackingConfig
+    """The MLflow tracking store; a file of conf/tracking/."""
     resume: bool = True
 
     @property
@@ -195,19 +215,23 @@ class Surroundings(Section):
 
 
 class Pipeline(Section):
-    """Schema of conf/pipeline.yaml: the experiments and data sets of the DVC pipelines, and overrides for all of them.
-
-    `experiments` and `datasets` belong to dvc.yaml, `long` and `long_datasets` to long/dvc.yaml. `folders` are own image
-    folders, for both. `plugins` maps each plugin to the path of its package or module, relative to the project root. `seeds` is
-    the number of trainings of some experiments, instead of that in `overrides`.
-    """
+    """Schema of conf/pipeline.yaml: the experiments and data sets of the DVC pipelines, and overrides for all of them."""
 
     experiments: dict[Name, Name]
+    """The data set of each experiment that `dvc repro` makes."""
     long: dict[Name, Name]
+    """Those that `dvc repro long/dvc.yaml` makes."""
     datasets: list[Name]
+    """The published data sets of `experiments`."""
     long_datasets: list[Name]
+    """The published data sets of `long`, as far as they are not in `datasets`."""
     folders: list[Name] = Field(default=[])
+    """Your own data, for both lists: names of files of conf/data/."""
     ablation: dict[Name, str]
+    """The experiments of the ablation figure, with their labels."""
     plugins: dict[Name, str] = Field(default={})
+    """The path of the package or module of each plugin, relative to the project."""
     overrides: list[str]
+    """Overrides of all experiments."""
     seeds: dict[Name, PositiveInt] = Field(default={})
+    """The number of trainings of single experiments, instead of that in `overrides`."""

@@ -15,7 +15,7 @@ def _size(value: Any) -> Any:
     raise ValueError("should be a count of at least 1, or a share between 0 and 1")
 
 
-Size = Annotated[int | float, PlainValidator(_size)]
+Size = Annotated[int | float, PlainValidator(_size, json_schema_input_type=int | float)]
 """A count, or a share below 1 (as in scikit-learn's `train_test_split`)."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -58,6 +58,7 @@ class Target(Section):
     model_config = ConfigDict(extra="allow", populate_by_name=True)
 
     target: str = Field(alias="_target_")
+    """The import path of a class or function; it must be on the allowlist. All other keys are its arguments."""
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments as plain containers, without the import path."""
@@ -73,14 +74,18 @@ class TaskConfig(Target):
     """The task. Class weights are left out of a resolved config that has none."""
 
     class_weights: Any = Field(default=None, exclude_if=is_none)
+    """Weights of the classes in the loss, of a classification."""
 
 
 class RawFile(Section):
     """One published file."""
 
     fetch: FileName
+    """The name of the file at its source; `.gz` files are stored decompressed."""
     sha256: Sha256
+    """The sha256 of the decompressed bytes."""
     array: str | None = None
+    """What the file holds, if the reader needs to know."""
 
     @property
     def name(self) -> str:
@@ -95,21 +100,31 @@ class DataConfig(Section):
     """Whether `augment` applies to the samples."""
     if TYPE_CHECKING:  # declared by the subclasses, whose order of fields decides the bytes of meta.json
         kind: str
+        """The modality."""
 
     name: Name
+    """The name of the data set: its folder under data/."""
     title: str
+    """The name in texts and figures."""
     homepage: str
+    """The address of the publisher."""
     citation: str
+    """The publication to cite."""
     licence: str
+    """The licence of the data."""
     limit: PositiveInt | None
+    """The maximum number of training samples, for a quick test."""
 
 
 class PublishedData(DataConfig):
     """A data set of published files, with their sources."""
 
     mirror: FileName
+    """The folder of the files below REPRISE_MIRROR."""
     sources: Annotated[list[Source], Field(min_length=1)]
+    """Where the files are looked for, in order: folder, `https://…/`, `debian:PACKAGE/FOLDER/`, `package:PACKAGE/FOLDER/`."""
     files: Annotated[list[RawFile], Field(min_length=1)]
+    """The files."""
 
 
 class WindowConfig(Section):
@@ -117,6 +132,7 @@ class WindowConfig(Section):
 
     if TYPE_CHECKING:
         kind: str
+        """The modality; must be that of the data."""
 
     def check_data(self, data: DataConfig) -> None:
         """Raise ValueError if the data set has not what the windows name."""

@@ -42,6 +42,7 @@ class Part(Section):
     """One key of the space. `when`: other keys and the values they must have for this key to be searched."""
 
     when: dict[str, Plain] = Field(default={})
+    """Other keys and the values they must have for this key to be searched."""
 
     def is_active(self, chosen: Mapping[str, Any]) -> bool:
         """Return whether the key is searched, given the values of earlier keys."""
@@ -52,9 +53,13 @@ class Range(Part):
     """A range of numbers, both ends included; with `log` on a logarithmic scale."""
 
     low: Number
+    """The lower end."""
     high: Number
+    """The upper end."""
     log: bool = False
+    """Whether to search on a logarithmic scale."""
     step: Annotated[Number, Field(gt=0)] | None = None
+    """The distance of neighbouring values; by default any value."""
 
     @_model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -79,12 +84,14 @@ class FloatRange(Range):
     """A range of real numbers."""
 
     kind: Literal["float"]
+    """A range of real numbers."""
 
 
 class IntRange(Range):
     """A range of integers."""
 
     kind: Literal["int"]
+    """A range of integers."""
     low: int
     high: int
     step: PositiveInt | None = None
@@ -94,7 +101,9 @@ class Choice(Part):
     """A choice between values of a key (numbers, strings, lists) or files of a config group."""
 
     kind: Literal["choice"]
+    """A choice between values."""
     values: Annotated[list[Plain], Field(min_length=1)]
+    """The values, or the names of files of a group."""
 
     def ends(self) -> list[Any]:
         """Return all values, for the preflight."""

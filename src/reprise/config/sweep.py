@@ -33,21 +33,27 @@ class Objective(Section):
     """The objective of a trial: a val metric at its best epoch, `parameters` or `train_seconds`. Test metrics are not allowed."""
 
     metric: Annotated[str, Field(pattern=r"^(val/[\w/. -]+|parameters|train_seconds)$")]
+    """A metric of val at its best epoch such as `val/mae`, `parameters` or `train_seconds`."""
     direction: Literal["maximize", "minimize"]
+    """Whether larger or smaller values are better."""
 
 
 class Limit(Section):
     """An upper limit of a metric; trials above it cannot become the best."""
 
     metric: Annotated[str, Field(pattern=r"^(val/[\w/. -]+|parameters|train_seconds)$")]
+    """As in `objectives`."""
     at_most: float
+    """The largest value that the best trial may have."""
 
 
 class Sampler(Section):
     """The sampler that chooses the next trial."""
 
     kind: Literal["tpe", "cmaes", "gp", "random", "grid", "sobol"] = "tpe"
+    """Tree-structured Parzen estimator, CMA-ES, Gaussian process, random, every combination, or a Sobol sequence."""
     seed: NonNegativeInt = 0
+    """The seed of the sampler."""
     startup: NonNegativeInt = 10
     """Trials drawn at random before the sampler learns from them."""
 
@@ -56,6 +62,7 @@ class Pruner(Section):
     """The pruner that stops unpromising trials, by val metrics after each epoch (`wilcoxon`: after each seed)."""
 
     kind: Literal["none", "median", "hyperband", "asha", "wilcoxon"] = "none"
+    """The rule: none, below the median of earlier trials, Hyperband, successive halving, or a test between seeds."""
     warmup: NonNegativeInt = 0
     """The first epoch after which a trial can be pruned; epochs are counted over all seeds of the trial."""
     startup: NonNegativeInt = 5
@@ -72,13 +79,19 @@ class Sweep(Section):
     """The settings of a sweep."""
 
     name: Name
+    """The name of the sweep; by default that of its file."""
     experiment: str
+    """The experiment whose settings are searched."""
     n_trials: PositiveInt
+    """The number of trials."""
     objectives: list[Objective] = Field(default=[])
     """By default the metric that selects the epoch; the preflight fills it in, since the task decides it."""
     limits: list[Limit] = Field(default=[])
+    """Metrics with an upper limit."""
     sampler: Sampler = Sampler()
+    """What chooses the settings of the next trial."""
     pruner: Pruner = Pruner()
+    """What stops unpromising trials."""
     seeds: PositiveInt = 1
     """Trainings per trial; the objective is their mean."""
     max_failures: NonNegativeInt = 10
@@ -86,6 +99,7 @@ class Sweep(Section):
     overrides: list[str] = Field(default=[])
     """Overrides for all trials."""
     space: Space
+    """The ranges and choices, by key."""
     first: list[dict[str, Plain]] = Field(default=[])
     """Values of the first trials, e.g. known good settings; the sampler draws the missing keys."""
 

@@ -30,7 +30,7 @@ LISTS: Mapping[str, Any] = {
 }
 PIPELINE = """\
 # What `reprise repro` makes. experiments: each with its data set; folders: data sets of your own files, in conf/data/;
-# overrides: for all experiments, such as seeds=3. The other lists: docs/guide.md of reprise.
+# overrides: for all experiments, such as seeds=3. The other lists: the reference of the config in the documentation.
 """
 IGNORED = "__pycache__/\n.venv/\n"
 DATA_IGNORED = """\

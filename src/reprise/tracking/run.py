@@ -319,7 +319,7 @@ def reopen(tracking: TrackingConfig, folder: Path, run_id: str) -> Run:
 
 
 def find(folder: Path, requested: str) -> str:
-    """Return the id of the local run with this name or prefix of an id (local or MLflow's).
+    """Return the id of the local run with this name or prefix of an id (local or MLflow's), or of the newest: `last`, `last~1`.
 
     Raises:
         UserError: if there is none, or more than one.
@@ -338,8 +338,8 @@ def has_run_dir(folder: Path, requested: str) -> bool:
 
 
 def _matching_run_dirs(folder: Path, requested: str) -> list[Path]:
-    """Return the run directories of the runs with this name or prefix of an id."""
-    matches = []
+    """Return the run directories of the runs with this name or prefix of an id; of `last` that of the newest."""
+    matches = run_info.newest_trained(folder, requested)
     for run_dir in run_info.run_dirs(folder):
         ids = run_dir.name, _mlflow_id(run_dir)
         if run_info.read(run_dir).name == requested or any(run_id.startswith(requested) for run_id in ids):

@@ -1,5 +1,6 @@
 """run.json: the identity of a run, written once when it starts."""
 
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -8,6 +9,10 @@ from reprise.data import store
 from reprise.errors import UserError
 
 FILE = "run.json"
+OUTCOME = "trained.json"
+"""File in a run directory that is written when the training has ended (`trained`)."""
+NEWEST = re.compile(r"last(~(?P<back>\d+))?")
+"""Stands for the newest finished training; `last~1` for the one before it."""
 TRASH = "trash"
 """Folder in mlruns/ of runs that are being deleted: no other command reads them."""
 CURRENT_STORE = "elsewhere"
@@ -64,3 +69,12 @@ def write(run_dir: Path, info: RunInfo) -> None:
 def run_dirs(folder: Path) -> list[Path]:
     """Return the run directories under `folder` (mlruns/), sorted by id."""
     return [file.parent for file in sorted((folder / "runs").glob(f"*/{FILE}"))]
+
+
+def newest_trained(folder: Path, requested: str) -> list[Path]:
+    """Return a list of the run directory that `last` or `last~N` stands for; empty for other names, or without such a run."""
+    if not (found := NEWEST.fullmatch(requested)):
+        return []
+    back = int(found["back"] or 0)
+    trained = [run_dir for run_dir in run_dirs(folder) if (run_dir / OUTCOME).is_file()]
+    return sorted(trained, key=lambda run_dir: read(run_dir).started, reverse=True)[back : back + 1]

@@ -6,9 +6,8 @@ from reprise.data import store
 from reprise.data.contracts import Contract
 from reprise.errors import UserError
 from reprise.tracking import groups
+from reprise.tracking.run_info import OUTCOME as OUTCOME
 
-OUTCOME = "trained.json"
-"""File in a run directory that is written when the training has ended."""
 WEIGHTS = "best.safetensors"
 """File in a run directory with the weights of the best epoch."""
 INTERVALS = "intervals.json"

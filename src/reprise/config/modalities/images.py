@@ -15,9 +15,13 @@ class ImageData(PublishedData):
     augmentable: ClassVar[bool] = True
     kind: Literal["images"]
     reader: Literal["idx", "csv_images"]
+    """The reader of the files."""
     shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)]
+    """Height, width and channels."""
     classes: Annotated[list[str], Field(min_length=2)]
+    """The names of the classes, in the order of their numbers."""
     known_duplicates: NonNegativeInt
+    """The number of identical images that may be in two splits."""
 
 
 class FolderData(DataConfig):
@@ -26,6 +30,7 @@ class FolderData(DataConfig):
     augmentable: ClassVar[bool] = True
     kind: Literal["images"]
     reader: Literal["image_folder"]
+    """The reader of the files."""
     path: Annotated[str, AfterValidator(os.path.expanduser)]
     shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)] | None
     resize: Literal["stretch", "crop", "pad"]
@@ -56,6 +61,7 @@ class ImageWindow(WindowConfig):
     test_size: Size | None
     seed: NonNegativeInt
     limit: PositiveInt | None
+    """The maximum number of training samples; that of the data."""
 
 
 DATA = (ImageData, FolderData)

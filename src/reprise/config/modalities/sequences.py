@@ -16,11 +16,15 @@ class PublishedSequences(PublishedData):
 
     kind: Literal["sequences"]
     reader: Literal["ts", "idx_rows"]
+    """The reader of the files."""
     channels: Channels
+    """The names of the channels."""
     classes: Annotated[dict[str, str], Field(min_length=2)]
     """The name of each class, by its label in the files."""
     missing: Missing
+    """Missing values: `refuse`, or `interpolate` over time."""
     known_duplicates: NonNegativeInt
+    """The number of identical sequences that may be in two splits."""
 
 
 class OwnSequences(DataConfig):
@@ -28,6 +32,7 @@ class OwnSequences(DataConfig):
 
     kind: Literal["sequences"]
     reader: Literal["ucr"]
+    """The reader of the files."""
     path: Annotated[str, AfterValidator(os.path.expanduser)]
     channels: Channels | None
     label: Annotated[str, Field(min_length=1)]
@@ -45,6 +50,7 @@ class SequenceWindow(WindowConfig):
     test_size: Size | None
     seed: NonNegativeInt
     limit: PositiveInt | None
+    """The maximum number of training samples; that of the data."""
 
 
 DATA = (PublishedSequences, OwnSequences)

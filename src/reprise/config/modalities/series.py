@@ -13,7 +13,9 @@ class Channel(Section):
     """One column of a series."""
 
     name: str
+    """The column."""
     unit: str
+    """The unit of its values."""
 
 
 class SeriesData(PublishedData):
@@ -21,8 +23,11 @@ class SeriesData(PublishedData):
 
     kind: Literal["series"]
     reader: Literal["csv_series"]
+    """The reader of the files."""
     time: str
+    """The column of timestamps."""
     channels: Annotated[list[Channel], Field(min_length=1)]
+    """The columns that are read."""
 
 
 def _border(value: Any) -> Any:
@@ -36,7 +41,7 @@ def _border(value: Any) -> Any:
     raise ValueError("should be a count of rows, or a date such as 2012-12-31 or '2012-12-31 23:00'")
 
 
-Border = Annotated[int | str, PlainValidator(_border)]
+Border = Annotated[int | str, PlainValidator(_border, json_schema_input_type=int | str)]
 """The end of a split: the number of rows before it, or the first date (ISO 8601; without an offset: UTC) after the split."""
 
 
@@ -44,7 +49,9 @@ class SplitBorders(Section):
     """The end of each split. Rows after that of test are unused."""
 
     train: Border
+    """The end of the training split."""
     val: Border
+    """The end of val."""
     test: Border | None = None
     """By default the end of the series."""
 
@@ -65,6 +72,7 @@ class SeriesWindow(WindowConfig):
     lookback_crosses: bool = False
     season: PositiveInt | None
     limit: PositiveInt | None
+    """The maximum number of training windows; that of the data."""
     folds: Annotated[int, Field(ge=2)] | None = Field(default=None, exclude_if=is_none)
     fold: Annotated[int, Field(ge=0)] | None = Field(default=None, exclude_if=is_none)
 

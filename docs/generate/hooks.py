@@ -1,0 +1,37 @@
+"""Hooks of MkDocs: pages made from code and from files outside of docs/.
+
+MkDocs puts this folder on the path while it loads the hooks.
+"""
+
+import re
+from pathlib import Path
+
+import cli_reference
+import config_reference
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+"""Pages of the site that lie at the root of the repository."""
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages that are made from code, and those of the root of the repository."""
+    made = {"reference/cli.md": cli_reference.page(), "reference/config.md": config_reference.page()}
+    made |= {page: (ROOT / name).read_text().replace("](docs/", "](") for name, page in OUTSIDE.items()}
+    for page, content in made.items():
+        files.append(File.generated(config, page, content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Lead links to the root of the repository to the pages of the site."""
+    for name, target in OUTSIDE.items():
+        markdown = re.sub(rf"\]\((?:\.\./)+{re.escape(name)}", f"]({_relative(target, page)}", markdown)
+    return markdown
+
+
+def _relative(target: str, page: Page) -> str:
+    return "../" * page.file.src_uri.count("/") + target
