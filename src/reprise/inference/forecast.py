@@ -26,6 +26,7 @@ from reprise.figures.new_forecast import Panel, new_forecast
 from reprise.figures.style import save
 from reprise.inference import intervals
 from reprise.inference.answers import FIGURE, TABLE
+from reprise.inference.compute import COVERAGE, Compute, forecaster
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.tasks.forecasting import Forecasting
@@ -34,8 +35,6 @@ if TYPE_CHECKING:  # pyarrow and pandas take 0.6 s
     from reprise.data.tables.reader import Table
     from reprise.data.tables.series import Series
 
-COVERAGE = 0.8
-"""The share of new values that the intervals are made to contain."""
 HISTORY = 3
 """Horizons of the past that the figure shows, at most the lookback if that is longer."""
 
@@ -117,64 +116,58 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Forecasts:
     meta = run.windows.meta
     if not isinstance(meta, Meta) or not isinstance(predictor.task, Forecasting):
         raise UserError(f"{run.trained.name} does not forecast", "name a run with task=forecasting")
-    forecasts = forecast_file(predictor, run, meta, path)
+    compute = forecaster(predictor, intervals.read(run.intervals))
+    forecasts = forecast_table(compute, run, meta, read_file(run, meta, path), path.name)
     for note in forecasts.notes:
         console.print(f"predict  {path.name}: {note}", highlight=False, markup=False, soft_wrap=True)
     _write(forecasts, out)
     return forecasts
 
 
-def forecast_file(predictor: Predictor, run: TrainedRun, meta: Meta, path: Path) -> Forecasts:
-    """Return the forecasts of a file. Writes nothing."""
-    table = read_file(run, meta, path)
-    calibrated = intervals.read(run.intervals)
-    found = [_forecast_series(predictor, run, meta, path.name, table, one, calibrated) for one in table.series]
+def forecast_table(compute: Compute, run: TrainedRun, meta: Meta, table: "Table", name: str) -> Forecasts:
+    """Return the forecasts of all series of a table that `read_content` returned. `name` is that of the file, for messages."""
+    found = [_forecast_series(compute, run, meta, name, table, one) for one in table.series]
     filled = sum(int(one.filled[-meta.lookback :].sum()) for one in table.series)
-    notes = [*table.notes, *_notes(calibrated, filled, run.trained.name)]
+    notes = [*table.notes, *_notes(intervals.read(run.intervals), filled, run.trained.name)]
     return Forecasts(run.trained.name, meta.targets, meta.units, found, notes)
 
 
 def read_file(run: TrainedRun, meta: Meta, path: Path) -> "Table":
-    """Return the series of a file with the channels of a run.
+    """Return the series of a file with the channels of a run; see `read_content`."""
+    sha256_of(path, "")
+    return read_content(run, meta, path, path.name)
+
+
+def read_content(run: TrainedRun, meta: Meta, source: Path | bytes, name: str) -> "Table":
+    """Return the series of a file, given by its path or content, with the channels of a run. `name` is for messages.
 
     Raises:
-        UserError: if the file cannot be read, has other time steps, or a series is shorter than the lookback.
+        UserError: if it cannot be read, has other time steps, or a series is shorter than the lookback.
 
     """
     from reprise.data.tables.reader import read_table  # late, as above
 
-    settings = format_of(run.config.data, meta)
-    sha256_of(path, "")
-    table = read_table(path, path.name, settings)
+    table = read_table(source, name, format_of(run.config.data, meta))
     if table.frequency.alias != meta.frequency:
         raise UserError(
-            f"{path.name}: its time steps are {table.frequency.alias}, and those of the run {meta.frequency}",
+            f"{name}: its time steps are {table.frequency.alias}, and those of the run {meta.frequency}",
             "name a file with the time steps of the run; to recognise months, it needs at least three rows",
         )
     for one in table.series:
         if len(one.time) < meta.lookback:
             series = f" of series {one.name}" if len(table.series) > 1 else ""
             needed = f"{run.trained.name} forecasts from the last {meta.lookback}"
-            raise UserError(f"{path.name}: {len(one.time)} time steps{series}, and {needed}", "name a file with more rows")
+            raise UserError(f"{name}: {len(one.time)} time steps{series}, and {needed}", "name a file with more rows")
     return table
 
 
-def _forecast_series(
-    predictor: Predictor,
-    run: TrainedRun,
-    meta: Meta,
-    file: str,
-    table: "Table",
-    one: "Series",
-    calibrated: intervals.Intervals | None,
-) -> SeriesForecast:
+def _forecast_series(compute: Compute, run: TrainedRun, meta: Meta, file: str, table: "Table", one: "Series") -> SeriesForecast:
     columns = [table.channels.index(name) for name in meta.observed]
     values = one.values[:, columns]
     zone = getattr(run.config.data, "timezone", None)
     utc, wall = steps_after(one.time, one.wall, meta.horizon, zone)
     raw = raw_inputs(meta, values, utc, file, table, one)
-    with torch.inference_mode():
-        found = intervals.forecast(predictor, [torch.from_numpy(part)[None] for part in raw], calibrated, COVERAGE)
+    found = compute([torch.from_numpy(part)[None] for part in raw])
     shown = slice(-max(meta.lookback, HISTORY * meta.horizon), None)
     past = values[shown, meta.target_positions].astype(np.float64)
     point, lower, upper = (part if part is None else part[0] for part in found)

@@ -7,7 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from reprise.inference.answers import FIGURE, TABLE
-from reprise.inference.forecast import COVERAGE, Forecasts
+from reprise.inference.compute import COVERAGE
+from reprise.inference.forecast import Forecasts
 
 SHOWN = 60
 """The most rows printed; predictions.csv has all."""

@@ -18,6 +18,7 @@ from reprise.figures import classification
 from reprise.figures.style import save
 from reprise.inference import known_pictures
 from reprise.inference.answers import FIGURE, SHOWN, TABLE, Answers
+from reprise.inference.compute import Compute, classifier, probabilities
 from reprise.inference.explain import classes_of
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
@@ -42,9 +43,9 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     readable = [one for one in read if not one.problem]
     if not readable:
         raise UserError(f"{path}: no picture that can be read: {read[0].listed.name}: {read[0].problem}")
-    probabilities = _probabilities(predictor, readable, run.config.trainer.eval_batch_size, console)
+    answered = _probabilities(classifier(predictor), readable, run.config.trainer.eval_batch_size, console)
     files, truth = [str(one.listed.file) for one in readable], [one.listed.label for one in readable]
-    answers = Answers(classes, files, truth, probabilities, _splits(run, readable, console))
+    answers = Answers(classes, files, truth, answered, _splits(run, readable, console))
     answers.write_table(out)
     _draw(answers, readable, run.trained.name, out)
     return answers
@@ -96,15 +97,15 @@ def _report(console: Console, text: str) -> None:
     console.print(f"predict  {text}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _probabilities(predictor: Predictor, read: Sequence[Picture], size: int, console: Console) -> npt.NDArray[np.float64]:
+def _probabilities(compute: Compute, read: Sequence[Picture], size: int, console: Console) -> npt.NDArray[np.float64]:
     """Return the probability of each class, `float64 [N, K]`, computed as in `evaluate`."""
     batches = [read[begin : begin + size] for begin in range(0, len(read), size)]
-    with torch.inference_mode():
-        probabilities = [
-            predictor(torch.from_numpy(pictures.stacked(batch))).double().numpy()
+    return np.concatenate(
+        [
+            probabilities(compute, [torch.from_numpy(pictures.stacked(batch))])
             for batch in watched(batches, len(batches), "answering", console)
         ]
-    return np.concatenate(probabilities)
+    )
 
 
 def _draw(answers: Answers, pictured: Sequence[Picture], name: str, out: Path) -> None:

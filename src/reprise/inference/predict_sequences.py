@@ -20,6 +20,7 @@ from reprise.errors import UserError
 from reprise.figures import classification
 from reprise.figures.style import save
 from reprise.inference.answers import FIGURE, NEW, SHOWN, Answers
+from reprise.inference.compute import classifier, probabilities
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.reports.classification import drawable
@@ -58,12 +59,11 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     inputs = read(path, data, meta, console)
     raw = inputs.raw(meta.masked)
     size = run.config.trainer.eval_batch_size
-    with torch.inference_mode():
-        batches = zip(*(torch.split(part, size) for part in raw), strict=True)
-        probabilities = torch.cat([predictor(*batch).double() for batch in batches]).numpy()
+    batches = zip(*(torch.split(part, size) for part in raw), strict=True)
+    answered = np.concatenate([probabilities(classifier(predictor), batch) for batch in batches])
     names = [str(number) for number in range(1, len(inputs.truth) + 1)]
     splits = _splits(run.windows, inputs, console)
-    answers = Answers(meta.classes, names, inputs.truth, probabilities, splits, "sequences", "sequence")
+    answers = Answers(meta.classes, names, inputs.truth, answered, splits, "sequences", "sequence")
     answers.write_table(out)
     rows = answers.by_interest()[:SHOWN]
     more = f": {len(rows)} of {len(names):,} sequences" if len(names) > SHOWN else ""
@@ -71,7 +71,7 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     titles = [f"sequence {names[row]}" for row in rows]
     truth = [inputs.truth[row] for row in rows]
     title = f"{run.trained.name}{more}"
-    figure = classification.file_predictions(shown, probabilities[rows], meta.classes, titles, title, truth, meta.channels)
+    figure = classification.file_predictions(shown, answered[rows], meta.classes, titles, title, truth, meta.channels)
     save(figure, out / FIGURE)
     return answers
 
@@ -83,54 +83,71 @@ def read(path: Path, data: Data, meta: Meta, console: Console) -> Inputs:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file", "name a .ts or CSV file")
-    names = data.classes if isinstance(data, PublishedSequences) else {}
-    names = {**{name: name for name in meta.classes}, **names}
-    found = _parse(path, data, list(names), meta)
-    truth = [names.get(found.classes[label], found.classes[label]) for label in found.labels.tolist()]
-    _check_shape(found, path, meta)
-    gaps = found.missing_values()
-    if gaps and data.missing == "refuse":
-        raise UserError(f"{path}: {gaps:,} values are missing", "write them; the run was trained with data.missing=refuse")
-    if gaps:
-        _report(console, f"{path}: {gaps:,} missing values were interpolated, as in the training data")
-    values = np.zeros((len(truth), *meta.input_shape[:1], found.values.shape[2]), np.float32)
-    values[:, : found.values.shape[1]] = files.complete(found.values, found.lengths, str(path))
-    return Inputs(values, found.lengths, truth)
+    found = parse(path.read_bytes(), str(path), path.suffix.lower() == ".ts", data, meta)
+    inputs, notes = complete(found, str(path), data, meta)
+    for note in notes:
+        _report(console, f"{path}: {note}")
+    return inputs
 
 
-def _parse(path: Path, data: Data, labels: list[str], meta: Meta) -> Sequences:
-    content = path.read_bytes()
-    if path.suffix.lower() == ".ts":
-        return read_ts(content, str(path), labelled=False)
+def parse(content: bytes, name: str, is_ts: bool, data: Data, meta: Meta) -> Sequences:
+    """Return the sequences of the content of a `.ts` or CSV file. `name` is for messages."""
+    if is_ts:
+        return read_ts(content, name, labelled=False)
+    labels = list(dict.fromkeys([*meta.classes, *_names(data)]))
     column, separator, decimal = ("first", "auto", "auto") if isinstance(data, PublishedSequences) else _dialect(data)
     channels = len(meta.channels)
     try:
-        found = read_sequence_csv(content, str(path), column, channels, labels, separator, decimal)
+        found = read_sequence_csv(content, name, column, channels, labels, separator, decimal)
         if meta.masked or found.values.shape[1] == meta.input_shape[0]:
             return found
         problem = None
     except UserError as error:
         problem = error
     try:
-        return read_sequence_csv(content, str(path), "none", channels, None, separator, decimal)
+        return read_sequence_csv(content, name, "none", channels, None, separator, decimal)
     except UserError:
         if problem:
             raise problem from None
         raise
 
 
+def complete(found: Sequences, name: str, data: Data, meta: Meta) -> tuple[Inputs, list[str]]:
+    """Return sequences as the run reads them, with its classes and without missing values, and notes on what was filled.
+
+    Raises:
+        UserError: if they have other channels or more steps than those of the run, or the run refuses missing values.
+
+    """
+    names = {**{name: name for name in meta.classes}, **_names(data)}
+    truth = [names.get(found.classes[label], found.classes[label]) for label in found.labels.tolist()]
+    _check_shape(found, name, meta)
+    gaps = found.missing_values()
+    if gaps and data.missing == "refuse":
+        raise UserError(f"{name}: {gaps:,} values are missing", "write them; the run was trained with data.missing=refuse")
+    notes = [f"{gaps:,} missing values were interpolated, as in the training data"] if gaps else []
+    values = np.zeros((len(truth), *meta.input_shape[:1], found.values.shape[2]), np.float32)
+    values[:, : found.values.shape[1]] = files.complete(found.values, found.lengths, name)
+    return Inputs(values, found.lengths, truth), notes
+
+
+def _names(data: Data) -> dict[str, str]:
+    """Return the names of the classes by their labels in the files."""
+    return data.classes if isinstance(data, PublishedSequences) else {}
+
+
 def _dialect(data: OwnSequences) -> tuple[str, str, str]:
     return data.label, data.separator, data.decimal
 
 
-def _check_shape(found: Sequences, path: Path, meta: Meta) -> None:
+def _check_shape(found: Sequences, name: str, meta: Meta) -> None:
     steps, channels = meta.input_shape[0], found.values.shape[2]
     if channels != len(meta.channels):
-        raise UserError(f"{path}: {channels} channels; the run reads {len(meta.channels)}: {', '.join(meta.channels)}")
+        raise UserError(f"{name}: {channels} channels; the run reads {len(meta.channels)}: {', '.join(meta.channels)}")
     wrong = np.flatnonzero(found.lengths > steps if meta.masked else found.lengths != steps)
     if len(wrong):
         limit = f"at most {steps:,}" if meta.masked else f"{steps:,}"
-        raise UserError(f"{path}: sequence {wrong[0] + 1} has {found.lengths[wrong[0]]:,} steps; the run reads {limit}")
+        raise UserError(f"{name}: sequence {wrong[0] + 1} has {found.lengths[wrong[0]]:,} steps; the run reads {limit}")
 
 
 def _splits(windows: Windows, inputs: Inputs, console: Console) -> list[str]:
