@@ -35,6 +35,7 @@ def cli() -> None:
     Your series:    reprise train experiment=forecast_csv data.path=FILE
                     reprise predict RUN FILE            reprise explain RUN FILE
     Inspect:        reprise watch, reprise results, reprise dashboard, reprise runs, reprise lineage RUN
+    Use:            reprise export RUN, reprise serve RUN|MODEL@ALIAS
     Compare:        reprise compare [EXPERIMENT ...] [--html FILE]          reprise register RUN
     Reproduce:      reprise reproduce RUN, reprise certify experiment=NAME
     After a change of code:  reprise revalidate
@@ -67,6 +68,7 @@ for command in (
     one_run.predict,
     one_run.explain,
     one_run.export,
+    one_run.serve,
     many_runs.results,
     one_run.lineage,
     many_runs.runs,

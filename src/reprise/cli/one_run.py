@@ -1,4 +1,4 @@
-"""Commands on one run: watch, predict, explain, lineage, register, reproduce, certify."""
+"""Commands on one run: watch, predict, explain, export, serve, lineage, register, reproduce, certify."""
 
 import shlex
 import signal
@@ -144,6 +144,38 @@ def export(run: str, to: Literal["onnx", "pt2"], int8: bool, out: Path | None) -
     target = out or opened.output_folder / "export" / to
     folder.run(opened, to, int8, target, console)
     console.print(f"export  {target}", highlight=False, markup=False, soft_wrap=True)
+
+
+@click.command()
+@click.argument("run", metavar="RUN|MODEL@ALIAS")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0: a free one.")
+@click.option("--max-mb", default=16.0, show_default=True, type=click.FloatRange(0.001, 1024), help="Largest body, in MiB.")
+@click.option("--max-batch", default=256, show_default=True, type=click.IntRange(1), help="Most samples in a request.")
+@click.option("--max-megapixels", default=25.0, show_default=True, type=click.FloatRange(0.001, 80), help="Largest picture.")
+@click.option("--poll", default=5.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between looks at the alias.")
+def serve(run: str, host: str, port: int, max_mb: float, max_batch: int, max_megapixels: float, poll: float) -> None:
+    """Answer predictions over HTTP with the model of a RUN, or with the registered model MODEL@ALIAS.
+
+    \b
+    curl -H 'Content-Type: image/png' --data-binary @7.png http://127.0.0.1:8000/predict
+    curl -H 'Content-Type: text/csv' --data-binary @new.csv http://127.0.0.1:8000/predict
+
+    The body is a picture, a CSV or Parquet file of a series, or a .ts or CSV file of sequences; several pictures are sent as
+    JSON. http://127.0.0.1:8000 is a page to drop a file on, /docs describes the interface, /metrics counts for Prometheus, and
+    /health and /ready answer while the server runs. A request that cannot be answered gets a status of 4xx and one line.
+
+    When the alias moves, the new model is loaded, and later requests get it. SIGTERM and Ctrl-C stop the server after the
+    requests in progress are answered.
+
+    The server has no passwords and no encryption: on another --host, put a proxy with both in front of it.
+    """
+    paths = project()
+    from reprise.serving.limits import Limits
+    from reprise.serving.server import serve
+
+    limits = Limits(body=round(max_mb * 2**20), batch=max_batch, pixels=round(max_megapixels * 1e6))
+    serve(paths, run, host, port, limits, poll, console)
 
 
 @click.command()
