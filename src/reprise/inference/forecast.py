@@ -138,16 +138,16 @@ def read_file(run: TrainedRun, meta: Meta, path: Path) -> "Table":
     return read_content(run, meta, path, path.name)
 
 
-def read_content(run: TrainedRun, meta: Meta, source: Path | bytes, name: str, most_series: int | None = None) -> "Table":
+def read_content(run: TrainedRun, meta: Meta, source: Path | bytes, name: str) -> "Table":
     """Return the series of a file, given by its path or content, with the channels of a run. `name` is for messages.
 
     Raises:
-        UserError: if it cannot be read, has other time steps or more series, or one is shorter than the lookback.
+        UserError: if it cannot be read, has other time steps, or a series is shorter than the lookback.
 
     """
     from reprise.data.tables.reader import read_table  # late, as above
 
-    table = read_table(source, name, replace(format_of(run.config.data, meta), most_series=most_series))
+    table = read_table(source, name, format_of(run.config.data, meta))
     if table.frequency.alias != meta.frequency:
         raise UserError(
             f"{name}: its time steps are {table.frequency.alias}, and those of the run {meta.frequency}",

@@ -56,6 +56,7 @@ def build(holder: ModelHolder, metrics: Metrics, limits: Limits, hosts: frozense
     answerer = holder.current.answerer
 
     refusals: dict[int | str, dict[str, Any]] = {status: _described(words) for status, words in REFUSALS.items()}
+    refusals[200] = {"description": "The model, a row per sample or forecast step, and notes on what was read."}
 
     @app.post("/predict", openapi_extra=_body_schema(answerer), responses=refusals)
     async def predict(request: Request, history: bool = False) -> JSONResponse:

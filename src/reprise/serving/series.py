@@ -9,7 +9,7 @@ import torch
 
 from reprise.data.modalities.series.arrays import Meta
 from reprise.inference.compute import COVERAGE, Compute
-from reprise.inference.forecast import Forecasts, forecast_table, iso, read_content
+from reprise.inference.forecast import Forecasts, forecast_table, format_of, iso, read_content
 from reprise.inference.trained_run import TrainedRun
 from reprise.serving.answerer import BYTES, JSON, READING, Payload, demand_finite, parse_json
 from reprise.serving.limits import Limits, RequestError
@@ -65,7 +65,8 @@ class Series:
             content = self._from_json(body) if is_json else body
             if content[:4] == MAGIC:
                 self._check_parquet(content)
-            table = read_content(self._run, self._meta, content, NAME, self._limits.batch)
+            self._check_count(content)
+            table = read_content(self._run, self._meta, content, NAME)
         forecasts = forecast_table(self._compute, self._run, self._meta, table, NAME)
         for one in forecasts.series:
             demand_finite(one.values)
@@ -86,6 +87,18 @@ class Series:
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue().encode("utf-8", "replace")
+
+    def _check_count(self, content: bytes) -> None:
+        """Refuse a table of too many series before they are built, which takes longer than reading the table."""
+        settings = format_of(self._run.config.data, self._meta)
+        if settings.id is None and settings.columns != "series":
+            return
+        from reprise.data.tables.columns import read_columns  # late, as below
+
+        columns = read_columns(content, NAME, settings, [])
+        count = len(columns.names) if settings.id else len(columns.target)
+        if count > self._limits.batch:
+            raise RequestError(413, f"{count:,} series, and a request may have {self._limits.batch}")
 
     def _check_parquet(self, content: bytes) -> None:
         """Refuse a table by its metadata, and texts that are stored once and repeated, before memory for them is taken."""

@@ -13,7 +13,7 @@ from reprise.config import Config
 from reprise.data import store
 from reprise.data.modality import tensors_of
 from reprise.data.windows import Windows
-from reprise.inference import intervals
+from reprise.inference import intervals, logged
 from reprise.inference.predictor import Predictor
 from reprise.project_paths import ProjectPaths
 from reprise.stages import verdict
@@ -129,7 +129,7 @@ def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: C
     if calibrated := intervals.calibrate(predictor, windows, config.trainer.eval_batch_size):
         intervals.write(calibrated, run.run_dir / INTERVALS)
     if config.tracking.log_model:
-        _log_model(run, predictor, windows)
+        _log_model(run, predictor, windows, config, calibrated)
     comparison = verdict.on_val(predictor, windows, config.trainer.eval_batch_size)
     store.write_atomically(run.run_dir / OUTCOME, trained.model_dump_json(indent=2).encode())
     return comparison
@@ -140,11 +140,15 @@ def tag_name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_. :/-]", "", text)
 
 
-def _log_model(run: tracking.Run, predictor: Predictor, windows: Windows) -> None:
+def _log_model(
+    run: tracking.Run, predictor: Predictor, windows: Windows, config: Config, calibrated: intervals.Intervals | None
+) -> None:
     """Log the predictor with two samples of val, or twice the same of a split of one."""
     val = windows.val()
     example = val.raw(torch.arange(2) % len(val))
     with torch.inference_mode():
         prediction = predictor(*example)
     named = {name: part.numpy() for name, part in zip(predictor.transform.raw_inputs, example, strict=True)}
-    run.log_model(predictor, named, prediction.numpy(), tensors_of(windows.meta.kind).describe_inputs(windows.meta))
+    described = tensors_of(windows.meta.kind).describe_inputs(windows.meta)
+    reading = logged.reading_of(config, windows.meta, calibrated)
+    run.log_model(predictor, named, prediction.numpy(), described, reading, logged.bounds_of(predictor))

@@ -1,5 +1,6 @@
 """Export a model that MLflow can show and load."""
 
+import io
 import json
 import shutil
 import warnings
@@ -11,12 +12,16 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from reprise.data.modalities.images import decoding
 from reprise.tracking import lineage
 
 if TYPE_CHECKING:  # PyTorch takes two seconds to import; callers that log a model have imported it already
     from torch import nn
 
-LOADER = Path(__file__).with_name("reprise_pyfunc.py")
+LOADER, TABLES = (Path(__file__).with_name(name) for name in ("reprise_pyfunc.py", "reprise_tables.py"))
+"""Files that are copied into the model."""
+LOADER_MODULE = "reprise_pyfunc_2"
+"""Name of the copied loader. A process keeps one module of a name: models of other versions need another name."""
 
 
 def save(
@@ -25,8 +30,13 @@ def save(
     example: Mapping[str, npt.NDArray[np.generic]],
     prediction: npt.NDArray[np.generic],
     metadata: Mapping[str, Any],
+    reading: Mapping[str, Any],
+    bounds: "nn.Module | None" = None,
 ) -> None:
     """Export a network into a new MLflow model at `folder`, with an example of each of its inputs `[B, …]`, by name.
+
+    `reading` says how the model reads what users have; see `reprise_tables`. `bounds` is the network of the quantiles that
+    intervals are calibrated from; None for point forecasts and for classes.
 
     The signature describes only the outputs, because the copied loader checks the inputs: with one-line errors, and with integers
     of any width for pixels, as a scoring server parses JSON. The metadata describe the inputs.
@@ -46,12 +56,14 @@ def save(
             signature=ModelSignature(inputs, outputs),
             input_example=list(example.values()),
             serialization_format="pt2",
-            pip_requirements=[f"torch=={lineage.versions()['version.torch'].split('+')[0]}", "numpy"],
+            pip_requirements=_requirements(reading),
         )
     input_specs = {name: {"dtype": str(array.dtype), "shape": list(array.shape[1:])} for name, array in example.items()}
     (folder / "data" / "inputs.json").write_text(json.dumps(input_specs), "utf-8")
-    (folder / "code").mkdir()
-    shutil.copyfile(LOADER, folder / "code" / LOADER.name)
+    (folder / "data" / "reading.json").write_text(json.dumps(reading), "utf-8")
+    if bounds is not None:
+        _export(bounds, example, folder / "data" / "bounds.pt2")
+    _copy_code(reading, folder / "code")
     # Model.load takes a path that holds % or ? for an address.
     model = Model.from_dict(yaml.safe_load((folder / "MLmodel").read_text("utf-8")))
     model.signature = ModelSignature(outputs=outputs)
@@ -61,8 +73,37 @@ def save(
         "output": {"dtype": str(prediction.dtype), "shape": list(prediction.shape[1:])},
     }
     env = {"conda_env": "conda.yaml", "python_env": "python_env.yaml"}
-    mlflow.pyfunc.add_to_model(model, LOADER.stem, data="data", code="code", **env)
+    mlflow.pyfunc.add_to_model(model, LOADER_MODULE, data="data", code="code", **env)
     model.save(folder / "MLmodel")
+
+
+def _requirements(reading: Mapping[str, Any]) -> list[str]:
+    pictures = ["pillow"] if "decoding" in reading else []
+    return [f"torch=={lineage.versions()['version.torch'].split('+')[0]}", "numpy", "pandas", *pictures]
+
+
+def _copy_code(reading: Mapping[str, Any], folder: Path) -> None:
+    folder.mkdir()
+    shutil.copyfile(LOADER, folder / f"{LOADER_MODULE}.py")
+    shutil.copyfile(TABLES, folder / TABLES.name)
+    if "decoding" in reading:
+        shutil.copyfile(decoding.__file__, folder / "reprise_decoding.py")
+
+
+def _export(network: "nn.Module", example: Mapping[str, npt.NDArray[np.generic]], file: Path) -> None:
+    """Write a graph of torch.export that takes any number of samples."""
+    import torch
+
+    tensors = tuple(torch.from_numpy(np.array(array)) for array in example.values())
+    batch = torch.export.Dim("batch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in `save`
+        program = torch.export.export(
+            with_parameters(network, len(example)), tensors, dynamic_shapes=[{0: batch} for _ in tensors]
+        )
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+    file.write_bytes(buffer.getvalue())
 
 
 def _named(example: Mapping[str, npt.NDArray[np.generic]]) -> Mapping[str | None, npt.NDArray[np.generic]]:

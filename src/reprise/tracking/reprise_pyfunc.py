@@ -11,11 +11,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import reprise_tables as tables
 import torch
 
 INPUTS = "inputs.json"
 """File beside the graph with `dtype` and `shape` of one sample, by name of the input."""
+READING = "reading.json"
+"""File beside the graph: how pictures, tables and sequences become inputs, and the names and units of answers."""
 GRAPH = "model.pt2"
+BOUNDS = "bounds.pt2"
+"""Graph of the quantiles that intervals are calibrated from; missing for point forecasts."""
 
 
 class Model:
@@ -23,22 +29,51 @@ class Model:
 
     def __init__(self, folder: Path, device: str) -> None:
         self.inputs: dict[str, dict[str, Any]] = json.loads((folder / INPUTS).read_text("utf-8"))
+        self.reading: dict[str, Any] = json.loads((folder / READING).read_text("utf-8"))
         self.device = device
-        self.graph = torch.export.load(folder / GRAPH).module().to(device)
+        self.graph = _load(folder / GRAPH, device)
+        self.bounds = _load(folder / BOUNDS, device) if (folder / BOUNDS).is_file() else None
 
-    def predict(self, data: Any, params: dict[str, Any] | None = None) -> npt.NDArray[Any]:
-        """Return the predictions for a batch of raw inputs: an array `[B, …]`, or a dict of arrays if the model has several.
+    def predict(self, data: Any, params: dict[str, Any] | None = None) -> "npt.NDArray[Any] | pd.DataFrame":
+        """Return the predictions for a batch.
+
+        Args:
+            data: what users have, or raw inputs. Of pictures: a list, or a table with one column, of the contents of files (or
+                their base64 text) or of arrays `uint8 [H, W]` or `[H, W, 3]` of any size. Of a series: a table with time stamps,
+                as the CSV file. Of sequences: a table with a sequence a row, all values of the first channel, then of the second.
+                Raw inputs are an array `[B, …]`, or a dict of arrays if the model has several.
+            params: not used.
+
+        Returns:
+            For raw inputs an array of probabilities or forecasts. Otherwise a table: a row per sample with its class and the
+            probability of each class; or a row per forecast step with its time, forecast, interval and unit.
 
         Raises:
             ValueError: if shape, type or range do not match the model's inputs. The message is one line.
 
         """
-        arrays = [_checked(name, np.asarray(array), self.inputs[name]) for name, array in self._by_name(data).items()]
+        if not tables.is_user_data(data):
+            return self._answer(self.graph, self._by_name(data))
+        if self.reading["kind"] == "series":
+            return self._forecast(data)
+        inputs = tables.samples(data, self.reading, self.inputs)
+        rows: pd.DataFrame = tables.classified(self._answer(self.graph, inputs), self.reading["classes"])
+        return rows
+
+    def _forecast(self, data: Any) -> pd.DataFrame:
+        windows = tables.windows(data, self.reading)
+        inputs = tables.stacked(windows, list(self.inputs))
+        bounds = None if self.bounds is None else self._answer(self.bounds, inputs)
+        rows: pd.DataFrame = tables.forecasts(windows, self._answer(self.graph, inputs), bounds, self.reading)
+        return rows
+
+    def _answer(self, graph: Any, data: Mapping[str, Any]) -> npt.NDArray[Any]:
+        arrays = [_checked(name, np.asarray(array), self.inputs[name]) for name, array in data.items()]
         if len({len(array) for array in arrays}) > 1:
             raise ValueError(f"the inputs {', '.join(self.inputs)} have different numbers of samples")
         with torch.no_grad():
             graph_inputs = [torch.from_numpy(array).to(self.device) for array in arrays]
-            predictions: npt.NDArray[Any] = self.graph(*graph_inputs).cpu().numpy()
+            predictions: npt.NDArray[Any] = graph(*graph_inputs).cpu().numpy()
         return predictions
 
     def _by_name(self, data: Any) -> dict[str, Any]:
@@ -49,6 +84,10 @@ class Model:
         if len(self.inputs) > 1:
             raise ValueError(f"this model takes a dict of arrays: {', '.join(self.inputs)}")
         return dict.fromkeys(self.inputs, data)
+
+
+def _load(file: Path, device: str) -> Any:
+    return torch.export.load(file).module().to(device)
 
 
 def _checked(name: str, data: npt.NDArray[Any], spec: dict[str, Any]) -> npt.NDArray[Any]:

@@ -104,12 +104,14 @@ class Run:
         example: Mapping[str, npt.NDArray[np.generic]],
         prediction: npt.NDArray[np.generic],
         metadata: Mapping[str, Any],
+        reading: Mapping[str, Any],
+        bounds: "nn.Module | None" = None,
     ) -> None:
         """Log the model as a torch.export graph: `mlflow.pyfunc.load_model` runs it without reprise.
 
-        It contains no pickles and takes any batch size. `metadata` describes inputs and outputs and is stored in the model.
+        It contains no pickles and takes any batch size. For the arguments, see `logged_model.save`.
         """
-        logged_model.save(network, self.run_dir / "model", example, prediction, metadata)
+        logged_model.save(network, self.run_dir / "model", example, prediction, metadata, reading, bounds)
         self.event_log.append(ModelEntry("model"))
 
     def end(self, status: str, tags: Mapping[str, str], seconds: float | None = None) -> None:

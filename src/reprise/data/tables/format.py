@@ -59,8 +59,6 @@ class TableFormat:
     """Rows that are not in the order of time: refuse or sort."""
     constant: str = "refuse"
     """Target columns with one single value: refuse or keep."""
-    most_series: int | None = None
-    """The most series that are read. None: any number."""
 
     def __post_init__(self) -> None:
         for key, allowed in CHOICES.items():

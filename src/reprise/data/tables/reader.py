@@ -70,8 +70,6 @@ def read_table(source: bytes | Path, name: str, settings: TableFormat) -> Table:
     parts = _split(
         columns, settings, Rows(columns.cells, columns.time, "", names, np.arange(len(time)), time, wall, values, text)
     )
-    if settings.most_series is not None and len(parts) > settings.most_series:
-        raise UserError(f"{name} has {len(parts):,} series, and at most {settings.most_series:,} are read", "split the file")
     channels = ["value"] if settings.columns == "series" else columns.target
     builder = SeriesBuilder(settings, len(channels), Counts())
     longest = max(parts, key=lambda key: len(parts[key].time))
