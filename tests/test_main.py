@@ -16,6 +16,7 @@ from reprise.errors import UserError
 ROOT = Path(__file__).resolve().parents[1]
 KEY_WORDS = {
     "export": ["--to", "--int8", "onnxruntime"],
+    "serve": ["127.0.0.1", "/predict", "SIGTERM"],
     "init": ["--from", "conf/data/", "data.KEY=value"],
     "code": ["data/code.json", "upgrade"],
     "plugins": ["conf/pipeline.yaml", "data/plugins"],

@@ -37,7 +37,7 @@ def is_private(name: str) -> bool:
 
 def own_names(tree: ast.Module) -> set[str]:
     """The private names that a module defines itself."""
-    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
     stored = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
     variables = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return defined | stored | variables | {"_replace", "_asdict", "_fields"}  # public methods of named tuples
