@@ -155,7 +155,9 @@ def export(run: str, to: Literal["onnx", "pt2"], int8: bool, out: Path | None) -
 @click.option("--max-megapixels", default=25.0, show_default=True, type=click.FloatRange(0.001, 80), help="Largest picture.")
 @click.option("--poll", default=5.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between looks at the alias.")
 def serve(run: str, host: str, port: int, max_mb: float, max_batch: int, max_megapixels: float, poll: float) -> None:
-    """Answer predictions over HTTP with the model of a RUN, or with the registered model MODEL@ALIAS.
+    """Answer predictions over HTTP with a run or registered model.
+
+    RUN is as for `predict`. MODEL@ALIAS is a registered model, such as digits@champion.
 
     \b
     curl -H 'Content-Type: image/png' --data-binary @7.png http://127.0.0.1:8000/predict
