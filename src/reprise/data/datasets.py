@@ -17,13 +17,17 @@ class Batch(NamedTuple):
     `inputs` are standardized, `float32 [B, H, W, C]` or `[B, T, C]`; `targets` are classes `int64 [B]` or standardized
     values `float32 [B, horizon, target]`, NaN where a value is missing. `loss_weight` weighs the mean loss of this rank's part
     of the batch, so that the mean over ranks is the mean over the whole batch. It is 1 if all ranks have equally many samples.
+    With `tiles` `int64 [S]`, the inputs are the tiles of `S` samples one after another, that many of each, and targets are `[S]`.
     """
 
     inputs: Tensor
     targets: Tensor
     loss_weight: float = 1.0
+    tiles: Tensor | None = None
 
 
+INPUTS = 1024
+"""Network inputs that are gathered at a time where only the targets are needed."""
 Augmentation = Callable[[Tensor], Tensor]
 """Maps images `float32 [B, H, W, C]` (0 to 255) to augmented images."""
 
@@ -58,6 +62,18 @@ class Dataset(Protocol):
     def sample_nbytes(self) -> int | None:
         """Size of a gathered sample in bytes; None if samples of a batch depend on each other, or are large."""
         ...
+
+
+def largest_row(dataset: Dataset) -> int:
+    """Return the largest number of network inputs of a row of a split: 1, unless rows are pictures that are cut into tiles."""
+    return int(getattr(dataset, "largest_row", 1))
+
+
+def targets_of(dataset: Dataset, rows: Tensor) -> Tensor:
+    """Return the targets of some rows. Of rows with many inputs, few are gathered at a time."""
+    if largest_row(dataset) == 1:
+        return dataset.gather(rows).targets
+    return torch.cat([dataset.gather(some).targets for some in torch.split(rows, max(1, INPUTS // largest_row(dataset)))])
 
 
 def standardize(values: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reprise.data.augment import Augment
-from reprise.data.datasets import Batch, Dataset
+from reprise.data.datasets import Batch, Dataset, largest_row
 
 MEMORY_SHARE = 0.5
 """Largest share of a GPU's free memory for the arrays; larger arrays stay on the host."""
@@ -108,7 +108,8 @@ class EvalLoader:
 
     Each batch has the same samples for any number of ranks, so results are bit-identical. All ranks yield equally many batches:
     a rank with one fewer yields the first batch with `loss_weight` 0. Lightning skips ranks without batches, but a sharded
-    network (FSDP) must compute on all ranks or none.
+    network (FSDP) must compute on all ranks or none. Of a split whose rows have several network inputs (tiles), a batch has fewer
+    rows, so that no batch has more than `batch_size` inputs unless one row has.
     """
 
     dataset: Dataset
@@ -119,7 +120,8 @@ class EvalLoader:
     parts: list[tuple[Tensor, float]] = field(init=False)
 
     def __post_init__(self) -> None:
-        batches = torch.split(torch.arange(len(self.dataset), device=self.dataset.device), self.batch_size)
+        rows = max(1, self.batch_size // largest_row(self.dataset))
+        batches = torch.split(torch.arange(len(self.dataset), device=self.dataset.device), rows)
         per_rank = math.ceil(len(batches) / self.world)
         own = [(rows, 1.0) for rows in batches[self.rank :: self.world]]
         self.parts = own + [(batches[0], 0.0)] * (per_rank - len(own))
@@ -159,14 +161,14 @@ def _streamed(gather: Gather, parts: Iterable[tuple[Tensor, float]], device: tor
     """Gather on the host in a thread, `AHEAD` batches in advance, and copy from pinned memory while the network computes."""
 
     def pinned(rows: Tensor, loss_weight: float) -> Batch:
-        inputs, targets, _ = gather(rows)
+        inputs, targets, _, tiles = gather(rows)
         if device.type == "cuda":
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
-        return Batch(inputs, targets, loss_weight)
+        return Batch(inputs, targets, loss_weight, tiles)
 
     def copied(batch: Batch) -> Batch:
-        inputs, targets, loss_weight = batch
-        return Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), loss_weight)
+        inputs, targets, loss_weight, tiles = batch
+        return Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), loss_weight, tiles)
 
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
         waiting: deque[Future[Batch]] = deque()

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 SHOWN = 24
 """The number of rows printed, and of samples in the figure."""
-TABLE, FIGURE = "predictions.csv", "predictions.png"
+TABLE, FIGURE, HEAT_FIGURE = "predictions.csv", "predictions.png", "tiles.png"
 NEW = "new"
 """The split of a sample that is in none of the run's splits."""
 

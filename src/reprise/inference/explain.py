@@ -10,11 +10,17 @@ from rich.console import Console
 from reprise.data.modalities.images.decoding import decode
 from reprise.data.modalities.images.folder import decoding_of
 from reprise.errors import UserError
-from reprise.inference import explanation
+from reprise.figures.style import save
+from reprise.figures.tiles import heat_maps
+from reprise.inference import explanation, tiles
+from reprise.inference.answers import HEAT_FIGURE
 from reprise.inference.interpretability import require_images
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.tasks.classification import Classification
+
+HEATED = 3
+"""The most classes whose heat is drawn."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,9 @@ class Pictured:
 def run(run: TrainedRun, image: Path, out: Path, console: Console, sample: str | None, target: str | None) -> Pictured:
     """Write filters, feature maps of every convolution, and attributions of the two most likely classes as figures to `out`.
 
+    Of a picture that is cut into tiles, also tiles.png, the probabilities of the most likely classes over the picture; the other
+    figures are then of the tile with the largest probability of the predicted class.
+
     Raises:
         UserError: when the file is not a picture, or the network of the run does not classify images.
 
@@ -45,16 +54,20 @@ def run(run: TrainedRun, image: Path, out: Path, console: Console, sample: str |
         decoded = decode(image.read_bytes(), decoding_of(run.config.data, run.windows.input_shape))
     except (OSError, ValueError) as error:
         raise UserError(f"{image}: {getattr(error, 'strerror', None) or error}") from None
-    raw = decoded.pixels[None]
+    out.mkdir(parents=True, exist_ok=True)
+    answered = decoded.tiles and tiles.answer(predictor, decoded.tiles, run.config.trainer.eval_batch_size)
+    raw = answered.strongest(int(answered.mean.argmax())) if answered else decoded.pixels[None]
+    if answered:
+        heat = heat_maps(answered.heated(classes, HEATED), f"{name}: {image.name}, probability of the tiles at each pixel")
+        save(heat, out / HEAT_FIGURE)
     with torch.no_grad():
         inputs = predictor.transform(torch.from_numpy(raw))
         probabilities = predictor.predict(inputs).double()
-    out.mkdir(parents=True, exist_ok=True)
     explanation.layer_table(out, predictor.network, inputs)
     explanation.filters(out, name, predictor.network)
     explanation.feature_maps(out, name, predictor, raw, [image.stem])
     explanation.attribution(out, name, predictor, raw, probabilities, [None])
-    probability, label = probabilities[0].max(-1)
+    probability, label = (torch.from_numpy(answered.mean) if answered else probabilities[0]).max(-1)
     return Pictured(image.name, classes[int(label)], float(probability))
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from reprise.data import store
+from reprise.data.datasets import largest_row
 from reprise.figures import network
 from reprise.figures.drawing import drawing
 from reprise.figures.style import GREEN, ORANGE, save
@@ -91,11 +92,16 @@ def attribution(
 
 
 def evaluated(folder: Path, predictor: Predictor, run: Evaluated) -> None:
-    """Draw filters, feature maps of one test image per class, and attributions of a correct and a wrong prediction."""
+    """Draw filters, feature maps of one test image per class, and attributions of a correct and a wrong prediction.
+
+    Of pictures that are cut into tiles, only the filters: the network does not read a picture as a whole.
+    """
     assert isinstance(predictor.task, Classification)
     names, classified, test = predictor.task.classes, run.predictions, run.windows.test()
     with drawing("filters.png"):
         filters(folder, run.name, predictor.network)
+    if largest_row(test) > 1:
+        return
     with drawing("feature_maps"):
         kinds, firsts = np.unique(classified.target, return_index=True)
         titles = [names[kind] for kind in kinds[:SHOWN]]

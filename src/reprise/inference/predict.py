@@ -10,23 +10,30 @@ import torch
 from rich.console import Console
 
 from reprise.data.modalities.images import picture_files, pictures
+from reprise.data.modalities.images.decoding import Decoding
 from reprise.data.modalities.images.folder import decoding_of
 from reprise.data.modalities.images.picture_files import Listed
 from reprise.data.modalities.images.pictures import Picture
 from reprise.errors import UserError
 from reprise.figures import classification
 from reprise.figures.style import save
-from reprise.inference import known_pictures
-from reprise.inference.answers import FIGURE, SHOWN, TABLE, Answers
+from reprise.figures.tiles import Heated, heat_maps
+from reprise.inference import known_pictures, tiles
+from reprise.inference.answers import FIGURE, HEAT_FIGURE, SHOWN, TABLE, Answers
 from reprise.inference.compute import Compute, classifier, probabilities
 from reprise.inference.explain import classes_of
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.progress_bar import watched
 
+HEATED = 8
+"""Pictures in the figure of heat maps."""
+
 
 def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     """Predict the class of a picture, or of all pictures in a folder or CSV table; write predictions.csv and .png to `out`.
+
+    Of pictures that are cut into tiles, also tiles.png: where the predicted class comes from.
 
     Raises:
         UserError: when no picture can be read. Otherwise unreadable pictures are reported and left out.
@@ -35,19 +42,26 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console) -> Answers:
     predictor = Predictor.from_run(run)
     classes = classes_of(predictor, run)
     listed = _listed(path, out, classes, console)
-    reading = pictures.read_all(listed, decoding_of(run.config.data, run.windows.input_shape))
-    read = list(watched(reading, len(listed), "reading", console))
-    for one in read:
+    decoding, size = decoding_of(run.config.data, run.windows.input_shape), run.config.trainer.eval_batch_size
+    read, of_tiles = [], []
+    for one in watched(pictures.read_all(listed, decoding), len(listed), "reading", console):
         if one.problem:
             _report(console, f"left out: {one.listed.name}: {one.problem}")
+        if one.decoded and one.decoded.tiles:  # answered at once: the tiles of all pictures would fill the memory
+            of_tiles.append(tiles.answer(predictor, one.decoded.tiles, size).mean)
+            read.append(replace(one, decoded=replace(one.decoded, tiles=None)))
+        else:
+            read.append(one)
     readable = [one for one in read if not one.problem]
     if not readable:
         raise UserError(f"{path}: no picture that can be read: {read[0].listed.name}: {read[0].problem}")
-    answered = _probabilities(classifier(predictor), readable, run.config.trainer.eval_batch_size, console)
+    answered = np.stack(of_tiles) if of_tiles else _probabilities(classifier(predictor), readable, size, console)
     files, truth = [str(one.listed.file) for one in readable], [one.listed.label for one in readable]
     answers = Answers(classes, files, truth, answered, _splits(run, readable, console))
     answers.write_table(out)
     _draw(answers, readable, run.trained.name, out)
+    if of_tiles:
+        _draw_heat(predictor, answers, readable, decoding, size, run.trained.name, out)
     return answers
 
 
@@ -59,7 +73,7 @@ def _listed(path: Path, out: Path, classes: Sequence[str], console: Console) -> 
         table = picture_files.listing(path).pictures
         return [replace(one, name=str(one.file)) for one in table]
     files, left_out = picture_files.pictures_in(path)
-    own_files = {(out / name).resolve() for name in (TABLE, FIGURE)}  # from an earlier call, if `out` is in the folder
+    own_files = {(out / name).resolve() for name in (TABLE, FIGURE, HEAT_FIGURE)}  # of an earlier call, if `out` is in it
     by_reason: dict[str, list[picture_files.LeftOut]] = {}
     for one in left_out:
         if (path / one.name).resolve() not in own_files:
@@ -121,3 +135,19 @@ def _draw(answers: Answers, pictured: Sequence[Picture], name: str, out: Path) -
         [one.listed.label for one in read],
     )
     save(figure, out / FIGURE)
+
+
+def _draw_heat(
+    predictor: Predictor, answers: Answers, read: Sequence[Picture], decoding: Decoding, size: int, name: str, out: Path
+) -> None:
+    """Draw the probability of the predicted class over the first pictures, which are read again."""
+    order = answers.by_interest()[:HEATED]
+    drawn = []
+    for one in pictures.read_all([read[row].listed for row in order], decoding):
+        if one.decoded and one.decoded.tiles:
+            answered = tiles.answer(predictor, one.decoded.tiles, size)
+            label = int(answered.mean.argmax())
+            title = f"{one.listed.file.name}\n{answers.classes[label]}, {100 * answered.mean[label]:.1f} %"
+            drawn.append(Heated(one.decoded.tiles.picture(), answered.heat(label), title))
+    if drawn:
+        save(heat_maps(drawn, f"{name}: probability of the predicted class, of the tiles at each pixel"), out / HEAT_FIGURE)

@@ -15,7 +15,7 @@ from torch import Tensor
 from reprise import terminal
 from reprise.config import Config, check, surroundings, tracking_config
 from reprise.data import store
-from reprise.data.datasets import Dataset
+from reprise.data.datasets import Dataset, targets_of
 from reprise.data.loader import EvalLoader, move_to_device
 from reprise.data.windows import Windows, open_windows
 from reprise.distributed import is_rank_zero, launched
@@ -226,7 +226,7 @@ def _of_baseline(baseline: Baseline, task: Task, test: Dataset) -> Metrics:
     """Return the metrics of a baseline on the test split."""
     metrics = task.new_metrics()
     for rows in torch.split(torch.arange(len(test)), max(1, BASELINE_VALUES // task.outputs)):
-        metrics.update(baseline(rows), test.gather(rows).targets)
+        metrics.update(baseline(rows), targets_of(test, rows))
     return metrics.compute()
 
 

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from reprise.data.datasets import Dataset
+from reprise.data.datasets import Dataset, largest_row
 from reprise.data.windows import Windows
 from reprise.tasks.task import Baseline
 
@@ -20,14 +20,24 @@ DISTANCES = 2**24
 
 
 def class_baselines(windows: Windows, classes: int) -> Mapping[str, Baseline]:
-    """Return the baselines of the test split: the majority class and, unless it costs too much, the nearest neighbour."""
+    """Return the baselines of the test split: the majority class and, unless it costs too much, the nearest neighbour.
+
+    Pictures that are cut into tiles have no nearest neighbour.
+    """
     (train, val), test = windows.learning(), windows.test()
-    labels = torch.cat([train.gather(rows).targets for rows in _blocks(len(train))])
+    tiled = largest_row(test) > 1
+    labels = _picture_labels(windows) if tiled else torch.cat([train.gather(rows).targets for rows in _blocks(len(train))])
     baselines: dict[str, Baseline] = {"majority_class": partial(_majority, logits=_log_frequencies(labels, classes))}
     cost = len(train) * (len(val) + len(test)) * math.prod(windows.input_shape)
-    if cost <= MOST_MULTIPLICATIONS:
+    if cost <= MOST_MULTIPLICATIONS and not tiled:
         baselines["nearest_neighbour"] = NearestNeighbour(train, val, test, classes).predict
     return baselines
+
+
+def _picture_labels(windows: Windows) -> Tensor:
+    """Return the class of each picture of train: its dataset has a row per tile."""
+    labels = windows.array(f"{windows.meta.array_folder('train')}labels")
+    return torch.from_numpy(labels[windows.indices("train")])
 
 
 def _majority(rows: Tensor, logits: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Classification. Shapes: `N` samples, `K` classes."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -62,6 +63,11 @@ class Classification(Task):
     def decode(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """Return the outputs, which are logits."""
         return outputs
+
+    def combine(self, predictions: Tensor, tiles: Tensor) -> Tensor:
+        """Return logits `float64 [S, K]` whose softmax is the mean of the probabilities over the tiles of each sample."""
+        logs = torch.split(predictions.float().double().log_softmax(-1), tiles.tolist())
+        return torch.stack([of_one.logsumexp(0) - math.log(len(of_one)) for of_one in logs])
 
     def postprocess(self, predictions: Tensor) -> Tensor:
         """Return probabilities `[N, K]`."""

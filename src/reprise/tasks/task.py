@@ -45,6 +45,15 @@ class Task(nn.Module, ABC):
     def decode(self, outputs: Tensor, inputs: Tensor) -> Tensor:
         """Return the network's outputs `[B, outputs]` as predictions in the shape that `loss` expects."""
 
+    def combine(self, predictions: Tensor, tiles: Tensor) -> Tensor:
+        """Return the predictions of samples from those of their tiles; `tiles` `int64 [S]` is the number of tiles of each sample.
+
+        Raises:
+            NotImplementedError: if the task is not one of pictures.
+
+        """
+        raise NotImplementedError(f"{type(self).__name__} combines no tiles")
+
     @abstractmethod
     def postprocess(self, predictions: Tensor) -> Tensor:
         """Return probabilities, or values in the units of the data."""

@@ -183,6 +183,8 @@ class Learner(FastHookName):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Update the running metrics. A batch with `loss_weight` 0 is padding and counts no samples."""
         predictions = self.task.decode(self.network(batch.inputs), batch.inputs)
+        if batch.tiles is not None:
+            predictions = self.task.combine(predictions, batch.tiles)
         counted = len(predictions) if batch.loss_weight else 0
         predictions, targets = predictions[:counted], batch.targets[:counted]
         self.running.update(predictions, targets)

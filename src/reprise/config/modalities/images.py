@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 from pydantic import model_validator as _model_validator
 
-from reprise.config.sections import Byte, DataConfig, PublishedData, Size, WindowConfig
+from reprise.config.sections import Byte, DataConfig, PublishedData, Size, WindowConfig, is_none
 
 
 class ImageData(PublishedData):
@@ -33,7 +33,8 @@ class FolderData(DataConfig):
     """The reader of the files."""
     path: Annotated[str, AfterValidator(os.path.expanduser)]
     shape: Annotated[list[PositiveInt], Field(min_length=3, max_length=3)] | None
-    resize: Literal["stretch", "crop", "pad"]
+    resize: Literal["stretch", "crop", "pad", "tiles"]
+    overlap: Annotated[float, Field(ge=0, le=0.9)] | None = Field(default=None, exclude_if=is_none)
     background: Annotated[list[Byte], Field(min_length=3, max_length=3, default=[255, 255, 255])]  # default for earlier runs
     range: Annotated[list[int | float], Field(min_length=2, max_length=2)] | None = None
     broken: Literal["refuse", "leave_out"]
@@ -44,6 +45,14 @@ class FolderData(DataConfig):
     def _grey_or_colour(self) -> Self:
         if self.shape and self.shape[2] not in {1, 3}:
             raise ValueError(f"shape={self.shape}: height, width, and 1 channel (grey) or 3 (colour)")
+        return self
+
+    @_model_validator(mode="after")
+    def _tiles_have_a_size(self) -> Self:
+        if self.resize == "tiles" and not self.shape:
+            raise ValueError("resize=tiles: shape is the size of a tile; set data.shape=[height,width,channels]")
+        if self.overlap is not None and self.resize != "tiles":
+            raise ValueError(f"overlap={self.overlap}: tiles overlap; set data.resize=tiles, or leave overlap out")
         return self
 
     @_model_validator(mode="after")

@@ -49,6 +49,10 @@ def run(opened: TrainedRun, to: Format, quantized: bool, out: Path, console: Con
     """
     if quantized and to != "onnx":
         raise UserError("--int8 quantizes ONNX models only", "use --to onnx")
+    if getattr(opened.windows.meta, "tiled", False):
+        raise UserError(
+            "export does not cut pictures into tiles (data.resize=tiles)", "use `reprise predict`, or train with data.resize=pad"
+        )
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} exists already", "delete it, or name another folder with --out")
     predictor = Predictor.from_run(opened)

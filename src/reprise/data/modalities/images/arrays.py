@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 from rich.console import Console
 
 from reprise.config import DataConfig, WindowConfig
@@ -15,7 +16,7 @@ from reprise.data import splits, store
 from reprise.data.audit import EPSILON, TOLERANCE, Floats, Moments
 from reprise.data.contracts import ArraysMeta, WindowsMeta
 from reprise.data.modalities.images import folder as picture_folder
-from reprise.data.modalities.images import picture_files, published, splitting
+from reprise.data.modalities.images import picture_files, published, splitting, tiling
 from reprise.data.modality import Processed, Split
 from reprise.data.published import read_files
 from reprise.data.splits import Indices
@@ -32,12 +33,19 @@ class ImageArrays(ArraysMeta):
     known_duplicates: int
 
 
+def _is_false(value: object) -> bool:
+    """Return whether a key is left out: windows made before it existed stay valid."""
+    return value is False
+
+
 class Meta(WindowsMeta):
     """windows.json of images."""
 
     classes: list[str]
     parts: dict[str, str]
     """The part of the arrays (train, test) that the indices of each split refer to."""
+    tiled: bool = Field(default=False, exclude_if=_is_false)
+    """Whether a network input is a tile of a picture. Indices are those of pictures."""
 
     def array_folder(self, split: str) -> str:
         """Return the folder of images.npy and labels.npy of a split, with a slash."""
@@ -50,7 +58,7 @@ def describe(data: DataConfig) -> dict[str, Any]:
 
 
 def read(data: DataConfig, raw: Path, console: Console) -> Processed:
-    """Return `<part>/images` uint8 [sample, H, W, C] and `<part>/labels` int64 [sample]; part is train or test.
+    """Return `<part>/images` uint8 [sample, H, W, C] and `<part>/labels` int64 [sample]; part is train or test. Tiles: `tiling`.
 
     For a picture folder also files.json, the sha256 of each picture by part and name in the order of the arrays, and
     left_out.json, the reason why a file was left out.
@@ -130,7 +138,8 @@ def split(window: WindowConfig, arrays: Path) -> Split:
         input_shape=list(images.shape[1:]),
         classes=meta.classes,
         parts=sources,
-        statistics=splitting.image_statistics(images, train),
+        statistics=splitting.image_statistics(*tiling.network_inputs(arrays / "train", train)),
+        tiled=tiling.is_tiled(arrays / "train"),
     )
     in_groups = parts | (
         {"test": test + len(images)} if published_test else {}
@@ -145,8 +154,7 @@ def split(window: WindowConfig, arrays: Path) -> Split:
 
 def statistics(meta: WindowsMeta, train: Indices, arrays: Path) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Return mean and std of each channel over the train split by running moments, and their rounding tolerances."""
-    images = store.open_array(arrays / meta.array_folder("train") / "images.npy")
-    moments = Moments.of(_blocks(images, train))
+    moments = Moments.of(_blocks(*tiling.network_inputs(arrays / meta.array_folder("train"), train)))
     step = TOLERANCE * moments.std + 4 * EPSILON * np.abs(moments.mean)
     # `split` computed the variance as a difference of squares
     slack = {"mean": step, "std": step + 8 * EPSILON * np.square(moments.mean) / moments.std}

@@ -1,9 +1,10 @@
-"""Decode a picture file: orientation, transparency, bit depth and size, to `uint8 [height, width, channel]`.
+"""Decode a picture file: orientation, transparency, bit depth, size and tiles, to `uint8 [height, width, channel]`.
 
 This module needs NumPy and Pillow only: an exported model contains a copy of it.
 """
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ Pixels = npt.NDArray[np.uint8]
 FORMATS = ["PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF"]
 GREY_MODES = {"1", "L", "LA", "I", "F"}
 FULL_RANGE = (0.0, 65_535.0)
+OVERLAP = 0.25
+MOST_TILES = 4096
+"""The largest number of tiles of a picture."""
 ORIENTATION = 0x0112
 """The EXIF and TIFF tag: 1 to 8."""
 
@@ -27,11 +31,33 @@ class Decoding:
     shape: tuple[int, ...]
     """Height, width, and 1 channel (grey) or 3 (colour)."""
     resize: str
-    """stretch, crop or pad."""
+    """stretch, crop, pad or tiles."""
     background: tuple[int, ...] = (255, 255, 255)
     """Background colour (red, green, blue) for transparent pixels."""
     limits: tuple[float, float] | None = None
     """Stored values that become 0 and 255, for pictures with more than 8 bits per channel; None: 0 and 65,535."""
+    overlap: float = OVERLAP
+    """With tiles: the share of its side that a tile has in common with the next, at least."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Overlapping parts of a picture at its own resolution, row by row, which together cover it."""
+
+    pixels: Pixels
+    """`uint8 [tile, height, width, channel]`."""
+    corners: npt.NDArray[np.int64]
+    """Row and column of the first pixel of each tile, `[tile, 2]`."""
+    shape: tuple[int, int]
+    """Height and width of the picture; a side shorter than a tile is padded with black to the side of a tile."""
+
+    def picture(self) -> Pixels:
+        """Return the picture that the tiles were cut from, `uint8 [height, width, channel]`."""
+        _, height, width, channels = self.pixels.shape
+        whole = np.empty((*self.shape, channels), np.uint8)
+        for (row, column), tile in zip(self.corners.tolist(), self.pixels, strict=True):
+            whole[row : row + height, column : column + width] = tile
+        return whole
 
 
 @dataclass(frozen=True)
@@ -58,7 +84,10 @@ class Decoded:
     """Pixels `uint8 [height, width, channel]` in the configured shape."""
 
     pixels: Pixels
+    """The whole picture; with tiles, reduced and padded to the size of a tile."""
     facts: Facts
+    tiles: Tiles | None = None
+    """With `resize=tiles`, the network inputs; else the pixels are the network input."""
 
 
 class UnsupportedPictureError(ValueError):
@@ -72,7 +101,7 @@ def decode(content: bytes, decoding: Decoding) -> Decoded:
     resolution. Values with more than 8 bits are mapped from `decoding.limits` to 0 to 255, in 256 equal steps.
 
     Raises:
-        ValueError: if the picture is damaged or its pixel format is not supported.
+        ValueError: if the picture is damaged, its pixel format is not supported, or it has too many tiles.
 
     """
     from PIL import Image, ImageOps, UnidentifiedImageError  # late: only pictures need it
@@ -92,10 +121,39 @@ def decode(content: bytes, decoding: Decoding) -> Decoded:
     except Exception as error:  # Pillow and its libraries can raise any exception for damaged files
         raise ValueError(f"damaged: {error}") from None
     picture = picture.convert("L" if channels == 1 else "RGB")
-    fit: Any = {"stretch": Image.Image.resize, "crop": ImageOps.fit, "pad": ImageOps.pad}[decoding.resize]
+    tiles = None
+    if decoding.resize == "tiles":
+        full = np.asarray(picture, np.uint8).reshape(picture.height, picture.width, channels)
+        tiles = cut(full, height, width, decoding.overlap)
+    fit: Any = {"stretch": Image.Image.resize, "crop": ImageOps.fit}.get(decoding.resize, ImageOps.pad)
     filtering = Image.Resampling.BILINEAR  # Pillow scales the filter when shrinking, so no pixel is skipped
     pixels = np.array(fit(picture, (width, height), filtering), np.uint8).reshape(height, width, channels)
-    return Decoded(pixels, facts)
+    return Decoded(pixels, facts, tiles)
+
+
+def cut(picture: Pixels, height: int, width: int, overlap: float) -> Tiles:
+    """Cut a picture `[height, width, channel]` into tiles. A side shorter than a tile is padded with black on both ends.
+
+    Raises:
+        ValueError: if there are more than `MOST_TILES` tiles.
+
+    """
+    missing = [max(0, side - have) for side, have in zip((height, width), picture.shape[:2], strict=True)]
+    if any(missing):
+        picture = np.pad(picture, [*((one // 2, one - one // 2) for one in missing), (0, 0)])
+    rows, columns = tile_starts(picture.shape[0], height, overlap), tile_starts(picture.shape[1], width, overlap)
+    if len(rows) * len(columns) > MOST_TILES:
+        raise ValueError(f"{len(rows) * len(columns):,} tiles of {height} x {width}, more than {MOST_TILES:,}: use larger tiles")
+    corners = [(row, column) for row in rows for column in columns]
+    pixels = np.stack([picture[row : row + height, column : column + width] for row, column in corners])
+    return Tiles(pixels, np.array(corners, np.int64), picture.shape[:2])
+
+
+def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
+    """Return where tiles begin along a side: as few as cover it, evenly spaced, that share `overlap * tile` pixels or more."""
+    step = max(1, tile - math.ceil(overlap * tile))
+    gaps = -(-max(0, length - tile) // step)
+    return [number * (length - tile) // gaps for number in range(gaps + 1)] if gaps else [0]
 
 
 def _upright(opened: Any, decoding: Decoding) -> tuple[Any, Facts]:

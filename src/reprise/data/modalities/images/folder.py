@@ -12,8 +12,8 @@ from rich.console import Console
 
 from reprise.config import DataConfig
 from reprise.config.modalities.images import FolderData
-from reprise.data.modalities.images import picture_files, pictures
-from reprise.data.modalities.images.decoding import FULL_RANGE, Decoding, Facts
+from reprise.data.modalities.images import picture_files, pictures, tiling
+from reprise.data.modalities.images.decoding import FULL_RANGE, OVERLAP, Decoding, Facts
 from reprise.data.modalities.images.picture_files import Listed, Listing
 from reprise.data.modalities.images.pictures import Picture
 from reprise.errors import UserError
@@ -30,7 +30,7 @@ class FolderArrays:
     """What `preprocess` writes for an image folder."""
 
     arrays: dict[str, npt.NDArray[Any]]
-    """`<part>/images` uint8 [sample, height, width, channel] and `<part>/labels` int64 [sample]."""
+    """`<part>/images` uint8 [sample, height, width, channel] and `<part>/labels` int64 [sample]; those of tiles: `tiling`."""
     meta: dict[str, Any]
     """The content of meta.json in addition to the settings."""
     files: dict[str, dict[str, str]]
@@ -41,7 +41,9 @@ class FolderArrays:
 
 def decoding(data: FolderData, shape: Sequence[int]) -> Decoding:
     """Return how pictures of this data set are decoded to images of a shape."""
-    return Decoding(tuple(shape), data.resize, tuple(data.background), (data.range[0], data.range[1]) if data.range else None)
+    limits = (data.range[0], data.range[1]) if data.range else None
+    overlap = OVERLAP if data.overlap is None else data.overlap
+    return Decoding(tuple(shape), data.resize, tuple(data.background), limits, overlap)
 
 
 def decoding_of(data: DataConfig, shape: Sequence[int]) -> Decoding:
@@ -108,6 +110,7 @@ def _arrays(kept: Sequence[Picture], listing: Listing, path: str) -> dict[str, n
         if not members:
             raise UserError(f"{path}: no picture of {part} is left")
         arrays[f"{part}/images"] = pictures.stacked(members)
+        arrays |= {f"{part}/{name}": array for name, array in tiling.arrays(members).items()}
         arrays[f"{part}/labels"] = np.array([class_index[one.listed.label] for one in members], np.int64)
     return arrays
 
@@ -135,7 +138,7 @@ def _duplicates(read: Sequence[Picture]) -> dict[str, str]:
     """Return why pictures are duplicates, by name. A copy of an earlier picture is one; if their classes differ, both are."""
     by_pixels: dict[bytes, list[Picture]] = {}
     for one in read:
-        by_pixels.setdefault(pictures.pixel_hash(one.pixels), []).append(one)
+        by_pixels.setdefault(one.content_hash, []).append(one)
     duplicates: dict[str, str] = {}
     for same in by_pixels.values():
         first = same[0]
@@ -213,8 +216,12 @@ def _report_changes(
         "clipped": sum(one.clipped > 0 for one in facts),
         "flat": sum(bool((one.pixels == one.pixels[0, 0]).all()) for one in kept),
     }
+    tiles = sum(one.tile_count for one in kept)
+    overlap = f"overlap {decoding(data, shape).overlap:g}"
     explained = {
-        "resized": f"brought to {shape[0]} x {shape[1]} (data.resize={data.resize})",
+        "resized": f"cut into {tiles:,} tiles of {shape[0]} x {shape[1]} in all (data.resize=tiles, {overlap})"
+        if data.resize == "tiles"
+        else f"brought to {shape[0]} x {shape[1]} (data.resize={data.resize})",
         "colour_dropped": "in colour, made grey (data.shape has 1 channel)",
         "transparent": f"with transparency, composited onto data.background={list(data.background)}",
         "several_frames": "of several frames, of which the first is read",

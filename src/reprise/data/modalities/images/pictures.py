@@ -27,6 +27,17 @@ class Picture:
         assert self.decoded is not None, self.problem
         return self.decoded.pixels
 
+    @property
+    def content_hash(self) -> bytes:
+        """A hash of the decoded pixels at the resolution at which the network reads them."""
+        tiles = self.decoded.tiles if self.decoded else None
+        return pixel_hash(self.pixels if tiles is None else tiles.pixels)
+
+    @property
+    def tile_count(self) -> int:
+        """The number of network inputs of the picture: 1 without tiles."""
+        return len(self.decoded.tiles.pixels) if self.decoded and self.decoded.tiles else 1
+
 
 def read_all(listed: Sequence[Listed], decoding: Decoding) -> Iterator[Picture]:
     """Yield every picture in the order listed, decoded on all available CPUs."""
