@@ -87,7 +87,7 @@ class TrainLoader:
     def _divided(self, order: Tensor, start: int, together: int) -> Iterator[Batch]:
         """Gather `together` batches at once, and yield each as a view."""
         for rows in torch.split(order[start * self.batch_size :], together * self.batch_size):
-            inputs, targets, _ = self.dataset.gather(rows)
+            inputs, targets, *_ = self.dataset.gather(rows)
             yield from map(Batch, torch.split(inputs, self.batch_size), torch.split(targets, self.batch_size))
 
     def _parts(self, order: Tensor, start: int) -> Iterator[tuple[Tensor, float]]:

@@ -127,6 +127,11 @@ class TiledPictures:
         """Size of the arrays in bytes."""
         return self.tiles.nbytes + self.whole.nbytes + self.labels.nbytes
 
+    @property
+    def sample_nbytes(self) -> None:
+        """None: pictures have different numbers of tiles."""
+        return None
+
 
 def open_split(windows: Windows, split: str) -> Images | TiledPictures:
     """Return the images and labels of a split, over memory-mapped arrays.
