@@ -1,6 +1,8 @@
 """Pictures are cut into tiles that cover them, and all tiles of a picture stay in one split."""
 
 import io
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +17,13 @@ from reprise.config.modalities.images import FolderData, ImageWindow
 from reprise.data import store
 from reprise.data.loader import EvalLoader
 from reprise.data.modalities.images import arrays as image_arrays
-from reprise.data.modalities.images import tensors
+from reprise.data.modalities.images import decoding, tensors
 from reprise.data.modalities.images.decoding import Decoding, cut, decode, tile_starts
 from reprise.data.windows import Windows
 from reprise.figures.tiles import heat_maps
 from reprise.inference.tiles import TileAnswers
 from reprise.tasks.classification import Classification
+from reprise.tracking import reprise_tables
 from tests.metas import image_meta
 
 SIDES = st.integers(1, 60)
@@ -166,3 +169,20 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"overlap=0.5: tiles overlap; set data\.resize=tiles"):
         settings_of(tmp_path, resize="pad", overlap=0.5)
     assert "overlap" not in image_arrays.describe(settings_of(tmp_path))
+
+
+def test_logged_models_and_the_server_cut_pictures_as_predict_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = io.BytesIO()
+    picture = np.random.default_rng(3).integers(0, 256, (20, 30, 1), np.uint8)
+    Image.fromarray(picture[..., 0]).save(buffer, "png")
+    how = Decoding((8, 8, 1), "tiles", overlap=0.5)
+    expected = cut(picture, 8, 8, 0.5).pixels
+    monkeypatch.setitem(sys.modules, "reprise_decoding", decoding)
+    reading = {"kind": "images", "decoding": asdict(how)}
+    inputs, counts = reprise_tables.samples([buffer.getvalue()] * 2, reading, {})
+    assert np.array_equal(inputs["pixels"], np.concatenate([expected] * 2))
+    assert counts == [len(expected)] * 2
+    answers = np.random.default_rng(4).random((2 * len(expected), 2))
+    rows = reprise_tables.classified(answers, counts, ["a", "b"])
+    np.testing.assert_allclose(rows["p_a"], answers[:, 0].reshape(2, -1).mean(1))
+    np.testing.assert_allclose(decoding.mean_of_inputs(answers, counts)[:, 0], rows["p_a"])

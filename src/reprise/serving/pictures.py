@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from reprise.data.modalities.images.decoding import FORMATS, Pixels, decode
+from reprise.data.modalities.images.decoding import FORMATS, Pixels, decode, mean_of_inputs
 from reprise.data.modalities.images.folder import decoding_of
 from reprise.inference.compute import Compute, probabilities
 from reprise.inference.trained_run import TrainedRun
@@ -17,7 +17,7 @@ from reprise.serving.limits import Limits, RequestError
 
 
 class Pictures:
-    """Classifies pictures. They are decoded as `reprise predict` does."""
+    """Classifies pictures. They are decoded, and cut into tiles, as `reprise predict` does."""
 
     kind: ClassVar[str] = "images"
     types: ClassVar[tuple[str, ...]] = ("image/*", BYTES, JSON)
@@ -43,8 +43,9 @@ class Pictures:
     def answer(self, body: bytes, is_json: bool, with_history: bool) -> Payload:
         """Return a row per picture."""
         contents = self._from_json(body) if is_json else [body]
-        pixels = [self._decode(content, f"picture {number}: " if is_json else "") for number, content in enumerate(contents, 1)]
-        answered = probabilities(self._compute, [torch.from_numpy(np.stack(pixels))])
+        inputs = [self._decode(content, f"picture {number}: " if is_json else "") for number, content in enumerate(contents, 1)]
+        of_inputs = probabilities(self._compute, [torch.from_numpy(np.concatenate(inputs))])
+        answered = mean_of_inputs(of_inputs, [len(one) for one in inputs])
         return {"predictions": classified(self._classes, answered), "notes": []}
 
     def _from_json(self, body: bytes) -> list[bytes]:
@@ -62,7 +63,7 @@ class Pictures:
         with READING:
             self._check_pixels(content, where)
             try:
-                return decode(content, self._decoding).pixels
+                return decode(content, self._decoding).inputs
             except ValueError as error:
                 raise RequestError(422, f"{where}{error}"[:300]) from None
 

@@ -45,8 +45,9 @@ class Model:
             params: not used.
 
         Returns:
-            For raw inputs an array of probabilities or forecasts. Otherwise a table: a row per sample with its class and the
-            probability of each class; or a row per forecast step with its time, forecast, interval and unit.
+            For raw inputs an array of probabilities (of tiles, if pictures are cut) or forecasts. Otherwise a table: a row per
+            sample with its class and the probability of each class; or a row per forecast step with its time, forecast, interval
+            and unit.
 
         Raises:
             ValueError: if shape, type or range do not match the model's inputs. The message is one line.
@@ -56,8 +57,8 @@ class Model:
             return self._answer(self.graph, self._by_name(data))
         if self.reading["kind"] == "series":
             return self._forecast(data)
-        inputs = tables.samples(data, self.reading, self.inputs)
-        rows: pd.DataFrame = tables.classified(self._answer(self.graph, inputs), self.reading["classes"])
+        inputs, counts = tables.samples(data, self.reading, self.inputs)
+        rows: pd.DataFrame = tables.classified(self._answer(self.graph, inputs), counts, self.reading["classes"])
         return rows
 
     def _forecast(self, data: Any) -> pd.DataFrame:

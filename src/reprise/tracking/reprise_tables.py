@@ -41,18 +41,20 @@ def is_user_data(data: Any) -> bool:
     return isinstance(data, pd.DataFrame | pd.Series) or (isinstance(data, np.ndarray) and data.dtype.kind in "OSU")
 
 
-def samples(data: Any, reading: Reading, inputs: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the raw inputs of pictures or sequences, by name."""
+def samples(data: Any, reading: Reading, inputs: Mapping[str, Any]) -> tuple[dict[str, Array], list[int]]:
+    """Return the raw inputs of pictures or sequences by name, and how many inputs each of them has: 1, or its tiles."""
     if reading["kind"] == "images":
-        return {"pixels": _pixels(data, reading["decoding"])}
+        pictures = _pictures(data, reading["decoding"])
+        return {"pixels": np.concatenate(pictures)}, [len(one) for one in pictures]
     if not isinstance(data, pd.DataFrame):
         raise ValueError("this model takes a table with a sequence a row, or an array of raw inputs")
     values, lengths = _sequences(data, inputs["values"]["shape"], "lengths" in inputs)
-    return {"values": values, "lengths": lengths} if "lengths" in inputs else {"values": values}
+    return {"values": values, "lengths": lengths} if "lengths" in inputs else {"values": values}, [1] * len(values)
 
 
-def classified(probabilities: Array, classes: Sequence[str]) -> pd.DataFrame:
-    """Return a row per sample: class, confidence, and the probability of each class in columns `p_…`."""
+def classified(of_inputs: Array, counts: Sequence[int], classes: Sequence[str]) -> pd.DataFrame:
+    """Return a row per sample: class, confidence, and the probability of each class in columns `p_…`, the mean of its inputs."""
+    probabilities = np.stack([part.mean(0) for part in np.split(of_inputs, np.cumsum(counts)[:-1])])
     best = probabilities.argmax(1)
     columns = {
         "class": [classes[number] for number in best],
@@ -62,10 +64,12 @@ def classified(probabilities: Array, classes: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _pixels(data: Any, settings: Mapping[str, Any]) -> Array:
+def _pictures(data: Any, settings: Mapping[str, Any]) -> list[Array]:
     decoding = importlib.import_module("reprise_decoding")  # of models of pictures only
     limits = tuple(settings["limits"]) if settings["limits"] else None
-    how = decoding.Decoding(tuple(settings["shape"]), settings["resize"], tuple(settings["background"]), limits)
+    how = decoding.Decoding(
+        tuple(settings["shape"]), settings["resize"], tuple(settings["background"]), limits, settings["overlap"]
+    )
     if isinstance(data, pd.DataFrame):
         if data.shape[1] != 1:
             raise ValueError(f"the table has {data.shape[1]} columns; this model takes one column of pictures")
@@ -73,13 +77,13 @@ def _pixels(data: Any, settings: Mapping[str, Any]) -> Array:
     cells = list(data)
     if not cells:
         raise ValueError("no pictures; give at least one")
-    pixels = []
+    pictures = []
     for number, cell in enumerate(cells, 1):
         try:
-            pixels.append(decoding.decode(_content(cell), how).pixels)
+            pictures.append(decoding.decode(_content(cell), how).inputs)
         except ValueError as error:
             raise ValueError(f"picture {number}: {error}") from None
-    return np.stack(pixels)
+    return pictures
 
 
 def _content(cell: Any) -> bytes:

@@ -89,6 +89,16 @@ class Decoded:
     tiles: Tiles | None = None
     """With `resize=tiles`, the network inputs; else the pixels are the network input."""
 
+    @property
+    def inputs(self) -> Pixels:
+        """The network inputs, `uint8 [input, height, width, channel]`: the tiles, or one."""
+        return self.pixels[None] if self.tiles is None else self.tiles.pixels
+
+
+def mean_of_inputs(probabilities: npt.NDArray[Any], counts: Sequence[int]) -> npt.NDArray[Any]:
+    """Return the probabilities of pictures `[picture, class]` from those of their inputs, of which each picture has `counts`."""
+    return np.stack([part.mean(0) for part in np.split(probabilities, np.cumsum(counts)[:-1])])
+
 
 class UnsupportedPictureError(ValueError):
     """An intact picture whose pixel format is not supported."""
