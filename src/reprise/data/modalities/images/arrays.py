@@ -51,6 +51,10 @@ class Meta(WindowsMeta):
         """Return the folder of images.npy and labels.npy of a split, with a slash."""
         return f"{self.parts[split]}/"
 
+    def network_arguments(self) -> dict[str, Any]:
+        """Return mean and standard deviation of the pixels of each channel, by which the inputs are standardised."""
+        return {"pixel_mean": self.statistics["mean"], "pixel_std": self.statistics["std"]}
+
 
 def describe(data: DataConfig) -> dict[str, Any]:
     """Return the settings that decide the arrays."""
