@@ -10,12 +10,14 @@ from reprise.config import Config, tracking_config
 from reprise.config.plugins import make_importable
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
+from reprise.stages import initial_weights
 from reprise.stages.prepare import prepare
 from reprise.stages.run_key import run_key
 from reprise.tracking import certificates, lineage
 from reprise.tracking.certificates import Certificate
 from reprise.training.fingerprint import Fingerprint, first_difference
 from reprise.training.fit import first_steps
+from reprise.training.initial import InitialWeights
 from reprise.training.trainer import threads
 
 
@@ -30,10 +32,11 @@ def run(config: Config, paths: ProjectPaths, steps: int, console: Console) -> Ce
         raise UserError(f"trainer.devices={config.trainer.devices}: one process is certified at a time", "use trainer.devices=1")
     config = config.model_copy(update={"seeds": 1})
     windows = prepare(config, paths, console)
+    config, initial = initial_weights.find(config, windows, paths, console)
     fingerprints = []
     for streamed, loader in ((False, "no loader thread"), (True, "one loader thread")):
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            fingerprints.append(pool.submit(_steps, config, paths, steps, streamed).result())
+            fingerprints.append(pool.submit(_steps, config, paths, steps, streamed, initial).result())
         console.print(f"certify  {config.name}: {steps} steps with {loader}", highlight=False)
     versions = ", ".join(f"{key.removeprefix('version.')} {value}" for key, value in sorted(lineage.versions().items()))
     summary = f"bit-equal over {len(fingerprints[0]) - 1} steps in two processes, without and with a loader thread"
@@ -47,7 +50,7 @@ def run(config: Config, paths: ProjectPaths, steps: int, console: Console) -> Ce
     return certificate
 
 
-def _steps(config: Config, paths: ProjectPaths, steps: int, streamed: bool) -> list[Fingerprint]:
+def _steps(config: Config, paths: ProjectPaths, steps: int, streamed: bool, initial: InitialWeights | None) -> list[Fingerprint]:
     """Return the fingerprints of the first steps. Runs in the spawned process."""
     make_importable(paths.root)
-    return first_steps(config, prepare(config, paths, Console(quiet=True)), steps, streamed)
+    return first_steps(config, prepare(config, paths, Console(quiet=True)), steps, streamed, initial)

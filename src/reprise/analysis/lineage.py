@@ -31,6 +31,7 @@ def describe(record: RunRecord) -> dict[str, Any]:
         "raw": {"dataset": data["name"], "from": data.get("sources", data.get("path")), "files": raw},
         "arrays": {"sha256": tags.get("sha256.processed")},
         "windows": {"sha256": tags.get("sha256.windows"), "settings": record.config["window"]},
+        **_initial_weights(tags),
         "config": {"sha256": tags.get("sha256.config"), "seed": tags.get("seed")},
         "code": {
             "commit": tags.get("git.commit"),
@@ -42,6 +43,19 @@ def describe(record: RunRecord) -> dict[str, Any]:
         "machine": {key: tags.get(key) for key in ("processor", "device", "devices", "threads", "precision")},
         "weights": {"sha256": tags.get("sha256.weights"), "best_epoch": best, "parameters": tags.get("parameters")},
         "metrics": {key: at_best.get(key, value) if key.startswith(("train/", "val/")) else value for key, value in last.items()},
+    }
+
+
+def _initial_weights(tags: Mapping[str, str]) -> dict[str, Any]:
+    """Return the weights that a training started from; nothing if they were random."""
+    if "sha256.init_from" not in tags:
+        return {}
+    return {
+        "initial weights": {
+            "from": tags["init_from.name"],
+            "run": tags["init_from.run"] or None,
+            "sha256": tags["sha256.init_from"],
+        }
     }
 
 

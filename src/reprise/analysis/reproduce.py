@@ -16,7 +16,14 @@ from rich.console import Console
 from torch import Tensor
 
 from reprise.analysis.lineage import MACHINE
-from reprise.analysis.working_copy import WorkingCopy, link_data, make_environment, refuse_untrusted_run, working_copy
+from reprise.analysis.working_copy import (
+    WorkingCopy,
+    link_data,
+    link_initial_weights,
+    make_environment,
+    refuse_untrusted_run,
+    working_copy,
+)
 from reprise.config import CheckpointConfig, tracking_config
 from reprise.data import store
 from reprise.errors import UserError
@@ -84,6 +91,7 @@ def run(
         with working_copy(paths.root, old, scratch) as copy:
             python = make_environment(old, copy.project, console) if fresh_environment else sys.executable
             link_data(paths, old, copy.project, console)
+            link_initial_weights(old, copy.project)
             try:
                 made = _train(paths, old, copy, python, console)
             finally:

@@ -181,12 +181,14 @@ def _first_steps(paths: ProjectPaths, experiment: str, seed: int) -> list[Finger
     """Return the fingerprints of the first steps. Runs in the spawned process."""
     from reprise.config.plugins import make_importable
     from reprise.data.windows import open_windows
+    from reprise.stages import initial_weights
     from reprise.training.fit import first_steps
 
     make_importable(paths.root)
     config = compose.load(experiment, paths).model_copy(update={"seed": seed, "seeds": 1})
     windows = open_windows(paths.windows(experiment), paths.processed(config.data.name))
-    return first_steps(config, windows, FIRST_STEPS, streamed=False)
+    config, initial = initial_weights.find(config, windows, paths, Console(quiet=True))
+    return first_steps(config, windows, FIRST_STEPS, streamed=False, initial=initial)
 
 
 def _dvc(root: Path, *arguments: str) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
+from reprise.stages import initial_weights
 from reprise.tracking import recovery, repository
 from reprise.tracking.record import RunRecord
 from reprise.tracking.repository import NoRepository, git, last_line
@@ -171,6 +172,22 @@ def link_data(paths: ProjectPaths, old: RunRecord, copy: Path, console: Console)
             return
         console.print(f"reproduce  the arrays of {name} here differ from those of the run: making them again", highlight=False)
     _link_sources(paths, old.config["data"], copy)
+
+
+def link_initial_weights(old: RunRecord, copy: Path) -> None:
+    """Link the weights that a run started from, as its lineage holds them, into its working copy.
+
+    Raises:
+        UserError: if the lineage of the run lacks them.
+
+    """
+    if "init_from" not in old.config:
+        return
+    files = sorted((old.files / "lineage").glob("initial.*"))
+    if len(files) != 2:
+        raise UserError(f"run {old.name} has no copy of the weights it started from in its lineage", "it cannot be run again")
+    for file in files:
+        _link(file, ProjectPaths(copy).store / initial_weights.KEPT / file.name)
 
 
 def _link_sources(paths: ProjectPaths, data: Mapping[str, Any], copy: Path) -> None:

@@ -28,6 +28,8 @@ def _seeds(value: Any) -> Any:
     raise ValueError("should be a count of at least 1, or a list of different seeds")
 
 
+INITIAL_WEIGHTS = r"^[A-Za-z0-9][A-Za-z0-9_./-]*(@sha256:[0-9a-f]{64})?$"
+
 Seeds = Annotated[int | list[int], PlainValidator(_seeds, json_schema_input_type=int | list[int])]
 """The number of trainings, or a list of their seeds."""
 
@@ -150,6 +152,10 @@ class Config(Section):
     seeds: Seeds
     published: Published | None = None
     plugins: list[Name]
+    init_from: Annotated[str, Field(pattern=INITIAL_WEIGHTS)] | None = Field(default=None, exclude_if=lambda name: name is None)
+    """The weights to start from: of a run, of an experiment in data/models/, or published; with `@sha256:…`, only these bytes."""
+    freeze: list[str] = Field(default=[], exclude_if=lambda patterns: not patterns)
+    """Patterns of the names of parameters that keep the weights of `init_from`."""
     data: AnyData
     """What is learned from; a file of conf/data/."""
     window: AnyWindow
@@ -194,6 +200,12 @@ class Config(Section):
     def _data_can_be_augmented(self) -> Self:
         if not self.data.augmentable and not self.augment.is_identity:
             raise ValueError(f"augment alters images, and data={self.data.name} holds {self.data.kind}; use augment=none")
+        return self
+
+    @_model_validator(mode="after")
+    def _frozen_layers_are_trained(self) -> Self:
+        if self.freeze and self.init_from is None:
+            raise ValueError("freeze needs init_from: layers that are frozen from the start would keep random weights")
         return self
 
     @_model_validator(mode="after")

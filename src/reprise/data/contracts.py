@@ -73,6 +73,14 @@ class WindowsMeta(Contract):
         """Return the settings that name input columns which are not in the past of the targets: known ahead, or static."""
         return []
 
+    def learning_rows(self) -> dict[str, tuple[int, int]]:
+        """Return the row after the last one of train and of val, by series. Empty if samples are independent of each other."""
+        return {}
+
+    def labels(self) -> list[str]:
+        """Return the names of the outputs: classes, or target channels."""
+        return list(getattr(self, "classes", None) or getattr(self, "targets", []))
+
     def targets_of_samples(self) -> dict[str, Any]:
         """Return what determines the targets of a sample beside its index and the arrays."""
         return {}

@@ -6,13 +6,15 @@ from rich.console import Console
 
 from reprise import config as configs
 from reprise.config import plugin_sources
+from reprise.config.pretrained import PRETRAINED, pinned
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 
 HINT = "run `reprise compose`"
 SOURCES = "plugin_sources"
-"""An extra key in the file: the hash of the source files of the plugins. `train` and `evaluate` depend on it."""
+"""An extra key in the file, on which `train` and `evaluate` depend: the hash of the source files of the plugins and, if the
+experiment has them, the initial weights and frozen layers."""
 
 
 def load(name: str, paths: ProjectPaths) -> configs.Config:
@@ -55,10 +57,11 @@ def run(paths: ProjectPaths, console: Console) -> None:
 
 
 def _plugin_sources(name: str, config: configs.Config, pipeline: configs.Pipeline) -> str:
-    """Return the hash of the source files of an experiment's plugins.
+    """Return the hash of the source files of an experiment's plugins, and what it starts from.
 
     Raises:
-        UserError: when a local plugin is not listed in conf/pipeline.yaml, so that DVC would miss changes to it.
+        UserError: when DVC would miss a change: a local plugin is not listed in conf/pipeline.yaml, or the experiment starts
+            from the weights of a run.
 
     """
     local = {
@@ -70,4 +73,15 @@ def _plugin_sources(name: str, config: configs.Config, pipeline: configs.Pipelin
                 f"conf/pipeline.yaml: {name} uses plugins=[{plugin}], which is not listed there",
                 f"add its path, so that DVC sees a change of it: plugins: {{{top}: {top}}}",
             )
-    return plugin_sources.digest(config.plugins)
+    return " ".join([plugin_sources.digest(config.plugins), *_initial_weights(name, config)])
+
+
+def _initial_weights(name: str, config: configs.Config) -> list[str]:
+    if config.init_from is None:
+        return []
+    if config.init_from not in PRETRAINED:
+        raise UserError(
+            f"conf/pipeline.yaml: {name} has init_from={config.init_from}, and DVC would not notice if those weights change",
+            f"train it by hand: reprise train experiment={name}; the pipeline takes {', '.join(PRETRAINED)}",
+        )
+    return [pinned(config.init_from), json.dumps(config.freeze)]

@@ -16,7 +16,7 @@ from reprise.data.windows import Windows
 from reprise.inference import intervals, logged
 from reprise.inference.predictor import Predictor
 from reprise.project_paths import ProjectPaths
-from reprise.stages import verdict
+from reprise.stages import initial_weights, verdict
 from reprise.stages.published import FINGERPRINTS
 from reprise.stages.run_key import run_key
 from reprise.tasks.task import Task
@@ -25,6 +25,7 @@ from reprise.tracking import run as tracking
 from reprise.tracking.trained import INTERVALS, OUTCOME, Trained
 from reprise.training.checkpoint import newest_checkpoint
 from reprise.training.fit import CHECKPOINTS, Fitted, Training
+from reprise.training.initial import InitialWeights
 from reprise.training.learner import MetricCallback, Row
 
 NONDETERMINISTIC = "nondeterministic"
@@ -34,6 +35,7 @@ NONDETERMINISTIC = "nondeterministic"
 def train_seed(
     config: Config,
     windows: Windows,
+    initial: InitialWeights | None,
     paths: ProjectPaths,
     console: Console,
     tags: dict[str, Any],
@@ -45,13 +47,16 @@ def train_seed(
     The run directory then holds best.safetensors, events.jsonl, config.json, run.json, trained.json and, of a forecast,
     intervals.json. `state` is None on every rank but the first.
     """
-    training = Training(config, windows)
+    training = Training(config, windows, initial)
+    tags = tags | initial_weights.tags(initial)
     with contextlib.ExitStack() as stack:
         run = stack.enter_context(_open_run(training, config, windows, paths, tags, state)) if state else None
         run_dir = paths.run_dir(training.broadcast(run.id if run else ""))
         checkpoint = training.broadcast(newest_checkpoint(run_dir / CHECKPOINTS) if run else None)
         if run and checkpoint:
             console.print(f"train  {run.name}: resumes after step {int(checkpoint.stem):,}", highlight=False, soft_wrap=True)
+        if run and initial and not checkpoint:
+            initial_weights.record(initial, run)
         parent_watchdog.allow(config.checkpoint.patience)
         fitted = training.fit(
             run_dir,

@@ -14,6 +14,7 @@ from reprise.data.windows import Windows, lock_test_split
 from reprise.distributed import is_rank_zero, launched
 from reprise.errors import Pruned
 from reprise.project_paths import ProjectPaths
+from reprise.stages import initial_weights
 from reprise.stages.prepare import prepare
 from reprise.stages.published import publish_weights
 from reprise.stages.run_key import run_key
@@ -22,6 +23,7 @@ from reprise.tracking import dvc_files, groups, lineage, recovery, resume
 from reprise.tracking.address import address
 from reprise.tracking.trained import Trained
 from reprise.training.fit import CHECKPOINTS, preflight
+from reprise.training.initial import InitialWeights
 from reprise.training.learner import MetricCallback
 from reprise.training.trainer import leave_process_group, relaunch
 
@@ -49,8 +51,9 @@ def run(
     with FileLock(store.made(paths.store) / "prepare.lock"):  # ranks or trials on one machine prepare the data once
         remake = watch is None and not publish  # a sweep keeps the data it started with; DVC has checked the pipeline's
         windows = prepare(config, paths, console, remake, in_pipeline=publish)
+        config, initial = initial_weights.find(config, windows, paths, console)
     lock_test_split()
-    preflight(config, windows)
+    preflight(config, windows, initial)
     lineage.check_plugins_unchanged(tuple(config.plugins))
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer, config.checkpoint)
@@ -71,7 +74,7 @@ def run(
             state = stack.enter_context(resume.lock_training(paths.store, key, patience))
             _recover_stale_runs(state, config, paths, console)
         try:
-            trained = _train_seeds(config, windows, paths, console, tags, state, watch)
+            trained = _train_seeds(config, windows, initial, paths, console, tags, state, watch)
         except Pruned:
             if state:
                 _forget(state, paths)
@@ -87,6 +90,7 @@ def run(
 def _train_seeds(
     config: Config,
     windows: Windows,
+    initial: InitialWeights | None,
     paths: ProjectPaths,
     console: Console,
     tags: dict[str, Any],
@@ -98,7 +102,7 @@ def _train_seeds(
         if state and len(config.every_seed) > 1:
             tags = stack.enter_context(groups.open_seeds_parent(config, paths.store, state, tags))
         return [
-            train_seed(config.model_copy(update={"seed": seed, "seeds": 1}), windows, paths, console, tags, state, watch)
+            train_seed(config.model_copy(update={"seed": seed, "seeds": 1}), windows, initial, paths, console, tags, state, watch)
             for seed in config.every_seed
         ]
 

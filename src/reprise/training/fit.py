@@ -11,7 +11,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from reprise.config import Config
 from reprise.data.augment import Augment
@@ -19,11 +19,13 @@ from reprise.data.loader import EvalLoader, TrainLoader, move_to_device
 from reprise.data.windows import Windows
 from reprise.models.closed_form import is_closed_form
 from reprise.tasks.build import build_network, build_task
+from reprise.tasks.task import Task
 from reprise.tracking.trained import WEIGHTS
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.closed_form import choices_of, compute, solve, stored_numbers
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
+from reprise.training.initial import InitialWeights, freeze, start_from
 from reprise.training.learner import Learner, MetricCallback, Row
 from reprise.training.memory import peak_bytes, reset_peak
 from reprise.training.optimizers import make_optimizer, make_scheduler
@@ -64,10 +66,10 @@ class Training:
 
     """
 
-    def __init__(self, config: Config, windows: Windows) -> None:
+    def __init__(self, config: Config, windows: Windows, initial: InitialWeights | None = None) -> None:
         self.config = config
         self.task = build_task(config, windows.meta)
-        self.network = build_network(config, windows.meta, self.task)
+        self.network = _network(config, windows, self.task, initial)
         self.trainer = make_trainer(config.trainer, self.task)
         self.loaders = _loaders(config, windows, self.trainer)
         self.task.fit_to_train(self.loaders[0].dataset)
@@ -196,24 +198,37 @@ class Training:
         )
 
 
-def fit(config: Config, windows: Windows) -> tuple[dict[str, Tensor], list[Row]]:
-    """Return the weights of the best epoch and the metrics of each epoch: a function of config (with its seed) and data alone."""
+def fit(config: Config, windows: Windows, initial: InitialWeights | None = None) -> tuple[dict[str, Tensor], list[Row]]:
+    """Return the weights of the best epoch and the metrics of each epoch.
+
+    They are a function of config (with its seed), data and initial weights alone.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        fitted = Training(config, windows).fit(Path(folder))
+        fitted = Training(config, windows, initial).fit(Path(folder))
         return load_weights(fitted.weights), fitted.history
 
 
-def first_steps(config: Config, windows: Windows, steps: int, streamed: bool) -> list[Fingerprint]:
+def first_steps(
+    config: Config, windows: Windows, steps: int, streamed: bool, initial: InitialWeights | None = None
+) -> list[Fingerprint]:
     """Train the first steps and return the fingerprint of the weights after each. Write no files."""
     trainer = config.trainer.model_copy(update={"preload_to_device": not streamed, "patience": None, "progress": False})
-    return Training(config.model_copy(update={"trainer": trainer}), windows).first_steps(steps)
+    return Training(config.model_copy(update={"trainer": trainer}), windows, initial).first_steps(steps)
 
 
-def preflight(config: Config, windows: Windows) -> None:
+def preflight(config: Config, windows: Windows, initial: InitialWeights | None = None) -> None:
     """Build network, task, optimizer and schedule once. Raise UserError for what cannot be built."""
-    network = build_network(config, windows.meta, build_task(config, windows.meta))
+    network = _network(config, windows, build_task(config, windows.meta), initial)
     if not is_closed_form(network):
         make_scheduler(config, make_optimizer(config, network), 100)
+
+
+def _network(config: Config, windows: Windows, task: Task, initial: InitialWeights | None) -> nn.Module:
+    """Return the network with its initial weights, random or those of another run, and with frozen layers."""
+    network = build_network(config, windows.meta, task)
+    if initial:
+        freeze(network, config.freeze, new=start_from(network, initial, windows.meta.labels()))
+    return network
 
 
 def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:

@@ -21,6 +21,7 @@ from reprise.tasks.task import Keep, Task
 from reprise.training import randomness
 from reprise.training.lightning_internals import FastHookName
 from reprise.training.memory import clock
+from reprise.training.optimizers import frozen_norms
 from reprise.training.sharding import FullySharded
 
 Row = dict[str, float]
@@ -146,7 +147,12 @@ class Learner(FastHookName):
             raise UserError("the checkpoint holds no running metrics of this task", "start a new run with resume=false") from None
 
     def on_train_start(self) -> None:
-        """Restore the state within the epoch. At the start of an epoch, `on_train_epoch_start` then resets it."""
+        """Restore the state within the epoch. At the start of an epoch, `on_train_epoch_start` then resets it.
+
+        Frozen normalisation layers keep their statistics: they are in evaluation mode.
+        """
+        for norm in frozen_norms(self.network):
+            norm.eval()
         if self.resumed is not None:
             # Lightning loads the loader's state in `setup_data`, which `estimated_stepping_batches` calls before the restore.
             self.trainer.train_dataloader.load_state_dict(self.resumed["loader"])  # type: ignore[union-attr]

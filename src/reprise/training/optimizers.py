@@ -17,7 +17,7 @@ NORMS = (
 
 
 def make_optimizer(config: Config, network: nn.Module) -> Optimizer:
-    """Return the optimizer of the network's parameters."""
+    """Return the optimizer of the network's parameters, without frozen ones."""
     optimizer: Optimizer = build(
         config.optimizer, "optimizer", config.plugins, parameter_groups(network, config.optimizer.no_weight_decay)
     )
@@ -31,7 +31,7 @@ def make_scheduler(config: Config, optimizer: Optimizer, steps: int) -> LRSchedu
 
 
 def parameter_groups(network: nn.Module, no_weight_decay: Iterable[str]) -> Any:
-    """Return the parameters in one group, or in two: with weight decay and without.
+    """Return the parameters that are trained, in one group, or in two: with weight decay and without.
 
     Args:
         network: the network.
@@ -42,15 +42,21 @@ def parameter_groups(network: nn.Module, no_weight_decay: Iterable[str]) -> Any:
     """
     kinds = set(no_weight_decay)
     if not kinds:
-        return network.parameters()
+        return [parameter for parameter in network.parameters() if parameter.requires_grad]
     excluded: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     seen = set[int]()
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) not in seen:
+            if id(parameter) not in seen and parameter.requires_grad:
                 seen.add(id(parameter))
                 is_bias = "bias" in kinds and (name.endswith("bias") or name.startswith("bias_"))
                 is_norm = "norm" in kinds and isinstance(module, NORMS)
                 (excluded if is_bias or is_norm else others).append(parameter)
     return [{"params": others}, {"params": excluded, "weight_decay": 0.0}]
+
+
+def frozen_norms(network: nn.Module) -> list[nn.Module]:
+    """Return the normalisation layers that have parameters, all of them frozen."""
+    norms = [module for module in network.modules() if isinstance(module, NORMS)]
+    return [norm for norm in norms if (own := list(norm.parameters())) and not any(one.requires_grad for one in own)]

@@ -126,6 +126,10 @@ class Meta(WindowsMeta):
         before: Indices = rows - starts[np.searchsorted(starts, rows, side="right") - 1]
         return before
 
+    def learning_rows(self) -> dict[str, tuple[int, int]]:
+        """Return the row after the last one of train and of val, by series."""
+        return {one.name: (one.train, one.val) for one in self.series} or {"": (self.borders["train"], self.borders["val"])}
+
     def targets_of_samples(self) -> dict[str, Any]:
         """Return the entries that decide the targets of a window."""
         return {"lookback": self.lookback, "horizon": self.horizon, "target_columns": self.target_columns}
