@@ -18,6 +18,7 @@ def write(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, count in (("flowers", 40), ("new_flowers", 3), ("pictures/flowers", 40), ("pictures/new", 3)):
         _flowers(folder / name, count)
+    _flowers(folder / "slides", 12, side=150)
     _digits(folder / "pictures" / "digits")
     months = [(f"{2010 + month // 12}-{month % 12 + 1:02d}", 100 + month + 20 * (month % 12 == 11)) for month in range(132)]
     _table(folder / "sales.csv", ("month", "sales"), months[:120])
@@ -36,12 +37,12 @@ def _table(file: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         csv.writer(stream).writerows([header, *rows])
 
 
-def _flowers(folder: Path, count: int) -> None:
+def _flowers(folder: Path, count: int, side: int = 30) -> None:
     """Write pictures of different sizes: one class is mostly red, the other mostly yellow."""
     for name, colour in (("rose", (200, 30, 60)), ("tulip", (220, 190, 40))):
         (folder / name).mkdir(parents=True)
         for number in range(count):
-            pixels = np.clip(RANDOM.normal(colour, 40, (30 + number % 4, 30, 3)), 0, 255).astype(np.uint8)
+            pixels = np.clip(RANDOM.normal(colour, 40, (side + number % 4, side, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
