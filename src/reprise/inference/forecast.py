@@ -189,7 +189,10 @@ def raw_inputs(
     except ValueError as error:
         raise UserError(f"{file}: {error}", "a run forecasts series like those of its training") from None
     past, time = values[-meta.lookback :], one.time[-meta.lookback :]
-    past = np.hstack([past, np.tile(static, (len(past), 1))]).astype(meta.dtype) if static else past.astype(meta.dtype)
+    with np.errstate(over="ignore"):
+        past = np.hstack([past, np.tile(static, (len(past), 1))]).astype(meta.dtype) if static else past.astype(meta.dtype)
+    if not np.isfinite(past).all():
+        raise UserError(f"{file}: a value is too large for {meta.dtype}", "check the units of the last rows")
     if not meta.known:
         return past, time
     if len(one.future_time) < meta.horizon:

@@ -46,7 +46,7 @@ def build(holder: ModelHolder, metrics: Metrics, limits: Limits, hosts: frozense
         hosts: names of this host that requests may be for; None: any.
 
     """
-    app = FastAPI(title="reprise", description=_summary(holder), docs_url=None, redoc_url=None)
+    app = FastAPI(title="reprise", description=_summary(holder), docs_url=None, redoc_url=None, redirect_slashes=False)
     app.add_middleware(Counting, metrics=metrics, paths=PATHS, hosts=hosts)
     _add_errors(app)
     _add_page(app, "/", "index.html")
@@ -134,7 +134,8 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": message[:500]}, status, headers)
+    encodable = message[:500].encode("utf-8", "backslashreplace").decode()  # JSON may hold halves of surrogate pairs
+    return JSONResponse({"error": encodable}, status, headers)
 
 
 def _content_type(request: Request, answerer: Answerer) -> str:

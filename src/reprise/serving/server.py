@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import math
 import socket
 import warnings
 
 import uvicorn
+from fastapi import FastAPI
 from rich.console import Console
 
 from reprise.errors import Stopped, UserError
@@ -39,14 +41,7 @@ def serve(paths: ProjectPaths, name: str, host: str, port: int, limits: Limits, 
         model = load_alias(paths, alias, limits) if alias else load(paths, name, limits)
         holder, metrics = ModelHolder(model), Metrics()
         app = build(holder, metrics, limits, names_of_host(host))
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_graceful_shutdown=int(limits.seconds) + 1,
-        )
+        server = http_server(app, limits)
         _prepare_process()
         with contextlib.ExitStack() as stack:
             if alias:
@@ -56,8 +51,21 @@ def serve(paths: ProjectPaths, name: str, host: str, port: int, limits: Limits, 
             listening.listen(BACKLOG)
             report(f"{model.identity.run}{version}, on {address}")
             with contextlib.suppress(Stopped):  # raised by the signal that has stopped the server
-                uvicorn.Server(config).run(sockets=[listening])
+                server.run(sockets=[listening])
         report(f"stopped after {sum(metrics.requests.values()):,} requests")
+
+
+def http_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
+    """Return the server of an application. On a signal, it waits for requests in progress, at most as long as a body may take."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=math.ceil(limits.seconds) + 1,
+    )
+    return uvicorn.Server(config)
 
 
 def _prepare_process() -> None:
@@ -65,6 +73,7 @@ def _prepare_process() -> None:
     from PIL import Image
 
     logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # it warns of every request that is no HTTP
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
