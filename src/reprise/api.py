@@ -28,6 +28,7 @@ import pandas as pd
 from rich.console import Console
 
 from reprise import config as configs
+from reprise import notebook
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.tracking import record
@@ -180,7 +181,7 @@ def train_seeds(experiment: str, *overrides: str) -> list[Run]:
     config = configs.compose(paths.root, words)
     lineage.record_code(paths.root, config.plugins)
     arguments = ", ".join(json.dumps(word) for word in [experiment, *overrides] if not word.startswith("tracking"))
-    trained = stage.run(config, paths, Console(), f"reprise.train({arguments})")
+    trained = stage.run(config, paths, notebook.console(), f"reprise.train({arguments})")
     return [Run(paths, one.run_id) for one in trained]
 
 
