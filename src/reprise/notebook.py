@@ -4,6 +4,7 @@ import html
 import io
 import re
 import sys
+import warnings
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ def console() -> Console:
     """Return a console for the caller: in a notebook one that updates a single output, otherwise that of the process."""
     if not in_notebook():
         return Console()
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, which libraries import, misses its widgets
     return Console(file=CellOutput(), force_jupyter=False, force_terminal=False, width=WIDTH)
 
 

@@ -50,6 +50,7 @@ def save(
     shutil.rmtree(folder, ignore_errors=True)  # an incomplete model, if a process was killed while it wrote one
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # LSTM weights are views of a flat buffer
+        warnings.filterwarnings("ignore", message="No complete tensor found in the group")  # likewise; each is stored by itself
         mlflow.pytorch.save_model(
             with_parameters(network, len(example)),
             folder,
