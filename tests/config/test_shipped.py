@@ -20,6 +20,7 @@ REQUIRED_OVERRIDES = {
     "csv": ["data.path=a.csv"],
     "forecast_csv": ["data.path=a.csv"],
     "image_folder": ["data.path=pictures"],
+    "image_folder_pretrained": ["data.path=pictures"],
     "ucr": ["data.path=sequences.csv"],
 }
 """Overrides of keys without a default."""

@@ -1,6 +1,9 @@
 """Which kind of data a path holds, and the settings with which it can be read."""
 
 import csv
+import hashlib
+import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from reprise.config.sections import RawFile
 from reprise.errors import UserError
-from reprise.projects import own_data, preview
+from reprise.projects import own_data, pretrained, preview
 from reprise.projects.own_data import OwnData
 
 
@@ -117,3 +121,54 @@ def test_a_path_without_data_is_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "notes.docx").write_bytes(b"PK")
     with pytest.raises(UserError, match=name):
         read(tmp_path / name)
+
+
+def write_colour(folder: Path, classes: int, count: int) -> OwnData:
+    """Write noise of 8 x 8 pixels and read it."""
+    random = np.random.default_rng(0)
+    for name in range(classes):
+        (folder / f"class{name}").mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"class{name}" / f"{number}.png")
+    return read(folder)
+
+
+@pytest.fixture
+def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror that has the published weights, with a hash of its own."""
+    (tmp_path / "mirror" / "weights").mkdir(parents=True)
+    (tmp_path / "mirror" / "weights" / "weights.pth").write_bytes(b"weights")
+    monkeypatch.setenv("REPRISE_MIRROR", str(tmp_path / "mirror"))
+    shipped = pretrained.PRETRAINED[pretrained.WEIGHTS]
+    file = RawFile(fetch="weights.pth", sha256=hashlib.sha256(b"weights").hexdigest())
+    known = shipped.model_copy(update={"name": "weights", "mirror": "weights", "files": [file]})
+    monkeypatch.setattr(pretrained, "PRETRAINED", {pretrained.WEIGHTS: known})
+
+
+def test_few_colour_pictures_get_the_network_trained_on_imagenet(tmp_path: Path, mirror: None) -> None:
+    own = write_colour(tmp_path / "few", 2, 10)
+    quiet = Console(quiet=True)
+    chosen = pretrained.choose(own, [], tmp_path, quiet)
+    assert (chosen.kind.experiment, chosen.settings) == ("image_folder_pretrained", {"shape": [128, 128, 3]})
+    assert (tmp_path / "data" / "raw" / "weights" / "weights.pth").read_bytes() == b"weights"
+    assert pretrained.choose(own, ["data.shape=[64,64,3]"], tmp_path, quiet).settings == {}
+    many = replace(
+        own, content=replace(own.content, arrays={name: np.repeat(a, 20, 0) for name, a in own.content.arrays.items()})
+    )
+    assert pretrained.choose(many, [], tmp_path, quiet) is many
+    grey = read(write_pictures(tmp_path / "grey", {"a": 3, "b": 3}))
+    assert pretrained.choose(grey, [], tmp_path, quiet) is grey
+
+
+def test_without_the_weights_the_project_trains_from_random_ones_and_the_reason_is_said(tmp_path: Path, no_pip: None) -> None:
+    own, said = write_colour(tmp_path / "few", 2, 3), Console(record=True, file=io.StringIO())
+    assert pretrained.choose(own, [], tmp_path, said) is own
+    text = said.export_text()
+    assert (
+        "init  few colour pictures: a network trained on ImageNet would suit them, but no source has efficientnet-lite0" in text
+    )

@@ -45,10 +45,10 @@ DATA_IGNORED = """\
 RUNS_IGNORED = "# The tracking store and the run directories.\n*\n!.gitignore\n"
 
 
-def write(folder: Path, own: OwnData | None) -> str:
+def write(folder: Path, own: OwnData | None, raw: Path | None = None) -> str:
     """Write a project, with an experiment on own data if there is some. Return the name of the experiment, or "".
 
-    The folder appears when it is complete.
+    The content of `raw`, if there is any, is copied to data/raw/. The folder appears when it is complete.
 
     Raises:
         UserError: when the folder exists and is not empty, or git or DVC fail.
@@ -65,6 +65,8 @@ def write(folder: Path, own: OwnData | None) -> str:
             (draft / file).write_text(text, "utf-8")
         if own:
             save(preview.figure(own, name), draft / "preview.png")
+        if raw and raw.is_dir():
+            shutil.copytree(raw, draft / "data" / "raw", ignore=shutil.ignore_patterns(".*"))
         _initialise(draft)
         if folder.exists():
             folder.rmdir()
