@@ -20,6 +20,8 @@ from reprise.serving.requests import names_of_host
 from reprise.serving.server import http_server
 
 LIMITS = Limits(body=2**20, batch=8, pixels=1_000_000, cells=100_000, seconds=1.0)
+TOLERANCE = 1e-5
+"""Of probabilities, or of forecasts in standard deviations of the training split."""
 Answer = tuple[int, Any]
 """Status, and JSON or text."""
 
@@ -35,15 +37,8 @@ class Running:
     def ask(
         self, path: str, body: bytes | None = None, kind: str | None = None, method: str | None = None, **more: str
     ) -> Answer:
-        """Send a request of its own connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        headers = {**({"Content-Type": kind} if kind else {}), **more}
-        try:
-            connection.request(method or ("GET" if body is None else "POST"), path, body, headers)
-            response = connection.getresponse()
-            return response.status, parsed(response.read(), response.headers)
-        finally:
-            connection.close()
+        """Send a request; see `ask`."""
+        return ask(self.port, path, body, kind, method, **more)
 
     def predict(self, body: bytes, kind: str) -> list[dict[str, Any]]:
         """Return the predictions for a body."""
@@ -64,6 +59,20 @@ class Running:
                 first = connection.makefile("rb").readline().split()
                 return int(first[1]) if len(first) > 1 else None
         return None
+
+
+def ask(
+    port: int, path: str, body: bytes | None = None, kind: str | None = None, method: str | None = None, **more: str
+) -> Answer:
+    """Send a request with a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    headers = {**({"Content-Type": kind} if kind else {}), **more}
+    try:
+        connection.request(method or ("GET" if body is None else "POST"), path, body, headers)
+        response = connection.getresponse()
+        return response.status, parsed(response.read(), response.headers)
+    finally:
+        connection.close()
 
 
 def parsed(content: bytes, headers: Mapping[str, str]) -> Any:

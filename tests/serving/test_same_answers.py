@@ -23,13 +23,11 @@ from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun, open_run
 from reprise.project_paths import ProjectPaths
 from tests.pipeline.conftest import pipeline_project
-from tests.serving.running import Running, serving
+from tests.serving.running import TOLERANCE, Running, serving
 
 __all__ = ["pipeline_project"]
 Values = npt.NDArray[Any]
 COUNT, CLIENTS = 8, 32
-TOLERANCE = 1e-5
-"""Of probabilities, or of forecasts in standard deviations of the training split."""
 QUIET = Console(quiet=True)
 
 
