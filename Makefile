@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # Tests wait for processes as often as they compute: three at a time on two cores.
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist loadfile --no-loadscope-reorder --durations 12
 
-.PHONY: help pipeline long results test faults thorough check docs dashboard bench clean
+.PHONY: help pipeline long results test faults thorough check docs notebooks screenshots dashboard bench clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,6 +48,12 @@ check: .venv/.ready  ## Lint, types, import rules, documentation site.
 
 docs: .venv/.ready  ## Build the documentation site into site/; a broken link or anchor is an error.
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+
+notebooks: .venv/.ready  ## Execute the notebooks of docs/ and store their outputs: some minutes; the clothes are downloaded.
+	python docs/generate/notebooks.py
+
+screenshots: .venv/.ready  ## Photograph the dashboard for docs/: some minutes; needs Chromium.
+	python docs/generate/screenshots.py
 
 dashboard: .venv/.ready  ## Open MLflow over mlruns/ on 127.0.0.1:5000.
 	reprise dashboard

@@ -20,7 +20,7 @@ in_background() {  # name, address that answers when it is ready, command
     local log=$1.log url=$2; shift 2
     "$@" >"$log" 2>&1 & servers+=($!)
     for _ in $(seq 600); do
-        curl --silent --output /dev/null "$url" && return
+        curl --silent --fail --output /dev/null "$url" && return
         kill -0 "${servers[-1]}" 2>/dev/null || break
         sleep 0.2
     done
@@ -30,7 +30,7 @@ trap 'for server in "${servers[@]}"; do kill "$server"; wait "$server" || true; 
 reprise() {
     case $1 in
         dashboard) in_background dashboard http://127.0.0.1:5789 command reprise "$@" --port 5789 --no-open ;;
-        serve) in_background serve http://127.0.0.1:8000/health command reprise "$@" ;;
+        serve) in_background serve http://127.0.0.1:8000/ready command reprise "$@" ;;
         *) command reprise "$@" ;;
     esac
 }
