@@ -134,6 +134,7 @@ def for_pictures() -> Iterator[Request]:
         ("PPM", b"P6 2 2 255\n" + bytes(12)),
     ):
         yield sent(f"picture {name}", content, PNG)
+    large = base64.b64encode(png(1000, 1000, bytes(1001 * 1000))).decode()
     bomb = base64.b64encode(png(30_000, 30_000)).decode()
     for name, value in (
         ("no list", "abc"),
@@ -146,6 +147,7 @@ def for_pictures() -> Iterator[Request]:
         ("one bad of two", [base64.b64encode(good).decode(), ""]),
         ("too many", [base64.b64encode(good).decode()] * (LIMITS.batch + 1)),
         ("bomb", [bomb]),
+        ("many large ones", [large] * 5),
         ("nested", [[base64.b64encode(good).decode()]]),
         ("pixels", [[[0, 1], [2, float("nan")]]]),
     ):

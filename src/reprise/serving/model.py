@@ -1,12 +1,12 @@
 """The model that the server answers with: loaded from a run, and replaced while requests are answered."""
 
 import contextlib
+import importlib
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
-from reprise.data.modalities.series.arrays import Meta as SeriesMeta
 from reprise.errors import UserError
 from reprise.inference import intervals
 from reprise.inference.compute import classifier, forecaster
@@ -16,11 +16,16 @@ from reprise.project_paths import ProjectPaths
 from reprise.serving.answerer import Answerer
 from reprise.serving.batcher import Batcher
 from reprise.serving.limits import Limits
-from reprise.serving.pictures import Pictures
-from reprise.serving.sequences import LabelledSequences
-from reprise.serving.series import Series
 from reprise.tasks.classification import Classification
 from reprise.tasks.forecasting import Forecasting
+from reprise.tasks.task import Task
+
+ANSWERERS: dict[str, tuple[type[Task], str, str]] = {
+    "images": (Classification, "pictures", "Pictures"),
+    "sequences": (Classification, "sequences", "LabelledSequences"),
+    "series": (Forecasting, "series", "Series"),
+}
+"""By modality: the task whose answers are for users, and the module and class that answer."""
 
 
 @dataclass(frozen=True)
@@ -70,21 +75,25 @@ def load(paths: ProjectPaths, name: str, limits: Limits, model: str | None = Non
     is_forecast = isinstance(predictor.task, Forecasting)
     compute = forecaster(predictor, intervals.read(run.intervals)) if is_forecast else classifier(predictor)
     batcher = Batcher(compute, limits.batch)
-    answerer = _answerer(run, predictor, batcher, limits)
-    batcher(answerer.example())
-    digest = run.weights.with_suffix(".sha256").read_text()[:12]
+    try:
+        answerer = _answerer(run, predictor, batcher, limits)
+        batcher(answerer.example())
+        digest = run.weights.with_suffix(".sha256").read_text()[:12]
+    except BaseException:
+        batcher.close()
+        raise
     return ServedModel(Identity(run.trained.name, digest, model, version), answerer, batcher)
 
 
 def _answerer(run: TrainedRun, predictor: Predictor, compute: Batcher, limits: Limits) -> Answerer:
-    task, meta = predictor.task, run.windows.meta
-    if isinstance(task, Classification) and meta.kind == Pictures.kind:
-        return Pictures(run, list(task.classes), compute, limits)
-    if isinstance(task, Classification) and meta.kind == LabelledSequences.kind:
-        return LabelledSequences(run, compute, limits)
-    if isinstance(task, Forecasting) and isinstance(meta, SeriesMeta):
-        return Series(run, meta, compute, limits)
-    raise UserError(f"{run.trained.name}: {meta.kind} with this task cannot be served", "name a run that `reprise predict` takes")
+    kind = run.windows.meta.kind
+    task, module, name = ANSWERERS.get(kind, (None, "", ""))
+    if task is None or not isinstance(predictor.task, task):
+        raise UserError(f"{run.trained.name}: {kind} with this task cannot be served", "name a run that `reprise predict` takes")
+    answerer = getattr(
+        importlib.import_module(f"reprise.serving.{module}"), name
+    )  # late: pictures need no pyarrow and matplotlib
+    return cast(Answerer, answerer(run, predictor, compute, limits))
 
 
 class ModelHolder:

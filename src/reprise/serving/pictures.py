@@ -11,9 +11,14 @@ import torch
 from reprise.data.modalities.images.decoding import FORMATS, Pixels, decode, mean_of_inputs
 from reprise.data.modalities.images.folder import decoding_of
 from reprise.inference.compute import Compute, probabilities
+from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.serving.answerer import BYTES, JSON, READING, Payload, classified, parse_json
 from reprise.serving.limits import Limits, RequestError
+from reprise.tasks.classification import Classification
+
+TOGETHER = 4
+"""Pictures of a request may have so many times the pixels of the largest one: base64 of a single colour is small."""
 
 
 class Pictures:
@@ -27,9 +32,10 @@ class Pictures:
         "properties": {"pictures": {"type": "array", "items": {"type": "string", "format": "byte"}}},
     }
 
-    def __init__(self, run: TrainedRun, classes: list[str], compute: Compute, limits: Limits) -> None:
+    def __init__(self, run: TrainedRun, predictor: Predictor, compute: Compute, limits: Limits) -> None:
+        assert isinstance(predictor.task, Classification)
         self._decoding = decoding_of(run.config.data, run.windows.input_shape)
-        self._classes, self._compute, self._limits = classes, compute, limits
+        self._classes, self._compute, self._limits = list(predictor.task.classes), compute, limits
 
     def describe(self) -> Payload:
         """Return the classes and the size that pictures are scaled to."""
@@ -43,7 +49,10 @@ class Pictures:
     def answer(self, body: bytes, is_json: bool, with_history: bool) -> Payload:
         """Return a row per picture."""
         contents = self._from_json(body) if is_json else [body]
-        inputs = [self._decode(content, f"picture {number}: " if is_json else "") for number, content in enumerate(contents, 1)]
+        named = [(f"picture {number}: " if is_json else "", content) for number, content in enumerate(contents, 1)]
+        if sum(self._pixels(*one) for one in named) > TOGETHER * self._limits.pixels:
+            raise RequestError(413, f"the pictures have more than {TOGETHER * self._limits.pixels:,} pixels in all")
+        inputs = [self._decode(*one) for one in named]
         of_inputs = probabilities(self._compute, [torch.from_numpy(np.concatenate(inputs))])
         answered = mean_of_inputs(of_inputs, [len(one) for one in inputs])
         return {"predictions": classified(self._classes, answered), "notes": []}
@@ -59,16 +68,15 @@ class Pictures:
         except (AttributeError, UnicodeEncodeError, binascii.Error):
             raise RequestError(422, "pictures holds something other than base64 texts") from None
 
-    def _decode(self, content: bytes, where: str) -> Pixels:
+    def _decode(self, where: str, content: bytes) -> Pixels:
         with READING:
-            self._check_pixels(content, where)
             try:
                 return decode(content, self._decoding).inputs
             except ValueError as error:
                 raise RequestError(422, f"{where}{error}"[:300]) from None
 
-    def _check_pixels(self, content: bytes, where: str) -> None:
-        """Refuse a picture by its header, before memory for its pixels is taken."""
+    def _pixels(self, where: str, content: bytes) -> int:
+        """Return the pixels of a picture by its header, before memory for them is taken; 0 if it has none. Refuse too many."""
         from PIL import Image
 
         try:
@@ -77,6 +85,7 @@ class Pictures:
         except Image.DecompressionBombError as error:
             raise RequestError(413, f"{where}{error}") from None
         except Exception:  # `decode` names the problem
-            return
+            return 0
         if width * height > self._limits.pixels:
             raise RequestError(413, f"{where}{width:,} x {height:,} pixels, and a picture may have {self._limits.pixels:,}")
+        return int(width * height)

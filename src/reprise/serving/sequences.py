@@ -9,6 +9,7 @@ from reprise.data.modalities.sequences.arrays import Meta
 from reprise.data.sequence_arrays import UNKNOWN, Sequences, pack
 from reprise.inference.compute import Compute, probabilities
 from reprise.inference.predict_sequences import Data, complete, parse
+from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.serving.answerer import BYTES, JSON, READING, Payload, classified, parse_json
 from reprise.serving.limits import Limits, RequestError
@@ -35,7 +36,7 @@ class LabelledSequences:
         },
     }
 
-    def __init__(self, run: TrainedRun, compute: Compute, limits: Limits) -> None:
+    def __init__(self, run: TrainedRun, predictor: Predictor, compute: Compute, limits: Limits) -> None:
         meta, data = run.windows.meta, run.config.data
         assert isinstance(meta, Meta)
         assert isinstance(data, Data)

@@ -10,6 +10,7 @@ import torch
 from reprise.data.modalities.series.arrays import Meta
 from reprise.inference.compute import COVERAGE, Compute
 from reprise.inference.forecast import Forecasts, forecast_table, format_of, iso, read_content
+from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.serving.answerer import BYTES, JSON, READING, Payload, demand_finite, parse_json
 from reprise.serving.limits import Limits, RequestError
@@ -36,7 +37,9 @@ class Series:
         },
     }
 
-    def __init__(self, run: TrainedRun, meta: Meta, compute: Compute, limits: Limits) -> None:
+    def __init__(self, run: TrainedRun, predictor: Predictor, compute: Compute, limits: Limits) -> None:
+        meta = run.windows.meta
+        assert isinstance(meta, Meta)
         self._run, self._meta, self._compute, self._limits = run, meta, compute, limits
 
     def describe(self) -> Payload:
