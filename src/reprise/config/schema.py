@@ -28,7 +28,7 @@ def _seeds(value: Any) -> Any:
     raise ValueError("should be a count of at least 1, or a list of different seeds")
 
 
-INITIAL_WEIGHTS = r"^[A-Za-z0-9][A-Za-z0-9_./-]*(@sha256:[0-9a-f]{64})?$"
+INITIAL_WEIGHTS = r"^[A-Za-z0-9][A-Za-z0-9_./~-]*(@sha256:[0-9a-f]{64})?$"
 
 Seeds = Annotated[int | list[int], PlainValidator(_seeds, json_schema_input_type=int | list[int])]
 """The number of trainings, or a list of their seeds."""
