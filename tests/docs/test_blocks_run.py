@@ -1,8 +1,12 @@
 """Every page is followed from top to bottom: each command and Python block runs as it stands."""
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -65,10 +69,16 @@ def run(text: str, folder: Path, home: Path) -> None:
     identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environment = user_environment() | identity | {"HOME": str(home)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", PRELUDE + text], cwd=folder, env=environment, capture_output=True, text=True, timeout=1200
-    )
-    assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    with tempfile.TemporaryFile("w+") as output:
+        command = ["bash", "-c", PRELUDE + text]
+        reader = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True)
+        try:
+            code = reader.wait(timeout=1200)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(reader.pid, signal.SIGKILL)  # servers, if any are left
+        output.seek(0)
+        assert code == 0, f"{text}\n{output.read()[-6000:]}"
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(one.language in {"bash", "python"} for one in blocks(page))])
