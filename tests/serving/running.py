@@ -17,7 +17,7 @@ from reprise.serving.limits import Limits
 from reprise.serving.metrics import Metrics
 from reprise.serving.model import ModelHolder, load
 from reprise.serving.requests import names_of_host
-from reprise.serving.server import http_server
+from reprise.serving.server import bind, http_server
 
 LIMITS = Limits(body=2**20, batch=8, pixels=1_000_000, cells=100_000, seconds=1.0)
 TOLERANCE = 1e-5
@@ -84,7 +84,8 @@ def serving(project: Path, name: str, limits: Limits = LIMITS) -> Iterator[Runni
     """Serve a run while the block lasts."""
     holder, metrics = ModelHolder(load(ProjectPaths(project), name, limits)), Metrics()
     server = http_server(build(holder, metrics, limits, names_of_host("127.0.0.1")), limits)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with bind("127.0.0.1", 0) as listening:
+        listening.listen()
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,7 @@ from reprise.inference.export.runners import onnx_runner, raw_inputs, scale_of
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun, open_run
 from reprise.project_paths import ProjectPaths
+from reprise.serving.server import bind
 from tests.pipeline.conftest import pipeline_project
 from tests.serving.running import TOLERANCE, Running, serving
 
@@ -177,3 +179,11 @@ def test_status_model_metrics_and_pages(pictures: Running) -> None:
     assert buckets == sorted(buckets)
     assert buckets[-1] == float(values['reprise_request_seconds_count{path="/health"}'])
     assert float(values["reprise_resident_memory_bytes"]) > 1e7
+
+
+def test_answers_are_sent_without_delay() -> None:
+    """Each part of an answer at once, and not after the client has acknowledged the part before."""
+    with bind("127.0.0.1", 0) as listening:
+        listening.listen()
+        with socket.create_connection(listening.getsockname()), listening.accept()[0] as accepted:
+            assert accepted.proto == socket.IPPROTO_TCP  # asyncio then sets TCP_NODELAY
