@@ -18,7 +18,6 @@ def console() -> Console:
     """Return a console for the caller: in a notebook one that updates a single output, otherwise that of the process."""
     if not in_notebook():
         return Console()
-    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, which libraries import, misses its widgets
     return Console(file=CellOutput(), force_jupyter=False, force_terminal=False, width=WIDTH)
 
 
@@ -70,3 +69,7 @@ class CellOutput(io.StringIO):
         if not epoch or epoch["done"] == epoch["total"]:
             return ""
         return f'<progress value="{epoch["done"]}" max="{epoch["total"]}"></progress>'
+
+
+if in_notebook():  # before libraries import tqdm, which misses its widgets
+    warnings.filterwarnings("ignore", message="IProgress not found")
