@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reprise.tracking import backend, runs_table, shared_views
+from reprise.tracking import backend, charts_view, runs_table, shared_views
 from reprise.tracking.runs_table import TableRow, columns, decoded, encoded
 from tests.analysis.trainings import write_run
 
@@ -62,7 +62,12 @@ def test_each_data_set_has_a_view_with_the_columns_of_all_its_runs(tmp_path: Pat
     assert list(pages) == ["weather", "digits"]
     for name, column in (("digits", "params.`optimizer.lr`"), ("weather", "metrics.`best/val/mae`")):
         experiment = client.get_experiment_by_name(name)
-        assert pages[name].endswith(f"/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=reprise")
+        assert pages[name].charts == charts_view.address(experiment.experiment_id)
+        bars = decoded(experiment.tags[charts_view.TAG])["compareRunCharts"]
+        assert bars[0]["metricKey"] == f"best/{column.partition('best/')[2].strip('`') or 'val/accuracy'}"
+        assert pages[name].table.endswith(
+            f"/{experiment.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey=reprise"
+        )
         assert column in decoded(experiment.tags[runs_table.TAG])["selectedColumns"]
     digits = decoded(client.get_experiment_by_name("digits").tags[runs_table.TAG])["selectedColumns"]
     assert {"metrics.`best/val/accuracy`", "metrics.`test/accuracy`", "params.`seed`", "tags.`train_seconds`"} <= set(digits)

@@ -18,9 +18,9 @@ from reprise.data import store
 from reprise.errors import without_login
 from reprise.project_paths import ProjectPaths
 from reprise.tasks import metric_names
-from reprise.tracking import groups, listing
+from reprise.tracking import groups, links, listing
 from reprise.tracking.address import address
-from reprise.tracking.descriptions import GROUP
+from reprise.tracking.descriptions import GROUP, NOTE
 from reprise.tracking.event_log import Points
 from reprise.tracking.listing import Row
 
@@ -30,7 +30,6 @@ LARGEST_PICTURE = 1_000_000
 """The largest size in bytes of a picture in the page."""
 PICTURES = ("confusion_matrix.png", "forecast.png")
 """Figures of a run that are shown in the page."""
-PAGE = "compare.html"
 
 
 def write(comparison: Comparison, command: str, paths: ProjectPaths, file: Path) -> None:
@@ -115,6 +114,14 @@ def _log(page: str, comparison: Comparison, command: str, paths: ProjectPaths) -
     config = configs.tracking_config(paths.root).model_copy(
         update={"experiment": datasets.pop() if len(datasets) == 1 else "comparisons"}
     )
-    tags = {GROUP: "comparison", "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
+    note = f"A comparison of {len(content['tables'])} data sets" if len(content["tables"]) > 1 else "A comparison"
+    tags = {
+        GROUP: links.COMPARISON,
+        "mlflow.source.name": command,
+        "mlflow.source.type": "LOCAL",
+        NOTE: f"{note}.\n\n```\n{command}    # makes it again\n```",
+    }
     with groups.open_parent(config, paths.store, token, f"compare-{token[:4]}", query, tags) as run:
-        run.log_text(page, f"comparison/{PAGE}")
+        run.log_text(page, links.COMPARISON_PAGE)
+    compared = [row.id for table in comparison.tables for group in table.groups for row, _ in group.runs.values()]
+    links.refresh_all(paths.store, configs.tracking_config(paths.root), compared)

@@ -27,7 +27,9 @@ def serve(paths: ProjectPaths, port: int, opened: bool, console: Console) -> NoR
     url = f"http://127.0.0.1:{port}"
     console.print(f"dashboard  {url}  (Ctrl-C ends it)", soft_wrap=True)
     for name, page in sorted(pages.items()):
-        console.print(f"dashboard  {name}, the best first: {url}/{page}", highlight=False, soft_wrap=True)
+        console.print(f"dashboard  {name}, the best first: {url}/{page.table}", highlight=False, soft_wrap=True)
+        console.print(f"dashboard  {name}, charts: {url}/{page.charts}", highlight=False, soft_wrap=True)
     if opened and browser.has_display():
-        browser.open_when_ready(port, f"{url}/{next(iter(pages.values()), '')}")
+        first = next((page.table for page in pages.values()), "")
+        browser.open_when_ready(port, f"{url}/{first}")
     backend.serve_dashboard(uri, port)

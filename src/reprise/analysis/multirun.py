@@ -14,7 +14,7 @@ from reprise.tracking import groups, recovery, resume, run_info
 from reprise.tracking import run as tracking
 from reprise.tracking.descriptions import FOLDS, GROUP
 from reprise.tracking.event_log import EventLog
-from reprise.tracking.mlflow_sync import PARENT_TAG
+from reprise.tracking.links import PARENT_TAG
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from reprise.sweeps.study import ERROR, Study
 from reprise.sweeps.view import View, describe, format_objectives
 from reprise.tracking import groups, lineage
 from reprise.tracking import run as tracking
-from reprise.tracking.descriptions import GROUP
-from reprise.tracking.mlflow_sync import NOTE
+from reprise.tracking.descriptions import GROUP, NOTE
 
 POLL_SECONDS = 1.0
 """Seconds between two snapshots of the study."""

@@ -17,7 +17,7 @@ from reprise.sweeps import studies
 from reprise.sweeps.study import PRUNED_AT, STARTS, THREADS, Study, attribute, fail, is_finite, reset_starts, start_time
 from reprise.tracking import event_log, lineage, recovery, resume
 from reprise.tracking import run as tracking
-from reprise.tracking.mlflow_sync import PARENT_TAG
+from reprise.tracking.links import PARENT_TAG
 from reprise.tracking.trained import Trained, read_trained
 from reprise.training.learner import MetricCallback
 

@@ -8,6 +8,8 @@ from reprise.tracking.entries import DatasetInfo
 
 GROUP = "group"
 """The tag of a parent run, which is not a training but groups several: seeds, folds, multirun, sweep or comparison."""
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as the description of a run or an experiment."""
 FOLDS = "folds"
 """Its value for the folds of a rolling-origin evaluation."""
 BEST = "best/"
@@ -16,6 +18,8 @@ SHOWN = 5
 """Number of runs in the description of a data set."""
 LONGEST = 8000
 """The most characters that MLflow keeps of a description."""
+LINKS = 800
+"""Characters of it for the links that are added when it is sent."""
 SCALED = "_scaled"
 """Suffix of metrics in standard deviations of the training split. Tables omit them if they hold the same metric in units."""
 Figures = Mapping[str, float]
@@ -81,11 +85,13 @@ def of_group(
         more = f"… and {len(rows) - shown} more." if shown < len(rows) else ""
         return _page(lead, _commands(commands), _table(titles, rows[:shown] + last), more, about)
 
-    return next(text for shown in range(len(rows), -1, -1) if len(text := page(shown)) <= LONGEST or not shown)
+    return next(text for shown in range(len(rows), -1, -1) if len(text := page(shown)) <= LONGEST - LINKS or not shown)
 
 
-def of_dataset(dataset: DatasetInfo, best: Sequence[DescribedRun], page: str) -> str:
-    """Describe a data set: the best runs so far, source, citation and licence. `page` is the address of the list of all runs.
+def of_dataset(dataset: DatasetInfo, best: Sequence[DescribedRun], page: str, charts: str) -> str:
+    """Describe a data set: the best runs so far, source, citation and licence.
+
+    `page` is the address of the list of all runs, `charts` that of their charts.
 
     The best run comes first, as MLflow folds long descriptions.
     """
@@ -112,7 +118,7 @@ def of_dataset(dataset: DatasetInfo, best: Sequence[DescribedRun], page: str) ->
         f"`{BEST}…` is the epoch whose weights are kept, chosen on val; `test/…` comes from `reprise evaluate`. "
         "The description of a run holds its results and the command that repeats it; figures are among its artifacts."
     )
-    return _page(lead, table, f"[All runs, the best first]({page})", facts, how)
+    return _page(lead, table, f"[All runs, the best first]({page}), and their [charts]({charts})", facts, how)
 
 
 def headline(monitor: str, figures: Figures) -> str:

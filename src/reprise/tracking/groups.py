@@ -11,9 +11,9 @@ from reprise.config.schema import Config, TrackingConfig
 from reprise.data import store
 from reprise.errors import UserError
 from reprise.tracking import descriptions, resume, run_info
-from reprise.tracking.descriptions import FOLDS, GROUP
+from reprise.tracking.descriptions import FOLDS, GROUP, NOTE
 from reprise.tracking.event_log import EventLog
-from reprise.tracking.mlflow_sync import NOTE, PARENT_TAG
+from reprise.tracking.links import PARENT_TAG
 from reprise.tracking.resume import LockedError, Training
 from reprise.tracking.run import Run, create_run, model_name, open_run_dir, recorded_config, recording_outcome
 

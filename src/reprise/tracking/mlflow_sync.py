@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from mlflow.exceptions import MlflowException
 
 from reprise.data import store
 from reprise.errors import UserError, without_login
-from reprise.tracking import backend, descriptions, run_info, runs_table
+from reprise.tracking import backend, charts_view, descriptions, links, run_info, runs_table
 from reprise.tracking.address import database
-from reprise.tracking.descriptions import BEST
+from reprise.tracking.charts_view import PARENT_NAME
+from reprise.tracking.descriptions import BEST, NOTE
 from reprise.tracking.entries import (
     DatasetEntry,
     DatasetInfo,
@@ -32,6 +33,7 @@ from reprise.tracking.entries import (
     TagsEntry,
 )
 from reprise.tracking.event_log import EventLog
+from reprise.tracking.links import PARENT_TAG
 from reprise.tracking.run_info import RunInfo
 
 METRICS_PER_CALL, PARAMS_PER_CALL = 1000, 100
@@ -48,10 +50,6 @@ TABLE_RUNS = 50
 """Number of best runs of a data set that determine the columns of its table; `reprise dashboard` uses all runs."""
 RUN_TOKEN_TAG = "reprise.token"  # noqa: S105 -- not a password
 """The tag that identifies a run whose creation was interrupted."""
-PARENT_TAG = "mlflow.parentRunId"
-"""The tag with which MLflow nests runs. Run directories hold the parent's local id, the store MLflow's id."""
-NOTE = "mlflow.note.content"
-"""The tag that MLflow shows as the description of a run or an experiment."""
 PAGE = "reprise.page"
 """The tag of an experiment with its page on the dashboard that shows the best runs first."""
 
@@ -136,8 +134,7 @@ class MlflowSync:
                 ]
                 client.log_batch(run_id, metrics=points, synchronous=True)
             case TagsEntry(tags):
-                sent = [RunTag(key, self._store_value(key, value)) for key, value in tags.items()]
-                client.log_batch(run_id, tags=sent, synchronous=True)
+                self._send_tags(client, run_id, tags)
             case TagRemovalEntry(keys):
                 _remove_tags(client, run_id, keys)
             case DatasetEntry(dataset):
@@ -161,6 +158,17 @@ class MlflowSync:
             return value
         assert self._client is not None
         return mlflow_id(self._client, parent_dir, self.folder, self.uri)
+
+    def _send_tags(self, client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
+        values = {key: self._store_value(key, value) for key, value in tags.items()} | self._parent_name(tags)
+        if NOTE in values:
+            values[NOTE] = links.with_links(client, run_id, values[NOTE], values.get(PARENT_TAG, ""))
+        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in values.items()], synchronous=True)
+
+    def _parent_name(self, tags: Mapping[str, str]) -> dict[str, str]:
+        """Return the tag with the name of the parent, by which the dashboard groups runs, if these tags name a parent."""
+        parent_dir = self.folder / "runs" / tags.get(PARENT_TAG, "")
+        return {PARENT_NAME: run_info.read(parent_dir).name} if PARENT_TAG in tags and run_info.exists(parent_dir) else {}
 
     def _send_model(self, client: MlflowClient, run_id: str, folder: Path) -> None:
         """Log an exported model once, as MLflow's own `log_model` does."""
@@ -205,7 +213,10 @@ def describe_dataset(client: MlflowClient, experiment: str, dataset: DatasetInfo
     page = runs_table.address(experiment)
     shown = [runs_table.TableRow(run.data.tags, run.data.params, run.data.metrics) for run in runs]
     client.set_experiment_tag(experiment, runs_table.TAG, runs_table.encoded(shown, monitor.removeprefix(BEST), dataset.mode))
-    client.set_experiment_tag(experiment, NOTE, descriptions.of_dataset(dataset, best, page))
+    charts = charts_view.encoded(shown, monitor.removeprefix(BEST), dataset.mode)
+    client.set_experiment_tag(experiment, charts_view.TAG, charts)
+    note = descriptions.of_dataset(dataset, best, page, charts_view.address(experiment))
+    client.set_experiment_tag(experiment, NOTE, note)
     client.set_experiment_tag(experiment, PAGE, page)
 
 

@@ -15,7 +15,7 @@ from reprise.tracking import backend, run_info
 from reprise.tracking.descriptions import GROUP
 from reprise.tracking.event_log import EventLog, outbox
 from reprise.tracking.groups import CHILDREN
-from reprise.tracking.mlflow_sync import PARENT_TAG
+from reprise.tracking.links import PARENT_TAG
 from reprise.tracking.run import store_address
 from reprise.tracking.run_info import RunInfo
 

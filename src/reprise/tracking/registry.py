@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from reprise.config.schema import TrackingConfig
 from reprise.errors import UserError
-from reprise.tracking import backend
+from reprise.tracking import backend, links
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def register(
         for key, value in tags.items():
             client.set_model_version_tag(name, version.version, key, value)
         client.set_registered_model_alias(name, alias, version.version)
+        links.refresh(client, run_id)
     return str(version.version)
 
 

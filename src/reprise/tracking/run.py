@@ -20,7 +20,7 @@ from reprise.data import store
 from reprise.errors import Pruned, Stopped, UserError, warn, without_login
 from reprise.tracking import backend, descriptions, lineage, logged_model, run_info
 from reprise.tracking.address import checked
-from reprise.tracking.descriptions import BEST
+from reprise.tracking.descriptions import BEST, NOTE
 from reprise.tracking.entries import (
     DatasetEntry,
     DatasetInfo,
@@ -34,7 +34,7 @@ from reprise.tracking.entries import (
     TagsEntry,
 )
 from reprise.tracking.event_log import EventLog, outbox
-from reprise.tracking.mlflow_sync import NOTE, MlflowSync, get_or_create_run
+from reprise.tracking.mlflow_sync import MlflowSync, get_or_create_run
 from reprise.tracking.resume import Training
 from reprise.tracking.run_info import CURRENT_STORE, RunInfo
 

@@ -41,7 +41,12 @@ def address(experiment_id: str) -> str:
 
 def encoded(runs: Sequence[TableRow], monitor: str, mode: str) -> str:
     """Return the value of `TAG`: the best run first by `best/<monitor>`, with the columns of these runs."""
-    state = {
+    return compressed(state(runs, monitor, mode))
+
+
+def state(runs: Sequence[TableRow], monitor: str, mode: str) -> dict[str, Any]:
+    """Return the content of the view."""
+    return {
         "searchFilter": "",
         "orderByKey": _column("metrics", BEST + monitor),
         "orderByAsc": mode == "min",
@@ -60,6 +65,10 @@ def encoded(runs: Sequence[TableRow], monitor: str, mode: str) -> str:
         "viewMaximized": True,
         "runListHidden": False,
     }
+
+
+def compressed(state: Mapping[str, Any]) -> str:
+    """Return a view as the value of a tag."""
     return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
 
 
@@ -73,8 +82,8 @@ def columns(runs: Sequence[TableRow], monitor: str) -> list[str]:
     """Return the columns: monitored metric, test metrics, seed, settings in which these runs differ, model and cost."""
     return [
         _column("metrics", BEST + monitor),
-        *(_column("metrics", name) for name in _test_metrics(runs, monitor)),
-        *(_column("params", key) for key in ("seed", *_differing(runs))),
+        *(_column("metrics", name) for name in test_metrics(runs, monitor)),
+        *(_column("params", key) for key in ("seed", *differing(runs))),
         *(_column("tags", key) for key in ("experiment", "model", "parameters", "train_seconds")),
     ]
 
@@ -83,7 +92,7 @@ def _column(kind: str, name: str) -> str:
     return f"{kind}.`{name}`"
 
 
-def _test_metrics(runs: Sequence[TableRow], monitor: str) -> list[str]:
+def test_metrics(runs: Sequence[TableRow], monitor: str) -> list[str]:
     """Return the test metrics: first the counterpart of the monitored one, then pooled metrics, then metrics per target."""
     first = f"test/{monitor.partition('/')[2]}"
     names = {name for run in runs for name in run.metrics if name.startswith("test/")}
@@ -91,7 +100,7 @@ def _test_metrics(runs: Sequence[TableRow], monitor: str) -> list[str]:
     return sorted(kept, key=lambda name: (name != first, name.count("/"), name))[:MAX_TEST_METRICS]
 
 
-def _differing(runs: Sequence[TableRow]) -> list[str]:
+def differing(runs: Sequence[TableRow]) -> list[str]:
     """Return the settings that differ, sorted by how many runs have them: a setting that only one model has helps least."""
     params = [run.params for run in runs if GROUP not in run.tags]
     count = Counter(key for run_params in params for key in run_params)
