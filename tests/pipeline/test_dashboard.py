@@ -22,6 +22,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
 from reprise.project_paths import ProjectPaths
+from reprise.tracking import charts_view
 from reprise.tracking.published_weights import read_published
 from tests.pipeline.conftest import run_in
 from tests.pipeline.test_sweep import QUICK, sweep, write_sweep
@@ -163,6 +164,8 @@ def test_a_parent_run_shows_its_mean_its_command_and_its_child_runs(
     page = f"{dashboard}/#/experiments/{experiment.experiment_id}/runs/{parent.info.run_id}"
     open_page(browser, page, "Child runs", mean, command, *children)
     open_page(browser, f"{dashboard}/{experiment.tags['reprise.page']}", "Sort: best/val/accuracy", parent.info.run_name)
+    charts = f"{dashboard}/{charts_view.address(experiment.experiment_id)}"
+    open_page(browser, charts, "Group by: parent", "Results", "Learning curves", "Settings", "Parallel Coordinates", *children)
 
 
 @pytest.mark.long

@@ -56,6 +56,8 @@ def test_several_seeds_have_a_parent_run_with_their_mean(fork_server: CliForkSer
         }
         assert run.data.metrics["best/val/accuracy"] == history[int(run.data.tags["best_epoch"])]
         assert f"reprise reproduce {run.info.run_name}" in run.data.tags[NOTE]
+        assert f"runs/{parent.info.run_id})" in run.data.tags[NOTE]
+        assert run.data.tags["parent"] == parent.info.run_name
         assert run.data.tags["model"] == "ConvNet"
 
     for turn, run in enumerate(children):  # the parent has test metrics once all children have

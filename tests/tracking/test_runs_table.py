@@ -39,7 +39,24 @@ def test_the_view_of_any_runs_fits_into_a_tag() -> None:
         )
         for lr in range(3)
     ]
-    assert len(encoded(runs, "val/accuracy", "max")) < 5000  # the limit of MLflow for a tag of an experiment
+    for view in (encoded(runs, "val/accuracy", "max"), charts_view.encoded(runs, "val/accuracy", "max")):
+        assert len(view) < 5000  # the limit of MLflow for a tag of an experiment
+
+
+def test_charts_show_bars_curves_and_the_settings_that_differ_with_runs_by_parent() -> None:
+    metrics = {"best/val/mae": 1.0, "val/mae": 1.0, "train/mae": 1.0, "val/loss": 1.0, "test/mae": 1.0, "test/rmse": 2.0}
+    runs = [TableRow({"parent": "sweep-1"}, {"optimizer.lr": lr, "name": "x"}, metrics) for lr in ("0.1", "0.2")]
+    state = decoded(charts_view.encoded(runs, "val/mae", "min"))
+    shown = [(chart["type"], chart.get("metricKey")) for chart in state["compareRunCharts"]]
+    bars = [("BAR", name) for name in ("best/val/mae", "test/mae", "test/rmse")]
+    curves = [("LINE", name) for name in ("val/mae", "train/mae", "val/loss")]
+    assert shown == [*bars, *curves, ("PARALLEL", None)]
+    assert state["compareRunCharts"][-1]["selectedParams"] == ["optimizer.lr"]
+    assert state["compareRunCharts"][-1]["selectedMetrics"] == ["best/val/mae"]
+    open_sections = [section["name"] for section in state["compareRunSections"] if section["display"]]
+    assert open_sections == ["Results", "Learning curves", "Settings"]
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "parent"}]
+    assert decoded(charts_view.encoded(runs[:1], "val/mae", "min"))["compareRunCharts"][-1]["type"] == "LINE"
 
 
 @pytest.mark.parametrize(("mode", "ascending"), [("max", False), ("min", True)])

@@ -76,7 +76,8 @@ def _links(client: MlflowClient, run: Run, parent_id: str) -> list[str]:
         parent = client.get_run(parent_id)
         links.append(f"[the parent run {parent.info.run_name}]({run_page(parent.info.experiment_id, parent_id)})")
     for version in client.search_model_versions(f"run_id = '{run.info.run_id}'", max_results=MOST_MODELS):
-        aliases = "".join(f"@{alias}" for alias in version.aliases)
+        known = client.get_model_version(version.name, version.version)  # a search does not return aliases
+        aliases = "".join(f" @{alias}" for alias in known.aliases)
         address = f"#/models/{quote(version.name, safe='')}/versions/{version.version}"
         links.append(f"[model {version.name} version {version.version}{aliases}]({address})")
     if tags.get(GROUP) != COMPARISON and (page := _comparison(client, experiment)):
