@@ -84,7 +84,8 @@ class LabelledSequences:
             raise RequestError(422, "sequences is no list with at least one sequence")
         self._check_count(len(given))
         try:
-            samples = [np.array(sequence, np.float32) for sequence in given]  # null becomes NaN: missing
+            with np.errstate(over="ignore"):  # infinite values are refused below
+                samples = [np.array(sequence, np.float32) for sequence in given]  # null becomes NaN: missing
         except (ValueError, TypeError, OverflowError):
             raise RequestError(422, "a sequence is no list of time steps with a number for each channel") from None
         steps, channels = self._meta.input_shape[0], len(self._meta.channels)
