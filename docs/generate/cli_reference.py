@@ -37,7 +37,7 @@ def row(option: click.Option, context: click.Context) -> str:
     record = option.get_help_record(context)
     assert record
     spelling, meaning = record
-    return f"| `{spelling}` | {escaped(meaning)} |\n".replace("|`", "| `")
+    return f"| `{spelling}` | {escaped(meaning)} |\n"
 
 
 def paragraphs(text: str) -> Iterator[str]:
