@@ -165,6 +165,7 @@ def test_a_parent_run_shows_its_mean_its_command_and_its_child_runs(
     open_page(browser, page, "Child runs", mean, command, *children)
     open_page(browser, f"{dashboard}/{experiment.tags['reprise.page']}", "Sort: best/val/accuracy", parent.info.run_name)
     charts = f"{dashboard}/{charts_view.address(experiment.experiment_id)}"
+    browser.set_window_size(1280, 2700)  # MLflow draws the charts that are in the window
     open_page(browser, charts, "Group by: parent", "Results", "Learning curves", "Settings", "Parallel Coordinates", *children)
 
 
