@@ -1,4 +1,4 @@
-"""Screenshots of the dashboard and of the comparison page, for the documentation: `python docs/generate/screenshots.py`.
+"""Screenshots of the dashboard and of the comparison page for the documentation: `python docs/generate/screenshots.py`.
 
 Experiments are trained in a new project, and the pages are photographed in headless Chromium. So the pictures show what the
 present version shows. It takes some minutes.
@@ -23,7 +23,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 IMAGES = Path(__file__).resolve().parents[1] / "images"
-FLAGS = ("headless=new", "no-sandbox", "disable-gpu", "hide-scrollbars", "disable-background-networking", "window-size=1400,860")
+FLAGS = ("headless=new", "no-sandbox", "disable-gpu", "hide-scrollbars", "disable-background-networking", "window-size=1400,1000")
 EXPERIMENTS = ("temperature_lstm", "temperature_gru", "temperature_cnn1d")
 PORT = "5790"
 
@@ -36,7 +36,7 @@ def reprise(project: Path, *words: str) -> str:
 
 @contextmanager
 def dashboard(project: Path) -> Iterator[dict[str, str]]:
-    """Serve the dashboard, and yield the address of each data set's table of runs."""
+    """Serve the dashboard, and yield the address of each of its views."""
     log = project / "dashboard.log"
     command = [sys.executable, "-m", "reprise", "dashboard", "--no-open", "--port", PORT]
     with log.open("w") as stream:
@@ -45,7 +45,7 @@ def dashboard(project: Path) -> Iterator[dict[str, str]]:
         while not answers(f"http://127.0.0.1:{PORT}/health"):
             assert server.poll() is None, log.read_text()
             time.sleep(0.5)
-        yield dict(re.findall(r"^dashboard  (\w+), the best first: (\S+)$", log.read_text(), re.MULTILINE))
+        yield dict(re.findall(r"^dashboard  seattle_weather, ([\w ]+): (\S+)$", log.read_text(), re.MULTILINE))
     finally:
         server.terminate()
         server.wait()
@@ -74,36 +74,58 @@ def browser() -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
+def element(selector: str) -> str:
+    """Return the JavaScript expression of an element."""
+    return f"document.querySelector('{selector}')"
+
+
 def photograph(driver: webdriver.Chrome, address: str, ready: str, file: str) -> None:
-    """Save a page once an element that matches a CSS selector is on it."""
+    """Save a page once a JavaScript expression is true on it."""
     driver.get("about:blank")
     driver.get(address)
-    WebDriverWait(driver, 180).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, ready))
+    WebDriverWait(driver, 180).until(lambda driver: driver.execute_script(f"return {ready}"))
     for close in driver.find_elements(By.CSS_SELECTOR, "[data-component-id='mlflow.assistant.chat_panel.close']"):
         close.click()  # a panel that opens by itself at the first visit
     time.sleep(3)  # charts are drawn
     driver.save_screenshot(str(IMAGES / file))
 
 
-def main() -> None:
-    """Train, and photograph the pages."""
+def train(folder: Path) -> Path:
+    """Make a project with evaluated runs and a comparison of them, and return it."""
+    reprise(folder, "init", "weather")
+    project = folder / "weather"
+    for experiment in EXPERIMENTS:
+        reprise(project, "train", f"experiment={experiment}", "seeds=3", "trainer.max_epochs=15")
+    for back in range(3 * len(EXPERIMENTS)):
+        reprise(project, "evaluate", f"last~{back}")
+    reprise(project, "compare", *EXPERIMENTS, "--html", "compare.html")
+    return project
+
+
+def photograph_all(project: Path) -> None:
+    """Save the pages of a project as pictures."""
+    newest = max(project.glob("mlruns/runs/*/figures/forecast.png"), key=os.path.getmtime)
+    with browser() as driver, dashboard(project) as views:
+        photograph(
+            driver,
+            (project / "compare.html").resolve().as_uri(),
+            element("#curves .legendtoggle"),
+            "compare.png",
+        )
+        photograph(driver, views["the best first"], element(".ag-center-cols-container .ag-row"), "dashboard.png")
+        photograph(driver, views["charts"], element(".js-plotly-plot .main-svg"), "charts.png")
+        run = re.sub(r"runs\?.*", f"runs/{newest.parents[1].name}/artifacts/figures/forecast.png", views["the best first"])
+        photograph(driver, run, "[...document.images].some(image => image.naturalWidth > 300)", "run.png")
+
+
+def main(projects: list[str]) -> None:
+    """Photograph a project made before, or train a new one."""
+    if projects:
+        photograph_all(Path(projects[0]).resolve())
+        return
     with tempfile.TemporaryDirectory() as folder:
-        reprise(Path(folder), "init", "weather")
-        project = Path(folder) / "weather"
-        for experiment in EXPERIMENTS:
-            reprise(project, "train", f"experiment={experiment}", "seeds=3", "trainer.max_epochs=15")
-        for back in range(0, 3 * len(EXPERIMENTS), 3):
-            reprise(project, "evaluate", f"last~{back}")
-        reprise(project, "compare", *EXPERIMENTS, "--html", "compare.html")
-        newest = max(project.glob("mlruns/runs/*/figures/forecast.png"), key=os.path.getmtime)
-        with browser() as driver:
-            photograph(driver, (project / "compare.html").resolve().as_uri(), "#curves .legendtoggle", "compare.png")
-            with dashboard(project) as tables:
-                table = tables["seattle_weather"]
-                photograph(driver, table, ".ag-center-cols-container .ag-row", "dashboard.png")
-                page = re.sub(r"runs\?.*", f"runs/{newest.parents[1].name}/artifacts/figures/forecast.png", table)
-                photograph(driver, page, "img[src*='artifact'], img[src^='blob']", "run.png")
+        photograph_all(train(Path(folder)))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
