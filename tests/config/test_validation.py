@@ -175,7 +175,7 @@ def test_keys_of_a_data_set_composed_alone_are_checked(root: Path) -> None:
     for overrides, message in (
         ([], "data.path: is missing; set data.path=…"),
         (["data.pth=a"], "data.pth: no such key; the nearest is data.path"),
-        (["data.path=a", "data.resize=fill"], "data.resize=fill: should be 'stretch', 'crop' or 'pad'"),
+        (["data.path=a", "data.resize=fill"], "data.resize=fill: should be 'stretch', 'crop', 'pad' or 'tiles'"),
         (["data.path=a", "data.shape=[8,8,2]"], "data: shape=[8, 8, 2]: height, width, and 1 channel (grey) or 3 (colour)"),
     ):
         with pytest.raises(UserError) as refused:
