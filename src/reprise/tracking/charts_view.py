@@ -13,7 +13,7 @@ from reprise.tracking.runs_table import TableRow
 
 KEY = "reprise-charts"
 """The name of the view. It is constant, so that the address stays valid as runs are added."""
-TAG = f"mlflow.sharedViewState.{KEY}"
+TAG = runs_table.VIEW_TAG + KEY
 PARENT_NAME = "parent"
 """The tag of a run with the name of its parent: the label of its group beside the charts."""
 MAX_SETTINGS = 6

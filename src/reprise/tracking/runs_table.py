@@ -14,9 +14,11 @@ from typing import Any
 
 from reprise.tracking.descriptions import BEST, GROUP, without_scaled
 
+VIEW_TAG = "mlflow.sharedViewState."
+"""The tag of a view, before its name."""
 KEY = "reprise"
 """The name of the view. It is constant, so that the address stays valid as runs are added."""
-TAG = f"mlflow.sharedViewState.{KEY}"
+TAG = VIEW_TAG + KEY
 DECIDES_NOTHING = {"name", "seed", "seeds", "trainer.progress"} | {
     f"data.{key}" for key in ("title", "homepage", "citation", "licence", "mirror", "sources")
 }
