@@ -4,7 +4,6 @@ Experiments are trained in a new project, and the pages are photographed in head
 present version shows. It takes some minutes.
 """
 
-import os
 import re
 import shutil
 import subprocess
@@ -83,7 +82,7 @@ def photograph(driver: webdriver.Chrome, address: str, ready: str, file: str) ->
     """Save a page once a JavaScript expression is true on it."""
     driver.get("about:blank")
     driver.get(address)
-    WebDriverWait(driver, 180).until(lambda driver: driver.execute_script(f"return {ready}"))
+    WebDriverWait(driver, 180).until(lambda driver: driver.execute_script(f"return !!({ready})"))
     for close in driver.find_elements(By.CSS_SELECTOR, "[data-component-id='mlflow.assistant.chat_panel.close']"):
         close.click()  # a panel that opens by itself at the first visit
     time.sleep(3)  # charts are drawn
@@ -104,7 +103,6 @@ def train(folder: Path) -> Path:
 
 def photograph_all(project: Path) -> None:
     """Save the pages of a project as pictures."""
-    newest = max(project.glob("mlruns/runs/*/figures/forecast.png"), key=os.path.getmtime)
     with browser() as driver, dashboard(project) as views:
         photograph(
             driver,
@@ -114,8 +112,6 @@ def photograph_all(project: Path) -> None:
         )
         photograph(driver, views["the best first"], element(".ag-center-cols-container .ag-row"), "dashboard.png")
         photograph(driver, views["charts"], element(".js-plotly-plot .main-svg"), "charts.png")
-        run = re.sub(r"runs\?.*", f"runs/{newest.parents[1].name}/artifacts/figures/forecast.png", views["the best first"])
-        photograph(driver, run, "[...document.images].some(image => image.naturalWidth > 300)", "run.png")
 
 
 def main(projects: list[str]) -> None:
