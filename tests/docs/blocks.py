@@ -49,7 +49,8 @@ import sys, yaml
 from pathlib import Path
 def merge(old, new):
     for key, value in new.items():
-        old[key] = merge(old.get(key) or {{}}, value) if isinstance(value, dict) else (old.get(key) or []) + value
+        kept = old.get(key)
+        old[key] = merge(kept or {{}}, value) if isinstance(value, dict) else (kept or []) + value if isinstance(value, list) else value
     return old
 file = Path(sys.argv[1])
 file.write_text(yaml.safe_dump(merge(yaml.safe_load(file.read_text()), yaml.safe_load({content!r}))))
