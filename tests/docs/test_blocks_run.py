@@ -73,7 +73,7 @@ def run(text: str, folder: Path, home: Path) -> None:
         command = ["bash", "-c", PRELUDE + text]
         reader = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output, start_new_session=True)
         try:
-            code = reader.wait(timeout=1200)
+            code = reader.wait(timeout=3600)  # for a busy machine
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(reader.pid, signal.SIGKILL)  # servers, if any are left
