@@ -23,7 +23,7 @@ def page() -> str:
 
 def section(name: str, command: click.Command) -> str:
     """Return the section of one command."""
-    context = click.Context(command, info_name=f"reprise {name}")
+    context = click.Context(command, parent=click.Context(cli, info_name="reprise", **cli.context_settings), info_name=name)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     parts = [f"## reprise {name}\n", f"```text\n{usage}\n```\n", *paragraphs(command.help or "")]
     rows = [row(option, context) for option in command.params if isinstance(option, click.Option) and not option.hidden]

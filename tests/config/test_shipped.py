@@ -10,7 +10,7 @@ from torch import nn
 
 from reprise.config import Config, build, choices, compose, compose_dataset, pipeline, render
 from reprise.config.compose import load
-from reprise.models.closed_form import ClosedForm
+from reprise.models.closed_form import ClosedForm, is_closed_form
 from reprise.models.ridge_classifier import RidgeClassifier
 from reprise.tasks.task import Task
 from tests.config.conftest import ROOT, build_parts, windows_for
@@ -100,6 +100,7 @@ DATA_FOR_MODEL = {
     "resnet": ["experiment=bare_images"],
     "wide_resnet": ["experiment=bare_images"],
     "cycle_net": [*SERIES, "window.calendar=[year]", "model.cycle=7"],
+    "recursive": [*SERIES, "window.targets=null", "window.calendar=[]", "task.predict_delta=false"],
 }
 """Overrides that choose data which the model can read."""
 
@@ -150,7 +151,7 @@ def test_every_experiment_trains_on_a_batch(root: Path, experiment: str) -> None
     config = compose(root, [f"experiment={experiment}", *REQUIRED_OVERRIDES.get(experiment, [])])
     assert config.name == experiment  # its folder under data/ has the name of its file
     network, task = build_parts(config)
-    checks = fit_one_batch(network, task, config) if isinstance(network, ClosedForm) else train_one_batch(config)
+    checks = fit_one_batch(network, task, config) if is_closed_form(network) else train_one_batch(config)
     assert all(checks.values()), checks
 
 
@@ -177,7 +178,7 @@ def test_every_experiment_composes_with_every_trainer_and_reads_back_equal(
 def test_every_model_trains_on_a_batch(clone: Path, model: str) -> None:
     config = compose(clone, [*DATA_FOR_MODEL[model], f"model={model}"])
     network, task = build_parts(config)
-    checks = fit_one_batch(network, task, config) if isinstance(network, ClosedForm) else train_one_batch(config)
+    checks = fit_one_batch(network, task, config) if is_closed_form(network) else train_one_batch(config)
     assert all(checks.values()), checks
 
 
