@@ -245,6 +245,7 @@ def test_other_launchers_give_the_same_trials_as_local_processes(project: Path, 
     assert outcomes(project, name) == grid
 
 
+@pytest.mark.long
 def test_two_workers_share_trials_and_several_objectives_give_a_pareto_front(project: Path) -> None:
     space = {"optimizer.lr": {"kind": "choice", "values": [0.001, 0.003]}}
     objectives = [*BASE_SWEEP["objectives"], {"metric": "parameters", "direction": "minimize"}]  # type: ignore[misc]
