@@ -81,7 +81,7 @@ def test_the_heat_at_a_pixel_is_the_mean_of_the_tiles_that_cover_it() -> None:
     heat = answers.heat(0)
     assert heat[2].tolist() == pytest.approx([0.1, 0.1, 0.1, 0.3, 0.5, 0.5, 0.7, 0.9, 0.9, 0.9])
     assert np.array_equal(answers.strongest(1)[0], tiles.pixels[0])
-    figure = heat_maps(answers.heated(["a", "$b"], 2), "title")
+    figure = heat_maps(answers.heat_maps(["a", "$b"], 2), "title")
     assert [axis.get_title() for axis in figure.axes[:3]] == ["3 tiles", "a, 50.0 %", "$b, 50.0 %"]
 
 

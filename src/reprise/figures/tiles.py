@@ -25,7 +25,7 @@ WIDTH = 2.6
 
 
 @dataclass(frozen=True)
-class Heated:
+class HeatMap:
     """A picture with the probability of a class at each pixel."""
 
     picture: npt.NDArray[np.uint8]
@@ -35,7 +35,7 @@ class Heated:
     title: str
 
 
-def heat_maps(pictures: Sequence[Heated], title: str) -> Figure:
+def heat_maps(pictures: Sequence[HeatMap], title: str) -> Figure:
     """Draw pictures in a grid under the colours of their probabilities, with one scale from 0 to 1 for all."""
     columns = min(COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)
@@ -52,7 +52,7 @@ def heat_maps(pictures: Sequence[Heated], title: str) -> Figure:
         return figure
 
 
-def _draw(axis: Axes, one: Heated) -> AxesImage | None:
+def _draw(axis: Axes, one: HeatMap) -> AxesImage | None:
     every = -(-max(one.picture.shape[:2]) // LARGEST_SIDE)
     thin = partial(_every, step=every)
     axis.set_title("\n".join(literal(line) if line else "" for line in one.title.split("\n")))

@@ -58,7 +58,7 @@ def run(run: TrainedRun, image: Path, out: Path, console: Console, sample: str |
     answered = decoded.tiles and tiles.answer(predictor, decoded.tiles, run.config.trainer.eval_batch_size)
     raw = answered.strongest(int(answered.mean.argmax())) if answered else decoded.pixels[None]
     if answered:
-        heat = heat_maps(answered.heated(classes, HEATED), f"{name}: {image.name}, probability of the tiles at each pixel")
+        heat = heat_maps(answered.heat_maps(classes, HEATED), f"{name}: {image.name}, probability of the tiles at each pixel")
         save(heat, out / HEAT_FIGURE)
     with torch.no_grad():
         inputs = predictor.transform(torch.from_numpy(raw))

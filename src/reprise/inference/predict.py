@@ -17,7 +17,7 @@ from reprise.data.modalities.images.pictures import Picture
 from reprise.errors import UserError
 from reprise.figures import classification
 from reprise.figures.style import save
-from reprise.figures.tiles import Heated, heat_maps
+from reprise.figures.tiles import HeatMap, heat_maps
 from reprise.inference import known_pictures, tiles
 from reprise.inference.answers import FIGURE, HEAT_FIGURE, SHOWN, TABLE, Answers
 from reprise.inference.compute import Compute, classifier, probabilities
@@ -148,6 +148,6 @@ def _draw_heat(
             answered = tiles.answer(predictor, one.decoded.tiles, size)
             label = int(answered.mean.argmax())
             title = f"{one.listed.file.name}\n{answers.classes[label]}, {100 * answered.mean[label]:.1f} %"
-            drawn.append(Heated(one.decoded.tiles.picture(), answered.heat(label), title))
+            drawn.append(HeatMap(one.decoded.tiles.picture(), answered.heat(label), title))
     if drawn:
         save(heat_maps(drawn, f"{name}: probability of the predicted class, of the tiles at each pixel"), out / HEAT_FIGURE)

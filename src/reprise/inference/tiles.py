@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from reprise.data.modalities.images.decoding import Tiles
-from reprise.figures.tiles import Heated
+from reprise.figures.tiles import HeatMap
 from reprise.inference.predictor import Predictor
 
 Probabilities = npt.NDArray[np.float64]
@@ -44,12 +44,12 @@ class TileAnswers:
         best = int(self.probabilities[:, label].argmax())
         return self.tiles.pixels[best : best + 1]
 
-    def heated(self, names: Sequence[str], shown: int) -> list[Heated]:
+    def heat_maps(self, names: Sequence[str], shown: int) -> list[HeatMap]:
         """Return the picture alone, and under the heat of each of its `shown` most likely classes."""
         picture, mean = self.tiles.picture(), self.mean
         likely = np.argsort(-mean, kind="stable")[:shown]
-        maps = [Heated(picture, self.heat(int(label)), f"{names[label]}, {100 * mean[label]:.1f} %") for label in likely]
-        return [Heated(picture, None, f"{len(self.tiles.corners)} tiles"), *maps]
+        maps = [HeatMap(picture, self.heat(int(label)), f"{names[label]}, {100 * mean[label]:.1f} %") for label in likely]
+        return [HeatMap(picture, None, f"{len(self.tiles.corners)} tiles"), *maps]
 
 
 def answer(predictor: Predictor, tiles: Tiles, batch_size: int) -> TileAnswers:

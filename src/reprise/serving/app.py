@@ -24,7 +24,7 @@ THREADS = 64
 PATHS = frozenset({"/", "/predict", "/model", "/health", "/ready", "/metrics", "/docs", "/openapi.json"})
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src blob: data:"
 SAFE = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
-REFUSALS = {
+ERROR_STATUSES = {
     400: "The body is empty, incomplete or no JSON.",
     408: "The body did not arrive in time.",
     413: "The body, a picture, a table or the number of samples is too large.",
@@ -55,10 +55,10 @@ def build(holder: ModelHolder, metrics: Metrics, limits: Limits, hosts: frozense
     bodies, threads = Bodies(limits), anyio.CapacityLimiter(THREADS)
     answerer = holder.current.answerer
 
-    refusals: dict[int | str, dict[str, Any]] = {status: _described(words) for status, words in REFUSALS.items()}
-    refusals[200] = {"description": "The model, a row per sample or forecast step, and notes on what was read."}
+    responses: dict[int | str, dict[str, Any]] = {status: _described(words) for status, words in ERROR_STATUSES.items()}
+    responses[200] = {"description": "The model, a row per sample or forecast step, and notes on what was read."}
 
-    @app.post("/predict", openapi_extra=_body_schema(answerer), responses=refusals)
+    @app.post("/predict", openapi_extra=_body_schema(answerer), responses=responses)
     async def predict(request: Request, history: bool = False) -> JSONResponse:
         """Answer the body of the request. With `history=true`, a forecast comes with the values before it."""
         is_json = _content_type(request, answerer) == JSON
