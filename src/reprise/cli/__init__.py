@@ -82,5 +82,5 @@ for command in (
     upkeep.doctor,
     upkeep.gc,
 ):
-    command.context_settings = SETTINGS | command.context_settings  # click caches the help option, with or without the group
+    command.context_settings = {**SETTINGS, **command.context_settings}  # click caches the help option, even without the group
     cli.add_command(command)
