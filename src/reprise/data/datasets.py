@@ -58,15 +58,15 @@ class Dataset(Protocol):
         """Size of the arrays in bytes."""
         ...
 
-    @property
-    def sample_nbytes(self) -> int | None:
-        """Size of a gathered sample in bytes; None if samples of a batch depend on each other, or are large."""
-        ...
-
 
 def largest_row(dataset: Dataset) -> int:
     """Return the largest number of network inputs of a row of a split: 1, unless rows are pictures that are cut into tiles."""
     return int(getattr(dataset, "largest_row", 1))
+
+
+def sample_nbytes(dataset: Dataset) -> int | None:
+    """Return the size of a gathered sample in bytes if a dataset states it: its samples do not depend on the batch."""
+    return getattr(dataset, "sample_nbytes", None)
 
 
 def targets_of(dataset: Dataset, rows: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from reprise.data.augment import Augment
-from reprise.data.datasets import Batch, Dataset, largest_row
+from reprise.data.datasets import Batch, Dataset, largest_row, sample_nbytes
 
 MEMORY_SHARE = 0.5
 """Largest share of a GPU's free memory for the arrays; larger arrays stay on the host."""
@@ -79,7 +79,7 @@ class TrainLoader:
     @property
     def batches_together(self) -> int:
         """The number of batches to gather at once: several if they are small, for a call takes longer than its copies."""
-        size = self.dataset.sample_nbytes
+        size = sample_nbytes(self.dataset)
         if size is None or self.augment or self.world > 1 or self.dataset.device != self.device or self.batch_size % ALIGNED_ROWS:
             return 1
         return max(1, GATHERED_BYTES // (self.batch_size * size))

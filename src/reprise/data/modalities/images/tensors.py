@@ -73,11 +73,6 @@ class Images:
         """Size of the arrays in bytes."""
         return self.pixels.nbytes + self.labels.nbytes
 
-    @property
-    def sample_nbytes(self) -> None:
-        """None: images are large enough to be gathered batch by batch."""
-        return None
-
 
 @dataclass(frozen=True)
 class TiledPictures:
@@ -126,11 +121,6 @@ class TiledPictures:
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""
         return self.tiles.nbytes + self.whole.nbytes + self.labels.nbytes
-
-    @property
-    def sample_nbytes(self) -> None:
-        """None: pictures have different numbers of tiles."""
-        return None
 
 
 def open_split(windows: Windows, split: str) -> Images | TiledPictures:

@@ -92,11 +92,6 @@ class LabelledSequences:
         """Size of the arrays in bytes."""
         return self.values.nbytes + self.lengths.nbytes + self.labels.nbytes
 
-    @property
-    def sample_nbytes(self) -> None:
-        """None: sequences of a batch are padded to the longest of them."""
-        return None
-
 
 def open_split(windows: Windows, split: str) -> LabelledSequences:
     """Return the sequences and labels of a split."""
