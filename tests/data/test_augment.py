@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 from torch import Tensor
+from torch.nn.functional import grid_sample
 
 from reprise.config import AugmentConfig, compose
-from reprise.data.augment import ERASED_AREA, Augment, uniform
+from reprise.data.augment import DRAWS, ERASED_AREA, Augment, _grid, _whole_pixels, uniform
 from reprise.data.loader import EvalLoader, TrainLoader, epoch_order
 from reprise.data.modalities.images.tensors import Images, Normalize
 from reprise.project_paths import ProjectPaths
@@ -77,8 +78,8 @@ def test_another_seed_or_epoch_gives_other_images(seed: int, epoch: int) -> None
 def test_flips_occur_with_the_configured_probability() -> None:
     images = random_images(2000)
     augmented = augment(flip=0.3)(images, torch.arange(2000), 0)
-    flipped = torch.isclose(augmented, images.flip(2), atol=1e-2).flatten(1).all(1)
-    kept = torch.isclose(augmented, images, atol=1e-2).flatten(1).all(1)
+    flipped = (augmented == images.flip(2)).flatten(1).all(1)
+    kept = (augmented == images).flatten(1).all(1)
     assert (flipped ^ kept).all()
     assert 0.25 < flipped.float().mean() < 0.35
 
@@ -89,9 +90,39 @@ def test_a_shift_moves_by_whole_pixels_in_every_direction_and_fills_with_black()
     framed = torch.nn.functional.pad(images, (0, 0, 2, 2, 2, 2))
     ways = [(down, across) for down in range(5) for across in range(5)]
     moved = torch.stack([framed[:, down : down + 12, across : across + 10] for down, across in ways])  # [way, B, H, W, C]
-    same = torch.isclose(moved, augmented, atol=1e-2).flatten(2).all(2)  # [way, B]
+    same = (moved == augmented).flatten(2).all(2)  # [way, B]
     assert (same.sum(0) == 1).all()
     assert (same.sum(1) > 5).all()  # 20 on average
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(0, 5),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 3),
+    st.integers(0, 99),
+)
+def test_a_copy_is_what_interpolation_at_whole_pixels_gives(
+    flip: float, shift: int, height: int, width: int, channels: int, seed: int
+) -> None:
+    """`grid_sample` at the same source positions: equal but for its rounding, also where a shift exceeds the image."""
+    images, rows = random_images(12, height, width, channels), torch.arange(12)
+    copied = augment(seed, flip=flip, shift=shift)(images, rows, 1)
+    grid = _grid(AugmentConfig(**(NOTHING | {"flip": flip, "shift": shift})), uniform(seed, 1, rows, DRAWS), images.shape)
+    sampled = grid_sample(images.movedim(-1, 1), grid, padding_mode="zeros", align_corners=False).movedim(1, -1)
+    torch.testing.assert_close(copied, sampled, atol=1e-2, rtol=0)
+    assert torch.equal(copied, sampled.round())
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 3, 100])
+def test_no_draw_shifts_further_than_configured(shift: int) -> None:
+    draws = torch.tensor([0.0, 1e-7, 0.25, 0.5, 0.75, 1 - 2**-24])
+    steps = _whole_pixels(shift, draws)
+    assert steps[0] == -shift
+    assert steps[-1] == shift
+    assert (steps.diff() >= 0).all()
 
 
 @pytest.mark.parametrize(

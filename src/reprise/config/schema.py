@@ -56,6 +56,11 @@ class AugmentConfig(Section):
         """Whether all transforms are off."""
         return not any(self.model_dump().values())
 
+    @property
+    def interpolates(self) -> bool:
+        """Whether pixels are computed from their neighbours; a flip and a shift by whole pixels only copy them."""
+        return bool(self.rotate or self.scale or self.shear or self.elastic)
+
 
 class OptimizerConfig(Target):
     """An optimizer, called with the parameters of the network and these arguments."""

@@ -14,7 +14,8 @@ from reprise.config import AugmentConfig
 
 KNOTS = 4
 """Points of the elastic grid along each side."""
-DRAWS = 12 + 2 * KNOTS**2
+DRAWS_WITHOUT_ELASTIC = 12
+DRAWS = DRAWS_WITHOUT_ELASTIC + 2 * KNOTS**2
 """Random numbers per sample: flip, two shifts, angle, scale, shear, six for the erased rectangle; then the elastic grid."""
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = 0.3
@@ -31,11 +32,13 @@ class Augment:
     def __call__(self, images: Tensor, rows: Tensor, epoch: int) -> Tensor:
         """Return the augmented images `float32 [B, H, W, C]` (0 to 255) of these rows `int64 [B]` in this epoch."""
         config = self.config
-        draws = uniform(self.seed, epoch, rows, DRAWS)
-        if config.flip or config.shift or config.rotate or config.scale or config.shear or config.elastic:
+        draws = uniform(self.seed, epoch, rows, DRAWS if config.elastic else DRAWS_WITHOUT_ELASTIC)
+        if config.interpolates:
             grid = _grid(config, draws, images.shape)
             moved = F.grid_sample(images.movedim(-1, 1), grid, padding_mode="zeros", align_corners=False)
             images = moved.movedim(1, -1)
+        elif config.flip or config.shift:
+            images = _flip_and_shift(images, draws[:, 0] < config.flip, _whole_pixels(config.shift, draws[:, 1:3]), config.shift)
         return _erase(images, config.erase, draws[:, 6:12]) if config.erase else images
 
 
@@ -45,7 +48,7 @@ def uniform(seed: int, epoch: int, rows: Tensor, count: int) -> Tensor:
     Source: Steele, Lea and Flood 2014, Fast splittable pseudorandom number generators (its 64-bit finalizer).
     """
     start = torch.tensor([seed, epoch], dtype=torch.int64)
-    stream = _mix(_mix(start[:1]) + start[1:]).to(rows.device)  # [1]
+    stream = int(_mix(_mix(start[:1]) + start[1:]))  # computed on the CPU: a number needs no copy to a GPU
     state = _mix(stream + rows)  # [B]
     bits = _mix(state[:, None] + torch.arange(count, device=rows.device))
     return (_shifted(bits, 40)).to(torch.float32) / 2**24
@@ -64,12 +67,37 @@ def _shifted(values: Tensor, places: int) -> Tensor:
     return (values >> places) & ((1 << (64 - places)) - 1)
 
 
+def _whole_pixels(shift: int, draws: Tensor) -> Tensor:
+    """Map draws from [0, 1) to whole numbers from -shift to shift, `float32`."""
+    return torch.round(draws * (2 * shift + 1) - shift - 0.5).clamp(-shift, shift)  # a draw of 0 and an odd shift round beyond it
+
+
+def _flip_and_shift(images: Tensor, flipped: Tensor, steps: Tensor, most: int) -> Tensor:
+    """Return copies of the images, some flipped, each shifted by whole pixels and filled with 0: nothing is interpolated.
+
+    Args:
+        images: `[B, H, W, C]`.
+        flipped: which images are flipped horizontally, `bool [B]`.
+        steps: column and row of the image that become the first ones of the output, relative to 0, `[B, 2]`. Columns count from
+            the right of a flipped image, as a source position of `_grid` does.
+        most: the largest shift.
+
+    """
+    images = torch.where(flipped[:, None, None, None], images.flip(2), images)
+    _, height, width, _ = images.shape
+    across, down = steps.long().unbind(1)
+    padded = F.pad(images, (0, 0, most, most, most, most))
+    crops = padded.unfold(1, height, 1).unfold(2, width, 1)  # [B, row, column, C, H, W], a view
+    first_row, first_column = down + most, torch.where(flipped, -across, across) + most
+    return crops[torch.arange(len(images), device=images.device), first_row, first_column].movedim(1, -1)
+
+
 def _grid(config: AugmentConfig, draws: Tensor, shape: torch.Size) -> Tensor:
     """Return the source position of each output pixel for `grid_sample`, `float32 [B, H, W, 2]` from -1 to 1."""
     batch, height, width, channels = shape
     signed = 2 * draws - 1
     mirror = 1 - 2 * (draws[:, 0] < config.flip).to(torch.float32)
-    steps = torch.round(draws[:, 1:3] * (2 * config.shift + 1) - config.shift - 0.5)  # whole pixels
+    steps = _whole_pixels(config.shift, draws[:, 1:3])
     turn = math.radians(config.rotate) * signed[:, 3]
     size = 1 / (1 + config.scale * signed[:, 4])
     slant = math.tan(math.radians(config.shear)) * signed[:, 5]
