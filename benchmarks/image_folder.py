@@ -79,7 +79,7 @@ def train(project: Path, *words: str, **environment: str) -> Path:
     """Train, and return the run directory."""
     runs = project / "mlruns" / "runs"
     before = set(runs.glob("*"))
-    reprise(project, "train", *words, **environment)
+    reprise(project, "train", *words, code=0, **environment)
     (run_dir,) = set(runs.glob("*")) - before
     return run_dir
 

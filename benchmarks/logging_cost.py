@@ -50,12 +50,12 @@ def fit(config: Config, windows: Windows, paths: ProjectPaths) -> float:
     """Train with a run. Return the seconds."""
     with resume.lock_training(paths.store, "benchmark", 0) as training:
         training.forget()
-        return train_seed(config, windows, paths, QUIET, TAGS, training).train_seconds
+        return train_seed(config, windows, None, paths, QUIET, TAGS, training).train_seconds
 
 
 def fit_without_logging(config: Config, windows: Windows, paths: ProjectPaths) -> float:
     """Do the same without logging metrics."""
-    log, Run.log = Run.log, lambda *_: None  # type: ignore[assignment]
+    log, Run.log = Run.log, lambda *_: None  # type: ignore[method-assign]
     try:
         return fit(config, windows, paths)
     finally:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def models(name: str) -> tuple[list[bytes], np.ndarray, dict[str, float]]:
     return contents, expected, rates
 
 
-def rate(runner, inputs) -> float:
+def rate(runner: Callable[[dict[str, np.ndarray]], object], inputs: dict[str, np.ndarray]) -> float:
     runner(inputs)
     started, count, size = time.perf_counter(), 0, len(next(iter(inputs.values())))
     while (seconds := time.perf_counter() - started) < 3:
@@ -103,9 +104,9 @@ def rate(runner, inputs) -> float:
     return round(count / seconds, 1)
 
 
-def under_load(port: int, bodies: Bodies, expected: np.ndarray, arguments: argparse.Namespace) -> dict:
+def under_load(port: int, bodies: Bodies, expected: np.ndarray, arguments: argparse.Namespace) -> dict[str, float]:
     context = multiprocessing.get_context("spawn")
-    results: Queue = context.Queue()
+    results: Queue[Load] = context.Queue()
     share = arguments.clients // PROCESSES
     work = (port, bodies, expected.astype(float).tolist(), share, arguments.seconds, results)
     started = [context.Process(target=clients, args=work) for _ in range(PROCESSES)]
@@ -126,7 +127,7 @@ def under_load(port: int, bodies: Bodies, expected: np.ndarray, arguments: argpa
     }
 
 
-def clients(port: int, bodies: Bodies, expected: list[list[float]], count: int, seconds: float, results: Queue) -> None:
+def clients(port: int, bodies: Bodies, expected: list[list[float]], count: int, seconds: float, results: Queue[Load]) -> None:
     """Send requests from threads until the time is over."""
     found: list[Load] = [[] for _ in range(count)]
     end = time.perf_counter() + seconds

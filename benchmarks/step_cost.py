@@ -46,7 +46,7 @@ def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, devnull
     console = Console(force_terminal=True, file=devnull)
     with resume.lock_training(paths.store, "benchmark", 0) as training:
         training.forget()
-        return train_seed(config, windows, paths, console, TAGS, training).train_seconds
+        return train_seed(config, windows, None, paths, console, TAGS, training).train_seconds
 
 
 EPOCH_SECONDS: list[float] = []
@@ -128,7 +128,7 @@ def template_epoch(config: Config, windows: Windows, number_format: str) -> floa
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=1,
-        precision=precision.LIGHTNING[number_format],
+        precision=precision.LIGHTNING[number_format],  # type: ignore[arg-type]
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

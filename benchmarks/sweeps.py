@@ -95,9 +95,9 @@ def pruning(project: Path) -> None:
             used += len(trial.intermediate_values)
             if used > budget:
                 break
-            ended += [trial.value] if trial.state.name == "COMPLETE" else []
+            ended += [trial.value] if trial.state.name == "COMPLETE" and trial.value is not None else []
         assert used > budget, "too few trials for the budget"
-        best, found_early = max(trial.value for trial in full), max(ended)
+        best, found_early = max(trial.value for trial in full if trial.value is not None), max(ended)
         gains.append(found_early - best)
         print(
             f"random, {3 * budget} epochs: {best:.4f}; shipped, {budget} epochs: {found_early:.4f}, {len(ended)} to the end",

@@ -15,7 +15,7 @@ import griffe
 import yaml
 from pydantic import BaseModel
 
-from reprise.config import schema, sections, space, sweep
+from reprise.config import own_tables, schema, sections, space, sweep
 from reprise.config.modalities import images, sequences, series
 from reprise.config.sections import Section
 
@@ -57,7 +57,7 @@ PARTS = (
     Part("augment", "augment.", schema.AugmentConfig, "augment/none.yaml"),
     Part("tracking", "tracking.", schema.TrackingConfig, "tracking/local.yaml"),
     Part("data: your own pictures", "data.", images.FolderData, "data/image_folder.yaml"),
-    Part("data: your own series", "data.", series.TableData, "data/csv.yaml"),
+    Part("data: your own series", "data.", own_tables.TableData, "data/csv.yaml"),
     Part("data: your own labelled sequences", "data.", sequences.OwnSequences, "data/ucr.yaml"),
     Part("data: published images", "data.", images.ImageData),
     Part("data: published series", "data.", series.SeriesData),
