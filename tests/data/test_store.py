@@ -186,6 +186,24 @@ def test_a_changed_file_is_named(folder: Path) -> None:
         store.verify(folder, "run `it`")
 
 
+def test_a_file_is_read_again_only_if_it_changed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    hashed = store.sha256
+    monkeypatch.setattr(store, "sha256", lambda file: read.append(file.name) or hashed(file))
+    store.check(folder, "word.txt", "")
+    store.check(folder, "word.txt", "")
+    assert read == ["word.txt"] * 2  # written just now: another write might leave the same times
+    monkeypatch.setattr(store, "SETTLED", -1.0)
+    store.check(folder, "word.txt", "")
+    store.check(folder, "word.txt", "")
+    assert read == ["word.txt"] * 3
+    times = (folder / "word.txt").stat()
+    (folder / "word.txt").write_text("fjrst")
+    os.utime(folder / "word.txt", ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(UserError, match=f"{folder}/word.txt is not what was written"):
+        store.check(folder, "word.txt", "")
+
+
 @pytest.mark.parametrize("missing", ["manifest.json", "."])
 def test_a_missing_folder_is_reported_with_the_command_that_makes_it(folder: Path, missing: str) -> None:
     shutil.rmtree(folder) if missing == "." else (folder / missing).unlink()
