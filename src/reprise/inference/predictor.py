@@ -1,7 +1,7 @@
 """A trained network with its pre- and post-processing: the only way from raw inputs to an answer."""
 
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,12 @@ from reprise import cpus
 from reprise.config import Config
 from reprise.data.contracts import WindowsMeta
 from reprise.data.datasets import InputTransform
-from reprise.inference.trained_run import TrainedRun
 from reprise.tasks.build import build_network, build_task, build_transform
 from reprise.tasks.task import Task
 from reprise.tracking.weights import load_into
+
+if TYPE_CHECKING:  # a predictor is built without MLflow, which `TrainedRun` imports
+    from reprise.inference.trained_run import TrainedRun
 
 
 class Predictor(nn.Module):
@@ -45,7 +47,7 @@ class Predictor(nn.Module):
         return cls(build_transform(meta), network, task)
 
     @classmethod
-    def from_run(cls, run: TrainedRun) -> Self:
+    def from_run(cls, run: "TrainedRun") -> Self:
         """Return the predictor of a run, on the CPU with as many threads as in its training."""
         torch.set_num_threads(run.config.trainer.threads or cpus.per_process(run.config.trainer.devices))
         return cls.from_weights(run.config, run.windows.meta, run.weights, run.trained.name)

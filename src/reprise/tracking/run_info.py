@@ -9,6 +9,8 @@ from reprise.data import store
 from reprise.errors import UserError
 
 FILE = "run.json"
+WEIGHTS = "best.safetensors"
+"""File in a run directory with the weights of the best epoch."""
 OUTCOME = "trained.json"
 """File in a run directory that is written when the training has ended (`trained`)."""
 NEWEST = re.compile(r"last(~(?P<back>\d+))?")

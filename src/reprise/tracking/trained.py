@@ -7,9 +7,8 @@ from reprise.data.contracts import Contract
 from reprise.errors import UserError
 from reprise.tracking import groups
 from reprise.tracking.run_info import OUTCOME as OUTCOME
+from reprise.tracking.run_info import WEIGHTS as WEIGHTS
 
-WEIGHTS = "best.safetensors"
-"""File in a run directory with the weights of the best epoch."""
 INTERVALS = "intervals.json"
 """File in the directory of a run that forecasts: its prediction intervals."""
 

@@ -26,8 +26,6 @@ from reprise.tracking.weights import read_hashed, save_weights, write_hashed
 from reprise.training.learner import Learner
 from reprise.training.memory import clock
 
-WEIGHTS = "best.safetensors"
-"""File in the run directory with the weights of the best epoch."""
 MAX_CHECKPOINTS = 2
 """Number of checkpoints on disk. If the newest is damaged, training resumes from the one before."""
 MAX_TIME_SHARE = 0.02

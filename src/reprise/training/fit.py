@@ -20,7 +20,7 @@ from reprise.data.windows import Windows
 from reprise.models.closed_form import is_closed_form
 from reprise.tasks.build import build_network, build_task
 from reprise.tasks.task import Task
-from reprise.tracking.trained import WEIGHTS
+from reprise.tracking.run_info import WEIGHTS
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.closed_form import choices_of, compute, solve, stored_numbers
