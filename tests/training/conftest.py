@@ -63,7 +63,7 @@ def windows(count: int, seed: int) -> SeriesWindows:
     )
     stamps = torch.arange(len(raw))
     inputs = build_transform(SERIES)(raw, stamps)
-    return SeriesWindows(inputs, torch.arange(count), 5, 2, [1], raw.numpy(), stamps.numpy(), [0, 1])
+    return SeriesWindows(inputs, torch.arange(count), 5, 2, torch.tensor([1]), raw.numpy(), stamps.numpy(), [0, 1])
 
 
 def of_parameters(make: Callable[..., torch.optim.Optimizer], network: nn.Module, **settings: Any) -> torch.optim.Optimizer:
@@ -92,7 +92,12 @@ class Trained:
         self.weights: list[dict[str, Tensor]] = []
         trainer = make_trainer(config, task, callbacks)
         learner = Learner(network, task, partial(of_parameters, optimizer, lr=lr), schedules.constant, seed, self.record)
-        trainer.fit(learner, TrainLoader(train, config.batch_size, seed, CPU), EvalLoader(val, config.eval_batch_size, CPU))
+        device = trainer.strategy.root_device
+        loaders = (
+            TrainLoader(train.to(device), config.batch_size, seed, device),
+            EvalLoader(val.to(device), config.eval_batch_size, device),
+        )
+        trainer.fit(learner, *loaders)
         self.epochs = trainer.current_epoch
 
     def record(self, metrics: dict[str, float], step: int) -> None:

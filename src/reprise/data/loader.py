@@ -67,7 +67,7 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         start, self.start = self.start, 0
-        order = epoch_order(len(self.dataset), self.seed, self.epoch).to(self.dataset.device)
+        order = _copied(epoch_order(len(self.dataset), self.seed, self.epoch), self.dataset.device)
         if (together := self.batches_together) > 1:
             batches = self._divided(order, start, together)
         else:
@@ -137,6 +137,11 @@ def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
     """Return a permutation of `range(length)` that depends only on `(seed, epoch)`. It is drawn on the CPU for all devices."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
     return torch.randperm(length, generator=generator)
+
+
+def _copied(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor of the host on a device, without waiting for a GPU."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def move_to_device(dataset: Dataset, device: torch.device, preload_to_device: bool | str) -> Dataset:

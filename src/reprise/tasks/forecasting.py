@@ -53,6 +53,8 @@ class Forecasting(Task):
     tolerates_bf16: ClassVar[bool] = False
     mean: Tensor
     std: Tensor
+    positions: Tensor
+    """Positions of the target channels among the inputs, `int64 [Y]`."""
     LOSSES: ClassVar[dict[str, Any]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
     def __init__(
@@ -69,11 +71,11 @@ class Forecasting(Task):
         self.quantiles = Quantiles(tuple(quantiles or ()))
         if self.quantiles and loss is not None:
             raise ValueError(f"loss={loss}: quantiles have the pinball loss; leave out loss, or quantiles")
-        self.positions = meta.target_positions
-        self.output_shape = (meta.horizon, len(self.positions), *([len(self.quantiles.levels)] if self.quantiles else []))
+        self.register_buffer("positions", torch.tensor(meta.target_positions), persistent=False)
+        self.output_shape = (meta.horizon, len(meta.targets), *([len(self.quantiles.levels)] if self.quantiles else []))
         self.predict_delta = predict_delta
         dtype = torch.float64 if meta.dtype == "float64" else torch.float32
-        level, scale = ([meta.statistics[key][position] for position in self.positions] for key in ("mean", "std"))
+        level, scale = ([meta.statistics[key][position] for position in meta.target_positions] for key in ("mean", "std"))
         self.register_buffer("mean", torch.tensor(level, dtype=dtype))
         self.register_buffer("std", torch.tensor(scale, dtype=dtype))
         self.loss_name = "pinball" if self.quantiles else loss or "mse"
@@ -86,7 +88,7 @@ class Forecasting(Task):
         self.undefined = _undefined_metrics(self.targets, self._naive_mae)
         known = self.new_metrics()
         known.update(torch.zeros(1, *self.output_shape), torch.ones(1, *self.output_shape[:2]))
-        default = MAE if len(self.positions) == 1 else LOSS if MAE_SCALED in self.undefined else MAE_SCALED
+        default = MAE if len(meta.targets) == 1 else LOSS if MAE_SCALED in self.undefined else MAE_SCALED
         self.monitor, self.mode = choose_monitor(monitor, default, [*known.compute()], self.undefined)
 
     def decode(self, outputs: Tensor, inputs: Tensor) -> Tensor:
@@ -97,7 +99,7 @@ class Forecasting(Task):
         """
         forecast = torch.unflatten(outputs, 1, self.output_shape)
         if self.predict_delta:
-            last = inputs[:, -1:, self.positions]
+            last = inputs[:, -1:].index_select(2, self.positions)
             forecast = forecast + (last[..., None] if self.quantiles else last)
         return forecast.sort(dim=-1).values if self.quantiles else forecast
 

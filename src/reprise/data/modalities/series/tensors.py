@@ -90,8 +90,8 @@ class SeriesWindows:
     """The first row of each window."""
     lookback: int
     horizon: int
-    targets: list[int]
-    """Positions of the target channels among the inputs."""
+    targets: Tensor | None
+    """Positions of the target channels among the inputs, `int64 [target]`; None if they are all inputs, in order."""
     values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
     """The rows in their own units, with all channels, memory-mapped."""
     time: npt.NDArray[np.int64]
@@ -126,8 +126,8 @@ class SeriesWindows:
         assert augment is None, "a series is not augmented: the config refuses it"
         starts = self.starts[rows]
         targets = _steps(self.inputs, starts + self.lookback, self.horizon)
-        if self.targets != [*range(self.inputs.shape[1])]:
-            targets = targets[..., self.targets].contiguous()
+        if self.targets is not None:
+            targets = targets.index_select(2, self.targets)
         if self.missing is not None:
             targets = targets.masked_fill(_steps(self.missing, starts + self.lookback, self.horizon), torch.nan)
         if not self.known:
@@ -138,8 +138,8 @@ class SeriesWindows:
 
     def to(self, device: torch.device) -> "SeriesWindows":
         """Return the split on a device."""
-        missing = None if self.missing is None else self.missing.to(device)
-        return replace(self, inputs=self.inputs.to(device), starts=self.starts.to(device), missing=missing)
+        moved: dict[str, Any] = {name: part.to(device) for name, part in vars(self).items() if isinstance(part, Tensor)}
+        return replace(self, **moved)
 
     @property
     def device(self) -> torch.device:
@@ -190,7 +190,7 @@ def open_split(windows: Windows, split: str) -> SeriesWindows:
         starts=torch.from_numpy(starts),
         lookback=meta.lookback,
         horizon=meta.horizon,
-        targets=meta.target_positions,
+        targets=None if meta.target_positions == [*range(len(meta.inputs))] else torch.tensor(meta.target_positions),
         values=values,
         time=time,
         columns=meta.input_columns,
