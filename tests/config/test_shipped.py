@@ -227,6 +227,6 @@ def test_the_pipeline_names_experiments_and_data_sets_that_exist(root: Path) -> 
 def test_every_choice_in_the_trainer_config_is_documented_in_a_comment(root: Path) -> None:
     """The comments in conf/ document the allowed values."""
     text = (root / "conf" / "trainer" / "auto.yaml").read_text()
-    for words in ("auto, cpu or gpu", "single, ddp or fsdp", "float32, tf32, bf16 or fp16"):
+    for words in ("auto, cpu or gpu", "single, ddp or fsdp", "float32, tf32, bf16 or fp16", "ema or swa"):
         assert words in text
-    assert set(yaml.safe_load(text)) == set(compose(root, ["experiment=digits_cnn"]).trainer.model_dump())
+    assert set(yaml.safe_load(text)) == set(type(compose(root, ["experiment=digits_cnn"]).trainer).model_fields)

@@ -35,6 +35,8 @@ ERRORS = {
     "trainer.max_epochs='3'": "trainer.max_epochs=3: should be a valid integer",
     "trainer.precision=bf61": "trainer.precision=bf61: should be 'auto', 'float32', 'tf32', 'bf16' or 'fp16'",
     "trainer.preload_to_device=maybe": "trainer.preload_to_device=maybe: should be a valid boolean or 'auto'",
+    "trainer.average=mean": "trainer.average=mean: should be 'ema' or 'swa'",
+    "trainer.average_decay=0.9": "trainer: average_decay=0.9: average=null has no such setting",
     "trainer.devices=2": "trainer: strategy=single trains on one device, not 2; use trainer=ddp",
     "window.val_size=1.5": "window.val_size=1.5: should be a count of at least 1, or a share between 0 and 1",
     "window.val_size=0": "window.val_size=0: should be a count of at least 1, or a share between 0 and 1",
@@ -78,6 +80,8 @@ def test_a_window_must_fit_the_kind_of_data_and_its_channels(root: Path) -> None
 def test_invalid_combinations_of_trainer_settings_are_refused(root: Path) -> None:
     fsdp = error_message(root, "experiment=digits_cnn", "trainer=fsdp", "trainer.precision=fp16")
     assert fsdp == "trainer: strategy=fsdp does not scale the loss, which precision=fp16 needs; use bf16"
+    average = error_message(root, "experiment=digits_cnn", "trainer=fsdp", "trainer.average=ema")
+    assert average == "trainer: strategy=fsdp shards the weights, which average=ema does not support; use trainer=ddp"
     batch = error_message(root, "experiment=digits_cnn", "trainer=ddp_cpu", "trainer.devices=64")
     assert batch == "trainer: batch_size=32 cannot be split over 64 devices"
 

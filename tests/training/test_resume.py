@@ -27,6 +27,7 @@ from reprise.tasks.classification import Classification
 from reprise.tasks.forecasting import Forecasting
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training import checkpoint, schedules
+from reprise.training.averaging import AveragedWeights
 from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.learner import SPEED, Learner
 from reprise.training.trainer import make_trainer
@@ -66,7 +67,8 @@ def train(
     trainer = make_trainer(config, task)
     best = BestWeights(folder / "best.safetensors", task.monitor, task.mode)
     saver = Checkpoints(folder / "checkpoints", CheckpointConfig(steps=steps, minutes=None, grace=grace), lambda: None, best.file)
-    trainer.callbacks += [best, saver, *also]  # type: ignore[attr-defined]
+    average = [AveragedWeights(config)] if config.average else []
+    trainer.callbacks += [best, *average, saver, *also]  # type: ignore[attr-defined]
     rows: dict[int, dict[str, float]] = {}
 
     def record(metrics: dict[str, float], step: int) -> None:
@@ -89,13 +91,17 @@ def keep_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "MAX_CHECKPOINTS", 1000)
 
 
-@pytest.mark.parametrize("kind", ["images", "series"])
-def test_a_training_resumed_from_any_step_ends_with_the_same_bits(tmp_path: Path, kind: str) -> None:
-    undisturbed = train(kind, tmp_path)
+@pytest.mark.parametrize(
+    ("kind", "average"),
+    [("images", {}), ("series", {}), ("images", {"average": "ema"}), ("images", {"average": "swa", "average_start": 0.3})],
+    ids=["images", "series", "ema", "swa"],
+)
+def test_a_training_resumed_from_any_step_ends_with_the_same_bits(tmp_path: Path, kind: str, average: dict[str, Any]) -> None:
+    undisturbed = train(kind, tmp_path, **average)
     files = sorted((tmp_path / "checkpoints").glob("*.pt"))
     assert [int(file.stem) for file in files] == list(range(1, EPOCHS * STEPS + 1))
-    for file in files:
-        resumed = train(kind, tmp_path, file)
+    for file in files[1::3] if average else files:  # of these, one at an end of an epoch and four within
+        resumed = train(kind, tmp_path, file, **average)
         assert same(resumed.weights, undisturbed.weights), file.name
         assert same(resumed.best, undisturbed.best), file.name
         assert resumed.epochs == EPOCHS

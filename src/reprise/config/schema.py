@@ -81,6 +81,10 @@ class OptimizerConfig(Target):
         return self
 
 
+AVERAGES: dict[str, dict[str, float]] = {"ema": {"average_decay": 0.999, "average_start": 0.0}, "swa": {"average_start": 0.75}}
+"""The settings of each running mean of weights, with their defaults."""
+
+
 class TrainerConfig(Section):
     """Devices, duration and precision of a training."""
 
@@ -96,6 +100,9 @@ class TrainerConfig(Section):
     eval_batch_size: PositiveInt
     gradient_clip: PositiveFloat | None
     patience: PositiveInt | None
+    average: Literal["ema", "swa"] | None = Field(default=None, exclude_if=lambda kind: kind is None)
+    average_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, exclude_if=lambda decay: decay is None)
+    average_start: Annotated[float, Field(ge=0, lt=1)] | None = Field(default=None, exclude_if=lambda start: start is None)
     deterministic: bool | Literal["warn"]
     threads: PositiveInt | None
     preload_to_device: bool | Literal["auto"]
@@ -106,6 +113,21 @@ class TrainerConfig(Section):
     def world_size(self) -> int:
         """Number of processes on all nodes together."""
         return self.devices * self.num_nodes
+
+    @_model_validator(mode="before")
+    @classmethod
+    def _average_states_its_settings(cls, tree: Any) -> Any:
+        given = {name: value for name, value in tree.items() if value is not None} if isinstance(tree, dict) else {}
+        return tree | AVERAGES[given["average"]] | given if given.get("average") in AVERAGES else tree
+
+    @_model_validator(mode="after")
+    def _average_has_its_settings(self) -> Self:
+        for name in ("average_decay", "average_start"):
+            if getattr(self, name) is not None and name not in AVERAGES.get(self.average or "", {}):
+                raise ValueError(f"{name}={getattr(self, name)}: average={self.average or 'null'} has no such setting")
+        if self.average and self.strategy == "fsdp":
+            raise ValueError(f"strategy=fsdp shards the weights, which average={self.average} does not support; use trainer=ddp")
+        return self
 
     @_model_validator(mode="after")
     def _strategy_fits_devices(self) -> Self:

@@ -17,11 +17,13 @@ from reprise.config import Config
 from reprise.data.augment import Augment
 from reprise.data.loader import EvalLoader, TrainLoader, move_to_device
 from reprise.data.windows import Windows
+from reprise.errors import UserError
 from reprise.models.closed_form import is_closed_form
 from reprise.tasks.build import build_network, build_task
 from reprise.tasks.task import Task
 from reprise.tracking.run_info import WEIGHTS
 from reprise.tracking.weights import load_weights, save_weights
+from reprise.training.averaging import AveragedWeights
 from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.closed_form import choices_of, compute, solve, stored_numbers
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
@@ -116,7 +118,8 @@ class Training:
         saver = Checkpoints(folder / CHECKPOINTS, self.config.checkpoint, before_checkpoint or _no_op, best.file)
         fingerprints = Fingerprints(FIRST_STEPS, stop=False)
         # Fingerprints before the saver, so that a checkpoint holds the fingerprint of its own step.
-        callbacks: list[pl.Callback] = [best, *([fingerprints] if self.trainer.world_size == 1 else []), saver]
+        average = [AveragedWeights(self.config.trainer)] if self.config.trainer.average else []
+        callbacks: list[pl.Callback] = [best, *average, *([fingerprints] if self.trainer.world_size == 1 else []), saver]
         if progress:
             callbacks.append(EpochProgress(progress, f"{self.config.name} seed {self.config.seed}", self.task.monitor))
         self.trainer.callbacks += callbacks  # type: ignore[attr-defined]
@@ -219,7 +222,13 @@ def first_steps(
 def preflight(config: Config, windows: Windows, initial: InitialWeights | None = None) -> None:
     """Build network, task, optimizer and schedule once. Raise UserError for what cannot be built."""
     network = _network(config, windows, build_task(config, windows.meta), initial)
-    if not is_closed_form(network):
+    if is_closed_form(network):
+        if config.trainer.average:
+            raise UserError(
+                f"trainer.average={config.trainer.average}: {type(network).__name__} is computed in closed form, without steps",
+                "omit it",
+            )
+    else:
         make_scheduler(config, make_optimizer(config, network), 100)
 
 
