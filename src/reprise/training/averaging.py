@@ -69,9 +69,9 @@ class AveragedWeights(pl.Callback):
         elif self.config.average == "ema":
             assert self.config.average_decay is not None
             decay = min(self.config.average_decay, (1 + self.count) / (10 + self.count))
-            get_ema_multi_avg_fn(decay)([*self.mean.values()], [*weights.values()], self.count)  # type: ignore[no-untyped-call]
+            get_ema_multi_avg_fn(decay)([*self.mean.values()], [*weights.values()], self.count)
         else:
-            get_swa_multi_avg_fn()([*self.mean.values()], [*weights.values()], self.count)  # type: ignore[no-untyped-call]
+            get_swa_multi_avg_fn()([*self.mean.values()], [*weights.values()], self.count)
         self.count += 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
