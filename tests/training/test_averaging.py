@@ -39,10 +39,11 @@ def mean_of(kind: str, weights: list[float], **settings: float) -> list[float]:
     """Return the mean after each update of a network of one weight."""
     network = nn.Linear(1, 1, bias=False)
     average = AveragedWeights(trainer_config(average=kind, **settings))
+    average.collect(network)
     means = []
     for weight in weights:
         nn.init.constant_(network.weight, weight)
-        average.update(network)
+        average.update()
         means.append(float(average.mean["weight"]))
     return means
 

@@ -44,34 +44,42 @@ class AveragedWeights(pl.Callback):
 
     def __init__(self, config: TrainerConfig) -> None:
         self.config = config
+        self.weights: dict[str, nn.Parameter] = {}
+        """The trained parameters of the network, from the start of training on."""
+        self.first_step = 0.0
+        """The steps without a mean."""
         self.mean: dict[str, Tensor] = {}
-        """The mean of each trained parameter; empty before the first update."""
+        """The mean of each of these parameters; empty before the first update."""
         self.count = 0
         """The number of updates."""
         self.trained: dict[str, Tensor] = {}
         """Parameters and buffers of the last step, while the network has the mean."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Move the mean of a checkpoint to the device."""
+        """Collect the parameters, and move the mean of a checkpoint to their device."""
+        self.collect(pl_module.network)  # type: ignore[arg-type]
+        self.first_step = (self.config.average_start or 0.0) * trainer.estimated_stepping_batches
         self.mean = {name: mean.to(trainer.strategy.root_device) for name, mean in self.mean.items()}
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         """Update the mean."""
-        first = (self.config.average_start or 0.0) * trainer.estimated_stepping_batches
-        if trainer.global_step > first and (self.config.average == "ema" or trainer.is_last_batch):
-            self.update(pl_module.network)
+        if trainer.global_step > self.first_step and (self.config.average == "ema" or trainer.is_last_batch):
+            self.update()
 
-    def update(self, network: nn.Module) -> None:
+    def collect(self, network: nn.Module) -> None:
+        """Average the trained parameters of this network."""
+        self.weights = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+
+    def update(self) -> None:
         """Include the weights of the network in the mean."""
-        weights = {name: weight.detach() for name, weight in network.named_parameters() if weight.requires_grad}
         if not self.count:
-            self.mean = {name: weight.clone() for name, weight in weights.items()}
+            self.mean = {name: weight.detach().clone() for name, weight in self.weights.items()}
         elif self.config.average == "ema":
             assert self.config.average_decay is not None
             decay = min(self.config.average_decay, (1 + self.count) / (10 + self.count))
-            get_ema_multi_avg_fn(decay)([*self.mean.values()], [*weights.values()], self.count)
+            get_ema_multi_avg_fn(decay)([*self.mean.values()], [*self.weights.values()], self.count)
         else:
-            get_swa_multi_avg_fn()([*self.mean.values()], [*weights.values()], self.count)
+            get_swa_multi_avg_fn()([*self.mean.values()], [*self.weights.values()], self.count)
         self.count += 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -80,9 +88,8 @@ class AveragedWeights(pl.Callback):
             return
         network: nn.Module = pl_module.network
         self.trained = {name: tensor.clone() for name, tensor in _tensors(network)}
-        for name, weight in network.named_parameters():
-            if name in self.mean:
-                weight.data.copy_(self.mean[name])
+        for name, weight in self.weights.items():
+            weight.detach().copy_(self.mean[name])
         assert isinstance(trainer.train_dataloader, TrainLoader)
         recompute_norms(network, norm_inputs(trainer.train_dataloader), trainer.precision_plugin.val_step_context())
 
