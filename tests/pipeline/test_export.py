@@ -84,7 +84,7 @@ def test_pictures_get_the_probabilities_that_predict_gives_them(pulled: Path, tm
 def test_a_forecast_of_values_with_time_stamps(pulled: Path) -> None:
     folder = export(pulled, "temperature_lstm")
     signature, example = json.loads((folder / "signature.json").read_text()), np.load(folder / "example.npz")
-    rows = [["time", *signature["channels"]]]
+    rows = [[*signature["table"]["time"], *signature["channels"]]]
     stamps = example["time"][0].astype("datetime64[ns]").astype(str)
     rows += [[stamp, *map(repr, map(float, values))] for stamp, values in zip(stamps, example["values"][0], strict=True)]
     (folder / "rows.csv").write_text("\n".join(",".join(row) for row in rows))

@@ -30,6 +30,7 @@ from reprise.inference.export.runners import (
     scale_of,
     torch_runner,
 )
+from reprise.inference.export.tables import table_of
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun
 from reprise.tasks.classification import Classification
@@ -77,9 +78,8 @@ def run(opened: TrainedRun, to: Format, quantized: bool, out: Path, console: Con
         np.savez(draft / EXAMPLE, **example, **{ANSWER: answer})  # type: ignore[arg-type]
         store.write_json(draft / "signature.json", signature(opened, predictor, example, answer))
         store.write_json(draft / "report.json", {name: one.as_dict() for name, one in measured.items()})
-        if to == "onnx":
-            _copy_program(opened, draft)
-        (draft / "README.md").write_text(readme(opened, to, quantized, measured), "utf-8")
+        reads_files = to == "onnx" and _copy_program(opened, draft)
+        (draft / "README.md").write_text(readme(opened, to, quantized, measured, reads_files), "utf-8")
         if out.exists():
             out.rmdir()
         shutil.move(draft, out)
@@ -115,13 +115,18 @@ def signature(
         described["train_std"] = scale_of(predictor).tolist()
     if opened.config.data.kind == "images":
         described["decoding"] = asdict(decoding_of(opened.config.data, opened.windows.input_shape))
+    elif table := table_of(opened):
+        described["table"] = table
     return described
 
 
-def _copy_program(opened: TrainedRun, folder: Path) -> None:
-    """Copy the program that reads files and runs the model, with what it imports."""
+def _copy_program(opened: TrainedRun, folder: Path) -> bool:
+    """Copy the program that reads files and runs the model, with what it imports; return False if there is none."""
     kind = opened.windows.meta.kind
-    if (program := FILES / f"predict_{kind}.py").is_file():
-        shutil.copyfile(program, folder / "predict.py")
+    program = FILES / f"predict_{kind}.py"
+    if not program.is_file() or (kind != "images" and table_of(opened) is None):
+        return False
+    shutil.copyfile(program, folder / "predict.py")
     if kind == "images":
         shutil.copyfile(decoding.__file__, folder / "decoding.py")
+    return True

@@ -9,8 +9,8 @@ from reprise.inference.trained_run import TrainedRun
 QUANTIZED = "model.int8.onnx"
 
 
-def readme(opened: TrainedRun, to: Format, quantized: bool, measured: Mapping[str, Measured]) -> str:
-    """Return the README of the folder."""
+def readme(opened: TrainedRun, to: Format, quantized: bool, measured: Mapping[str, Measured], reads_files: bool) -> str:
+    """Return the README of the folder; `reads_files`: whether it has predict.py."""
     packages, load = {
         "onnx": ("numpy and onnxruntime", ONNX_LINES),
         "pt2": ("numpy and PyTorch", PT2_LINES),
@@ -20,7 +20,8 @@ def readme(opened: TrainedRun, to: Format, quantized: bool, measured: Mapping[st
         for name, one in measured.items()
     )
     metric = next(iter(measured.values())).metric
-    usage = f"\n`predict.py` reads files:\n\n```\n{USAGE[opened.windows.meta.kind]}\n```\n" if to == "onnx" else ""
+    kind = opened.windows.meta.kind
+    usage = f"\n`predict.py` reads {FILES[kind]}:\n\n```\n{USAGE[kind]}\n```\n" if reads_files else ""
     chosen = f" `{QUANTIZED}` has 8-bit integers." if quantized else ""
     return f"""# {opened.trained.name}
 
@@ -62,6 +63,11 @@ expected = example.pop("answer")
 answer = graph(*map(torch.from_numpy, example.values()))
 print(np.abs(answer.detach().numpy() - expected).max())
 """
+FILES = {
+    "images": "picture files",
+    "series": "CSV files with the columns of the training data; the forecast starts after the last row",
+    "sequences": "CSV files with a sequence in each row, with or without its class",
+}
 USAGE = {
     "images": "pip install numpy onnxruntime pillow\npython predict.py PICTURE",
     "series": "pip install numpy onnxruntime\npython predict.py FILE.csv",

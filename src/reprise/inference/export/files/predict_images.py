@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +23,24 @@ def classify(session, contents):
     return [dict(zip(SIGNATURE["classes"], row.tolist(), strict=True)) for row in probabilities]
 
 
-if __name__ == "__main__":
+def main():
+    """Print a line of JSON for each picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pictures", nargs="+", type=Path)
     parser.add_argument("--model", default="model.onnx", help="model.onnx, or model.int8.onnx if it was exported")
     arguments = parser.parse_args()
-    answers = classify(
-        onnxruntime.InferenceSession(str(HERE / arguments.model)), [file.read_bytes() for file in arguments.pictures]
-    )
-    for file, answer in zip(arguments.pictures, answers, strict=True):
+    session = onnxruntime.InferenceSession(str(HERE / arguments.model))
+    failed = 0
+    for file in arguments.pictures:
+        try:
+            (answer,) = classify(session, [file.read_bytes()])
+        except (OSError, ValueError) as error:
+            print(f"{file}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+            failed += 1
+            continue
         print(json.dumps({"file": str(file), "class": max(answer, key=answer.get), "probabilities": answer}))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
