@@ -1,19 +1,19 @@
-"""The cost of the pipeline beyond the arithmetic of the network: an epoch of fashion_mnist_cnn in three variants.
+"""The cost of the pipeline beyond the arithmetic of the network: an epoch of fashion_mnist_cnn in four variants.
 
     python benchmarks/step_cost.py [--rounds 5] [--samples 55000]
 
 - reprise: as `reprise train experiment=fashion_mnist_cnn` runs it: MLflow, event log, progress bar, validation, best weights.
+- unreproducible: the same with trainer.deterministic=false, for the price of reproducible bits.
 - bare: a plain PyTorch loop over tensors in memory: the same network, batch, precision, memory layout, optimizer and schedule;
   no validation, no metrics, no logging.
 - template: a Dataset with a per-sample `__getitem__`, a DataLoader, and plain Lightning with two `self.log` a step.
 
-Each round trains one epoch of each variant in turn (A B C A B C …), after a warm-up round. It prints the medians of the ratios.
-Machines are noisy: read the ratios, not the seconds.
+Each round trains one epoch of each variant in turn (A B C D A B C D …), after a warm-up round. Prints the ratios, and writes
+them to benchmarks/results/. Machines are noisy: read the ratios, not the seconds.
 """
 
 import argparse
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from report import Ratio, report
 from reprise import config as configs
 from reprise.config import Config
 from reprise.data.modalities.images.tensors import Images
@@ -151,11 +152,13 @@ def main() -> None:
             (paths.root / name).symlink_to(root / name)
         overrides = ["trainer.max_epochs=1", f"data.limit={options.samples}", "tracking.log_model=false"]
         config = configs.compose(root, ["experiment=fashion_mnist_cnn", *overrides])
+        free = configs.compose(root, ["experiment=fashion_mnist_cnn", "trainer.deterministic=false", *overrides])
         windows = prepare(config, paths, Console(quiet=True))
         task = build_task(config, windows.meta)
         number_format = precision.resolve(config.trainer.precision, torch.device("cpu"), task.tolerates_bf16)
         variants: dict[str, Callable[[], float]] = {
             "reprise": lambda: reprise_epoch(config, windows, paths, devnull),
+            "unreproducible": lambda: reprise_epoch(free, windows, paths, devnull),
             "bare": lambda: bare_epoch(config, windows, number_format),
             "template": lambda: template_epoch(config, windows, number_format),
         }
@@ -167,10 +170,22 @@ def main() -> None:
                     measured[variant].append(seconds)
             if turn:
                 print("  ".join(f"{variant} {seconds[-1]:.2f} s" for variant, seconds in measured.items()), flush=True)
-    print(f"{torch.get_num_threads()} threads, {number_format}, {options.samples:,} images, medians of {options.rounds} rounds")
-    for variant in ("reprise", "template"):
-        ratios = [one / bare for one, bare in zip(measured[variant], measured["bare"], strict=True)]
-        print(f"{variant} / bare: {statistics.median(ratios):.3f}  (min {min(ratios):.3f}, max {max(ratios):.3f})")
+    facts = {"threads": torch.get_num_threads(), "precision": number_format, "images": options.samples}
+
+    def ratio(what: str, upper: str, lower: str, reproducible: bool, goal: str = "") -> Ratio:
+        rounds = [one / other for one, other in zip(measured[upper], measured[lower], strict=True)]
+        return Ratio(what, rounds, "training only", reproducible, goal, facts)
+
+    report(
+        "step_cost",
+        [
+            ratio("epoch of reprise / bare loop", "reprise", "bare", True, "at most 1.03"),
+            ratio("epoch of reprise with trainer.deterministic=false / bare loop", "unreproducible", "bare", False),
+            ratio("epoch of reprise / the same with trainer.deterministic=false", "reprise", "unreproducible", True),
+            ratio("epoch of plain Lightning with a per-sample Dataset / bare loop", "template", "bare", False),
+        ],
+        f"python benchmarks/step_cost.py --rounds {options.rounds} --samples {options.samples}",
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
 """Seconds from the command to a test metric, of reprise and of a peer, whole processes in turn (A B A B …).
 
-    python benchmarks/time_to_accuracy.py [fashion_mnist mnist etth1_96] [--rounds 5] [--out FILE]     # on an idle machine
+    python benchmarks/time_to_accuracy.py [fashion_mnist mnist etth1_96] [--rounds 5]     # on an idle machine
 
 reprise: `reprise train` and `reprise evaluate`, one after the other, another seed in each round. The peers are the scripts in
 `benchmarks/peers`, in environments of their own that are made in `.benchmarks/`. The data is read from the folder that
-REPRISE_MIRROR names, and prepared before the first round. Prints JSON: the median ratio of the times with its spread, the metrics
-of each round, and the machine.
+REPRISE_MIRROR names, and prepared before the first round. Prints the ratios, and writes them to benchmarks/results/.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reprise.tracking import lineage
+from report import Ratio, report
 
 PEERS = Path(__file__).parent / "peers"
 ENVIRONMENTS = Path(__file__).parents[1] / ".benchmarks"
@@ -62,22 +61,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*COMPARISONS, []], help="comparisons; by default all")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    results: dict[str, Any] = {
-        "processor": lineage.processor(),
-        "cpus": os.cpu_count(),
-        **lineage.versions(),
-        "rounds": arguments.rounds,
-    }
-    for name in arguments.names or COMPARISONS:
-        results[name] = compare(COMPARISONS[name], arguments.rounds)
-        print(json.dumps({name: results[name]}, indent=2), flush=True)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(results, indent=2) + "\n")
+    names = arguments.names or list(COMPARISONS)
+    ratios = [ratio for name in names for ratio in compare(COMPARISONS[name], arguments.rounds)]
+    command = f"python benchmarks/time_to_accuracy.py {' '.join(names)} --rounds {arguments.rounds}"
+    report("time_to_accuracy" if len(names) == len(COMPARISONS) else f"time_to_accuracy_{'_'.join(names)}", ratios, command)
 
 
-def compare(comparison: Comparison, rounds: int) -> dict[str, Any]:
+def compare(comparison: Comparison, rounds: int) -> list[Ratio]:
     mirror = Path(os.environ["REPRISE_MIRROR"]).resolve()
     python = environment(comparison.packages)
     first, *rest = comparison.arguments
@@ -87,23 +78,20 @@ def compare(comparison: Comparison, rounds: int) -> dict[str, Any]:
         own.append(timed(lambda seed=seed: train_and_evaluate(comparison, seed)))
         peer = [str(python), str(PEERS / comparison.script), str(mirror / first), *rest, f"--seed={seed}"]
         other.append(timed(lambda peer=peer: json.loads(run(*peer).splitlines()[-1])))
-        print(f"  {comparison.experiment} {own[-1]}, {comparison.script} {other[-1]}", file=sys.stderr, flush=True)
-    ratios = [theirs["seconds"] / ours["seconds"] for ours, theirs in zip(own, other, strict=True)]
-    values = [result["value"] for result in own]
-    return {
+        print(f"{comparison.experiment} {own[-1]}, {comparison.script} {other[-1]}", file=sys.stderr, flush=True)
+    values, peers = [one["value"] for one in own], [one["value"] for one in other]
+    facts = {
+        f"test {comparison.metric}": values,
+        "mean": round(statistics.fmean(values), 4),
         "target": comparison.target,
-        "peer_seconds / reprise_seconds": {
-            "median": round(statistics.median(ratios), 2),
-            "min": round(min(ratios), 2),
-            "max": round(max(ratios), 2),
-        },
-        "reprise": {
-            "mean": round(statistics.fmean(values), 4),
-            "reached": comparison.reached(statistics.fmean(values)),
-            "runs": own,
-        },
-        "peer": {"reached": [comparison.reached(result["value"]) for result in other], "runs": other},
+        "reached": comparison.reached(statistics.fmean(values)),
+        "of the peer": peers,
+        "reached by the peer": [comparison.reached(value) for value in peers],
+        "training / whole process": round(statistics.median(one["training_seconds"] / one["seconds"] for one in own), 3),
     }
+    ratios = [ours["seconds"] / theirs["seconds"] for ours, theirs in zip(own, other, strict=True)]
+    what = f"{comparison.experiment}, train and evaluate / {comparison.script}"
+    return [Ratio(what, ratios, "whole process", True, "at most 0.1", facts)]
 
 
 def timed(work: Any) -> dict[str, Any]:

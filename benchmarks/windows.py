@@ -28,6 +28,7 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from report import Ratio, report
 from reprise import config as configs
 from reprise.config import Config
 from reprise.data import store
@@ -72,7 +73,8 @@ def seconds_of(batches: TrainLoader | DataLoader[tuple[Tensor, Tensor]], device:
     return time.perf_counter() - began
 
 
-def throughput(rounds: int, experiment: str, *overrides: str) -> None:
+def throughput(rounds: int, experiment: str, *overrides: str) -> list[Ratio]:
+    """Return the throughput of windows relative to a per-sample Dataset, with no workers and with two."""
     root = configs.project_root()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as scratch:
@@ -92,13 +94,23 @@ def throughput(rounds: int, experiment: str, *overrides: str) -> None:
             seconds = seconds_of(batches, device)
             if turn:  # the first round warms up
                 measured[name].append(seconds)
-    medians = {name: statistics.median(seconds) for name, seconds in measured.items()}
     shape = f"{train.lookback} + {train.horizon} steps x {len(train.columns)} channels"
-    print(f"{experiment}: {len(train):,} windows of {shape}, {device.type}, {torch.get_num_threads()} threads")
-    for name, seconds in medians.items():
-        print(f"{name}: {len(train) / seconds:,.0f} windows a second")
-    own_seconds = medians.pop("reprise")
-    print(f"reprise / per-sample: {min(medians.values()) / own_seconds:.1f}")
+    facts = {
+        "device": device.type,
+        "threads": torch.get_num_threads(),
+        "windows a second": round(len(train) / statistics.median(measured["reprise"])),
+    }
+    own_seconds = measured.pop("reprise")
+    return [
+        Ratio(
+            f"windows a second of {shape}, reprise / {name}",
+            [other / own for own, other in zip(own_seconds, seconds, strict=True)],
+            "throughput",
+            goal="at least 50",
+            facts=facts,
+        )
+        for name, seconds in measured.items()
+    ]
 
 
 def long_config(root: Path) -> Config:
@@ -146,7 +158,8 @@ def peak_of(part: str, folder: Path) -> int:
     return int(peak.value)
 
 
-def memory(rows: int) -> None:
+def memory(rows: int) -> list[Ratio]:
+    """Return the peak memory of a long series above that of a short one, relative to the size of the series."""
     peaks: dict[tuple[str, int], int] = {}
     for length in (SHORT, rows):
         with tempfile.TemporaryDirectory() as scratch:
@@ -155,11 +168,18 @@ def memory(rows: int) -> None:
             for part in ("window", "train"):
                 peaks[part, length] = peak_of(part, Path(scratch))
     size = 4 * rows * CHANNELS
-    print(f"{rows:,} rows x {CHANNELS} channels: {size / MEBIBYTE:,.0f} MiB")
-    for part in ("window", "train"):
-        long, short = peaks[part, rows], peaks[part, SHORT]
-        print(f"{part}: peak {long / MEBIBYTE:,.0f} MiB, of a short series {short / MEBIBYTE:,.0f} MiB")
-        print(f"{part}: memory / series: {(long - short) / size:.2f}")
+    facts = {"rows": rows, "channels": CHANNELS, "MiB": round(size / MEBIBYTE)}
+    return [
+        Ratio(
+            f"memory of {what} / size of the series",
+            [(peaks[part, rows] - peaks[part, SHORT]) / size],
+            "peak memory",
+            None,
+            goal,
+            facts,
+        )
+        for part, what, goal in (("window", "the stage window", ""), ("train", "a training", "at most 1.5"))
+    ]
 
 
 def main() -> None:
@@ -167,10 +187,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=10_000_000, help="steps of the long series")
     options = parser.parse_args()
-    memory(options.rows)  # first: the peak of a forked process is at least what its parent holds
-    throughput(options.rounds, "etth1_96_nlinear")
-    throughput(options.rounds, "etth1_96_nlinear", "window.inputs=[OT]", "window.lookback=96", "window.horizon=24")
-    throughput(options.rounds, "temperature_lstm", "window.calendar=[]")
+    ratios = memory(options.rows)  # first: the peak of a forked process is at least what its parent holds
+    ratios += throughput(options.rounds, "etth1_96_nlinear")
+    ratios += throughput(options.rounds, "etth1_96_nlinear", "window.inputs=[OT]", "window.lookback=96", "window.horizon=24")
+    ratios += throughput(options.rounds, "temperature_lstm", "window.calendar=[]")
+    report("windows", ratios, f"python benchmarks/windows.py --rounds {options.rounds}")
 
 
 if __name__ == "__main__":

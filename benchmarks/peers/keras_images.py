@@ -2,8 +2,8 @@
 
     python keras_images.py FOLDER TARGET [--max-epochs 15] [--seed 0]
 
-FOLDER holds the four IDX files of MNIST or Fashion-MNIST. Prints JSON with the number of epochs and the accuracy of the last. As in
-tutorials, the epoch is chosen on the test images, which flatters the peer: reprise chooses it on val.
+FOLDER holds the four IDX files of MNIST or Fashion-MNIST. Prints JSON with the number of epochs and the accuracy of the last. The
+epoch is chosen on the test images, as in tutorials, which flatters the peer: reprise chooses it on val.
 """
 
 import argparse

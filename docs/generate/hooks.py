@@ -9,6 +9,7 @@ from pathlib import Path
 import cli_reference
 import config_reference
 import notebooks
+import performance
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -21,6 +22,7 @@ OUTSIDE = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made from code, and those of the root of the repository."""
     made: dict[str, str | bytes] = {"reference/cli.md": cli_reference.page(), "reference/config.md": config_reference.page()}
+    made["performance.md"] = performance.page()
     made |= {page: (ROOT / name).read_text().replace("](docs/", "](") for name, page in OUTSIDE.items()}
     for name in notebooks.NAMES:
         text, pictures = notebooks.page(name, notebooks.read(name))
