@@ -1,6 +1,7 @@
 """The command line: a user error is one line with exit code 2, and every command has help."""
 
 import errno
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -161,6 +162,11 @@ def test_an_internal_error_is_not_caught(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("reprise.stages.compose.run", raise_key_error)
     with pytest.raises(KeyError, match="forgotten"):
         main(["compose"])
+
+
+def test_the_version_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("--version") == 0
+    assert capsys.readouterr().out == f"reprise {importlib.metadata.version('reprise')}\n"
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import io
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,46 @@ def write_rows(file: Path, rows: list[list[Any]], separator: str = ",") -> Path:
 def hourly(rows: int) -> list[list[Any]]:
     times = np.datetime64("2024-01-01T00") + np.arange(rows)
     return [[str(time).replace("T", " ") + ":00", str(10 + position % 24)] for position, time in enumerate(times)]
+
+
+def write_broken(folder: Path) -> dict[str, str]:
+    """Write 20 files that hold no picture; return the reason of each by its name."""
+    content = {}
+    for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF"):
+        stream = io.BytesIO()
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)).save(stream, kind)
+        content[kind] = stream.getvalue()
+    png, numbers = content["PNG"], io.BytesIO()
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(numbers, "TIFF")
+    header = png[:16] + struct.pack(">II", 60000, 60000) + png[24:29]
+    bomb = header + struct.pack(">I", zlib.crc32(header[12:])) + png[33:]
+    none = bomb[:16] + struct.pack(">II", 0, 0) + png[24:29]
+    files = {
+        "empty.png": (b"", "empty"),
+        "truncated.png": (png[: len(png) // 2], "truncated"),
+        "truncated.jpg": (content["JPEG"][:400], "damaged"),
+        "truncated.bmp": (content["BMP"][:80], "damaged"),
+        "truncated.tif": (content["TIFF"][:200], "damaged"),
+        "truncated.webp": (content["WEBP"][:60], "damaged"),
+        "truncated.gif": (content["GIF"][:60], "no picture"),
+        "header.png": (png[:33], "no picture"),
+        "checksum.png": (png[:29] + b"0000" + png[33:], "no picture"),
+        "no_pixels.png": (none + struct.pack(">I", zlib.crc32(none[12:])) + png[33:], "no picture"),
+        "bomb.png": (bomb, "3600000000 pixels"),
+        "text.png": (b"I am no picture", "no picture"),
+        "page.jpg": (b"<html><body>404 Not Found</body></html>", "no picture"),
+        "archive.png": (b"PK\3\4" + bytes(60), "no picture"),
+        "document.jpg": (b"%PDF-1.4", "no picture"),
+        "drawing.png": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "no picture"),
+        "one_byte.jpg": (b"\xff", "no picture"),
+        "nan.tif": (numbers.getvalue(), "data.range"),
+    }
+    for name, (data, _) in files.items():
+        (folder / name).write_bytes(data)
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "dangling.png").symlink_to("nowhere.png")
+    links = {"loop.png": "Too many levels of symbolic links", "dangling.png": "a link to nothing"}
+    return {name: reason for name, (_, reason) in files.items()} | links
 
 
 def write_pictures(folder: Path, classes: dict[str, int], side: int = 8) -> Path:
@@ -91,6 +133,19 @@ def test_pictures_of_several_sizes_with_broken_and_identical_files(tmp_path: Pat
     found = read(folder)
     assert found.settings == {"shape": [8, 8, 1], "broken": "leave_out", "duplicates": "leave_out"}
     assert found.content.meta["left_out"] == {"broken": 1, "duplicate": 1}
+
+
+def test_each_of_twenty_broken_files_is_named_once_with_its_reason(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "pets", {"cat": 6, "dog": 6})
+    reasons = write_broken(folder / "cat")
+    text = io.StringIO()
+    found = own_data.read(folder, [], Console(file=text, width=200))
+    lines = text.getvalue().splitlines()
+    for name, reason in reasons.items():
+        (line,) = [line for line in lines if f"cat/{name}" in line and not line.startswith("init")]
+        assert reason in line
+    assert found.content.meta["left_out"]["broken"] == 18
+    assert found.settings["broken"] == "leave_out"
 
 
 def test_imbalanced_classes_are_said(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ class InOrder(click.Group):
 
 
 @click.group(cls=InOrder, context_settings=SETTINGS)
+@click.version_option(package_name="reprise", message="%(package)s %(version)s")
 def cli() -> None:
     """Train image and sequence models whose results can be reproduced exactly.
 

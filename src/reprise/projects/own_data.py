@@ -1,7 +1,8 @@
 """Find out what the user's data is, and read it with the settings that it needs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,7 @@ def _has_dates(path: Path, overrides: Sequence[str]) -> bool:
 def _read(kind: Kind, path: Path, overrides: Sequence[str], console: Console) -> OwnData:
     """Read data; set a key if an error suggests it, until the data is read or no remedy is left."""
     settings: dict[str, Any] = {}
+    printed: set[str] = set()
     root = conf_files.shipped()
     while True:
         chosen = [
@@ -131,7 +133,8 @@ def _read(kind: Kind, path: Path, overrides: Sequence[str], console: Console) ->
         ]
         data = compose_dataset(root, kind.base, chosen)
         try:
-            content = arrays_of(kind.modality).read(data, path, console)
+            with _new_lines(console, printed):
+                content = arrays_of(kind.modality).read(data, path, console)
         except UserError as error:
             key, value = _remedy(kind, path, str(error), settings)
             if not key:
@@ -142,6 +145,20 @@ def _read(kind: Kind, path: Path, overrides: Sequence[str], console: Console) ->
             continue
         given = {item.partition("=")[0].removeprefix("data."): yaml.safe_load(item.partition("=")[2]) for item in overrides}
         return OwnData(kind, path, content, given | settings)
+
+
+@contextmanager
+def _new_lines(console: Console, printed: set[str]) -> Iterator[None]:
+    """Print each line at the end, unless an earlier reading of the same data printed it; add it to `printed`."""
+    try:
+        with console.capture() as capture:
+            yield
+    finally:
+        lines = capture.get().splitlines()
+        for line in lines:
+            if line not in printed:
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
+        printed.update(lines)
 
 
 def _text(value: Any) -> str:

@@ -125,7 +125,8 @@ def _readme(name: str, own: OwnData | None) -> str:
 ```
 reprise repro                     # reads the data, trains, evaluates on the test split
 reprise dashboard                 # shows every run in the browser
-reprise predict RUN {asked:<14}# applies a run, by its name, to new data
+reprise predict last {asked:<13}# applies the newest run to new data
+reprise serve last                # answers requests over HTTP, on http://127.0.0.1:8000
 ```
 
 conf/ holds what differs from the settings of reprise: `reprise compose experiment={name}` prints all of them. Commit conf/,
