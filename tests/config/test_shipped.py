@@ -31,6 +31,8 @@ PARAMETERS = {
     "fashion_mnist_cnn": 225_034,
     "fashion_mnist_small": 173_738,
     "fashion_mnist_deep": 467_818,
+    "mnist_fast": 46_458,
+    "fashion_mnist_fast": 54_778,
     "mnist_best": 278_890,
     "fashion_mnist_best": 426_602,
     "temperature_lstm": 5_153,
