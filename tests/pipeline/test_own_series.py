@@ -14,7 +14,9 @@ from rich.console import Console
 from reprise.inference import explain_series
 from reprise.inference.trained_run import open_run
 from reprise.project_paths import ProjectPaths
+from reprise.serving.limits import Limits
 from tests.pipeline.conftest import run_in
+from tests.serving.running import serving
 
 PASSENGERS = """
 112 118 132 129 121 135 148 148 136 119 104 118 115 126 141 135 125 149 170 170 158 133 114 140 145 150 178 163 172 178 199 199
@@ -162,6 +164,26 @@ def test_a_forecast_that_does_not_beat_the_best_baseline_says_so(project: Path) 
     assert re.fullmatch(r"val mae 1\.\d+ EUR, best baseline repeat last 1\.\d+ EUR: the model does not beat it", verdict(output))
 
 
+def check_served(project: Path, run: str, predicted: list[dict[str, str]]) -> None:
+    """The server answers a table of several series, and of one, as `predict` does, and refuses what names no series."""
+    header, *lines = (project / "shops.csv").read_text().splitlines()
+    one = [header, *(line for line in lines if ",Shop 03," in line)]
+    with serving(project, run, Limits(batch=20)) as server:
+        for body, expected in ((lines, predicted), (one[1:], [row for row in predicted if row["series"] == "Shop 03"])):
+            rows = server.predict("\n".join([header, *body]).encode(), "text/csv")
+            assert [(row["series"], row["time"]) for row in rows] == [(row["series"], row["time"]) for row in expected]
+            assert [row["forecast"] for row in rows] == pytest.approx([float(row["forecast"]) for row in expected], abs=1e-3)
+        for body, status, message in (
+            ([line.replace("shop,", "").replace(",Shop 03", "") for line in one], 422, "no column 'shop'"),
+            ([line.replace("Shop 03", "") for line in one], 422, "names no series"),
+            (one[:20], 422, "of series Shop 03"),
+            ([header, *lines, "2022-01-01,Shop 20,1"], 413, "21 series, and a request may have 20"),
+        ):
+            answer = server.ask("/predict", "\n".join(body).encode(), "text/csv")
+            assert answer[0] == status
+            assert message in answer[1]["error"]
+
+
 def test_twenty_shops_in_long_format_are_forecast_by_one_model(project: Path) -> None:
     draws = np.random.Generator(np.random.PCG64(4))
     frames = []
@@ -185,6 +207,7 @@ def test_twenty_shops_in_long_format_are_forecast_by_one_model(project: Path) ->
     assert [row["series"] for row in errors] == [f"Shop {shop:02}" for shop in range(20)]
     windows = [int(row["windows"]) for row in errors]
     assert np.average([float(row["mae"]) for row in errors], weights=windows) == pytest.approx(found["test"]["mae"])
+    check_served(project, run, rows)
     out = project / "explained"
     result = explain_series.run(opened, project / "shops.csv", out, Console(quiet=True), "Shop 03", None)
     assert result.sample.startswith("shops.csv, series Shop 03: sales after 2022-07-13")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 PROGRAM = """
-import json, subprocess, sys
+import io, json, subprocess, sys
 from pathlib import Path
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from reprise import errors
 from reprise.data.modalities.images.decoding import cut
 from reprise.inference import explain
 from reprise.inference.export import folder as export
+from reprise.project_paths import ProjectPaths
+from reprise.serving.limits import Limits, RequestError
+from reprise.serving.model import load
 from PIL import Image
 
 pictures = Path(sys.argv[1])
@@ -36,6 +39,15 @@ for row in table.to_dict("records")[:5]:
     tiles = cut(np.asarray(Image.open(row["file"]))[..., None], 16, 16, 0.25).pixels
     with torch.inference_mode():
         rows.append([row["probabilities.checks"], run.model(torch.from_numpy(tiles)).double().mean(0)[0].item(), len(tiles)])
+model = load(ProjectPaths(Path.cwd()), run.id, Limits())
+served = [model.answerer.answer(Path(file).read_bytes(), False, False)["predictions"][0]["probabilities"] for file in table["file"][:5]]
+stream = io.BytesIO()
+Image.new("L", (1000, 1000)).save(stream, "PNG")
+try:
+    model.answerer.answer(stream.getvalue(), False, False)
+except RequestError as error:
+    too_large = [error.status, str(error)]
+model.batcher.close()
 out = Path("explained")
 explained = explain.run(run._opened, Path(table["file"][0]), out, Console(quiet=True), None, None)
 try:
@@ -44,6 +56,7 @@ except errors.UserError as error:
     refused = str(error)
 right = table[table["split"] == "test"]
 print(json.dumps({
+    "served": [one["checks"] for one in served], "too_large": too_large,
     "test": run.metrics, "tags": run.tags, "rows": rows, "explained": [explained.predicted, explained.probability],
     "first": [table["class"][0], table["confidence"][0]], "drawn": sorted(file.name for file in out.iterdir()), "refused": refused,
     "accuracy": float((right["class"] == right["true"]).mean()), "tested": len(right), "pictures": len(table),
@@ -85,6 +98,8 @@ def test_pictures_in_tiles_are_trained_evaluated_predicted_and_explained(project
     assert {tiles for *_, tiles in found["rows"]} != {1}
     for predicted, mean, _ in found["rows"]:
         assert predicted == pytest.approx(mean, abs=1e-6)
+    assert found["served"] == pytest.approx([predicted for predicted, *_ in found["rows"]], abs=1e-6)
+    assert found["too_large"] == [413, "1,000 x 1,000 pixels are 6,889 tiles, and a picture may have 4,096"]
     assert found["explained"][0] == found["first"][0]
     assert found["explained"][1] == pytest.approx(found["first"][1], abs=1e-6)
     assert "tiles.png" in found["drawn"]

@@ -46,7 +46,7 @@ class SeriesForecast:
     """The forecast of one series, in units of the data. Times are local, nanoseconds since 1970."""
 
     series: str
-    """Name of the series; empty if there is one."""
+    """Name of the series; empty if the data name none."""
     past_time: Nanoseconds
     """int64 [P]."""
     past: Values
@@ -79,10 +79,13 @@ class Forecasts:
         return self.series[0].lower is not None
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return a row for each series, channel and step: times, forecast, interval (None without one) and unit."""
+        """Return a row for each series, channel and step: times, forecast, interval (None without one) and unit.
+
+        Rows have the series if the data name it, also if the file holds a single one.
+        """
         return [
             {
-                **({"series": one.series} if len(self.series) > 1 else {}),
+                **({"series": one.series} if one.series else {}),
                 "channel": channel,
                 "step": step + 1,
                 "time": iso(int(one.time[step])),
@@ -155,7 +158,7 @@ def read_content(run: TrainedRun, meta: Meta, source: Path | bytes, name: str) -
         )
     for one in table.series:
         if len(one.time) < meta.lookback:
-            series = f" of series {one.name}" if len(table.series) > 1 else ""
+            series = f" of series {one.name}" if one.name else ""
             needed = f"{run.trained.name} forecasts from the last {meta.lookback}"
             raise UserError(f"{name}: {len(one.time)} time steps{series}, and {needed}", "name a file with more rows")
     return table
@@ -196,7 +199,7 @@ def raw_inputs(
     if not meta.known:
         return past, time
     if len(one.future_time) < meta.horizon:
-        series = f" of series {one.name}" if len(table.series) > 1 else ""
+        series = f" of series {one.name}" if one.name else ""
         have, names = len(one.future_time), ", ".join(meta.known)
         raise UserError(
             f"{file}: {have} time steps after the last target{series}, and a forecast needs {names} at the next {meta.horizon}",

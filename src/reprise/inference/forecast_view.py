@@ -17,7 +17,7 @@ SHOWN = 60
 def show(forecasts: Forecasts, out: Path, console: Console) -> None:
     """Print the forecast of every step with its interval, and the paths of the outputs."""
     rows = forecasts.rows()
-    several = len(forecasts.series) > 1
+    several = "series" in rows[0]
     interval = ("from", "to") if forecasts.has_intervals else ()
     table = Table(*(["series"] if several else []), "channel", "time", "forecast", *interval, "unit", box=None, pad_edge=False)
     for row in rows[:SHOWN]:

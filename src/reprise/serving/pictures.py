@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from reprise.data.modalities.images.decoding import FORMATS, Pixels, decode, mean_of_inputs
+from reprise.data.modalities.images.decoding import FORMATS, MOST_TILES, Pixels, decode, mean_of_inputs, tile_starts
 from reprise.data.modalities.images.folder import decoding_of
 from reprise.inference.compute import Compute, probabilities
 from reprise.inference.predictor import Predictor
@@ -38,9 +38,15 @@ class Pictures:
         self._classes, self._compute, self._limits = list(predictor.task.classes), compute, limits
 
     def describe(self) -> Payload:
-        """Return the classes and the size that pictures are scaled to."""
+        """Return the classes, the size of the input, and how pictures are brought to it: pad, stretch, crop or tiles."""
         height, width, channels = self._decoding.shape
-        return {"classes": self._classes, "height": height, "width": width, "channels": channels}
+        return {
+            "classes": self._classes,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "resize": self._decoding.resize,
+        }
 
     def example(self) -> list[torch.Tensor]:
         """Return a black picture."""
@@ -75,6 +81,12 @@ class Pictures:
             except ValueError as error:
                 raise RequestError(422, f"{where}{error}"[:300]) from None
 
+    def _tiles(self, height: int, width: int) -> int:
+        """Return the number of tiles of a picture."""
+        sides = zip((height, width), self._decoding.shape[:2], strict=True)
+        rows, columns = (len(tile_starts(length, tile, self._decoding.overlap)) for length, tile in sides)
+        return rows * columns
+
     def _pixels(self, where: str, content: bytes) -> int:
         """Return the pixels of a picture by its header, before memory for them is taken; 0 if it has none. Refuse too many."""
         from PIL import Image
@@ -88,4 +100,8 @@ class Pictures:
             return 0
         if width * height > self._limits.pixels:
             raise RequestError(413, f"{where}{width:,} x {height:,} pixels, and a picture may have {self._limits.pixels:,}")
+        if self._decoding.resize == "tiles" and (tiles := self._tiles(height, width)) > MOST_TILES:
+            raise RequestError(
+                413, f"{where}{width:,} x {height:,} pixels are {tiles:,} tiles, and a picture may have {MOST_TILES:,}"
+            )
         return int(width * height)
