@@ -53,7 +53,7 @@ def integrated_gradients(score: Score, inputs: Tensor, baselines: Tensor) -> Val
     """
     from captum.attr import IntegratedGradients  # late, because it takes seconds
 
-    samples = torch.arange(len(inputs))
+    samples = torch.arange(len(inputs), device=inputs.device)
     probe = score(inputs.clone().requires_grad_(), samples)
     if not probe.requires_grad:
         return None
@@ -64,7 +64,7 @@ def integrated_gradients(score: Score, inputs: Tensor, baselines: Tensor) -> Val
         ).detach()
         for number in range(probe.shape[1])
     ]
-    return torch.stack(parts, dim=1).double().numpy()
+    return torch.stack(parts, dim=1).double().cpu().numpy()
 
 
 def _remainder(values: Values, score: Score, inputs: Tensor, baselines: Tensor) -> float:

@@ -15,10 +15,11 @@ Fingerprint = dict[str, str]
 
 
 def fingerprint(state: dict[str, Tensor]) -> Fingerprint:
-    """Return the sha256 of the bytes of each tensor."""
+    """Return the sha256 of the bytes of each tensor. Those of a sharded network are gathered."""
+    whole = {name: tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor for name, tensor in state.items()}
     return {
         name: hashlib.sha256(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data).hexdigest()
-        for name, tensor in state.items()
+        for name, tensor in whole.items()
     }
 
 
