@@ -4,9 +4,9 @@
 
 Both variants take the same steps with the same batches: each member has its own order of samples, a function of (seed, epoch).
 They alternate (A B A B …). It prints the median of the ratios "in turn / stacked", above 1 where the stack is faster, and the
-largest difference of a weight between the two after all steps. Two layers are replaced in the stack by others of the same
-arithmetic: vmap has no rule for an LSTM, and copies the weights of a linear layer for each row of a batch unless its input has
-two dimensions.
+largest relative difference of a loss on val between the two after all steps. Two layers are replaced in the stack by others of
+the same arithmetic: vmap has no rule for an LSTM, and copies the weights of a linear layer for each row of a batch unless its
+input has two dimensions.
 """
 
 import argparse
@@ -40,6 +40,8 @@ CASES = {
     "etth1_96_dlinear": ["experiment=etth1_96_dlinear"],
     "batch_norm_cnn": ["experiment=mnist_cnn64", "model.blocks=[{filters: 16, batch_norm: true, pool: 2}]"],
 }
+COMPARED = 512
+"""Samples of val whose loss is compared."""
 Weights = dict[str, Tensor]
 
 
@@ -122,11 +124,11 @@ def step_alone(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer,
 
 
 def ratio(name: str, folder: Path, device: torch.device, members: int, steps: int, rounds: int = 3) -> dict[str, Any]:
-    """Return the ratios of the seconds in turn to those of the stack, and the largest difference of a weight."""
+    """Return the ratios of the seconds in turn to those of the stack, and the largest relative difference of a loss on val."""
     config = configs.compose(folder, [*CASES[name], "trainer.progress=false"])
     windows = prepare(config, ProjectPaths(folder), Console(quiet=True))
     task = build_task(config, windows.meta).to(device)
-    split = move_to_device(windows.learning()[0], device, True)
+    split, val = (move_to_device(one, device, True) for one in windows.learning())
     seeds = [config.model_copy(update={"seed": seed}) for seed in range(members)]
     ratios, difference = [], 0.0
     for turn in range(rounds + 1):
@@ -140,7 +142,7 @@ def ratio(name: str, folder: Path, device: torch.device, members: int, steps: in
             return {"error": str(error).splitlines()[0]}
         if turn:
             ratios.append(in_turn / stacked)
-        difference = max(difference, _largest_difference(alone, stack))
+        difference = max(difference, _largest_difference(alone, stack, val))
     return {"ratio": statistics.median(ratios), "ratios": ratios, "largest_difference": difference}
 
 
@@ -172,12 +174,17 @@ def _batches(split: Dataset, config: Config) -> Iterator[Batch]:
         loader.set_epoch(loader.epoch + 1)
 
 
-def _largest_difference(alone: list[nn.Module], stack: Stack) -> float:
-    return max(
-        float((dict(network.named_parameters())[name] - weight[member]).detach().abs().max())
-        for name, weight in stack.weights.items()
-        for member, network in enumerate(alone)
-    )
+@torch.no_grad()
+def _largest_difference(alone: list[nn.Module], stack: Stack, val: Dataset) -> float:
+    """Return the largest relative difference of the losses of a member and of the network that was trained alone."""
+    inputs, targets, *_ = val.gather(torch.arange(min(len(val), COMPARED), device=val.device))
+    found = []
+    for member, network in enumerate(alone):
+        weights = {name: tensor[member] for name, tensor in (stack.weights | stack.buffers).items()}
+        outputs = functional_call(stack.base.eval(), weights, (inputs,)), network.eval()(inputs)
+        stacked, single = (float(stack.task.loss(stack.task.decode(one, inputs), targets)) for one in outputs)
+        found.append(abs(stacked - single) / single)
+    return max(found)
 
 
 def _seconds(compute: Callable[[], None], device: torch.device) -> float:

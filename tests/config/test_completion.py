@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprise.completion import rejoined
-from reprise.config import choices, compose
+from reprise.config import TrainerConfig, choices, compose
 from reprise.config.completion import complete_override
 
 
@@ -32,10 +32,11 @@ def test_keys_are_those_of_the_named_experiment(root: Path) -> None:
 
 def test_every_completed_key_can_be_set(root: Path) -> None:
     keys = complete_override(root, ["experiment=digits_cnn"], "trainer.")
-    values = compose(root, ["experiment=digits_cnn"]).trainer.model_dump()
+    trainer = compose(root, ["experiment=digits_cnn"]).trainer
+    values = {key: getattr(trainer, key) for key in TrainerConfig.model_fields}
     assert keys == [f"trainer.{key}=" for key in values]
     setting = [f"{key}{'null' if values[key[8:-1]] is None else values[key[8:-1]]}" for key in keys]
-    assert compose(root, ["experiment=digits_cnn", *setting]).trainer.model_dump() == values
+    assert compose(root, ["experiment=digits_cnn", *setting]).trainer == trainer
 
 
 def test_groups_are_completed_after_an_invalid_override(root: Path) -> None:

@@ -106,6 +106,7 @@ class TrainerConfig(Section):
     deterministic: bool | Literal["warn"]
     threads: PositiveInt | None
     preload_to_device: bool | Literal["auto"]
+    compile: bool = Field(default=False, exclude_if=lambda compiled: not compiled)
     progress: bool
     """Whether to show a progress bar, or a line per epoch where there is no terminal."""
 
@@ -133,6 +134,8 @@ class TrainerConfig(Section):
     def _strategy_fits_devices(self) -> Self:
         if self.strategy == "single" and self.world_size > 1:
             raise ValueError(f"strategy=single trains on one device, not {self.world_size}; use trainer=ddp")
+        if self.strategy == "fsdp" and self.compile:
+            raise ValueError("strategy=fsdp shards the network, which compile=true does not support; use trainer=ddp")
         if self.strategy == "fsdp" and self.precision == "fp16":
             raise ValueError("strategy=fsdp does not scale the loss, which precision=fp16 needs; use bf16")
         if self.batch_size < self.world_size:

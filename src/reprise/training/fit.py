@@ -26,6 +26,7 @@ from reprise.tracking.weights import load_weights, save_weights
 from reprise.training.averaging import AveragedWeights
 from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.closed_form import choices_of, compute, solve, stored_numbers
+from reprise.training.compilation import compile_network, compiler_errors
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.training.initial import InitialWeights, freeze, start_from
 from reprise.training.learner import Learner, MetricCallback, Row
@@ -127,7 +128,7 @@ class Training:
         device = self.trainer.strategy.root_device
         reset_peak(device)
         computing = self._compute()
-        with saver.deferring_signals():
+        with saver.deferring_signals(), compiler_errors():
             self.trainer.fit(learner, *self.loaders, ckpt_path=checkpoint, weights_only=True)
         return Fitted(
             weights=best.file,
@@ -149,7 +150,8 @@ class Training:
         self._compute()
         fingerprints = Fingerprints(steps, stop=True)
         self.trainer.callbacks.append(fingerprints)  # type: ignore[attr-defined]
-        self.trainer.fit(self._learner(None), *self.loaders)
+        with compiler_errors():
+            self.trainer.fit(self._learner(None), *self.loaders)
         return fingerprints.taken
 
     def _solve(self, folder: Path, record: MetricCallback | None) -> Fitted:
@@ -191,6 +193,8 @@ class Training:
             if record:
                 record(metrics, step)
 
+        if self.config.trainer.compile:
+            compile_network(self.network)
         return Learner(
             self.network,
             self.task,
@@ -223,11 +227,11 @@ def preflight(config: Config, windows: Windows, initial: InitialWeights | None =
     """Build network, task, optimizer and schedule once. Raise UserError for what cannot be built."""
     network = _network(config, windows, build_task(config, windows.meta), initial)
     if is_closed_form(network):
-        if config.trainer.average:
-            raise UserError(
-                f"trainer.average={config.trainer.average}: {type(network).__name__} is computed in closed form, without steps",
-                "omit it",
-            )
+        average, compiled = config.trainer.average, config.trainer.compile
+        if average or compiled:
+            setting = f"average={average}" if average else "compile=true"
+            message = f"trainer.{setting}: {type(network).__name__} is computed in closed form, without steps"
+            raise UserError(message, "omit it")
     else:
         make_scheduler(config, make_optimizer(config, network), 100)
 
