@@ -22,6 +22,7 @@ MODULES = {
     "dvc": "tracking/dvc_files.py",
     "voluptuous": "tracking/dvc_files.py",
     "mlflow.store": "tracking/mlflow_tables.py",
+    "mlflow.utils": "tracking/logged_model.py",
     "optuna.storages": "sweeps/optuna_storage.py",
 }
 """Modules that are not part of a public API, and the module that may import them."""

@@ -4,7 +4,8 @@ import io
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def save(
     inputs = Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]), name) for name, array in _named(example).items()])
     outputs = Schema([TensorSpec(prediction.dtype, (-1, *prediction.shape[1:]))])
     shutil.rmtree(folder, ignore_errors=True)  # an incomplete model, if a process was killed while it wrote one
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_package_check():
         warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # LSTM weights are views of a flat buffer
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")  # likewise; each is stored by itself
         mlflow.pytorch.save_model(
@@ -76,6 +77,23 @@ def save(
     env = {"conda_env": "conda.yaml", "python_env": "python_env.yaml"}
     mlflow.pyfunc.add_to_model(model, LOADER_MODULE, data="data", code="code", **env)
     model.save(folder / "MLmodel")
+
+
+@contextmanager
+def _without_package_check() -> Iterator[None]:
+    """Let MLflow save a model without comparing its requirements with the installed packages.
+
+    MLflow reads the files of every installed package for that, which takes as long as the export. The requirements are the
+    versions of this process, so nothing could differ.
+    """
+    from mlflow.utils import environment  # late: as above
+
+    check = environment.warn_dependency_requirement_mismatches
+    environment.warn_dependency_requirement_mismatches = lambda _: None
+    try:
+        yield
+    finally:
+        environment.warn_dependency_requirement_mismatches = check
 
 
 def _requirements(reading: Mapping[str, Any]) -> list[str]:
