@@ -1,5 +1,6 @@
-"""Environment variables that reprise sets before torch is imported."""
+"""Start of commands: environment variables set before torch is imported, late imports, garbage collection."""
 
+import gc
 import hashlib
 import os
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import reprise
+from reprise.cli.common import heavy_imports
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECK = "import os, sys; assert 'torch' not in sys.modules; print(os.environ.get('GOMP_SPINCOUNT'))"
@@ -56,3 +58,28 @@ def test_gomp_spincount_does_not_change_the_weights() -> None:
     digests = {stdout_of(TRAIN, GOMP_SPINCOUNT=count, OMP_NUM_THREADS="2") for count in (reprise.SPIN_COUNT, "100000")}
     assert len(digests) == 1
     assert len(digests.pop()) == len(hashlib.sha256().hexdigest())
+
+
+def test_stages_that_prepare_data_import_neither_torch_nor_lightning_nor_mlflow(tmp_path: Path) -> None:
+    commands = [[stage, "experiment=temperature_lstm"] for stage in ("download", "preprocess", "window")]
+    script = f"""
+import contextlib, sys
+from reprise.__main__ import main
+for command in {[["init", str(tmp_path / "project")], *commands]}:
+    with contextlib.suppress(SystemExit):
+        main(command)
+    os.chdir({str(tmp_path / "project")!r})
+print(sorted({{"torch", "pytorch_lightning", "mlflow"}} & set(sys.modules)), os.listdir("mlruns/windows") != [])
+"""
+    assert stdout_of(f"import os{script}").splitlines()[-1] == "[] True"
+
+
+def test_imports_run_without_garbage_collection_and_stay_out_of_later_collections() -> None:
+    before = gc.get_freeze_count()
+    try:
+        with heavy_imports():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > before
+    finally:
+        gc.unfreeze()

@@ -1,8 +1,11 @@
 """Helpers shared by all commands: argument types, the project's paths, and output to stdout and stderr."""
 
+import contextlib
+import gc
 import json
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -12,6 +15,20 @@ from reprise import config as configs
 from reprise import distributed, terminal
 from reprise.completion import Override
 from reprise.project_paths import ProjectPaths
+
+
+@contextlib.contextmanager
+def heavy_imports() -> Iterator[None]:
+    """Import PyTorch, Lightning or MLflow without garbage collection, and exclude what they made from later collections.
+
+    A fifth of the import is spent on collections that find next to nothing, and modules live until the process ends.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 class Run(click.ParamType[str]):

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from reprise import config as configs
-from reprise.cli.common import console, suggest
+from reprise.cli.common import console, heavy_imports, suggest
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 
@@ -29,8 +29,9 @@ def _run_jobs(paths: ProjectPaths, combinations: Sequence[Sequence[str]], comman
     """Train the jobs with these overrides. Return the config of the first, and the name of the parent run."""
     shared = set.intersection(*map(set, combinations))
     composed = [configs.compose(paths.root, job) for job in combinations]  # check all before training the first
-    from reprise.analysis import multirun as group_of_jobs
-    from reprise.tracking import lineage
+    with heavy_imports():
+        from reprise.analysis import multirun as group_of_jobs
+        from reprise.tracking import lineage
 
     for config in composed:
         lineage.record_code(paths.root, config.plugins)

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from reprise import parent_watchdog
-from reprise.cli.common import UserPath, console, project, suggest, write_json
+from reprise.cli.common import UserPath, console, heavy_imports, project, suggest, write_json
 from reprise.completion import Override
 from reprise.errors import UserError
 
@@ -49,7 +49,8 @@ def sweep(words: tuple[str, ...], parent: str | None) -> None:
         return
     resumed = read_resumed(rest)
     if parent:
-        from reprise.sweeps import trial
+        with heavy_imports():
+            from reprise.sweeps import trial
 
         trial.run_worker(resumed.name, paths, launch.storage, parent)
     else:
@@ -127,8 +128,9 @@ def compare(
     The page written by --html is also saved as a run on the dashboard.
     """
     paths = project()
-    from reprise.analysis import compare_view
-    from reprise.analysis.compare import ComparisonQuery, compare
+    with heavy_imports():
+        from reprise.analysis import compare_view
+        from reprise.analysis.compare import ComparisonQuery, compare
 
     sections = tuple(part.strip() for part in by.split(",") if part.strip()) if by else ()
     comparison = compare(paths, ComparisonQuery(experiments, expression, sections, metric))

@@ -12,6 +12,7 @@ from reprise import config as configs
 from reprise.cli.common import (
     UserPath,
     console,
+    heavy_imports,
     optional_run_argument,
     overrides_argument,
     print_message,
@@ -68,8 +69,9 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     PATH of sequences is a .ts or CSV file, with or without classes. The output is that of pictures.
     """
     paths = project()
-    from reprise.inference.by_kind import predict_on
-    from reprise.inference.trained_run import open_run
+    with heavy_imports():
+        from reprise.inference.by_kind import predict_on
+        from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
     folder = out or opened.output_folder / "predictions" / path.resolve().stem
@@ -106,8 +108,9 @@ def explain(run: str, path: Path, sample: str | None, target: str | None, out: P
     attribution.png, and importance.png: the mean absolute attribution over many sequences or windows of the file.
     """
     paths = project()
-    from reprise.inference.by_kind import explain_on
-    from reprise.inference.trained_run import open_run
+    with heavy_imports():
+        from reprise.inference.by_kind import explain_on
+        from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
     folder = out or opened.output_folder / "explain" / path.resolve().stem
@@ -137,8 +140,9 @@ def export(run: str, to: Literal["onnx", "pt2"], int8: bool, out: Path | None) -
     accuracy and speed of both models are printed.
     """
     paths = project()
-    from reprise.inference.export import folder
-    from reprise.inference.trained_run import open_run
+    with heavy_imports():
+        from reprise.inference.export import folder
+        from reprise.inference.trained_run import open_run
 
     opened = open_run(paths, run)
     target = out or opened.output_folder / "export" / to
@@ -173,8 +177,9 @@ def serve(run: str, host: str, port: int, max_mb: float, max_batch: int, max_meg
     The server has no passwords and no encryption: on another --host, put a proxy with both in front of it.
     """
     paths = project()
-    from reprise.serving.limits import Limits
-    from reprise.serving.server import serve
+    with heavy_imports():
+        from reprise.serving.limits import Limits
+        from reprise.serving.server import serve
 
     limits = Limits(body=round(max_mb * 2**20), batch=max_batch, pixels=round(max_megapixels * 1e6))
     serve(paths, run, host, port, limits, poll, console)
@@ -223,7 +228,8 @@ def register(run: str, alias: str, margin: float | None, force: str | None) -> N
 
     To load the model: mlflow.pyfunc.load_model("models:/DATA@champion").
     """
-    from reprise.analysis import register
+    with heavy_imports():
+        from reprise.analysis import register
 
     model = register.run(project(), run, alias, force, console, margin)
     suggest(
@@ -248,7 +254,8 @@ def reproduce(run: str, tolerance: float | None, environment: bool, trust: bool)
     Exit codes: 0 the same, 3 different (with the first tensor and epoch), 2 it cannot be run again (with the reason).
     """
     paths = project()
-    from reprise.analysis import reproduce
+    with heavy_imports():
+        from reprise.analysis import reproduce
 
     verdict = reproduce.run(paths, run, tolerance, environment, trust, console)
     if verdict.surroundings:
@@ -276,7 +283,8 @@ def certify(steps: int, overrides: tuple[str, ...]) -> None:
     """
     paths = project()
     config = configs.compose(paths.root, overrides)
-    from reprise.analysis import certify
+    with heavy_imports():
+        from reprise.analysis import certify
 
     certificate = certify.run(config, paths, steps, console)
     if certificate.difference:

@@ -9,7 +9,7 @@ import click
 from reprise import config as configs
 from reprise import parent_watchdog, terminal
 from reprise.cli import jobs
-from reprise.cli.common import console, optional_run_argument, overrides_argument, project, suggest, write
+from reprise.cli.common import console, heavy_imports, optional_run_argument, overrides_argument, project, suggest, write
 from reprise.cli.jobs import DASHBOARD, without_address
 from reprise.completion import Override
 from reprise.errors import UserError
@@ -155,8 +155,9 @@ def train(
     if folds and getattr(config.window, "fold", None) is None and not pipeline and not recorded:
         jobs.folds(paths, overrides, folds)
         return
-    from reprise.stages import train
-    from reprise.tracking import lineage
+    with heavy_imports():
+        from reprise.stages import train
+        from reprise.tracking import lineage
 
     lineage.record_code(paths.root, config.plugins)
     command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {without_address(overrides)}"
@@ -185,18 +186,21 @@ def evaluate(pipeline: str | None, run: str | None, overrides: tuple[str, ...], 
         name = pipeline or configs.compose(paths.root, [str(run)]).name
         if overrides or (pipeline and run):
             raise UserError("runs of the pipeline are evaluated with its own settings", "name a RUN to set keys of trainer")
-        from reprise.stages import compose, evaluate
+        with heavy_imports():
+            from reprise.stages import compose, evaluate
 
         config = compose.load(name, paths)
         evaluate.pipeline(config, paths, console)
         if run:
-            from reprise.stages import draw
+            with heavy_imports():
+                from reprise.stages import draw
 
             draw.pipeline(config, paths, console)
     elif run:
-        from reprise.stages import evaluate
-        from reprise.tracking import groups
-        from reprise.tracking import run as tracking
+        with heavy_imports():
+            from reprise.stages import evaluate
+            from reprise.tracking import groups
+            from reprise.tracking import run as tracking
 
         if folds := groups.runs_of_folds(paths.store, tracking.find(paths.store, run)):
             jobs.evaluate_folds(paths, run, folds, overrides, as_json)
@@ -219,8 +223,9 @@ def draw(pipeline: str) -> None:
     `reprise evaluate RUN` draws the figures of a single run.
     """
     paths = project()
-    from reprise.stages import compose
-    from reprise.stages import draw as stage
+    with heavy_imports():
+        from reprise.stages import compose
+        from reprise.stages import draw as stage
 
     stage.pipeline(compose.load(pipeline, paths), paths, console)
 
