@@ -86,8 +86,9 @@ def _without_package_check() -> Iterator[None]:
     MLflow reads the files of every installed package for that, which takes as long as the export. The requirements are the
     versions of this process, so nothing could differ.
     """
-    from mlflow.utils import environment  # late: as above
+    from mlflow.utils import environment as module  # late: as above
 
+    environment: Any = module
     check = environment.warn_dependency_requirement_mismatches
     environment.warn_dependency_requirement_mismatches = lambda _: None
     try:
