@@ -196,6 +196,8 @@ def _seconds(compute: Callable[[], None], device: torch.device) -> float:
 
 
 def main() -> None:
+    from report import Ratio, report  # late: the GPU benchmark uses this file where MLflow is missing
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=16)
     parser.add_argument("--steps", type=int, default=100)
@@ -203,13 +205,18 @@ def main() -> None:
     parser.add_argument("--only", choices=CASES)
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    ratios = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "conf").symlink_to(configs.project_root() / "conf")
-        print(f"{device.type}, {torch.get_num_threads()} threads, {options.members} members, {options.steps} steps")
         for case in [options.only] if options.only else CASES:
             row = ratio(case, folder, device, options.members, options.steps, options.rounds)
             print(f"{case}: {row}", flush=True)
+            if "error" not in row:
+                facts = {"largest relative difference of a loss": row["largest_difference"], "device": device.type}
+                what = f"{options.members} seeds of {case}: in turn / stacked"
+                ratios.append(Ratio(what, row["ratios"], "training only", reproducible=True, facts=facts))
+    report("stacked", ratios, f"python benchmarks/stacked.py --steps {options.steps}")
 
 
 if __name__ == "__main__":
