@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
 
+from reprise.training.fingerprint import fingerprint
 from reprise.training.sharding import blocks
 from tests.training import sharded
 
@@ -98,3 +101,14 @@ def test_blocks_of_containers_wrappers_and_tied_weights() -> None:
     tied = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
     tied[2].weight = tied[0].weight
     assert blocks(tied) == [tied[1]]
+
+
+def test_the_fingerprint_of_a_sharded_tensor_is_that_of_the_whole_one(tmp_path: Path) -> None:
+    """A training with trainer=fsdp on one device takes fingerprints."""
+    distributed.init_process_group("gloo", store=distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1)
+    try:
+        whole = torch.arange(12.0).view(4, 3)
+        sharded = distribute_tensor(whole, init_device_mesh("cpu", (1,)), [Shard(0)])
+        assert fingerprint({"weight": sharded}) == fingerprint({"weight": whole})
+    finally:
+        distributed.destroy_process_group()
