@@ -114,7 +114,7 @@ def _grid(config: AugmentConfig, draws: Tensor, shape: torch.Size) -> Tensor:
     if config.elastic:
         knots = signed[:, 12:].view(batch, 2, KNOTS, KNOTS) * 2 * config.elastic
         bend = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True)
-        grid = grid + bend.movedim(1, -1) / torch.tensor([width, height], dtype=bend.dtype, device=bend.device)
+        grid = grid + torch.stack([bend[:, 0] / width, bend[:, 1] / height], -1)
     return grid
 
 
