@@ -1,5 +1,6 @@
 """Exported models answer like the original, without PyTorch and reprise."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -11,6 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reprise.errors import UserError
+from reprise.inference.trained_run import open_run
+from reprise.project_paths import ProjectPaths
+from reprise.tracking import registry
 from tests.pipeline.conftest import run_in
 
 WITHOUT = "import sys; sys.modules['torch'] = sys.modules['reprise'] = None\n"
@@ -78,6 +83,19 @@ def test_pictures_get_the_probabilities_that_predict_gives_them(pulled: Path, tm
     expected = {Path(row["file"]).name: row["probabilities"] for row in predicted}
     for file, answer in zip(files, answers, strict=True):
         assert answer == pytest.approx(expected[file.name], abs=1e-5)
+
+
+def test_a_run_of_the_store_is_opened_from_the_weights_of_the_pipeline(pulled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a registered model of a shared store, in a clone after `dvc pull`."""
+    weights = pulled / "data" / "models" / "digits_cnn" / "seed0.safetensors"
+    tags = {"experiment": "digits_cnn", "sha256.weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    found: list[tuple[str, dict[str, str]] | None] = [("digits", tags), ("digits", tags | {"sha256.weights": "0"}), None]
+    monkeypatch.setattr(registry, "run_name_and_tags", lambda *_: found.pop(0))
+    assert open_run(ProjectPaths(pulled), "a" * 32).weights == weights
+    with pytest.raises(UserError, match=r"digits: neither its run directory nor its weights are in this project; .*dvc pull"):
+        open_run(ProjectPaths(pulled), "a" * 32)
+    with pytest.raises(UserError, match="0 runs are called"):
+        open_run(ProjectPaths(pulled), "a" * 32)
 
 
 @pytest.mark.long

@@ -13,7 +13,7 @@ from reprise.analysis.compare import ComparisonQuery, Group, PairwiseTest, Table
 from reprise.config import tracking_config
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-from reprise.tracking import descriptions, listing, registry
+from reprise.tracking import descriptions, listing, registry, run_info
 from reprise.tracking.listing import Row
 
 FORCE = "--force REASON registers it anyway"
@@ -42,7 +42,8 @@ def run(paths: ProjectPaths, run_name: str, alias: str, force: str | None, conso
         raise UserError(f"--alias {alias}: not an alias that MLflow accepts", "letters, digits and _, beginning with a letter")
     tracking = tracking_config(paths.root)
     rows = listing.read(paths.store, tracking, [], None)
-    row = _find_run(run_name, rows)
+    newest = run_info.newest_trained(paths.store, run_name)
+    row = _find_run(newest[0].name if newest else run_name, rows)
     name = row.tags["data"]
     held = registry.version_with_alias(paths.store, tracking, name, alias)
     if held and held.run_id == row.id:

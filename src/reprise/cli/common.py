@@ -4,6 +4,7 @@ import contextlib
 import gc
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -32,7 +33,7 @@ def heavy_imports() -> Iterator[None]:
 
 
 class Run(click.ParamType[str]):
-    """A run, given by a prefix of its id, its name, or a registered model (`models:/NAME@ALIAS` or `models:/NAME/VERSION`).
+    """A run, given by a prefix of its id, its name, or a registered model (`NAME@ALIAS` or `models:/NAME/VERSION`).
 
     `last` is the newest finished training, `last~1` the one before it.
     """
@@ -41,12 +42,12 @@ class Run(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the run id of a registered model. Return any other value unchanged; the command looks it up."""
-        if not value.startswith("models:"):
+        if not re.fullmatch(r"models:.*|[^@/]+@[^@/]+", value):
             return value
         from reprise.tracking import registry  # late: MLflow, which takes seconds to import
 
-        paths = project()
-        return registry.run_id_of_model(paths.store, configs.tracking_config(paths.root), value)
+        paths, model = project(), value if value.startswith("models:") else f"models:/{value}"
+        return registry.run_id_of_model(paths.store, configs.tracking_config(paths.root), model)
 
 
 class UserPath(click.Path):

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from reprise import config as configs
 from reprise.cli.common import (
+    Run,
     UserPath,
     console,
     heavy_imports,
@@ -182,7 +183,8 @@ def serve(run: str, host: str, port: int, max_mb: float, max_batch: int, max_meg
         from reprise.serving.server import serve
 
     limits = Limits(body=round(max_mb * 2**20), batch=max_batch, pixels=round(max_megapixels * 1e6))
-    serve(paths, run, host, port, limits, poll, console)
+    served = run if "@" in run else Run().convert(run, None, None)  # an alias is followed, a version is a run
+    serve(paths, served, host, port, limits, poll, console)
 
 
 @click.command()

@@ -1,9 +1,10 @@
 """Open a trained run from its run directory. The arrays it was trained on are not needed."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from reprise.config import Config, check
+from reprise.config import Config, check, tracking_config
 from reprise.data import store
 from reprise.data.windows import REMAKE_WINDOWS, Windows, read_meta
 from reprise.errors import UserError
@@ -33,12 +34,17 @@ class TrainedRun:
 def open_run(paths: ProjectPaths, name: str) -> TrainedRun:
     """Return the run with this name, or whose id starts with it, or the first seed of an experiment of the pipeline.
 
+    A run of the tracking store without a run directory here, given by its id, is opened from data/models/ of its experiment.
+
     Raises:
         UserError: when there is no such run, its training did not finish, or its config or weights were modified.
 
     """
-    if published_weights.is_published(paths, name) and not tracking.has_run_dir(paths.store, name):
-        return _open_published(paths, name)
+    if not tracking.has_run_dir(paths.store, name):
+        if published_weights.is_published(paths, name):
+            return _open_published(paths, name)
+        if re.fullmatch(r"[0-9a-f]{32}", name) and (found := _open_stored(paths, name)):
+            return found
     run_dir = paths.run_dir(tracking.find(paths.store, name))
     trained = read_trained(run_dir)
     config = check({**record.from_run_dir(run_dir).config, **NOT_TRACKED}, "the run's config")
@@ -47,10 +53,29 @@ def open_run(paths: ProjectPaths, name: str) -> TrainedRun:
     return TrainedRun(config, trained, windows, run_dir / WEIGHTS, run_dir / INTERVALS, run_dir)
 
 
-def _open_published(paths: ProjectPaths, experiment: str) -> TrainedRun:
+def _open_stored(paths: ProjectPaths, run_id: str) -> TrainedRun | None:
+    """Open the weights that a run of the store trained, if data/models/ has them. Return None if the store has no such run."""
+    from reprise.tracking import registry  # late: MLflow, which takes seconds to import
+
+    if (found := registry.run_name_and_tags(paths.store, tracking_config(paths.root), run_id)) is None:
+        return None
+    name, tags = found
+    experiment = tags.get("experiment", "")
+    if published_weights.is_published(paths, experiment):
+        for number, trained in enumerate(published_weights.read_published(paths, experiment)):
+            file = published_weights.weights_file(paths.models(experiment), trained.seed)
+            if store.sha256(file) == tags.get("sha256.weights"):
+                return _open_published(paths, experiment, number)
+    raise UserError(
+        f"{name}: neither its run directory nor its weights are in this project",
+        f"use the project that trained it, or bring its weights here: `dvc pull data/models/{experiment}`",
+    )
+
+
+def _open_published(paths: ProjectPaths, experiment: str, number: int = 0) -> TrainedRun:
     """Open weights of the pipeline. Their run need not be in this project: after `dvc pull` it is not."""
     models = paths.models(experiment)
-    trained = published_weights.read_published(paths, experiment)[0]
+    trained = published_weights.read_published(paths, experiment)[number]
     config = check({**store.read_json(models / published_weights.CONFIG), **NOT_TRACKED}, "the config of the training")
     return TrainedRun(
         config,

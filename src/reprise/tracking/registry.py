@@ -64,6 +64,19 @@ def run_id_of_model(folder: Path, tracking: TrackingConfig | None, model: str) -
     )
 
 
+def run_name_and_tags(folder: Path, tracking: TrackingConfig | None, run_id: str) -> tuple[str, dict[str, str]] | None:
+    """Return name and tags of a run of the store, or None if the store has no run with this id."""
+    uri = backend.address(tracking, folder)
+    with backend.store_errors(uri):
+        try:
+            run = backend.connect(uri, folder).get_run(run_id)
+        except MlflowException as error:
+            if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                raise
+            return None
+    return str(run.info.run_name), dict(run.data.tags)
+
+
 def register(
     folder: Path, tracking: TrackingConfig | None, run_id: str, name: str, alias: str, tags: Mapping[str, str], note: str
 ) -> str:
