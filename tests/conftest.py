@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis  # noqa: F401 -- before a command freezes the garbage collector, after which hypothesis warns of other packages
 import pytest
 
 VARIABLE = "MLFLOW_TRACKING_URI"
