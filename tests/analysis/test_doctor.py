@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from reprise import memory
 from reprise.analysis import doctor
 from reprise.analysis.doctor import machine
 from reprise.analysis.doctor.findings import Check
@@ -319,7 +320,7 @@ def test_available_memory_is_the_least_that_kernel_and_cgroups_leave(
         file = tmp_path / name
         store.made(file.parent)
         file.write_text(text)
-    assert machine.available_memory(tmp_path) == expected
+    assert memory.available(tmp_path) == expected
 
 
 def test_the_findings_are_printed_with_their_fixes(root: Path) -> None:

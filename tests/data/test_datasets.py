@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from reprise import memory
 from reprise.data import store
 from reprise.data import windows as opened
 from reprise.data.datasets import Dataset, standardize
@@ -185,6 +187,20 @@ def test_a_process_that_trains_cannot_open_the_test_split(images: Windows, monke
     with pytest.raises(UserError, match="only `reprise evaluate` can read it"):
         images.test()
     images.learning()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs Linux")
+@pytest.mark.parametrize("fits", [True, False])
+def test_pages_of_arrays_larger_than_memory_are_read_one_by_one(
+    images: Windows, monkeypatch: pytest.MonkeyPatch, fits: bool
+) -> None:
+    """Read ahead, most pages would be dropped again before they are used."""
+    monkeypatch.setattr(memory, "available", lambda: 2**40 if fits else 0)
+    pixels = images.array("train/images")
+    maps = Path("/proc/self/smaps").read_text().split("VmFlags:")
+    [flags] = [after.split("\n")[0] for before, after in pairwise(maps) if str(images.arrays / "train/images.npy") in before]
+    assert ("rr" in flags.split()) is not fits
+    assert pixels[2, 0, 0, 0] == 20
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])

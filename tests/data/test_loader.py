@@ -95,6 +95,25 @@ def test_small_batches_are_gathered_together_but_never_for_several_ranks_or_with
     assert (together(1024, 33), together(None, 32), together(1024, 32, world=2)) == (1, 1, 1)
 
 
+@quick
+@given(LENGTHS, BATCHES, WORLDS, st.integers(0, 20))
+def test_arrays_read_from_disk_give_the_same_batches(length: int, batch_size: int, world: int, start: int) -> None:
+    """A data set of 2**60 bytes fits into no memory."""
+    for rank in range(world):
+        in_memory, on_disk = (
+            TrainLoader(Numbered(length, nbytes=nbytes, sample_nbytes=4), batch_size, 0, CPU, rank, world)
+            for nbytes in (0, 2**60)
+        )
+        if not len(in_memory):
+            continue
+        for loader in (in_memory, on_disk):
+            loader.load_state_dict({"given": start})
+        assert samples(list(in_memory)) == samples(list(on_disk))
+        assert in_memory.given == on_disk.given
+    small, large = (EvalLoader(Numbered(length, nbytes=nbytes), batch_size, CPU) for nbytes in (0, 2**60))
+    assert samples(list(small)) == samples(list(large))
+
+
 def test_every_seed_and_every_epoch_has_a_different_order() -> None:
     orders = {tuple(epoch_order(100, seed, epoch).tolist()) for seed in range(20) for epoch in range(20)}
     assert len(orders) == 400

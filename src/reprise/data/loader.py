@@ -1,4 +1,4 @@
-"""Batches on the device: order, shards over ranks, and prefetching from the host if the arrays do not fit on the device."""
+"""Batches on the device: order, shards over ranks, and prefetching if the arrays do not fit on the device or into memory."""
 
 import math
 from collections import deque
@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from reprise import memory
 from reprise.data.augment import Augment
 from reprise.data.datasets import Batch, Dataset, largest_row, sample_nbytes
 
@@ -17,6 +18,8 @@ MEMORY_SHARE = 0.5
 """Largest share of a GPU's free memory for the arrays; larger arrays stay on the host."""
 AHEAD = 2
 """Batches prefetched if the arrays stay on the host."""
+READERS = 8
+"""Threads, and batches prefetched, if the arrays are read from disk again in each epoch: most of the time, they wait."""
 GATHERED_BYTES, ALIGNED_ROWS = 2**18, 16
 """Bytes gathered together if batches are small: less than a cache. Batches of a multiple of 16 rows of float32 all start at a
 multiple of 64 bytes, as tensors of their own do: from another start, kernels may compute other last bits."""
@@ -71,7 +74,7 @@ class TrainLoader:
         if (together := self.batches_together) > 1:
             batches = self._divided(order, start, together)
         else:
-            batches = _batches(self._gather, self.dataset.device, self._parts(order, start), self.device)
+            batches = _batches(self.dataset, self._gather, self._parts(order, start), self.device)
         for given, batch in enumerate(batches, start + 1):
             self.given = given
             yield batch
@@ -80,7 +83,9 @@ class TrainLoader:
     def batches_together(self) -> int:
         """The number of batches to gather at once: several if they are small, for a call takes longer than its copies."""
         size = sample_nbytes(self.dataset)
-        if size is None or self.augment or self.world > 1 or self.dataset.device != self.device or self.batch_size % ALIGNED_ROWS:
+        if size is None or self.augment or self.world > 1 or self.batch_size % ALIGNED_ROWS:
+            return 1
+        if self.dataset.device != self.device or _is_read_from_disk(self.dataset):
             return 1
         return max(1, GATHERED_BYTES // (self.batch_size * size))
 
@@ -130,7 +135,7 @@ class EvalLoader:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from _batches(self.dataset.gather, self.dataset.device, self.parts, self.device)
+        yield from _batches(self.dataset, self.dataset.gather, self.parts, self.device)
 
 
 def epoch_order(length: int, seed: int, epoch: int) -> Tensor:
@@ -152,18 +157,25 @@ def move_to_device(dataset: Dataset, device: torch.device, preload_to_device: bo
     return dataset.to(device) if preload_to_device else dataset
 
 
-def _batches(
-    gather: Gather, source: torch.device, parts: Iterable[tuple[Tensor, float]], device: torch.device
-) -> Iterator[Batch]:
-    if source == device:
+def _batches(dataset: Dataset, gather: Gather, parts: Iterable[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
+    if _is_read_from_disk(dataset):
+        yield from _streamed(gather, parts, device, READERS, READERS)
+    elif dataset.device != device:
+        yield from _streamed(gather, parts, device)
+    else:
         for rows, loss_weight in parts:
             yield gather(rows)._replace(loss_weight=loss_weight)
-    else:
-        yield from _streamed(gather, parts, device)
 
 
-def _streamed(gather: Gather, parts: Iterable[tuple[Tensor, float]], device: torch.device) -> Iterator[Batch]:
-    """Gather on the host in a thread, `AHEAD` batches in advance, and copy from pinned memory while the network computes."""
+def _is_read_from_disk(dataset: Dataset) -> bool:
+    """Return whether the arrays are too large to stay in memory, so that each epoch reads them from disk."""
+    return dataset.device.type == "cpu" and not memory.holds(dataset.nbytes)
+
+
+def _streamed(
+    gather: Gather, parts: Iterable[tuple[Tensor, float]], device: torch.device, threads: int = 1, ahead: int = AHEAD
+) -> Iterator[Batch]:
+    """Gather on the host in threads, some batches in advance, and copy from pinned memory while the network computes."""
 
     def pinned(rows: Tensor, loss_weight: float) -> Batch:
         inputs, targets, _, tiles = gather(rows)
@@ -175,11 +187,11 @@ def _streamed(gather: Gather, parts: Iterable[tuple[Tensor, float]], device: tor
         inputs, targets, loss_weight, tiles = batch
         return Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), loss_weight, tiles)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as pool:
         waiting: deque[Future[Batch]] = deque()
         for part in parts:
             waiting.append(pool.submit(pinned, *part))
-            if len(waiting) > AHEAD:
+            if len(waiting) > ahead:
                 yield copied(waiting.popleft().result())
         while waiting:
             yield copied(waiting.popleft().result())

@@ -182,6 +182,15 @@ def release_pages(*arrays: npt.NDArray[Any]) -> None:
             base.madvise(mmap.MADV_DONTNEED)
 
 
+def read_at_random(array: npt.NDArray[Any]) -> None:
+    """Tell the system that a memory-mapped array is read at random, so that it reads only the pages that are asked for."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):  # not on Windows
+        base.madvise(mmap.MADV_RANDOM)
+
+
 def as_json(content: Any) -> str:
     """Return plain values as indented JSON."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

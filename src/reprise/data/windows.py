@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from reprise import memory
 from reprise.config.modalities import KINDS
 from reprise.data import store
 from reprise.data.contracts import WindowsMeta
@@ -73,7 +74,10 @@ class Windows:
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Return an array by its name without `.npy`, memory-mapped."""
-        return store.open_array(store.check(self.arrays, f"{name}.npy", REMAKE_ARRAYS))
+        array = store.open_array(store.check(self.arrays, f"{name}.npy", REMAKE_ARRAYS))
+        if not memory.holds(array.nbytes):
+            store.read_at_random(array)
+        return array
 
     def _open(self, split: str) -> "Dataset":
         return tensors_of(self.meta.kind).open_split(self, split)

@@ -16,6 +16,7 @@ from packaging.version import Version
 from reprise import cpus
 from reprise.analysis.doctor.findings import Check
 from reprise.config import Config
+from reprise.memory import available as available_memory
 from reprise.project_paths import ProjectPaths
 from reprise.tracking import lineage
 
@@ -125,24 +126,6 @@ def memory(check: Check, configs: Sequence[Config], paths: ProjectPaths, system:
             what = f"{left / GIB:.2f} GiB of memory are available, a training needs {(LEAST_MEMORY + arrays) / GIB:.2f} GiB"
             fix = "set trainer.preload_to_device=false" if arrays else "end other programs, or raise the memory limit"
             check.error("memory-low", what, fix)
-
-
-def available_memory(system: Path = cpus.SYSTEM) -> int | None:
-    """Return the bytes of memory that this process may still use; None if the system does not say (not Linux).
-
-    That is the smallest of MemAvailable (proc(5)) and, in each cgroup, the limit less what is in use. File cache that the kernel
-    can drop (`inactive_file`) counts as unused.
-    """
-    meminfo = cpus.lines(system / "proc/meminfo")
-    free = [int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:")]
-    names = {2: ("memory.max", "memory.current", ""), 1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")}
-    for folder, version in cpus.cgroups(system, "memory"):
-        limit_file, usage_file, prefix = names[version]
-        limit, usage = cpus.lines(folder / limit_file), cpus.lines(folder / usage_file)
-        cache = [line.split()[1] for line in cpus.lines(folder / "memory.stat") if line.startswith(f"{prefix}inactive_file ")]
-        if limit and usage and limit[0].isdecimal():  # else `max`: no limit
-            free.append(int(limit[0]) - int(usage[0]) + int(cache[0] if cache else 0))
-    return max(0, min(free)) if free else None
 
 
 def disk(check: Check, paths: ProjectPaths) -> None:
