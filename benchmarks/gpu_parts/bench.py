@@ -23,10 +23,11 @@ KINDS = {
     "PatchTST": ["experiment=etth1_96_patch_tst"],
 }
 """An experiment for each kind of network."""
+FEW = "window.val_size=256"
 SMALL = {
-    "CNN": [],
-    "ResNet": ["model.depth=8"],
-    "LSTM": ["model.hidden=8"],
+    "CNN": [FEW],
+    "ResNet": ["model.depth=8", FEW],
+    "LSTM": ["model.hidden=8", FEW],
     "PatchTST": ["window.lookback=48", "model.features=8", "model.layers=1"],
 }
 """Overrides of a rehearsal."""
