@@ -38,6 +38,16 @@ def test_without_cgroups_the_affinity_mask_decides(tmp_path: Path, monkeypatch: 
     assert available_cpus(tmp_path, {}) == 3
 
 
+def test_the_limit_that_allows_the_fewest_cpus_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    files = {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": OTHERS + V2, "sys/fs/cgroup/cpu.max": "400000 100000\n"}
+    assert cpus.limit(tmp_path, {}) is None
+    assert cpus.limit(write_files(tmp_path, files), {}) == "the CPU quota of the cgroup"
+    assert cpus.limit(tmp_path, {"SLURM_CPUS_PER_TASK": "3"}) == "SLURM_CPUS_PER_TASK"
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 7})
+    assert cpus.limit(tmp_path, {"SLURM_CPUS_PER_TASK": "3"}) == "the affinity mask"
+
+
 def test_without_an_affinity_mask_all_cpus_are_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("os.sched_getaffinity")  # macOS
     monkeypatch.setattr("os.cpu_count", lambda: 10)

@@ -29,10 +29,24 @@ def available(system: Path = SYSTEM, environment: Mapping[str, str] = os.environ
         environment: variables of the environment.
 
     """
-    limits = [_affinity(), *(math.floor(quota) for quota in _quotas(system))]
+    return max(1, min(_limits(system, environment).values()))
+
+
+def limit(system: Path = SYSTEM, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return what allows this process fewer CPUs than the machine has, for a message; None if it may use all of them."""
+    limits = _limits(system, environment)
+    what = min(limits, key=limits.__getitem__)
+    return what if limits[what] < (os.cpu_count() or 1) else None
+
+
+def _limits(system: Path, environment: Mapping[str, str]) -> dict[str, int]:
+    """Return the CPUs that each limit allows."""
+    limits = {"the affinity mask": _affinity()}
+    if quotas := [math.floor(quota) for quota in _quotas(system)]:
+        limits["the CPU quota of the cgroup"] = min(quotas)
     if (per_task := _slurm_cpus_per_task(environment)) is not None:
-        limits.append(per_task)
-    return max(1, min(limits))
+        limits["SLURM_CPUS_PER_TASK"] = per_task
+    return limits
 
 
 def per_process(processes: int, system: Path = SYSTEM, environment: Mapping[str, str] = os.environ) -> int:

@@ -102,6 +102,18 @@ def pinned(root: Path) -> Planted:
     return [], {}
 
 
+def test_packages_that_every_command_compiles_again_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def codes() -> set[str]:
+        machine.packages(check := Check("packages"), tmp_path)
+        return {finding.code for finding in check.findings}
+
+    monkeypatch.setattr("sys.pycache_prefix", str(tmp_path))  # no bytecode there
+    monkeypatch.setattr("sys.dont_write_bytecode", False)
+    assert codes() == set()
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    assert codes() == {"packages-uncompiled"}
+
+
 def broken_config(root: Path) -> Planted:
     file = root / "conf" / "experiment" / "digits_cnn.yaml"
     file.write_text(file.read_text().replace("max_epochs: 2", "max_epochs: some"))

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from reprise import config as configs
-from reprise import parent_watchdog, terminal
+from reprise import cpus, distributed, parent_watchdog, terminal
 from reprise.cli import jobs
 from reprise.cli.common import console, heavy_imports, optional_run_argument, overrides_argument, project, suggest, write
 from reprise.cli.jobs import DASHBOARD, without_address
@@ -160,6 +160,7 @@ def train(
         from reprise.tracking import lineage
 
     lineage.record_code(paths.root, config.plugins)
+    _explain_threads(config)
     command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {without_address(overrides)}"
     if reproduces:
         command = f"reprise reproduce {reproduces}"
@@ -272,6 +273,16 @@ def _config(paths: ProjectPaths, pipeline: str | None, overrides: Sequence[str])
     from reprise.stages import compose
 
     return compose.load(pipeline, paths)
+
+
+def _explain_threads(config: configs.Config) -> None:
+    """Say why a training uses fewer threads than the machine has CPUs: the weights depend on their number."""
+    if config.trainer.threads is None and distributed.is_rank_zero() and (limit := cpus.limit()):
+        count = cpus.per_process(config.trainer.devices)
+        allowed = f"{limit} allows {cpus.available()} of {os.cpu_count()} CPUs"
+        console.print(
+            f"train  threads: {count}; {allowed}; the last bits of the weights depend on it", highlight=False, soft_wrap=True
+        )
 
 
 def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> None:

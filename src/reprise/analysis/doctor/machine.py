@@ -1,9 +1,12 @@
 """Checks of the machine: packages, devices, threads, memory and disk."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -55,6 +58,15 @@ def packages(check: Check, root: Path) -> None:
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         what = f"{', '.join(differing[:3])}{more} in constraints.txt: other versions may give other bits"
         check.warning("package-unpinned", what, INSTALL)
+    if not _is_compiled("torch"):
+        what = "PYTHONDONTWRITEBYTECODE is set, and torch is not compiled: every command compiles thousands of modules again"
+        check.warning("packages-uncompiled", what, f"python -m compileall -q -j 0 {sysconfig.get_path('purelib')}")
+
+
+def _is_compiled(package: str) -> bool:
+    """Return whether a package has its bytecode beside it, or gets it when it is next imported."""
+    spec = importlib.util.find_spec(package)
+    return not sys.dont_write_bytecode or spec is None or spec.cached is None or Path(spec.cached).is_file()
 
 
 def _version(name: str) -> str | None:
