@@ -36,6 +36,7 @@ from roofline import synchronize
 CASES = {
     "mnist_cnn64": ["experiment=mnist_cnn64"],
     "temperature_lstm": ["experiment=temperature_lstm"],
+    "mnist_rows_lstm": ["experiment=mnist_rows_lstm"],
     "etth1_96_nlinear": ["experiment=etth1_96_nlinear"],
     "etth1_96_dlinear": ["experiment=etth1_96_dlinear"],
     "batch_norm_cnn": ["experiment=mnist_cnn64", "model.blocks=[{filters: 16, batch_norm: true, pool: 2}]"],
