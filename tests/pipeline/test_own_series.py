@@ -169,6 +169,7 @@ def check_served(project: Path, run: str, predicted: list[dict[str, str]]) -> No
     header, *lines = (project / "shops.csv").read_text().splitlines()
     one = [header, *(line for line in lines if ",Shop 03," in line)]
     with serving(project, run, Limits(batch=20)) as server:
+        assert server.ask("/model")[1]["id"] == "shop"
         for body, expected in ((lines, predicted), (one[1:], [row for row in predicted if row["series"] == "Shop 03"])):
             rows = server.predict("\n".join([header, *body]).encode(), "text/csv")
             assert [(row["series"], row["time"]) for row in rows] == [(row["series"], row["time"]) for row in expected]

@@ -43,9 +43,11 @@ class Series:
         self._run, self._meta, self._compute, self._limits = run, meta, compute, limits
 
     def describe(self) -> Payload:
-        """Return channels, lookback, horizon, frequency, and the units of the forecasts."""
+        """Return the column that names the series, if there is one, channels, window, frequency, and units of the forecasts."""
         meta = self._meta
+        named = getattr(self._run.config.data, "id", None)
         return {
+            **({"id": named} if named else {}),
             "channels": [*meta.observed, *meta.known],
             "lookback": meta.lookback,
             "horizon": meta.horizon,
