@@ -128,9 +128,8 @@ def answers(bench: Bench) -> Results:
 
 
 def _explained(network: nn.Module, inputs: Tensor, device: torch.device, explain: Any) -> float:
-    torch.backends.cudnn.enabled = False  # cuDNN's recurrent layers have gradients in training only
     started = time.perf_counter()
-    explain(lambda batch, _: network(batch)[:, :1], inputs, torch.zeros_like(inputs))
+    with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrent layers have gradients in training only
+        explain(lambda batch, _: network(batch)[:, :1], inputs, torch.zeros_like(inputs))
     synchronize(device)
-    torch.backends.cudnn.enabled = True
     return len(inputs) / (time.perf_counter() - started)
