@@ -1,10 +1,7 @@
 """Time whole commands in a temporary project: wall clock and CPU seconds. Used by `start.py` and `side_by_side.py`."""
 
 import contextlib
-import importlib.metadata
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -12,13 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import torch
-
-from reprise import cpus
-from reprise.tracking import lineage
-
 REPRISE = (sys.executable, "-P", "-m", "reprise")
-PACKAGES = ("torch", "pytorch-lightning", "mlflow", "dvc")
 
 
 @contextlib.contextmanager
@@ -51,20 +42,3 @@ def run(commands: Sequence[Sequence[str]], folder: Path, environment: Mapping[st
                 output.seek(0)
                 raise RuntimeError(f"{command} exits with {code}:\n{output.read()}")
     return seconds, after.children_user + after.children_system - before.children_user - before.children_system
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return median, minimum and maximum, rounded to three digits."""
-    return {"median": round(statistics.median(values), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
-
-
-def machine() -> dict[str, object]:
-    """Return the processor, the CPUs that may be used, the load before the measurement, and versions."""
-    return {
-        "processor": lineage.processor(),
-        "cpus": cpus.available(),
-        "load": round(os.getloadavg()[0], 2),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
-    }

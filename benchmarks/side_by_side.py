@@ -3,10 +3,10 @@
     python benchmarks/side_by_side.py [--rounds 5] [--experiment fashion_mnist_cnn] [--limit 20000] [--spin 0 1000 300000]
 
 On an idle machine, some minutes per round. Each round measures, for each value of GOMP_SPINCOUNT: four trainings one after the
-other, two at once, four at once, and one beside compiling processes on every CPU. Prints JSON with ratios: two and four at once
+other, two at once, four at once, and one beside compiling processes on every CPU. The ratios are: two and four at once
 to as many one after the other (1: they share the CPUs without loss), one beside compilers to one alone (2: a fair share), and one
 alone to one alone with the first value. They are of whole processes; `training` counts the seconds of the training itself.
-300000 is the value of GNU OpenMP without the variable.
+300000 is the value of GNU OpenMP without the variable. Weights are the same to the bit for every value.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import reprise
-from processes import REPRISE, machine, project, run, spread
+from processes import REPRISE, project, run
+from report import Ratio, report
 from reprise import cpus
 
 Figures = dict[str, float]
@@ -44,12 +45,17 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = [f"experiment={arguments.experiment}", f"trainer.max_epochs={arguments.epochs}", "tracking.log_model=false"]
     settings += [f"data.limit={arguments.limit}"] if arguments.limit else []
-    about = machine()
+    load = round(os.getloadavg()[0], 2)
     with project() as folder:
         train(folder, settings, 1, arguments.spin[0])  # downloads and converts the data
         rounds = [{spin: measure(folder, settings, spin) for spin in arguments.spin} for _ in range(arguments.rounds)]
-    result = {spin: ratios([one[spin] for one in rounds], [one[arguments.spin[0]] for one in rounds]) for spin in arguments.spin}
-    print(json.dumps({"machine": about, "settings": settings, "rounds": arguments.rounds, "GOMP_SPINCOUNT": result}, indent=2))
+    first = [one[arguments.spin[0]] for one in rounds]
+    limit, spins = arguments.limit, " ".join(arguments.spin)
+    report(
+        "side_by_side",
+        [ratio for spin in arguments.spin for ratio in ratios([one[spin] for one in rounds], first, spin, load)],
+        f"python benchmarks/side_by_side.py --rounds {arguments.rounds} --limit {limit} --spin {spins}",
+    )
 
 
 def measure(folder: Path, settings: Sequence[str], spin: str) -> Figures:
@@ -66,16 +72,19 @@ def measure(folder: Path, settings: Sequence[str], spin: str) -> Figures:
     return figures
 
 
-def ratios(rounds: Sequence[Figures], first: Sequence[Figures]) -> dict[str, dict[str, float]]:
-    """Return the ratios of one value of GOMP_SPINCOUNT; `first` are the seconds with the first value, round by round."""
-    result = {}
+def ratios(rounds: Sequence[Figures], first: Sequence[Figures], spin: str, load: float) -> Iterator[Ratio]:
+    """Yield the ratios of one value of GOMP_SPINCOUNT; `first` are the seconds with the first value, round by round."""
     for name in rounds[0]:
-        arrangement, training = name.partition(",")[::2]
-        base = f"alone,{training}" if training else "alone"
+        arrangement, training = name.partition(", ")[::2]
+        base = f"alone, {training}" if training else "alone"
         count = int(arrangement.split()[0]) if "at once" in arrangement else 1
         compared = first if arrangement == "alone" else rounds
-        result[name] = spread([one[name] / (count * other[base]) for one, other in zip(rounds, compared, strict=True)])
-    return result
+        values = [one[name] / (count * other[base]) for one, other in zip(rounds, compared, strict=True)]
+        to = "first value" if arrangement == "alone" else f"{count} one after the other" if count > 1 else "alone"
+        what = f"GOMP_SPINCOUNT={spin}: {arrangement} / {to}"
+        goal = "at most 1.15" if count > 1 else ""
+        facts = {"load before": load}
+        yield Ratio(what, values, "training only" if training else "whole process", True, goal, facts)
 
 
 def train(folder: Path, settings: Sequence[str], count: int, spin: str) -> tuple[float, float]:

@@ -4,19 +4,23 @@
 
 Each round measures one after the other: the import, `reprise --help`, `reprise train experiment=digits_cnn` until its first step
 and in all, and with `--repro`, in this checkout, `reprise repro` and `dvc repro` with nothing to do (the first `reprise repro`
-runs what is out of date). Prints JSON: the ratio of each to the import of its round, by the wall clock and by CPU seconds.
+runs what is out of date). The ratios are to the import of the same round, by the wall clock; those of the CPU seconds, on which
+other load has less influence, are among the facts.
 """
 
 import argparse
-import json
+import os
+import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from processes import REPRISE, machine, project, run, spread
+from processes import REPRISE, project, run
+from report import Ratio, report
 
-IMPORT = [sys.executable, "-c", "import torch, pytorch_lightning"]
+NAME = "import torch, pytorch_lightning"
+IMPORT = [sys.executable, "-c", NAME]
 TRAIN = """
 import os, sys, threading, time
 
@@ -37,6 +41,13 @@ main(sys.argv[2:])
 """Trains, and writes the time of the first optimizer step, and the CPU seconds until then, to a file."""
 Figures = dict[str, tuple[float, float]]
 """Wall clock and CPU seconds, by command."""
+GOALS = {
+    "reprise --help": "",
+    "reprise train, first step": "at most 1.25",
+    "reprise train": "at most 2.5",
+    "reprise repro": "",
+    "dvc repro": "",
+}
 
 
 def main() -> None:
@@ -44,21 +55,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--repro", action="store_true", help="also time the pipeline of this checkout")
     arguments = parser.parse_args()
-    about, checkout = machine(), Path(__file__).parents[1]
+    checkout, load = Path(__file__).parents[1], round(os.getloadavg()[0], 2)
     with project() as folder:
         run([train(folder / "warm", 0)], folder)  # creates the database and the arrays
         if arguments.repro:
             run([[*REPRISE, "repro"]], checkout)
         rounds = [measure(folder, number + 1, checkout if arguments.repro else None) for number in range(arguments.rounds)]
-    base = [figures["import torch, pytorch_lightning"] for figures in rounds]
-    ratios = {
-        name: {
-            clock: spread([figures[name][part] / one[part] for figures, one in zip(rounds, base, strict=True)])
-            for part, clock in enumerate(("wall clock", "CPU seconds"))
-        }
-        for name in rounds[0]
-    }
-    print(json.dumps({"machine": about, "rounds": arguments.rounds, "ratios": ratios}, indent=2))
+    ratios = []
+    for name, goal in GOALS.items():
+        if name in rounds[0]:
+            wall, cpu = ([one[name][part] / one[NAME][part] for one in rounds] for part in (0, 1))
+            facts = {"CPU seconds": round(statistics.median(cpu), 3), "load before": load}
+            ratios.append(Ratio(f"{name} / {NAME}", wall, "whole process", goal=goal, facts=facts))
+    report("start", ratios, f"python benchmarks/start.py --rounds {arguments.rounds}{' --repro' * arguments.repro}")
 
 
 def train(file: Path, seed: int) -> list[str]:
@@ -67,7 +76,7 @@ def train(file: Path, seed: int) -> list[str]:
 
 def measure(folder: Path, seed: int, checkout: Path | None) -> Figures:
     """Time every command once."""
-    figures = {"import torch, pytorch_lightning": run([IMPORT], folder), "reprise --help": run([[*REPRISE, "--help"]], folder)}
+    figures = {NAME: run([IMPORT], folder), "reprise --help": run([[*REPRISE, "--help"]], folder)}
     with tempfile.TemporaryDirectory() as scratch:
         file, began = Path(scratch) / "first_step", time.time()
         figures["reprise train"] = run([train(file, seed)], folder)
