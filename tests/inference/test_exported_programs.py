@@ -112,6 +112,7 @@ def test_local_time_of_a_zone_repeats_an_hour_in_autumn(tmp_path: Path) -> None:
             "row 54: 3600 s after",
         ),
         (lambda text: text.replace("1000,00", "1000,00;1"), "row 2 has other columns"),
+        (lambda text: text.split("\n")[0], "no rows below the header"),
         (lambda text: text.replace("1427,75", ""), "row 61, column load kWh: '' is no number"),
         (lambda text: text.replace("1427,75", "nan"), "row 61, column load kWh: 'nan' is no number"),
         (lambda text: text.replace("load kWh", "load"), "no header with the column 'load kWh'"),
@@ -169,5 +170,7 @@ def test_sequences_without_classes_are_read_and_gaps_are_refused(tmp_path: Path)
     assert (np.stack(sequences)[..., 0].tolist(), labels) == ([[1, 2, 2], [4, 5, 6]], [None, None])
     with pytest.raises(ValueError, match="row 2, step 2 of channel 1: '' is no number"):
         module.read(b"1,2,2\n4,,6\n")
+    with pytest.raises(ValueError, match="no sequence below the header"):
+        module.read(b"kind,t0,t1\n")
     with pytest.raises(ValueError, match=r"\.ts file"):
         module.read(b"@problemName x\n@data\n1,2:yes\n")

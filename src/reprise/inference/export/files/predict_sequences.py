@@ -52,6 +52,8 @@ def read(content):
         raise ValueError("no rows")
     header = rows[0][1] if is_header(rows[0][1]) else None
     rows = rows[1:] if header else rows
+    if not rows:
+        raise ValueError("no sequence below the header")
     column = label_column(header, [cells for _, cells in rows])
     labels = [cells[column] if column is not None else None for _, cells in rows]
     for _, cells in rows if column is not None else []:

@@ -43,6 +43,8 @@ def read(content, settings=TABLE):
     channels, key = [] if each_column else SIGNATURE["channels"], settings["id"]
     needed = [*channels, *settings["target"], *settings["time"], *([key] if key else [])]
     separator, header, rows = records(content, needed, settings["separator"])
+    if not rows:
+        raise ValueError("no rows below the header")
     time = time_columns(header, rows, {*channels, key}, settings["time"])
     texts = [" ".join(cells[header.index(name)].strip() for name in time) for _, cells in rows]
     parsed = parser_of(texts, settings["date_format"])
@@ -84,7 +86,7 @@ def records(content, columns, separator):
 
 def time_columns(header, rows, others, named):
     """Return the columns of the time: as in training, or the only other one that holds dates."""
-    if named or not rows:
+    if named:
         return named
     found = [name for name in header if name not in others and is_date(rows[0][1][header.index(name)].strip())]
     if len(found) != 1:
