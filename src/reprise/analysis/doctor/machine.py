@@ -66,7 +66,9 @@ def packages(check: Check, root: Path) -> None:
 def _is_compiled(package: str) -> bool:
     """Return whether a package has its bytecode beside it, or gets it when it is next imported."""
     spec = importlib.util.find_spec(package)
-    return not sys.dont_write_bytecode or spec is None or spec.cached is None or Path(spec.cached).is_file()
+    if not sys.dont_write_bytecode or spec is None or spec.origin is None:
+        return True
+    return Path(importlib.util.cache_from_source(spec.origin)).is_file()
 
 
 def _version(name: str) -> str | None:
