@@ -61,8 +61,6 @@ def main() -> None:
     facts = {
         "limit in MiB": options.mib,
         "images in MiB": 4 * options.mib,
-        "last rate": round(limited),
-        "in memory": round(resident),
     }
     what = "images a second, set four times larger than the memory limit / set in memory"
     report(

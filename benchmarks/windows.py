@@ -17,7 +17,6 @@ alone take more than the series. Resident memory counts pages of memory-mapped f
 import argparse
 import multiprocessing
 import resource
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -98,7 +97,6 @@ def throughput(rounds: int, experiment: str, *overrides: str) -> list[Ratio]:
     facts = {
         "device": device.type,
         "threads": torch.get_num_threads(),
-        "windows a second": round(len(train) / statistics.median(measured["reprise"])),
     }
     own_seconds = measured.pop("reprise")
     return [
