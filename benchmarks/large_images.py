@@ -1,6 +1,6 @@
 """Training on images four times larger than the memory of the process, against a training that keeps them in memory.
 
-    python benchmarks/large_images.py [--mib 1200] [--rounds 3] [--steps 500]     # as root, on Linux: it makes a control group
+    python benchmarks/large_images.py [--mib 1800] [--rounds 3] [--steps 500]     # as root, on Linux: it makes a control group
 
 Writes an image set of four times `--mib` MiB (32 x 32 x 3 pixels), and trains the network of digits_cnn on it: in a process whose
 memory is limited to `--mib` MiB, with nothing in the page cache, and in one without a limit, with everything in it, in turn.
@@ -35,7 +35,7 @@ WARM_UP = 20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mib", type=int, default=1200)
+    parser.add_argument("--mib", type=int, default=1800)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)

@@ -34,7 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links to the root of the repository, and to notebooks, to the pages of the site. Give tables of results room."""
-    if page.file.src_uri.startswith("results"):  # wide tables
+    if page.file.src_uri.startswith(("results", "performance")):  # wide tables
         page.meta["hide"] = ["navigation", "toc"]
         markdown = markdown.replace(" ± ", "\u00a0±\u00a0")
     for name, target in OUTSIDE.items():

@@ -15,16 +15,18 @@ with the smallest and the largest ratio. *Whole process* is from the command to 
 
 def page() -> str:
     """Return the page as Markdown: a section for each benchmark that was run."""
-    return "\n".join([INTRODUCTION, *(_section(json.loads(file.read_text())) for file in sorted(RESULTS.glob("*.json")))])
+    return "\n".join(
+        [INTRODUCTION, *(_section(file.stem, json.loads(file.read_text())) for file in sorted(RESULTS.glob("*.json")))]
+    )
 
 
-def _section(result: dict[str, Any]) -> str:
+def _section(name: str, result: dict[str, Any]) -> str:
     machine = result["machine"]
     versions = ", ".join(f"{name.removeprefix('version.')} {value}" for name, value in machine.items() if "." in name)
     lines = [
-        f"## `{result['command']}`",
+        f"## {name.replace('_', ' ').capitalize()}",
         "",
-        f"{result['date']}, {machine['processor']}, {machine['cpus']} CPUs; {versions}.",
+        f"`{result['command']}`, {result['date']}, {machine['processor']}, {machine['cpus']} CPUs; {versions}.",
         "",
         "| | median | range | rounds | measured | bit-reproducible | goal |",
         "|---|---|---|---|---|---|---|",
@@ -33,7 +35,11 @@ def _section(result: dict[str, Any]) -> str:
         reproducible = {True: "yes", False: "no", None: ""}[row["reproducible"]]
         numbers = f"{row['median']:.3g} | {row['min']:.3g} to {row['max']:.3g} | {len(row['rounds'])}"
         lines.append(f"| {row['what']} | {numbers} | {row['clock']} | {reproducible} | {row['goal']} |")
-    notes = [f"- {row['what']}: {_facts(row['facts'])}." for row in result["ratios"] if row["facts"]]
+    facts = {row["what"]: _facts(row["facts"]) for row in result["ratios"] if row["facts"]}
+    if len(set(facts.values())) == 1:
+        notes = [f"All rows: {next(iter(facts.values()))}."]
+    else:
+        notes = [f"- {what}: {text}." for what, text in facts.items()]
     return "\n".join([*lines, "", *notes, ""])
 
 
