@@ -35,7 +35,9 @@ def test_any_text_can_be_printed_and_supported_characters_are_kept(text: str, en
         sys.stdout.write(text)
         shown = written(sys.stdout)
     kept = [character for character in text if can_encode(character, encoding)]
-    assert all(character.encode(encoding).decode(encoding) in shown for character in kept)  # shift_jis has one byte for both ¥ and the backslash
+    assert all(
+        character.encode(encoding).decode(encoding) in shown for character in kept
+    )  # shift_jis has one byte for both ¥ and the backslash
     if len(kept) == len(text):
         assert shown.encode(encoding) == text.encode(encoding)
 
