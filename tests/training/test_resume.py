@@ -93,7 +93,12 @@ def keep_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "average"),
-    [("images", {}), ("series", {}), ("images", {"average": "ema"}), ("images", {"average": "swa", "average_start": 0.3})],
+    [
+        ("images", {}),
+        ("series", {}),
+        ("images", {"average": "ema"}),
+        pytest.param("images", {"average": "swa", "average_start": 0.3}, marks=pytest.mark.long),
+    ],
     ids=["images", "series", "ema", "swa"],
 )
 def test_a_training_resumed_from_any_step_ends_with_the_same_bits(tmp_path: Path, kind: str, average: dict[str, Any]) -> None:
