@@ -86,7 +86,10 @@ class Child:
     def has_ended(self) -> bool:
         """Return whether the process has ended. Until `wait` reaps it, it is a zombie."""
         stat = Path(f"/proc/{self.pid}/stat")
-        return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
+        try:
+            return stat.read_text().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            return True
 
     @property
     def output(self) -> str:
