@@ -15,7 +15,8 @@ help:  ## Show this list.
 .venv/.ready: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	.venv/bin/python -m compileall -qq -j 0 .venv/lib src || true
+	.venv/bin/python -m compileall -qq -j 0 .venv/lib || true
+	.venv/bin/python -m compileall -qq -j 0 src
 	@touch $@
 
 pipeline: .venv/.ready  ## Run every stage that is not up to date, show the results.

@@ -1,7 +1,7 @@
 """Everything that is measured on a GPU, in one run of under 12 minutes, as one JSON file.
 
     python benchmarks/gpu.py --out gpu.json              # needs a GPU, and REPRISE_MIRROR with mnist, fashion-mnist and ett
-    python benchmarks/gpu.py --out gpu.json --rehearse   # all parts on the CPU with few samples: two minutes
+    python benchmarks/gpu.py --out gpu.json --smoke-test   # all parts on the CPU with few samples: two minutes
 
 Each part runs in a process of its own with a time limit, so that a failure costs only that part; its results are in the file as
 soon as they are there. The package need not be installed. Without MLflow and DVC all parts run: they train with
@@ -34,14 +34,14 @@ LIMITS = {
     "answers": 40,
 }
 """Seconds of each part at most, in the order of their execution."""
-REHEARSAL = 300.0
-"""Seconds of each part of a rehearsal at most, which may run on a busy machine."""
+SMOKE_TEST_LIMIT = 300.0
+"""Seconds of each part of a smoke test at most, which may run on a busy machine."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="the JSON file to write")
-    parser.add_argument("--rehearse", action="store_true", help="run on the CPU with few samples")
+    parser.add_argument("--smoke-test", action="store_true", help="run on the CPU with few samples")
     parser.add_argument("--seconds", type=float, default=560.0, help="of all parts at most; the last ones get what is left")
     parser.add_argument("--only", nargs="*", choices=LIMITS, default=list(LIMITS), help="the parts to run, besides data")
     parser.add_argument("--part", choices=LIMITS, help=argparse.SUPPRESS)
@@ -61,7 +61,7 @@ def main() -> None:
 
 def run_all(asked: argparse.Namespace) -> None:
     """Run the parts one after the other, and write the file after each."""
-    found: dict[str, Any] = {"rehearsed": asked.rehearse, "parts": {}}
+    found: dict[str, Any] = {"smoke_test": asked.smoke_test, "parts": {}}
     ends = time.monotonic() + asked.seconds
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -69,8 +69,8 @@ def run_all(asked: argparse.Namespace) -> None:
         for part in LIMITS:
             if part != "data" and part not in asked.only:
                 continue
-            limit = REHEARSAL if asked.rehearse else min(LIMITS[part], ends - time.monotonic())
-            row = guarded(part, work, limit, asked.rehearse) if limit > 0 else {"status": "no time left"}
+            limit = SMOKE_TEST_LIMIT if asked.smoke_test else min(LIMITS[part], ends - time.monotonic())
+            row = guarded(part, work, limit, asked.smoke_test) if limit > 0 else {"status": "no time left"}
             found["parts"][part] = row
             asked.out.write_text(json.dumps(found, indent=2) + "\n")
             print(f"{part}: {row['status']}, {row.get('seconds', 0):.0f} s", flush=True)
@@ -78,7 +78,7 @@ def run_all(asked: argparse.Namespace) -> None:
                 print(f"  {error.strip().splitlines()[-1]}", flush=True)
 
 
-def guarded(part: str, work: Path, limit: float, rehearse: bool) -> dict[str, Any]:
+def guarded(part: str, work: Path, limit: float, smoke_test: bool) -> dict[str, Any]:
     """Run a part in a process group of its own, which is killed after `limit` seconds. Return its results so far."""
     out = work / f"{part}.jsonl"
     command = [sys.executable, __file__, "--part", part, "--out", str(out), "--work", str(work)]
@@ -86,7 +86,7 @@ def guarded(part: str, work: Path, limit: float, rehearse: bool) -> dict[str, An
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [*command, *(["--rehearse"] if rehearse else [])],
+            [*command, *(["--smoke-test"] if smoke_test else [])],
             env=os.environ | {"PYTHONPATH": path, "PART_LIMIT": str(limit)},
             stdout=errors,
             stderr=errors,
@@ -113,7 +113,7 @@ def run_part(asked: argparse.Namespace) -> None:
     from gpu_parts.bench import Bench
 
     module = measures if hasattr(measures, asked.part) else trainings
-    bench = Bench(asked.work, asked.rehearse, float(os.environ["PART_LIMIT"]))
+    bench = Bench(asked.work, asked.smoke_test, float(os.environ["PART_LIMIT"]))
     with asked.out.open("a") as stream:
         for result in getattr(module, asked.part)(bench):
             stream.write(json.dumps(result) + "\n")
@@ -125,7 +125,7 @@ def run_once(asked: argparse.Namespace) -> None:
     from gpu_parts import trainings
     from gpu_parts.bench import Bench
 
-    print(json.dumps(trainings.once(Bench(asked.work, asked.rehearse, 0.0), asked.once, asked.seed)))
+    print(json.dumps(trainings.once(Bench(asked.work, asked.smoke_test, 0.0), asked.once, asked.seed)))
 
 
 if __name__ == "__main__":

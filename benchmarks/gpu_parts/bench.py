@@ -30,7 +30,7 @@ SMALL = {
     "LSTM": ["model.hidden=8", FEW],
     "PatchTST": ["window.lookback=48", "model.features=8", "model.layers=1"],
 }
-"""Overrides of a rehearsal."""
+"""Overrides of a smoke test."""
 TARGETS = {
     "fashion_mnist": (0.94, ["experiment=fashion_mnist_best"]),
     "mnist": (0.99, ["experiment=mnist_fast", "trainer.max_epochs=2"]),
@@ -44,7 +44,7 @@ class Bench:
 
     folder: Path
     """The project of the benchmark: its data are prepared once, by the part `data`."""
-    rehearse: bool
+    smoke_test: bool
     """Whether to run on the CPU, with few samples."""
     budget: float
     """Seconds after which a part begins nothing new."""
@@ -52,17 +52,17 @@ class Bench:
     @property
     def device(self) -> torch.device:
         """The device that is measured."""
-        return torch.device("cpu") if self.rehearse else torch.device("cuda", 0)
+        return torch.device("cpu") if self.smoke_test else torch.device("cuda", 0)
 
     def config(self, *overrides: str) -> Config:
-        """Return a config for the device; in a rehearsal for few samples."""
-        small = ["data.limit=192", "trainer.max_epochs=1", "trainer.threads=1"] if self.rehearse else []
-        general = [f"trainer={'cpu' if self.rehearse else 'gpu'}", "trainer.progress=false"]
+        """Return a config for the device; in a smoke test for few samples."""
+        small = ["data.limit=192", "trainer.max_epochs=1", "trainer.threads=1"] if self.smoke_test else []
+        general = [f"trainer={'cpu' if self.smoke_test else 'gpu'}", "trainer.progress=false"]
         return configs.compose(self.folder, [*general, *overrides, *small])
 
     def kind(self, name: str, *overrides: str) -> Config:
         """Return the config of a kind of network."""
-        return self.config(*KINDS[name], *overrides, *(SMALL[name] if self.rehearse else []))
+        return self.config(*KINDS[name], *overrides, *(SMALL[name] if self.smoke_test else []))
 
     def windows(self, config: Config) -> Windows:
         """Return the windows of a config."""

@@ -27,8 +27,8 @@ def machine(bench: Bench) -> Results:
     """Describe the machine, and measure the rates of matrix products and of a copy."""
     yield "versions", {"python": platform.python_version(), "torch": torch.__version__, "lightning": version("pytorch-lightning")}
     yield "cpus", len(os.sched_getaffinity(0))
-    size, megabytes = (256, 64) if bench.rehearse else (8192, 4096)
-    if not bench.rehearse:
+    size, megabytes = (256, 64) if bench.smoke_test else (8192, 4096)
+    if not bench.smoke_test:
         card = torch.cuda.get_device_properties(bench.device)
         yield "gpu", {"name": card.name, "memory": card.total_memory, "multiprocessors": card.multi_processor_count}
         yield "cuda", {"runtime": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
@@ -43,10 +43,10 @@ def networks(bench: Bench) -> Results:
     for name in KINDS:
         for number_format in ("float32", "bf16"):
             for batch in (None, LARGE_BATCH):
-                config = bench.kind(name, *([] if batch is None or bench.rehearse else [f"trainer.batch_size={batch}"]))
+                config = bench.kind(name, *([] if batch is None or bench.smoke_test else [f"trainer.batch_size={batch}"]))
                 row = _bare_steps(bench, config, number_format, found)
                 yield f"{name} {number_format} batch {config.trainer.batch_size}", row
-                if bench.rehearse:
+                if bench.smoke_test:
                     break
 
 
@@ -69,7 +69,7 @@ def _bare_steps(bench: Bench, config: Config, number_format: str, machine: dict[
         optimizer.step()
 
     size = min(config.trainer.batch_size, len(split))
-    seconds = seconds_of(step, bench.device, least=0.1 if bench.rehearse else 1.5)
+    seconds = seconds_of(step, bench.device, least=0.1 if bench.smoke_test else 1.5)
     width = 2 if number_format == "bf16" else 4
     least = counted.least_seconds(size, machine[f"rate_{number_format}"], machine["bandwidth"], width)
     return {
@@ -94,7 +94,7 @@ def stacked(bench: Bench) -> Results:
     """Train 16 seeds as one program and in turn."""
     from stacked import CASES, ratio
 
-    members, steps = (4, 8) if bench.rehearse else (16, 200)
+    members, steps = (4, 8) if bench.smoke_test else (16, 200)
     for name in CASES:
         try:
             row = ratio(name, bench.folder, bench.device, members, steps)
@@ -112,7 +112,7 @@ def answers(bench: Bench) -> Results:
         windows = bench.windows(config)
         task = build_task(config, windows.meta)
         val = windows.val()
-        inputs = val.gather(torch.arange(min(len(val), 16 if bench.rehearse else 2048))).inputs
+        inputs = val.gather(torch.arange(min(len(val), 16 if bench.smoke_test else 2048))).inputs
         network = build_network(config, windows.meta, task).eval()
         moved = copy.deepcopy(network).to(bench.device)
         on_device = inputs.to(bench.device)

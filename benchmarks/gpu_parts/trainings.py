@@ -48,7 +48,7 @@ def trainings(bench: Bench) -> Results:
         "CNN float32, streamed": [*cnn, "trainer.preload_to_device=false"],
         "CNN float32, augmented": [*cnn, "augment=clothes"],
     }
-    if bench.rehearse:
+    if bench.smoke_test:
         compilation.BACKEND = "eager"
     variants |= {f"{name} float32, compiled": [*short, "trainer.precision=float32", "trainer.compile=true"] for name in KINDS}
     for variant, overrides in variants.items():
@@ -56,7 +56,7 @@ def trainings(bench: Bench) -> Results:
 
 
 def _formats(bench: Bench) -> list[str]:
-    return ["float32", "bf16"] if bench.rehearse else ["float32", "tf32", "bf16", "fp16"]
+    return ["float32", "bf16"] if bench.smoke_test else ["float32", "tf32", "bf16", "fp16"]
 
 
 def _train(bench: Bench, config: Config, callbacks: Sequence[pl.Callback] = ()) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def waits(bench: Bench) -> Results:
         "one target of a series": (["experiment=etth1_96_nlinear", "window.targets=[OT]"], []),
     }
     for name, (overrides, small) in experiments.items():
-        forbidden = ForbidWaiting(0 if bench.rehearse else FIRST_STEPS + 1)
-        config = bench.config(*overrides, "trainer.max_epochs=1", *(small if bench.rehearse else []))
+        forbidden = ForbidWaiting(0 if bench.smoke_test else FIRST_STEPS + 1)
+        config = bench.config(*overrides, "trainer.max_epochs=1", *(small if bench.smoke_test else []))
         row = _train(bench, config, [forbidden])
         yield name, {"steps": forbidden.steps, "error": row.get("error")}
 
@@ -139,7 +139,7 @@ def mnist(bench: Bench) -> Results:
 
 def _to_target(bench: Bench, name: str) -> Results:
     """Train seeds and measure their accuracy on test; then whole processes, from the command to the printed accuracy."""
-    started, seeds = time.perf_counter(), range(1 if bench.rehearse else 10)
+    started, seeds = time.perf_counter(), range(1 if bench.smoke_test else 10)
     yield "target", TARGETS[name][0]
     for seed in seeds:
         if time.perf_counter() - started < bench.budget / 2:
@@ -149,7 +149,7 @@ def _to_target(bench: Bench, name: str) -> Results:
             command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--once", name, "--seed", str(seed)]
             begun = time.perf_counter()
             done = subprocess.run(
-                [*command, "--work", str(bench.folder), *(["--rehearse"] if bench.rehearse else [])],
+                [*command, "--work", str(bench.folder), *(["--smoke-test"] if bench.smoke_test else [])],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -160,13 +160,13 @@ def _to_target(bench: Bench, name: str) -> Results:
 
 def once(bench: Bench, name: str, seed: int) -> dict[str, float]:
     """Train one seed, and return the seconds of the training and the accuracy on test."""
-    config = bench.config(*TARGETS[name][1], f"seed={seed}", *([FEW] if bench.rehearse else []))
+    config = bench.config(*TARGETS[name][1], f"seed={seed}", *([FEW] if bench.smoke_test else []))
     with tempfile.TemporaryDirectory() as folder:
         fitted, training = _fit(bench, config, Path(folder))
         windows = bench.windows(config)
         predictor = Predictor.from_weights(config, windows.meta, fitted.weights, name).to(bench.device)
     split = move_to_device(windows.test(), bench.device, True)
-    count = 256 if bench.rehearse else len(split)
+    count = 256 if bench.smoke_test else len(split)
     with torch.inference_mode():
         hits = [
             (predictor(*split.raw(rows)).argmax(-1) == split.gather(rows).targets).sum()

@@ -60,12 +60,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home directory with the files of the pages, and a project that has them too."""
     folder = tmp_path_factory.mktemp("reader") / "home"
     material.write(folder)
-    run("reprise init work", folder, folder)
+    assert not run("reprise init work", folder, folder)
     shutil.copytree(folder, folder / "work", dirs_exist_ok=True, ignore=shutil.ignore_patterns("work"))
     return folder
 
 
-def run(text: str, folder: Path, home: Path) -> None:
+def run(text: str, folder: Path, home: Path) -> str:
+    """Run lines of bash until one fails. Return the output if one failed, otherwise an empty string."""
     identity = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environment = user_environment() | identity | {"HOME": str(home)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
@@ -78,7 +79,7 @@ def run(text: str, folder: Path, home: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(reader.pid, signal.SIGKILL)  # servers, if any are left
         output.seek(0)
-        assert code == 0, f"{text}\n{output.read()[-6000:]}"
+        return f"{text}\nexits with {code}:\n{output.read()[-6000:]}" if code else ""
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(one.language in {"bash", "python"} for one in blocks(page))])
@@ -88,4 +89,4 @@ def test_the_blocks_of_a_page_run_as_they_stand(page: str, home: Path, tmp_path:
         folder.mkdir()
     else:
         shutil.copytree(home / "work", folder, symlinks=True)
-    run(BEFORE.get(page, "") + script(page), folder, home)
+    assert not run(BEFORE.get(page, "") + script(page), folder, home)
