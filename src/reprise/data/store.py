@@ -175,20 +175,21 @@ def open_array(file: Path) -> npt.NDArray[Any]:
 def release_pages(*arrays: npt.NDArray[Any]) -> None:
     """Let the system drop the pages of memory-mapped arrays that were read; they are read again from the file if needed."""
     for array in arrays:
-        base: Any = array
-        while isinstance(base, np.ndarray):
-            base = base.base
-        if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            base.madvise(mmap.MADV_DONTNEED)
+        _advise(array, "MADV_DONTNEED")
 
 
 def read_at_random(array: npt.NDArray[Any]) -> None:
     """Tell the system that a memory-mapped array is read at random, so that it reads only the pages that are asked for."""
+    _advise(array, "MADV_RANDOM")
+
+
+def _advise(array: npt.NDArray[Any], advice: str) -> None:
+    """Give the system advice (madvise(2)) on the file that an array maps; do nothing for other arrays, and on Windows."""
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
-    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):  # not on Windows
-        base.madvise(mmap.MADV_RANDOM)
+    if isinstance(base, mmap.mmap) and hasattr(mmap, advice):
+        base.madvise(getattr(mmap, advice))
 
 
 def as_json(content: Any) -> str:

@@ -126,7 +126,7 @@ def split(window: WindowConfig, arrays: Path) -> Split:
             f"set it to {'null' if published_test else 'a count, or a share below 1'}",
         )
     tests = store.open_array(arrays / "test" / "images.npy") if published_test else images[:0]
-    groups = splitting.identical_images(np.concatenate([images, tests]))
+    groups = splitting.identical_images(images, tests)
     labels = np.asarray(labels)
     sizes = [splits.count(window.val_size, len(labels)), splits.count(window.test_size, len(labels))]
     val, test, train = splits.stratified_split(labels, sizes, window.seed, groups[: len(labels)])

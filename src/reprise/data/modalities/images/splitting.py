@@ -1,5 +1,7 @@
 """Duplicates, statistics and audits of image splits: pure functions of arrays."""
 
+import hashlib
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,12 +25,14 @@ def image_statistics(images: npt.NDArray[np.uint8], chosen: Indices) -> dict[str
     return {"mean": mean.tolist(), "std": np.where(variance > 0, np.sqrt(np.maximum(variance, 0)), 1.0).tolist()}
 
 
-def identical_images(images: npt.NDArray[np.uint8]) -> Indices:
-    """Return a group number for each image; identical images share one. Groups are numbered by first appearance."""
-    rows = np.ascontiguousarray(images).reshape(len(images), -1)
-    keys = rows.view(np.dtype((np.void, rows.shape[1]))).ravel()
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse].astype(np.int64)
+def identical_images(*parts: npt.NDArray[np.uint8]) -> Indices:
+    """Return a group number for each image of the parts, in order; identical images share one.
+
+    Groups are numbered by first appearance. Only hashes are held in memory: the images may be larger.
+    """
+    groups: dict[bytes, int] = {}
+    hashes = (hashlib.sha256(image.tobytes()).digest() for image in itertools.chain(*parts))
+    return np.array([groups.setdefault(one, len(groups)) for one in hashes], np.int64)
 
 
 def audit_images(
