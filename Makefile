@@ -20,12 +20,12 @@ help:  ## Show this list.
 	@touch $@
 
 pipeline: .venv/.ready  ## Run every stage that is not up to date, show the results.
-	reprise repro
+	reprise repro --jobs 2
 	@reprise results
 	@echo 'See every run on the dashboard:  make dashboard'
 
 long: .venv/.ready  ## Run the long pipeline as well: some hours on two cores.
-	reprise repro --all-pipelines
+	reprise repro --jobs 2 --all-pipelines
 	@reprise results
 
 results: .venv/.ready  ## Write docs/results.md from data/results/.

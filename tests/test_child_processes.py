@@ -47,7 +47,7 @@ def rank(folder: Path) -> None:
 
 
 def dvc(folder: Path) -> None:
-    repro.run(ProjectPaths(folder), ["--dry"], Console(quiet=True))
+    repro.run(ProjectPaths(folder), ["--dry"], 1, Console(quiet=True))
 
 
 def dashboard(folder: Path) -> None:

@@ -86,13 +86,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone after `dvc repro --all-pipelines`, which runs once. Each module gets a copy: some add runs or edit conf/."""
+    """A clone after `reprise repro --jobs 2 --all-pipelines`, which runs once. Each module gets a copy: some add runs or edit conf/."""
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
     with FileLock(f"{shared}.lock"):
         if not shared.is_dir():
             folder = clone(tmp_path_factory.mktemp("made") / "clone")
-            process = run_in(folder, "dvc", "repro", "--all-pipelines")
+            process = run_in(folder, "reprise", "repro", "--jobs", "2", "--all-pipelines")
             assert process.returncode == 0, process.stdout + process.stderr
             shutil.copytree(folder, shared, symlinks=True)
     return shutil.copytree(shared, tmp_path_factory.mktemp("copy") / "clone", symlinks=True)

@@ -232,16 +232,25 @@ def draw(pipeline: str) -> None:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, metavar="N", help="Run the stages of up to N experiments at the same time."
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT OF dvc repro ...]")
-def repro(arguments: tuple[str, ...]) -> None:
+def repro(jobs: int, arguments: tuple[str, ...]) -> None:
     """Run `dvc repro`, after repairing dvc.lock if necessary.
 
     DVC writes dvc.lock in place, so a kill can leave a truncated file that DVC refuses to read. This command repairs the file
     first, without computing finished stages again.
+
+    \b
+    reprise repro --jobs 2                      two experiments of dvc.yaml at a time
+    reprise repro --jobs 2 --all-pipelines      also those of long/dvc.yaml
+
+    The results do not depend on --jobs. If a stage fails, experiments that have begun are finished, and no other one begins.
     """
     from reprise.stages import repro
 
-    repro.run(project(), arguments, console)
+    repro.run(project(), arguments, jobs, console)
 
 
 @click.command()

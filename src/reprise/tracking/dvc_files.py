@@ -6,8 +6,9 @@ a new version changes these files.
 """
 
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,21 @@ def locked_stage(root: Path, address: str) -> LockedStage:
 
 def _locked_stages(root: Path) -> dict[str, LockedStage]:
     """Return the stages of both pipelines."""
-    return _read_lock(root / "dvc.lock") | _read_lock(root / "long" / "dvc.lock")
+    with _no_writer(root):
+        return _read_lock(root / "dvc.lock") | _read_lock(root / "long" / "dvc.lock")
+
+
+@contextmanager
+def _no_writer(root: Path) -> Iterator[None]:
+    """Within a DVC stage, hold DVC's lock on the project: another DVC process may be writing dvc.lock, which it does in place."""
+    if "DVC_STAGE" not in os.environ:
+        yield
+        return
+    from dvc.lock import make_lock
+
+    folder = root / FOLDER / "tmp"
+    with make_lock(str(folder / "lock"), tmp_dir=str(folder), friendly=True, wait=True):
+        yield
 
 
 def _read_lock(file: Path) -> dict[str, LockedStage]:

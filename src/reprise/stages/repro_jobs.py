@@ -1,0 +1,164 @@
+"""Run the stages of several experiments at the same time, each experiment in a DVC process of its own.
+
+DVC runs one stage after the other, but several of its processes may work in one project: each locks the paths of its stage while
+the stage runs.
+"""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from reprise.errors import Stopped, UserError
+
+DVC = """
+import sys
+from reprise import parent_watchdog
+parent_watchdog.end_with_parent()
+from dvc.cli import main
+sys.exit(main())
+"""
+"""Runs DVC in a process that ends with the one that started it."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files and folders that a stage reads and writes."""
+
+    reads: Set[Path]
+    writes: Set[Path]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Names of stages, in orders in which they can run."""
+
+    shared: list[str]
+    """The stages that lead to several final stages. They run first, one after the other."""
+    groups: list[list[str]]
+    """For each final stage, it and the stages that lead to it only. The groups do not depend on each other."""
+
+
+def run(root: Path, jobs: int, long: bool, console: Console) -> int:
+    """Run what is out of date in dvc.yaml, and with `long` in every dvc.yaml; return an exit code.
+
+    If a stage fails, groups that have begun are finished, and no other one begins.
+
+    Raises:
+        UserError: if DVC cannot read its files.
+
+    """
+    from dvc.exceptions import DvcException  # late: DVC takes a second to import
+    from dvc.repo import Repo
+
+    try:
+        repo = Repo(str(root), _wait_for_lock=True)
+        found = {stage.addressing: stage for stage in (repo.index.stages if long else repo.stage.collect("dvc.yaml"))}
+    except DvcException as error:
+        raise UserError(f"dvc: {error}", "see `dvc status`") from error
+    plan = plan_of({name: _paths(stage) for name, stage in found.items()})
+
+    def out_of_date(names: list[str]) -> bool:
+        with repo.lock:
+            return any(_is_changed(found[name]) for name in names)
+
+    processes = Processes(root, jobs)
+    if remake := out_of_date(plan.shared):
+        code = processes.run([plan.shared])
+        if code:
+            return code
+    groups = [group for group in plan.groups if out_of_date(group)]
+    if not remake and not groups:
+        console.print("Data and pipelines are up to date.", highlight=False)
+    return processes.run(groups)
+
+
+def plan_of(stages: Mapping[str, Paths]) -> Plan:
+    """Return the order in which to run stages: a stage runs after those that write what it reads.
+
+    Raises:
+        UserError: if stages need each other.
+
+    """
+    writers = {path: name for name, paths in stages.items() for path in paths.writes}
+    needs = {name: _writers_of(paths.reads, writers) for name, paths in stages.items()}
+    try:
+        order = list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise UserError(f"dvc.yaml: {' needs '.join(error.args[1])}", "let no stage read what it leads to") from error
+    leads_to: dict[str, set[str]] = {name: set() for name in stages}
+    for name in reversed(order):
+        leads_to[name] = leads_to[name] or {name}
+        for needed in needs[name]:
+            leads_to[needed] |= leads_to[name]
+    finals = [name for name in stages if leads_to[name] == {name}]
+    return Plan(
+        shared=[name for name in order if len(leads_to[name]) > 1],
+        groups=[[name for name in order if leads_to[name] == {final}] for final in finals],
+    )
+
+
+def _writers_of(reads: Set[Path], writers: Mapping[Path, str]) -> set[str]:
+    """Return the stages that write a path, a folder that holds it, or something in it."""
+    around = {writers[path] for read in reads for path in (read, *read.parents) if path in writers}
+    return around | {writers[path] for path in writers if not reads.isdisjoint(path.parents)}
+
+
+def _paths(stage: Any) -> Paths:
+    return Paths({Path(item.fs_path) for item in stage.deps}, {Path(item.fs_path) for item in stage.outs})
+
+
+def _is_changed(stage: Any) -> bool:
+    """Return whether a stage is out of date. Where DVC cannot tell, it is to run it and say why."""
+    from dvc.exceptions import DvcException
+
+    try:
+        return bool(stage.changed())
+    except DvcException:
+        return True
+
+
+class Processes:
+    """Runs groups of stages, up to `jobs` at the same time."""
+
+    def __init__(self, root: Path, jobs: int) -> None:
+        self.root, self.jobs = root, jobs
+        self._running: set[subprocess.Popen[str]] = set()
+        self._stopped = False
+        self._printing = threading.Lock()
+
+    def run(self, groups: Sequence[Sequence[str]]) -> int:
+        """Run the stages of each group in order; return the first exit code that is not 0, in the order of the groups."""
+        alone = self.jobs == 1 or len(groups) == 1
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                codes = list(pool.map(lambda group: self._run_group(group, alone), groups))
+            except Stopped:  # leaving the pool waits for its threads, and these for the stages, which end with their DVC
+                self._stopped = True
+                for process in list(self._running):
+                    process.terminate()
+                raise
+        return next((code for code in codes if code), 0)
+
+    def _run_group(self, group: Sequence[str], alone: bool) -> int:
+        """Run one group. Unless it runs `alone`, print its output line by line: progress bars of two processes would mix."""
+        if self._stopped:
+            return 0
+        command = [sys.executable, "-P", "-c", DVC, "--wait-for-lock", "repro", "--single-item", *group]  # -P: see `PluginFinder`
+        out, err = (None, None) if alone else (subprocess.PIPE, subprocess.STDOUT)
+        with subprocess.Popen(command, cwd=self.root, stdout=out, stderr=err, encoding="utf-8", errors="replace") as process:
+            self._running.add(process)
+            for line in process.stdout or ():
+                with self._printing:
+                    print(line, end="", flush=True)
+            code = process.wait()
+        self._running.discard(process)
+        self._stopped = self._stopped or code != 0
+        return code
