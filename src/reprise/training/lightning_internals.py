@@ -1,12 +1,27 @@
 """What is used of Lightning beyond its public interface. tests/training/test_lightning_internals.py checks it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.strategies import ModelParallelStrategy
+import torch
+from pytorch_lightning.loops.fetchers import _DataFetcher
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from pytorch_lightning.strategies import ModelParallelStrategy, SingleDeviceStrategy
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch import Tensor
 
 HOOK_NAME = "_current_fx_name"
 """The attribute of a LightningModule that holds the name of the running hook."""
+STEP_HOOKS = (
+    *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step"),
+)
+"""Hooks within a step, of callbacks and of the module."""
+MODULE_HOOKS = (
+    *("on_train_batch_end", "on_before_batch_transfer", "on_after_batch_transfer", "backward"),
+    *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step"),
+)
+"""Further hooks of a step, of the module only."""
 
 
 class FastHookName(pl.LightningModule):
@@ -21,6 +36,95 @@ class FastHookName(pl.LightningModule):
             object.__setattr__(self, name, value)
         else:
             super().__setattr__(name, value)
+
+
+class DirectEpochLoop(_TrainingEpochLoop):
+    """Lightning's loop over the steps of an epoch, which computes a step directly if no hook within it does anything.
+
+    Lightning calls some thirty hooks in a step, nearly all of them empty, and collects what they log. Of callbacks, a direct
+    step calls only `on_train_batch_end`. All counters are set as Lightning sets them, so checkpoints and resume are the same. The
+    first step after a resume, and what follows the last step of an epoch (validation), are Lightning's.
+    """
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        super().__init__(trainer)
+        self.is_direct = False
+        """Whether the steps of this epoch are computed directly."""
+        self.batch_end_hooks: list[Callable[..., None]] = []
+        """The hooks `on_train_batch_end` of the callbacks that have one."""
+
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        """Prepare an epoch."""
+        super().on_run_start(data_fetcher)
+        self.is_direct = self._can_be_direct()
+        own = [callback for callback in self.trainer.callbacks if is_overridden("on_train_batch_end", callback)]
+        self.batch_end_hooks = [callback.on_train_batch_end for callback in own]
+
+    def _can_be_direct(self) -> bool:
+        trainer, module = self.trainer, self.trainer.lightning_module
+        schedules = trainer.lr_scheduler_configs
+        return (
+            type(trainer.strategy) is SingleDeviceStrategy
+            and getattr(trainer.precision_plugin, "scaler", None) is None
+            and trainer.accumulate_grad_batches == 1
+            and trainer.val_check_batch == trainer.num_training_batches
+            and self.max_steps == -1
+            and not trainer.loggers
+            and all((one.interval, one.frequency, one.reduce_on_plateau) == ("step", 1, False) for one in schedules)
+            and not any(is_overridden(hook, module) for hook in (*STEP_HOOKS, *MODULE_HOOKS))
+            and not any(is_overridden(hook, callback) for callback in trainer.callbacks for hook in STEP_HOOKS)
+        )
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Compute one step."""
+        if self.restarting or not self.is_direct:
+            super().advance(data_fetcher)
+            return
+        trainer, progress = self.trainer, self.batch_progress
+        if self.val_loop.restarting:
+            self.val_loop.restarting = False
+        batch, *_ = next(data_fetcher)
+        number = self.batch_idx + 1
+        progress.is_last_batch = data_fetcher.done
+        progress.increment_ready()
+        progress.increment_started()
+        self._step(batch, number)
+        progress.increment_processed()
+        for schedule in trainer.lr_scheduler_configs:
+            self.scheduler_progress.increment_ready()
+            schedule.scheduler.step()
+            self.scheduler_progress.increment_completed()
+        for hook in self.batch_end_hooks:
+            hook(trainer, trainer.lightning_module, None, batch, number)
+        progress.increment_completed()
+
+    def _step(self, batch: Any, number: int) -> None:
+        """Compute the gradient of a batch and take one step of the optimizer."""
+        trainer, module, optimizer = self.trainer, self.trainer.lightning_module, self.trainer.optimizers[0]
+        progress = self.automatic_optimization.optim_progress.optimizer
+
+        @torch.enable_grad()
+        def gradient() -> Tensor:
+            with trainer.precision_plugin.forward_context():
+                loss: Tensor = module.training_step(batch, number)
+            progress.zero_grad.increment_ready()
+            progress.zero_grad.increment_started()
+            optimizer.zero_grad()
+            progress.zero_grad.increment_completed()
+            loss.backward()
+            module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+            return loss.detach()
+
+        progress.step.increment_ready()
+        optimizer.step(gradient)
+        progress.step.increment_completed()
+
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        """Count the step. After the last one, and to stop early, leave the rest to Lightning."""
+        if self.is_direct and not self.batch_progress.is_last_batch and not self.trainer.should_stop:
+            self._batches_that_stepped += 1
+        else:
+            super().on_advance_end(data_fetcher)
 
 
 def join_process_group(strategy: ModelParallelStrategy) -> None:

@@ -26,6 +26,7 @@ from reprise.errors import Stopped, UserError
 from reprise.tasks.task import Task
 from reprise.training import determinism, precision
 from reprise.training.checkpoint import AtomicIO
+from reprise.training.lightning_internals import DirectEpochLoop
 from reprise.training.sharding import FullySharded, SameBuffers, backend
 
 
@@ -114,6 +115,7 @@ class Trainer(pl.Trainer):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
+        self.fit_loop.epoch_loop = DirectEpochLoop(self)
         self.nondeterministic: set[str] = set()
         """Operations without a deterministic implementation that have run."""
 
