@@ -15,6 +15,7 @@ from reprise.errors import Notice
 from reprise.figures import classification, training
 from reprise.project_paths import ProjectPaths
 from reprise.stages import draw, evaluate
+from reprise.tracking import groups
 from reprise.tracking.event_log import EventLog
 from tests.pipeline.conftest import run_in
 
@@ -164,12 +165,30 @@ def test_an_interrupted_evaluation_is_counted_and_logs_no_metric(
         raise KeyboardInterrupt
 
     before = EventLog(series_run)
-    monkeypatch.setattr(draw, "write", interrupt)
+    monkeypatch.setattr(evaluate, "_of_baseline", interrupt)
     with pytest.raises(KeyboardInterrupt):
         evaluate_run(project, series_run)
     after = EventLog(series_run)
     assert int(after.tags["test_opened"]) == int(before.tags["test_opened"]) + 1
     assert after.points == before.points
+
+
+def test_metrics_are_logged_and_printed_before_figures_are_drawn(
+    project: Path, image_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[str] = []
+
+    def interrupt(*_: Any) -> None:
+        done.append("printed" if json.loads(capsys.readouterr().out)["test"]["accuracy"] >= 0 else "")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(groups, "update_parents", lambda *_: done.append("logged"))
+    monkeypatch.setattr(draw, "write", interrupt)
+    paths = ProjectPaths(project)
+    _, config = evaluate.recorded(paths, image_run.name, [])
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.by_hand(config, image_run.name, paths, Console(), as_json=True)
+    assert done == ["logged", "printed"]
 
 
 def test_an_unknown_monitor_is_refused_in_one_line(project: Path) -> None:

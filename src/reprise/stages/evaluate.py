@@ -1,7 +1,7 @@
 """evaluate: the only stage that evaluates on the test split. Logs metrics and figures in the run of the training."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,12 @@ def recorded(paths: ProjectPaths, name: str, overrides: Sequence[str]) -> tuple[
 
 
 def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, as_json: bool = False) -> None:
-    """Evaluate one run from its run directory; print its metrics and log them in its MLflow run."""
+    """Evaluate one run from its run directory: log its metrics in its MLflow run and print them, then draw its figures."""
+    measure(config, run_id, paths, console, as_json)()
+
+
+def measure(config: Config, run_id: str, paths: ProjectPaths, console: Console, as_json: bool = False) -> Callable[[], None]:
+    """Evaluate one run as `by_hand` does, up to its figures. Return the function that draws and logs them."""
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer, config.checkpoint)
     run_dir = paths.run_dir(run_id)
@@ -138,17 +143,29 @@ def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
     result = evaluate_one(config, trained, run_dir / WEIGHTS, paths, quiet)
     leave_process_group()
     if not is_rank_zero():
-        return
+        return lambda: None
     if result.run:
-        from reprise.stages import draw  # late: matplotlib takes a second to import, and the pipeline draws in another stage
-
-        parts = result.predictor, result.windows, result.evaluation.test, result.kept
-        draw.write(result.predictor, draw.evaluated(config, trained, run_dir / event_log.FILE, *parts), result.run, None)
         _log(result.run, config, result.predictor.task, result.evaluation, paths)
     if as_json:
         console.print_json(data=result.evaluation.described(), ensure_ascii=not terminal.shows_unicode())
     else:
         result.evaluation.show(console)
+    notes = Console(stderr=True) if as_json else console
+    return lambda: _draw(config, trained, run_dir, result, notes)
+
+
+def _draw(config: Config, trained: Trained, run_dir: Path, result: "Result", console: Console) -> None:
+    """Draw the figures of an evaluated run and log them in it."""
+    if not result.run:
+        return
+    from reprise.stages import draw  # late: matplotlib takes a second to import, and the pipeline draws in another stage
+
+    console.print(f"draw  {trained.name}: drawing figures", highlight=False, markup=False, soft_wrap=True)
+    shown = draw.evaluated(
+        config, trained, run_dir / event_log.FILE, result.predictor, result.windows, result.evaluation.test, result.kept
+    )
+    draw.write(result.predictor, shown, result.run, None)
+    result.run.flush()
 
 
 @dataclass(frozen=True)
