@@ -55,14 +55,14 @@ def test_the_test_rows_do_not_change_the_trained_weights(tmp_path: Path) -> None
     assert before == after
 
 
-TRAIN_AND_LIST_FILES = """
+TRAIN_EVALUATE_AND_LIST_FILES = """
 import sys
 from pathlib import Path
 opened = set()
 sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
 from reprise.__main__ import main
 try:
-    main(["train", "experiment=published_test", "tracking.log_model=false"])
+    main(["train", "--evaluate", "experiment=published_test", "tracking.log_model=false"])
 except SystemExit as end:
     assert end.code == 0, end.code
 here = Path.cwd()
@@ -76,7 +76,7 @@ def idx_bytes(array: np.ndarray) -> bytes:
 
 
 def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
-    """An audit hook of the interpreter records the files that the training process opens."""
+    """An audit hook of the interpreter records the files that the training process opens, and the process that evaluates its run."""
     root = make_project(tmp_path / "clone")
     (root / "published").mkdir()
     generator = np.random.default_rng(0)
@@ -101,11 +101,12 @@ def test_training_opens_no_file_of_a_published_test_set(tmp_path: Path) -> None:
     for stage in ("download", "preprocess"):
         assert run_in(root, "reprise", stage, "data=published").returncode == 0
     assert run_in(root, "reprise", "window", "experiment=published_test").returncode == 0
-    done = run_in(root, sys.executable, "-c", TRAIN_AND_LIST_FILES)
+    done = run_in(root, sys.executable, "-c", TRAIN_EVALUATE_AND_LIST_FILES)
     assert done.returncode == 0, done.stderr
-    opened = done.stdout.splitlines()[-1].split()[1:]
-    assert "data/processed/published/train/images.npy" in opened
-    assert [name for name in opened if "test" in name] == []
+    evaluating, training = (line.split()[1:] for line in done.stdout.splitlines() if line.startswith("opened:"))
+    assert "data/processed/published/test/images.npy" in evaluating
+    assert "data/processed/published/train/images.npy" in training
+    assert [name for name in training if "test" in name] == []
 
 
 def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ PyTorch, Lightning and MLflow take seconds to import. The functions import them 
 
 import click
 
-from reprise.cli import many_runs, new_project, one_run, pipeline, upkeep
+from reprise.cli import many_runs, new_project, one_run, pipeline, train, upkeep
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -57,7 +57,7 @@ for command in (
     pipeline.download,
     pipeline.preprocess,
     pipeline.window,
-    pipeline.train,
+    train.train,
     pipeline.evaluate,
     pipeline.draw,
     pipeline.plugins,

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -15,6 +15,7 @@ from rich.console import Console
 from reprise import config as configs
 from reprise import distributed, terminal
 from reprise.completion import Override
+from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 
 
@@ -64,12 +65,26 @@ console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ e
 """Markup and emoji are off: names of classes, files and runs may contain `[/]` or `:cat:`."""
 run_argument = click.argument("run", type=Run())
 optional_run_argument = click.argument("run", required=False, type=Run())
+pipeline_option = click.option(
+    "--pipeline", metavar="NAME", help="Used by dvc.yaml: read data/config/NAME.yaml and write under data/."
+)
 overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
 
 
 def project() -> ProjectPaths:
     """Return the paths of the current project."""
     return ProjectPaths(configs.project_root())
+
+
+def composed(paths: ProjectPaths, pipeline: str | None, overrides: Sequence[str]) -> configs.Config:
+    """Return the config of an experiment of the pipeline, or the one that the overrides compose."""
+    if pipeline is None:
+        return configs.compose(paths.root, overrides)
+    if overrides:
+        raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or omit --pipeline")
+    from reprise.stages import compose
+
+    return compose.load(pipeline, paths)
 
 
 def print_message(message: str) -> None:

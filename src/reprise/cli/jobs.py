@@ -1,7 +1,7 @@
 """Several trainings of one command: the jobs of `--multirun`, and the folds of a rolling-origin evaluation."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reprise import config as configs
 from reprise.cli.common import console, heavy_imports, suggest
@@ -47,17 +47,39 @@ def _run_jobs(paths: ProjectPaths, combinations: Sequence[Sequence[str]], comman
 def evaluate_folds(paths: ProjectPaths, parent: str, folds: Sequence[str], overrides: Sequence[str], as_json: bool) -> None:
     """Evaluate each fold on its test block, and print the mean over folds with its standard deviation."""
     from reprise.stages import evaluate
-    from reprise.tracking import groups
     from reprise.tracking import run as tracking
 
     if as_json:
         raise UserError(f"{parent} is the parent of {len(folds)} runs", f"name one of them: {', '.join(folds)}")
-    for run_id in folds:
-        _, config = evaluate.recorded(paths, run_id, overrides)
-        evaluate.by_hand(config, run_id, paths, console)
-    mean = groups.headline(paths.store, tracking.find(paths.store, parent))
-    console.print(f"evaluate  {parent}: mean of the folds: {mean}", highlight=False, soft_wrap=True)
+    configs_of_runs = {run_id: evaluate.recorded(paths, run_id, overrides)[1] for run_id in folds}
+    _evaluate(paths, configs_of_runs, tracking.find(paths.store, parent), "folds")
     suggest(DASHBOARD)
+
+
+def evaluate_runs(paths: ProjectPaths, run_ids: Sequence[str], tracking: configs.TrackingConfig) -> None:
+    """Evaluate the runs of one training, one per seed; of several, print the mean over seeds as well."""
+    from reprise.stages import evaluate
+    from reprise.tracking.event_log import EventLog
+    from reprise.tracking.links import PARENT_TAG
+
+    recorded = {run_id: evaluate.recorded(paths, run_id, [])[1] for run_id in run_ids}
+    runs = {run_id: config.model_copy(update={"tracking": tracking}) for run_id, config in recorded.items()}
+    parent = EventLog(paths.run_dir(run_ids[0])).tags.get(PARENT_TAG)
+    _evaluate(paths, runs, parent, "seeds")
+
+
+def _evaluate(paths: ProjectPaths, runs: Mapping[str, configs.Config], parent: str | None, of: str) -> None:
+    """Evaluate runs, print the mean over them from their parent run, if any, and draw their figures."""
+    from reprise.stages import evaluate
+    from reprise.tracking import groups, run_info
+
+    drawings = [evaluate.measure(config, run_id, paths, console) for run_id, config in runs.items()]
+    if parent:
+        mean = groups.headline(paths.store, parent)
+        name = run_info.read(paths.run_dir(parent)).name
+        console.print(f"evaluate  {name}: mean of the {of}: {mean}", highlight=False, soft_wrap=True)
+    for draw in drawings:
+        draw()
 
 
 def without_address(overrides: Sequence[str]) -> str:

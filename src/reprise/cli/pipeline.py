@@ -1,23 +1,28 @@
-"""The commands that run stages, by hand or from DVC, and `dvc repro` itself."""
+"""The commands that run stages, by hand or from DVC, and `dvc repro` itself. `train` has a file of its own."""
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
 from reprise import config as configs
-from reprise import cpus, distributed, parent_watchdog, terminal
+from reprise import terminal
 from reprise.cli import jobs
-from reprise.cli.common import console, heavy_imports, optional_run_argument, overrides_argument, project, suggest, write
+from reprise.cli.common import (
+    composed,
+    console,
+    heavy_imports,
+    optional_run_argument,
+    overrides_argument,
+    pipeline_option,
+    project,
+    suggest,
+    write,
+)
 from reprise.cli.jobs import DASHBOARD, without_address
 from reprise.completion import Override
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
-
-pipeline_option = click.option(
-    "--pipeline", metavar="NAME", help="Used by dvc.yaml: read data/config/NAME.yaml and write under data/."
-)
 
 
 @click.command()
@@ -107,67 +112,13 @@ def window(pipeline: str | None, overrides: tuple[str, ...]) -> None:
     By hand, windows for settings outside the pipeline are written under mlruns/windows/.
     """
     paths = project()
-    config = _config(paths, pipeline, overrides)
+    config = composed(paths, pipeline, overrides)
     from reprise.stages import freshness, window
 
     if not pipeline:
         freshness.arrays(config.data, paths, console)
     window.run(config, paths, console, None if pipeline else window.folder_for(config, paths))
     suggest((f"reprise train {without_address(overrides)}", "trains on these windows"))
-
-
-@click.command()
-@pipeline_option
-@click.option("--recorded", type=click.Path(exists=True, dir_okay=False, path_type=Path), hidden=True)
-@click.option("--reproduces", hidden=True)
-@click.option("--multirun", "-m", is_flag=True, help="Train every combination of a=1,2, range(…) and choice(…) in sequence.")
-@overrides_argument
-def train(
-    pipeline: str | None, recorded: Path | None, reproduces: str | None, multirun: bool, overrides: tuple[str, ...]
-) -> None:
-    """Train an experiment: one MLflow run per seed. Keep the epoch with the best validation metric.
-
-    \b
-    reprise train experiment=digits_cnn                                   seconds, no network needed
-    reprise train experiment=fashion_mnist_cnn optimizer.lr=0.003         any key can be set
-    reprise train experiment=fashion_mnist_cnn trainer.max_epochs=1 data.limit=2000      a quick test
-    reprise train experiment=temperature_lstm seed=7 seeds=3              seeds 7, 8 and 9 (or seeds=[7,9]), one run each
-    reprise train experiment=digits_cnn model=cnn optimizer=sgd scheduler=one_cycle      whole groups
-    reprise train experiment=digits_cnn trainer=ddp_cpu trainer.devices=2                two processes
-    reprise train --multirun experiment=digits_cnn optimizer.lr=0.001,0.003              several jobs in sequence
-
-    \b
-    Often set:  trainer.max_epochs, trainer.batch_size, trainer.precision (auto, float32, bf16, fp16),
-                trainer.patience (early stopping), trainer.gradient_clip, optimizer.lr, scheduler=cosine, seed
-    Devices:    trainer=auto|cpu|gpu|ddp|ddp_cpu|fsdp|fsdp_cpu, trainer.devices, trainer.num_nodes
-
-    Missing data is downloaded. The run directory is mlruns/runs/<run id>/. Several seeds, and the folds of window.folds=5, have a
-    parent run with their mean and standard deviation; jobs of a --multirun have a parent run with the best of them.
-    """
-    if reproduces:
-        parent_watchdog.end_with_parent()
-    paths = project()
-    if multirun:
-        jobs.multirun(paths, overrides)
-        return
-    config = configs.load_recorded(recorded, paths.root) if recorded else _config(paths, pipeline, overrides)
-    folds = getattr(config.window, "folds", None)
-    if folds and getattr(config.window, "fold", None) is None and not pipeline and not recorded:
-        jobs.folds(paths, overrides, folds)
-        return
-    with heavy_imports():
-        from reprise.stages import train
-        from reprise.tracking import lineage
-
-    lineage.record_code(paths.root, config.plugins)
-    _explain_threads(config)
-    command = f"dvc repro train@{pipeline}" if pipeline else f"reprise train {without_address(overrides)}"
-    if reproduces:
-        command = f"reprise reproduce {reproduces}"
-    tags = {"reproduces": reproduces} if reproduces else {}
-    trained = train.run(config, paths, console, command, publish=pipeline is not None, also=tags)
-    if not reproduces:
-        _suggest_after_training(config, [one.name for one in trained])
 
 
 @click.command()
@@ -272,39 +223,6 @@ def revalidate(stages: tuple[str, ...]) -> None:
 
     if not revalidate.run(project(), stages, console):
         raise click.exceptions.Exit(3)
-
-
-def _config(paths: ProjectPaths, pipeline: str | None, overrides: Sequence[str]) -> configs.Config:
-    if pipeline is None:
-        return configs.compose(paths.root, overrides)
-    if overrides:
-        raise UserError("--pipeline takes its config from data/config/", "set keys in conf/, or omit --pipeline")
-    from reprise.stages import compose
-
-    return compose.load(pipeline, paths)
-
-
-def _explain_threads(config: configs.Config) -> None:
-    """Say why a training uses fewer threads than the machine has CPUs: the weights depend on their number."""
-    if config.trainer.threads is None and distributed.is_rank_zero() and (limit := cpus.limit()):
-        count = cpus.per_process(config.trainer.devices)
-        allowed = f"{limit} allows {cpus.available()} of {os.cpu_count()} CPUs"
-        console.print(
-            f"train  threads: {count}; {allowed}; the last bits of the weights depend on it", highlight=False, soft_wrap=True
-        )
-
-
-def _suggest_after_training(config: configs.Config, names: Sequence[str]) -> None:
-    steps = [(f"reprise evaluate {names[0]}", "measures it on the test split")]
-    if config.data.kind == "images":
-        steps.append((f"reprise predict {names[0]} PICTURES", "classifies a picture or a folder of them"))
-    if config.data.kind == "series":
-        steps.append((f"reprise predict {names[0]} FILE", "forecasts the steps after the last row of a file"))
-    if config.data.kind == "sequences":
-        steps.append((f"reprise predict {names[0]} FILE", "classifies the sequences of a .ts or CSV file"))
-    if len(names) > 1:
-        steps.append((f"reprise compare {config.name}", "mean and spread over seeds, beside other settings"))
-    suggest(*steps, DASHBOARD)
 
 
 def _data(paths: ProjectPaths, overrides: Sequence[str]) -> configs.DataConfig:

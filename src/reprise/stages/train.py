@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from filelock import FileLock
@@ -39,13 +39,15 @@ def run(
     publish: bool = False,
     also: Mapping[str, str] | None = None,
     watch: MetricCallback | None = None,
+    then: Callable[[list[Trained]], None] | None = None,
 ) -> list[Trained]:
     """Train every seed and return the outcome of each.
 
     With `publish` (the pipeline), write weights, training.json and history to data/models/<experiment>/; otherwise do not touch
     the outputs of the pipeline. `command` is shown on the dashboard as the way to repeat the run; `also` are further tags.
-    `watch` receives the metrics of each epoch and may stop the training by raising `Pruned`. A run on several devices of this
-    machine starts its own processes.
+    `watch` receives the metrics of each epoch and may stop the training by raising `Pruned`. `then` receives the outcomes before
+    the training is forgotten: if it raises, the same command resumes there. A run on several devices of this machine starts its
+    own processes.
     """
     address(config.tracking, paths.store)  # reject a malformed address before anything is fetched or computed
     with FileLock(store.made(paths.store) / "prepare.lock"):  # ranks or trials on one machine prepare the data once
@@ -82,6 +84,8 @@ def run(
         if state:
             if publish:
                 publish_weights(config, trained, paths)
+            if then:
+                then(trained)
             _forget(state, paths)
     leave_process_group()
     return trained

@@ -1,6 +1,7 @@
 """The tracking store: a database under mlruns/, or a server."""
 
 import contextlib
+import importlib
 import logging
 import os
 import sqlite3
@@ -13,6 +14,7 @@ from typing import NoReturn
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from reprise.config.schema import TrackingConfig
 from reprise.errors import UserError, without_login
 from reprise.tracking import mlflow_tables
 from reprise.tracking.address import address as address
@@ -29,6 +31,12 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="mlflow")
 
 from mlflow import MlflowClient  # noqa: E402 -- it reads the environment when it is imported
 from mlflow.exceptions import MlflowException  # noqa: E402
+
+
+def import_store(config: TrackingConfig, folder: Path) -> None:
+    """Import what `connect` imports for a database, before a process forks that connects too."""
+    if database_of(address(config, folder)):
+        importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 
 
 def connect(uri: str, folder: Path) -> MlflowClient:
