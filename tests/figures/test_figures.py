@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -204,7 +205,8 @@ def drawn_texts(figure: Figure) -> list[Text]:
 
 
 def titles(figure: Figure) -> list[tuple[str, str]]:
-    return [(axis.get_title(loc="center"), str(axis.title.get_color())) for axis in figure.axes if axis.get_title(loc="center")]
+    """Return text and colour of the title of each image of a grid."""
+    return [(text.get_text(), str(text.get_color())) for text in figure.axes[0].texts]
 
 
 def test_the_title_of_a_prediction_is_green_if_correct_and_else_names_the_true_class() -> None:
@@ -259,10 +261,14 @@ def test_bars_of_a_half_hourly_forecast_are_half_an_hour_wide_and_whole_windows_
     values = np.sin(steps / 8)
     figure = forecasting.forecast(time, values, values + 0.1, values, "load", "kWh", "a run")
     above, below = figure.axes
-    assert {round(bar.get_width() * 48, 6) for bar in below.patches} == {1.0}
+    [bars] = [one for one in below.collections if isinstance(one, PolyCollection)]
+    corners = np.array([path.vertices for path in bars.get_paths()])[:, :4]  # [bar, corner, axis]
+    widths, heights = np.ptp(corners, axis=1).T
+    np.testing.assert_allclose(widths * 48, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(heights, 0.1, rtol=1e-6)
     rows = forecasting.consecutive(time)
     assert list(rows) == [699 - 48 * back for back in range(6, -1, -1)]
-    assert len(below.patches) == 7 * 48
+    assert len(corners) == 7 * 48
     drawn = next(line for line in above.lines if line.get_label() == "forecast").get_ydata()
     np.testing.assert_allclose(np.asarray(drawn).reshape(7, 49)[:, :48], values[rows] + 0.1)
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -62,19 +63,36 @@ def forecast(time: Times, truth: Values, predicted: Values, naive: Values, chann
         above.plot(*_with_gaps(days, ahead), **markers, color=ORANGE, linewidth=1.5, label="forecast")
         if truth.shape[1] > 1:
             above.plot(days[:, 0], ahead[:, 0], color=ORANGE, linestyle="none", marker="o", markersize=4)
-            for start in days[:, 0]:
-                for axis in (above, below):
-                    axis.axvline(start - step / 2, color="#d0d0d0", linewidth=0.8, zorder=0)
+            for axis in (above, below):
+                _vertical_lines(axis, days[:, 0] - step / 2)
         above.set(ylabel=axis_label(literal(channel, 40), unit, 3))
         legend_above(above)
         residual = (ahead - actual).ravel()
         below.axhline(0, color="black", linewidth=0.8)
-        below.bar(days.ravel(), residual, width=step, color=np.where(residual > 0, ORANGE, BLUE), snap=False)
+        _bars(below, days.ravel(), residual, step)
         below.set(ylabel=axis_label("error", unit, 1.4))
         format_dates(below)
         figure.align_ylabels()
         add_title(figure, f"{title}{part}")
         return figure
+
+
+def _vertical_lines(axis: Axes, days: Values) -> None:
+    """Draw lines over the whole height. `Axes.axvline` takes a hundred times as long for a hundred lines."""
+    axis.vlines(days, 0, 1, colors="#d0d0d0", linewidth=0.8, zorder=0, transform=axis.get_xaxis_transform())
+
+
+def _bars(axis: Axes, middle: Values, heights: Values, width: float) -> None:
+    """Draw bars from 0, positive ones in orange, negative ones in blue. `Axes.bar` is slow: each bar is an artist of its own."""
+    known = np.isfinite(heights)
+    left, right, top = middle[known] - width / 2, middle[known] + width / 2, heights[known]
+    base = np.zeros_like(top)
+    corners = np.stack([np.stack(pair, -1) for pair in ((left, base), (right, base), (right, top), (left, top))], axis=1)
+    bars = PolyCollection(corners, facecolors=np.where(top > 0, ORANGE, BLUE), linewidths=0)  # type: ignore[arg-type]
+    bars.set_snap(False)
+    bars.sticky_edges.y.append(0)
+    axis.add_collection(bars)
+    axis.autoscale_view()
 
 
 def windows(chosen: Sequence[Window], channel: str, unit: str, title: str) -> Figure:

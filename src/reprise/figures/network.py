@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from reprise.figures.style import DIVERGING, PICTURES, add_title, show
+from reprise.figures.style import DIVERGING, PICTURES, add_title, show, show_grid
 from reprise.figures.text import labels
 from reprise.figures.text import width as columns_of
 
@@ -30,18 +30,15 @@ def filters(weights: Array, title: str) -> Figure:
     columns = min(8, len(weights))
     rows = -(-len(weights) // columns)
     largest = np.abs(weights).max()
+    coloured = weights.shape[-1] == 3
+    drawn = 0.5 + weights / (2 * largest) if coloured else weights.mean(axis=-1)
+    options: dict[str, Any] = {} if coloured else {"cmap": DIVERGING, "vmin": -largest, "vmax": largest}
+    numbers = [str(number) for number in range(len(weights))]
     with plt.style.context(PICTURES):
-        figure, axes = plt.subplots(rows, columns, figsize=(0.95 * columns + 1.2, 1.1 * rows + 0.6), squeeze=False)
-        for axis in axes.flat:
-            axis.set_axis_off()
-        for number, (axis, one) in enumerate(zip(axes.flat, weights, strict=False)):
-            if one.shape[-1] == 3:
-                show(axis, 0.5 + one / (2 * largest))
-            else:
-                image = show(axis, one.mean(axis=-1), cmap=DIVERGING, vmin=-largest, vmax=largest)
-            axis.set_title(str(number))
-        if weights.shape[-1] != 3:
-            figure.colorbar(image, ax=axes, shrink=0.8, label="weight")
+        figure, axis = plt.subplots(figsize=(0.95 * columns + 1.2, 1.1 * rows + 0.45))
+        image = show_grid(axis, drawn, numbers, ["black"] * len(weights), columns, (0.95, 1.1), 9, **options)
+        if not coloured:
+            figure.colorbar(image, ax=axis, shrink=0.8, label="weight")
         add_title(figure, title)
         return figure
 

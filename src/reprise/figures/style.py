@@ -1,7 +1,7 @@
 """Shared parts of all figures: colours, fonts, titles, legends, scales, image grids, and saving."""
 
+import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ DIVERGING = "PuOr_r"
 """Orange above zero, purple below; colour-blind safe."""
 LITERAL: dict[str, Any] = {"text.parse_math": False, "font.family": DEFAULT_FONT}
 """Class names, channels, titles and units are user text, so text between two `$` is not parsed as a formula."""
+NO_LAYOUT: dict[str, Any] = {"figure.constrained_layout.use": False, "figure.autolayout": False}
+"""No layout engine for figures."""
 STYLE: dict[str, Any] = LITERAL | {
     "figure.dpi": 120,
     "figure.constrained_layout.use": True,
@@ -38,7 +40,13 @@ STYLE: dict[str, Any] = LITERAL | {
     "axes.titlelocation": "left",
     "legend.frameon": False,
 }
-PICTURES = STYLE | {"axes.grid": False, "axes.titlelocation": "center", "axes.titlesize": 9, "axes.titlepad": 3}
+PICTURES = STYLE | {
+    "axes.grid": False,
+    "axes.titlelocation": "center",
+    "axes.titlesize": 9,
+    "axes.titlepad": 3,
+    "axes.titley": 1.0,
+}
 TITLE_SIZE = 12
 """Font size of figure titles, in points."""
 
@@ -49,10 +57,19 @@ def save(figure: Figure, file: Path) -> None:
     The bytes depend only on the figure and, for unusual characters, on the installed fonts.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with plt.style.context(LITERAL):  # tick labels are created while saving
+    with plt.style.context(LITERAL | NO_LAYOUT):  # tick labels are created while saving
         set_fonts(figure)
+        _lay_out(figure)
         figure.savefig(file, metadata={"Software": None})
     plt.close(figure)
+
+
+def _lay_out(figure: Figure) -> None:
+    """Compute the layout and remove its engine: with one, `savefig` draws every figure twice, first without output."""
+    if (engine := figure.get_layout_engine()) is not None and figure.axes:
+        with contextlib.suppress(ValueError):  # as in `Figure.draw`
+            engine.execute(figure)
+        figure.set_layout_engine(None)
 
 
 def add_title(figure: Figure, title: str) -> None:
@@ -93,7 +110,44 @@ def picture_grid(
     images: npt.NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], title: str, columns: int = 6
 ) -> Figure:
     """Draw a grid of images `[N, H, W, C]`, each with a title at most `TITLE_COLUMNS` wide."""
-    return sample_grid([partial(show, image=image) for image in images], titles, colours, title, columns)
+    columns = min(columns, max(3, len(images)))
+    cell = 1.5, 1.45 + LINE * _lines_of(titles)
+    with plt.style.context(PICTURES):
+        figure, axis = plt.subplots(figsize=(cell[0] * columns, cell[1] * -(-len(images) // columns) + 0.35))
+        show_grid(axis, images, titles, colours, columns, cell, 8.5)
+        add_title(figure, title)
+        return figure
+
+
+def _lines_of(titles: Sequence[str]) -> int:
+    """Return the number of lines of the longest title."""
+    return 1 + max((text.count("\n") for text in titles), default=0)
+
+
+def show_grid(
+    axis: Axes,
+    images: npt.NDArray[Any],
+    titles: Sequence[str],
+    colours: Sequence[str],
+    columns: int,
+    cell: tuple[float, float],
+    fontsize: float,
+    **options: Any,
+) -> Any:
+    """Draw images `[N, H, W, C]` or `[N, H, W]`, each below its title, into one axes: axes of their own take ten times as long.
+
+    `cell` is the width and height of an image with its title in inches. Return the last image drawn.
+    """
+    (width, height), text = cell, LINE * _lines_of(titles)
+    scale = min((width - GAP) / images.shape[2], (height - text - GAP) / images.shape[1])
+    across, down = images.shape[2] * scale / 2, images.shape[1] * scale
+    for number, (image, title, colour) in enumerate(zip(images, titles, colours, strict=True)):
+        row, column = divmod(number, columns)
+        middle, top = (column + 0.5) * width, row * height + text
+        drawn = show(axis, image, extent=(middle - across, middle + across, top + down, top), **options)
+        axis.text(middle, top - GAP / 2, title, ha="center", va="bottom", fontsize=fontsize, color=colour)
+    axis.set(xlim=(0, columns * width), ylim=(-(-len(images) // columns) * height, 0), anchor="N")
+    return drawn
 
 
 def sample_grid(
@@ -102,9 +156,9 @@ def sample_grid(
     """Draw a grid of samples, each by its function and with a title at most `TITLE_COLUMNS` wide."""
     columns = min(columns, max(3, len(draw)))
     rows = -(-len(draw) // columns)
-    lines = 1 + max((text.count("\n") for text in titles), default=0)
+    height = 1.45 + LINE * _lines_of(titles)
     with plt.style.context(PICTURES):
-        figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, (1.45 + 0.17 * lines) * rows + 0.5), squeeze=False)
+        figure, axes = plt.subplots(rows, columns, figsize=(1.5 * columns, height * rows + 0.5), squeeze=False)
         for axis in axes.flat[len(draw) :]:
             axis.set_axis_off()
         for axis, one, text, colour in zip(axes.flat, draw, titles, colours, strict=False):
@@ -114,5 +168,7 @@ def sample_grid(
         return figure
 
 
+LINE, GAP = 0.17, 0.08
+"""Height of a line of the title above an image, and the gap between images, in inches."""
 TITLE_COLUMNS = 17
 """Maximum width of the title above an image of the grid, in columns."""

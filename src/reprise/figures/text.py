@@ -8,13 +8,17 @@ import functools
 import re
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from matplotlib import font_manager
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
+from matplotlib.ticker import FixedLocator
 
 DEFAULT_FONT = "DejaVu Sans"
 """Ships with matplotlib, so a figure without unusual characters is the same on every machine."""
@@ -68,12 +72,28 @@ def width(text: str) -> int:
 
 def set_fonts(figure: Figure) -> None:
     """Set the fallback fonts of every text, and add a note if characters were spelled out."""
-    texts = [text for text in figure.findobj(Text) if isinstance(text, Text) and text.get_text()]
+    texts = [text for text in _texts(figure) if text.get_text()]
     for text in texts:
         if others := _fallbacks(text.get_text()):
             text.set_fontfamily([DEFAULT_FONT, *others])
     if any(OPEN in text.get_text() for text in texts):
         figure.supxlabel(wrap(NOTE, figure.get_figwidth(), 7), fontsize=7, x=0.01, ha="left", color="#767676")
+
+
+def _texts(artist: Artist) -> Iterator[Text]:
+    """Yield the texts of an artist. Of ticks, only those with fixed labels: to create the others is slow, and they are empty."""
+    if isinstance(artist, Text):
+        yield artist
+        return
+    if isinstance(artist, Axis):
+        fixed = isinstance(artist.get_major_locator(), FixedLocator) or isinstance(artist.get_minor_locator(), FixedLocator)
+        children = artist.get_children() if fixed else [artist.label, artist.offsetText]
+    elif isinstance(artist, Axes) and not artist.axison:
+        children = [child for child in artist.get_children() if not isinstance(child, Axis)]
+    else:
+        children = artist.get_children()
+    for child in children:
+        yield from _texts(child)
 
 
 def _replacement_kind(char: str) -> str:

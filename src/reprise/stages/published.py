@@ -14,6 +14,7 @@ import torch
 from reprise.config import Config, TrainerConfig, check
 from reprise.data import store
 from reprise.project_paths import ProjectPaths
+from reprise.tasks import metric_names
 from reprise.tracking import event_log, lineage
 from reprise.tracking import run as tracking
 from reprise.tracking.published_weights import (
@@ -27,8 +28,6 @@ from reprise.tracking.published_weights import (
 )
 from reprise.tracking.trained import INTERVALS, WEIGHTS, Trained
 from reprise.tracking.weights import load_weights, save_weights
-from reprise.training.learner import SPEED
-from reprise.training.trainer import threads
 
 FINGERPRINTS = "first_steps.json"
 """File in a run directory: the fingerprints of the weights before training and after each of the first steps."""
@@ -46,6 +45,8 @@ def read_as_trained(paths: ProjectPaths, config: Config) -> Config:
 
 def this_machine(config: TrainerConfig) -> str:
     """Return the kind of machine (GPU or processor, threads), on which the bits of the weights depend."""
+    from reprise.training.trainer import threads  # late: Lightning, which `draw` does not need
+
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else lineage.processor()
     return f"{device}, {threads(config)} threads"
 
@@ -79,7 +80,7 @@ def _repeatable(file: Path) -> str:
     points = [
         {"key": key, "value": value, "step": step}
         for key, history in event_log.read_history(file).items()
-        if key not in SPEED and key.startswith(("train/", "val/"))
+        if key not in metric_names.SPEED and key.startswith(("train/", "val/"))
         for step, value in history
     ]
     return "".join(json.dumps(point) + "\n" for point in points)
