@@ -2,63 +2,19 @@
 
 import atexit
 import contextlib
+import functools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-SCRIPT = """
-import gc, json, os, re, resource, signal, sys
-import hydra, matplotlib.pyplot, mlflow, torch, torchmetrics
-import mlflow.store.tracking.sqlalchemy_store
-import reprise.sweeps.driver, reprise.stages.evaluate, reprise.stages.window, reprise.stages.preprocess
-from reprise.__main__ import main
-torch.set_num_threads(1)
-gc.freeze()
+from filelock import FileLock
 
-def fail(code, path):
-    "Let every open for writing of a path that matches fail with this error. Audit hooks run before the file is opened."
-    def hook(event, arguments):
-        if event == "open" and isinstance(arguments[0], str) and arguments[2] & (os.O_WRONLY | os.O_RDWR) and path.search(arguments[0]):
-            raise OSError(code, os.strerror(code), arguments[0])
-    sys.addaudithook(hook)
-
-def run_command(request):
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-    os.chdir(request["folder"])
-    os.environ.clear()
-    os.environ.update(request["environment"])
-    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-    sys.argv = ["reprise", *request["arguments"]]
-    if "FAULT" in os.environ:
-        code, _, path = os.environ["FAULT"].partition(" ")
-        fail(int(code), re.compile(path))
-    if "LARGEST_FILE" in os.environ:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["LARGEST_FILE"]),) * 2)
-    try:
-        main(request["arguments"])
-    except SystemExit as end:
-        code = end.code
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # a normal exit with all these modules takes longer than most commands
-
-print("ready", flush=True)
-for line in sys.stdin:
-    child = os.fork()
-    if not child:
-        run_command(json.loads(line))
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+FORK_SERVER = Path(__file__).with_name("fork_server")
 
 
 def user_environment() -> dict[str, str]:
@@ -67,11 +23,65 @@ def user_environment() -> dict[str, str]:
     return inherited | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}", "COLUMNS": "200"}
 
 
+@functools.cache
+def scratch() -> Path:
+    """Return the folder that the workers of this test run share, with the server's socket and the programs that use it."""
+    folder = Path(tempfile.gettempdir()) / f"reprise-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@functools.cache
+def programs() -> Path:
+    """Return a folder with `python` and `reprise` that run in the server. Its socket is there once they run."""
+    connection()
+    return scratch() / "bin"
+
+
+def connect() -> socket.socket:
+    """Return a new connection to the server."""
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        client.connect(str(scratch() / "socket"))
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+@functools.cache
+def connection() -> socket.socket:
+    """Return the connection that keeps the server running for this process; the first of the workers starts it."""
+    client = connect_or_start()
+    atexit.register(client.close)
+    return client
+
+
+def connect_or_start() -> socket.socket:
+    with FileLock(scratch() / "lock"):
+        with contextlib.suppress(OSError):
+            return connect()
+        path = scratch() / "socket"
+        path.unlink(missing_ok=True)
+        (scratch() / "bin").mkdir(parents=True, exist_ok=True)
+        for name in ("python", "reprise"):
+            text = f"#!{sys.executable} -IS\nimport sys\nsys.path.append({str(FORK_SERVER)!r})\nimport program\n"
+            file = scratch() / "bin" / name
+            file.write_text(f"{text}program.main({sys.executable!r}, {str(path)!r})\n")
+            file.chmod(0o755)
+        command = [sys.executable, "-P", str(FORK_SERVER / "server.py"), str(path)]
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        subprocess.run(
+            command, env=user_environment(), **streams, check=True, start_new_session=True
+        )  # ends when the server listens
+        return connect()
+
+
 class Child:
     """A running command."""
 
-    def __init__(self, fork_server: "CliForkServer", pid: int, out: Path, err: Path) -> None:
-        self.fork_server, self.pid, self.out, self.err = fork_server, pid, out, err
+    def __init__(self, client: socket.socket, out: Path, err: Path) -> None:
+        self.client, self.pid, self.out, self.err = client, int(client.recv(64)), out, err
         self.code: int | None = None
 
     def kill(self, number: int = signal.SIGKILL) -> None:
@@ -80,11 +90,12 @@ class Child:
 
     def wait(self) -> int:
         if self.code is None:
-            self.code = int(self.fork_server.read())
+            with self.client:
+                self.code = int(self.client.recv(64))
         return self.code
 
     def has_ended(self) -> bool:
-        """Return whether the process has ended. Until `wait` reaps it, it is a zombie."""
+        """Return whether the process has ended."""
         stat = Path(f"/proc/{self.pid}/stat")
         try:
             return stat.read_text().rpartition(")")[2].split()[0] == "Z"
@@ -96,54 +107,41 @@ class Child:
         return self.out.read_text() + self.err.read_text()
 
 
-_idle: list[subprocess.Popen[str]] = []
-"""Server processes that have imported everything and are not in use."""
-
-
-def _start_server() -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], env=user_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-    return process
-
-
-@atexit.register
-def _stop_servers() -> None:
-    for server in _idle:
-        with server as process:  # closes its pipes, and waits
-            assert process.stdin
-            process.stdin.close()
-
-
 class CliForkServer:
-    """Runs commands in a project, one at a time."""
+    """Runs commands in a project, one at a time.
 
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self.folder, self.environment = folder, environment
-        self.process = _idle.pop() if _idle else _start_server()
+    Args:
+        folder: the project.
+        nested: whether the processes that a command starts, such as the workers of a sweep, run in the server as well. They start
+            faster then, but have the server as their parent.
+        environment: variables for all commands.
+
+    """
+
+    def __init__(self, folder: Path, nested: bool = False, **environment: str) -> None:
+        self.folder, self.nested, self.environment = folder, nested, environment
         self.scratch = tempfile.TemporaryDirectory()
         self.last: Child | None = None
-
-    def read(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
+        connection()
 
     def start(self, *arguments: str, folder: Path | None = None, **environment: str) -> Child:
-        assert self.process.stdin
-        self._kill_last()  # left running by a failed test
+        """Start `reprise *arguments`."""
+        return self.start_python("-P", "-m", "reprise", *arguments, folder=folder, **environment)
+
+    def start_python(self, *arguments: str, folder: Path | None = None, **environment: str) -> Child:
+        """Start `python *arguments`, which are `[-P] -m MODULE …` or `-c CODE …`."""
+        self.end_last()  # left running by a failed test
+        variables = user_environment() | self.environment | environment
+        if self.nested:
+            variables["PATH"] = f"{programs()}{os.pathsep}{variables['PATH']}"
+        python = str(programs() / "python") if self.nested else sys.executable
+        request = {"folder": str(folder or self.folder), "environment": variables, "python": python, "arguments": arguments}
         out, err = (Path(self.scratch.name) / name for name in ("out", "err"))
-        request = {
-            "folder": str(folder or self.folder),
-            "arguments": arguments,
-            "environment": user_environment() | self.environment | environment,
-            "out": str(out),
-            "err": str(err),
-        }
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        self.last = Child(self, int(self.read()), out, err)
+        client = connect()
+        with Path(os.devnull).open() as empty, out.open("wb") as written, err.open("wb") as errors:
+            streams = [empty.fileno(), written.fileno(), errors.fileno()]
+            socket.send_fds(client, [json.dumps(request).encode()], streams)
+            self.last = Child(client, out, err)
         return self.last
 
     def run(self, *arguments: str, **environment: str) -> Child:
@@ -154,11 +152,10 @@ class CliForkServer:
         return child
 
     def end(self) -> None:
-        self._kill_last()
-        _idle.append(self.process)
+        self.end_last()
         self.scratch.cleanup()
 
-    def _kill_last(self) -> None:
+    def end_last(self) -> None:
         if self.last and self.last.code is None:
             self.last.kill()
             self.last.wait()

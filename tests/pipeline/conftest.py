@@ -5,6 +5,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from filelock import FileLock
 from tests.cli_fork_server import CliForkServer, user_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = {"digits_cnn": ["trainer.max_epochs=2"], "temperature_lstm": ["trainer.max_epochs=2"]}
+QUICK = {name: ["trainer.max_epochs=2", "trainer.threads=1"] for name in ("digits_cnn", "temperature_lstm")}
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -52,18 +53,25 @@ def make_project(folder: Path) -> Path:
 
 def run_in(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in the project, in the environment of `user_environment`."""
-    if command[0] != "reprise":
-        return subprocess.run(
-            command, cwd=folder, env=user_environment() | environment, capture_output=True, text=True, timeout=300
-        )
-    child = fork_server().start(*command[1:], folder=folder, **environment)
+    match command:
+        case "reprise", *words:
+            arguments = ["-P", "-m", "reprise", *words]
+        case "dvc", *words:
+            arguments = ["-P", "-m", "dvc", *words]
+        case sys.executable, "-c", *_:
+            arguments = list(command[1:])
+        case _:
+            return subprocess.run(
+                command, cwd=folder, env=user_environment() | environment, capture_output=True, text=True, timeout=300
+            )
+    child = fork_server().start_python(*arguments, folder=folder, **environment)
     return subprocess.CompletedProcess(command, child.wait(), child.out.read_text(), child.err.read_text())
 
 
 @functools.cache
-def fork_server() -> CliForkServer:
-    """Return the fork server that all tests of this process share."""
-    started = CliForkServer(Path.cwd())
+def fork_server(nested: bool = True) -> CliForkServer:
+    """Return a client of the fork server for all tests of this process."""
+    started = CliForkServer(Path.cwd(), nested)
     atexit.register(started.end)
     return started
 

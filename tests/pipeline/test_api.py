@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 
 import reprise
 from reprise import api
+from tests.pipeline.conftest import run_in
 
 PROGRAM = """
 import json, sys
@@ -33,8 +33,7 @@ print(json.dumps({
 
 
 def test_a_program_trains_evaluates_predicts_and_compares(project: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=project, env=environment, capture_output=True, text=True)
+    done = run_in(project, sys.executable, "-c", PROGRAM)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert {"val/accuracy", "val/loss"} <= set(found["before"])

@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -118,7 +117,7 @@ def test_a_process_that_trains_cannot_open_the_test_split(tmp_path: Path) -> Non
         "try: w.test()\n"
         "except datasets.UserError as error: print('refused:', error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_in(tmp_path, sys.executable, "-c", code)
     assert done.stdout.splitlines() == [
         "359",
         "refused: the test split is locked in a process that trains; only `reprise evaluate` can read it",

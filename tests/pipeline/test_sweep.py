@@ -96,7 +96,7 @@ def kill_at_random(project: Path, arguments: list[str], kills: int, longest: flo
     """Start a sweep repeatedly, and kill the driver or its worker after a random time. Return the number of kills."""
     done = 0
     while True:
-        driver = fork_server().start("sweep", *arguments, folder=project)
+        driver = fork_server(nested=False).start("sweep", *arguments, folder=project)
         while not driver.has_ended():
             deadline = time.monotonic() + (longest * rng.random() if done < kills else 300)
             while not driver.has_ended() and time.monotonic() < deadline:

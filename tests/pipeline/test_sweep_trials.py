@@ -46,7 +46,7 @@ def finished(project: Path, name: str) -> list[str]:
 def test_seeds_that_were_trained_before_a_kill_are_not_trained_again(project: Path) -> None:
     write_sweep(project, "seeds", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1, seeds=3)
     words = ["sweep=seeds", "workers=1", "trainer.max_epochs=15", *QUICK]
-    driver = fork_server().start("sweep", *words, folder=project)
+    driver = fork_server(nested=False).start("sweep", *words, folder=project)
     wait_for(driver, lambda: (project / "mlruns" / "mlflow.db").is_file() and finished(project, "seeds"))
     workers = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
@@ -65,7 +65,7 @@ def test_a_trial_that_is_stopped_repeatedly_finishes(project: Path) -> None:
     write_sweep(project, "stopped", space={"optimizer.lr": LR}, sampler={"kind": "grid"}, n_trials=1)
     words = ["sweep=stopped", "workers=1", "trainer.max_epochs=60", *QUICK]
     for turn in range(4):
-        driver = fork_server().start("sweep", *words, folder=project)
+        driver = fork_server(nested=False).start("sweep", *words, folder=project)
         wait_for(driver, lambda turn=turn: _epochs_reported(project, "stopped") > 5 * turn)
         driver.kill(signal.SIGINT)
         assert driver.wait() == 128 + signal.SIGINT

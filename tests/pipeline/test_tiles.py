@@ -1,14 +1,14 @@
 """Large pictures of imbalanced classes, some of them broken, from files to heat maps: trained on tiles, measured per picture."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.pipeline.conftest import run_in
 
 PROGRAM = """
 import io, json, subprocess, sys
@@ -87,9 +87,7 @@ def pictures(project: Path) -> Path:
 
 @pytest.mark.long
 def test_pictures_in_tiles_are_trained_evaluated_predicted_and_explained(project: Path, pictures: Path) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW")}
-    command = [sys.executable, "-c", PROGRAM, str(pictures)]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    done = run_in(project, sys.executable, "-c", PROGRAM, str(pictures))
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert (found["pictures"], found["tested"]) == (72, 11)
