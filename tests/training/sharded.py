@@ -19,9 +19,10 @@ from reprise.tasks.task import Task
 from reprise.tracking.weights import load_weights
 from reprise.training import schedules
 from reprise.training.checkpoint import BestWeights, Checkpoints
+from reprise.training.devices import leave_process_group
 from reprise.training.learner import SPEED, Learner
 from reprise.training.sharding import blocks, local_parameters
-from reprise.training.trainer import leave_process_group, make_trainer
+from reprise.training.trainer import make_trainer
 from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters, trainer_config, windows
 
 STEPS = 5

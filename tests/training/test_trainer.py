@@ -17,7 +17,8 @@ from reprise.errors import UserError
 from reprise.stages.run_key import run_key
 from reprise.tasks.classification import Classification
 from reprise.tasks.forecasting import Forecasting
-from reprise.training.trainer import _exit_as, make_trainer, relaunch, threads
+from reprise.training.devices import threads
+from reprise.training.trainer import _exit_as, make_trainer, relaunch
 from tests.training.conftest import CLASSES, SERIES, classify, trainer_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,10 +15,10 @@ from reprise.stages.prepare import prepare
 from reprise.stages.run_key import run_key
 from reprise.tracking import certificates, lineage
 from reprise.tracking.certificates import Certificate
+from reprise.training.devices import threads
 from reprise.training.fingerprint import Fingerprint, first_difference
 from reprise.training.fit import first_steps
 from reprise.training.initial import InitialWeights
-from reprise.training.trainer import threads
 
 
 def run(config: Config, paths: ProjectPaths, steps: int, console: Console) -> Certificate:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -16,7 +15,6 @@ from reprise import terminal
 from reprise.config import Config, check, surroundings, tracking_config
 from reprise.data import store
 from reprise.data.datasets import Dataset, targets_of
-from reprise.data.loader import EvalLoader, move_to_device
 from reprise.data.windows import Windows, open_windows
 from reprise.distributed import is_rank_zero, launched
 from reprise.errors import UserError
@@ -26,13 +24,13 @@ from reprise.project_paths import ProjectPaths
 from reprise.stages import verdict
 from reprise.stages.published import read_as_trained
 from reprise.stages.summary import Summary, Values, over_seeds, spread
-from reprise.tasks.task import Baseline, Keep, Task
+from reprise.tasks.task import Baseline, Task
 from reprise.tracking import event_log, groups, lineage
 from reprise.tracking import run as tracking
 from reprise.tracking.published_weights import TRAINING, calibration_file, history_file, read_published, weights_file
 from reprise.tracking.trained import WEIGHTS, Trained, read_trained
-from reprise.training.learner import Learner
-from reprise.training.trainer import leave_process_group, make_trainer, relaunch
+from reprise.training.devices import leave_process_group
+from reprise.training.evaluation import make_evaluator
 
 Metrics = dict[str, float]
 BASELINE_VALUES = 2**22
@@ -86,7 +84,7 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
     """
     models, trained = paths.models(config.name), read_published(paths, config.name)
     config = read_as_trained(paths, config)
-    folder, results = paths.results(config.name), []
+    folder, results, runs = paths.results(config.name), [], []
     with store.publish(paths.predictions(config.name)) as draft:
         for one in trained:
             result = evaluate_one(config, one, weights_file(models, one.seed), paths, console)
@@ -96,7 +94,9 @@ def pipeline(config: Config, paths: ProjectPaths, console: Console) -> Path:
                 store.write_array(draft / calibration_file(one.seed), result.calibration.numpy())
             results.append(result.evaluation)
             if result.run:
-                _log(result.run, config, result.predictor.task, result.evaluation, paths)
+                _log(result.run, config, result.predictor.task, result.evaluation, describe_dataset=one is trained[-1])
+                runs.append(result.run.id)
+        groups.update_parents(config.tracking, paths.store, *runs)
     curves = {one.seed: event_log.read_history(history_file(models, one.seed)) for one in trained}
     store.write_atomically(folder / "curves.csv", _curves(curves).encode())
     summary = _summary(config, trained, results, store.read_json(models / TRAINING))
@@ -136,6 +136,8 @@ def by_hand(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
 def measure(config: Config, run_id: str, paths: ProjectPaths, console: Console, as_json: bool = False) -> Callable[[], None]:
     """Evaluate one run as `by_hand` does, up to its figures. Return the function that draws and logs them."""
     if config.trainer.world_size > 1 and not launched():
+        from reprise.training.trainer import relaunch  # late: Lightning, which one device does not need
+
         relaunch(config.trainer, config.checkpoint)
     run_dir = paths.run_dir(run_id)
     trained = read_trained(run_dir)
@@ -145,7 +147,8 @@ def measure(config: Config, run_id: str, paths: ProjectPaths, console: Console, 
     if not is_rank_zero():
         return lambda: None
     if result.run:
-        _log(result.run, config, result.predictor.task, result.evaluation, paths)
+        _log(result.run, config, result.predictor.task, result.evaluation)
+        groups.update_parents(config.tracking, paths.store, result.run.id)
     if as_json:
         console.print_json(data=result.evaluation.described(), ensure_ascii=not terminal.shows_unicode())
     else:
@@ -192,18 +195,17 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
     lineage.warn_of_edited_plugins(config.plugins, event_log.EventLog(paths.run_dir(trained.run_id)).tags, trained.name)
     predictor = Predictor.from_weights(config, windows.meta, weights, trained.name)
     task = predictor.task
-    trainer = make_trainer(config.trainer.model_copy(update={"precision": "float32"}), task)
-    first = trainer.is_global_zero
+    evaluator = make_evaluator(config, task)
+    first = evaluator.is_global_zero
     run = tracking.reopen(config.tracking, paths.store, trained.run_id) if first and trained.run_id else None
     val_split, test, size = windows.val(), windows.test(), config.trainer.eval_batch_size
     keep_to_calibrate = task.keep_to_calibrate(len(val_split), size)
-    val, kept_of_val = _predict(config, trainer, predictor, val_split, keep_to_calibrate)
+    val, kept_of_val = evaluator.evaluate(predictor.network, task, val_split, keep_to_calibrate)
     calibration = task.calibrate(kept_of_val.cpu()) if keep_to_calibrate else None
     calibrated = task if calibration is None else task.calibrated(calibration, len(val_split))
     if run:
         tracking.count_test_evaluation(run)
-    predictor.task = calibrated
-    metrics, kept = _predict(config, trainer, predictor, test, task.keep(len(test), size))
+    metrics, kept = evaluator.evaluate(predictor.network, calibrated, test, task.keep(len(test), size))
     task.cpu()
     baselines = {name: _of_baseline(baseline, task, test) for name, baseline in task.baselines(windows).items()}
     if config.trainer.strategy == "fsdp":  # each rank holds a shard of the network; figures need the whole
@@ -220,23 +222,11 @@ def evaluate_one(config: Config, trained: Trained, weights: Path, paths: Project
     return Result(evaluation, kept, calibration, predictor, windows, run)
 
 
-def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, paths: ProjectPaths) -> None:
-    """Log the metrics of an evaluation in its run and update the parent run."""
+def _log(run: tracking.Run, config: Config, task: Task, evaluation: Evaluation, describe_dataset: bool = True) -> None:
+    """Log the metrics of an evaluation in its run."""
     run.log_summary(evaluation.points)
-    tracking.log_results(run, config, task.facts())
+    tracking.log_results(run, config, task.facts(), describe_dataset)
     run.flush()
-    groups.update_parents(config.tracking, paths.store, run.id)
-
-
-def _predict(
-    config: Config, trainer: pl.Trainer, predictor: Predictor, split: Dataset, keep: Keep | None
-) -> tuple[Metrics, Tensor]:
-    """Return the metrics of a split and the predictions that `keep` keeps (empty without it)."""
-    device = trainer.strategy.root_device
-    learner = Learner(predictor.network, predictor.task, _forbidden, _forbidden, config.seed, _forbidden, keep)
-    dataset, size = move_to_device(split, device, config.trainer.preload_to_device), config.trainer.eval_batch_size
-    trainer.validate(learner, EvalLoader(dataset, size, device, trainer.global_rank, trainer.world_size), verbose=False)
-    return learner.validated, learner.kept[0] if learner.kept else torch.empty(0)
 
 
 def _of_baseline(baseline: Baseline, task: Task, test: Dataset) -> Metrics:
@@ -267,7 +257,3 @@ def _summary(config: Config, trained: list[Trained], results: list[Evaluation], 
         weights={f"seed{entry['outcome']['seed']}": entry["sha256"] for entry in entries},
         machine=entries[0]["machine"],
     )
-
-
-def _forbidden(*_: Any, **__: Any) -> Any:
-    raise AssertionError("evaluation has no optimizer, scheduler or metric callback")

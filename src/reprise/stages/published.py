@@ -28,6 +28,7 @@ from reprise.tracking.published_weights import (
 )
 from reprise.tracking.trained import INTERVALS, WEIGHTS, Trained
 from reprise.tracking.weights import load_weights, save_weights
+from reprise.training.devices import threads
 
 FINGERPRINTS = "first_steps.json"
 """File in a run directory: the fingerprints of the weights before training and after each of the first steps."""
@@ -45,8 +46,6 @@ def read_as_trained(paths: ProjectPaths, config: Config) -> Config:
 
 def this_machine(config: TrainerConfig) -> str:
     """Return the kind of machine (GPU or processor, threads), on which the bits of the weights depend."""
-    from reprise.training.trainer import threads  # late: Lightning, which `draw` does not need
-
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else lineage.processor()
     return f"{device}, {threads(config)} threads"
 

@@ -9,7 +9,7 @@ from reprise.data import store
 from reprise.data.windows import Windows
 from reprise.tracking import lineage, resume
 from reprise.tracking import run as tracking
-from reprise.training.trainer import threads
+from reprise.training.devices import threads
 
 
 def run_key(config: Config, windows: Windows, *also: Any) -> str:

@@ -22,10 +22,11 @@ from reprise.stages.seed_run import train_seed
 from reprise.tracking import dvc_files, groups, lineage, recovery, resume
 from reprise.tracking.address import address
 from reprise.tracking.trained import Trained
+from reprise.training.devices import leave_process_group
 from reprise.training.fit import CHECKPOINTS, preflight
 from reprise.training.initial import InitialWeights
 from reprise.training.learner import MetricCallback
-from reprise.training.trainer import leave_process_group, relaunch
+from reprise.training.trainer import relaunch
 
 PATIENCE, PIPELINE_PATIENCE = 2.0, 30.0
 """Seconds to wait for another process with the same training. A process whose `dvc repro` was killed is about to exit."""

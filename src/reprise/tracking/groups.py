@@ -84,14 +84,14 @@ def record_children(run: Run, children: Sequence[str]) -> None:
     _summarise(run)
 
 
-def update_parents(tracking: TrackingConfig, folder: Path, run_id: str) -> None:
-    """Update the summaries of all parents of a run whose results changed (it was evaluated)."""
-    parent_id = EventLog(folder / "runs" / run_id).tags.get(PARENT_TAG, "")
-    if (folder / "runs" / parent_id / CHILDREN).is_file():
-        run = open_run_dir(tracking, folder, parent_id)
-        _summarise(run)
-        run.flush()
-        update_parents(tracking, folder, parent_id)
+def update_parents(tracking: TrackingConfig, folder: Path, *run_ids: str) -> None:
+    """Update the summaries of all parents of runs whose results changed (they were evaluated), each once."""
+    for parent_id in dict.fromkeys(EventLog(folder / "runs" / run_id).tags.get(PARENT_TAG, "") for run_id in run_ids):
+        if (folder / "runs" / parent_id / CHILDREN).is_file():
+            run = open_run_dir(tracking, folder, parent_id)
+            _summarise(run)
+            run.flush()
+            update_parents(tracking, folder, parent_id)
 
 
 def runs_of_folds(folder: Path, run_id: str) -> list[str]:

@@ -198,17 +198,19 @@ def count_test_evaluation(run: Run) -> None:
     run.tag({"test_opened": int(run.event_log.tags.get("test_opened", 0)) + 1})
 
 
-def log_results(run: Run, config: Config, facts: Mapping[str, str]) -> None:
+def log_results(run: Run, config: Config, facts: Mapping[str, str], describe_dataset: bool = True) -> None:
     """Log the results of a trained or evaluated run: metrics at the best epoch, tags and description.
 
     `facts` are tags of the task: the monitored metric (`monitor`), its direction (`mode`), units, undefined metrics. The
-    description of the data set is updated too.
+    description of the data set, for which the store is searched, is updated too; of several runs, let the last one do that.
     """
     best = int(run.event_log.tags["best_epoch"])
     at_best = {key: value for (key, step), value in run.event_log.points.items() if step == best and key.startswith("val/")}
     run.log_summary({f"{BEST}{key}": value for key, value in at_best.items()})
     run.tag({"model": model_name(config), **facts})
     run.update_description()
+    if not describe_dataset:
+        return
     about = config.data.model_dump(include={"title", "homepage", "citation", "licence"})
     run.event_log.append(DatasetEntry(DatasetInfo(**about, monitor=f"{BEST}{facts['monitor']}", mode=facts["mode"])))
 

@@ -27,13 +27,14 @@ from reprise.training.averaging import AveragedWeights
 from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.closed_form import choices_of, compute, solve, stored_numbers
 from reprise.training.compilation import compile_network, compiler_errors
+from reprise.training.devices import threads
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
 from reprise.training.initial import InitialWeights, freeze, start_from
 from reprise.training.learner import Learner, MetricCallback, Row
 from reprise.training.memory import peak_bytes, reset_peak
 from reprise.training.optimizers import make_optimizer, make_scheduler
 from reprise.training.progress import EpochProgress
-from reprise.training.trainer import make_trainer, threads
+from reprise.training.trainer import make_trainer
 
 CHECKPOINTS = "checkpoints"
 """Subfolder of the checkpoints."""

@@ -20,12 +20,13 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from reprise import cpus, distributed
+from reprise import distributed
 from reprise.config import CheckpointConfig, TrainerConfig
 from reprise.errors import Stopped, UserError
 from reprise.tasks.task import Task
 from reprise.training import determinism, precision
 from reprise.training.checkpoint import AtomicIO
+from reprise.training.devices import accelerator, check_devices, threads
 from reprise.training.lightning_internals import DirectEpochLoop
 from reprise.training.sharding import FullySharded, SameBuffers, backend
 
@@ -45,7 +46,7 @@ def relaunch(config: TrainerConfig, checkpoint: CheckpointConfig) -> NoReturn:
             f"trainer.num_nodes={config.num_nodes}: each node starts its own processes",
             f"on each, run `torchrun --nnodes {config.num_nodes} --nproc-per-node {config.devices} … -m reprise …`",
         )
-    _check_devices(config)
+    check_devices(config)
     logging.disable()  # suppress torch's long report on a failed process; `_exit_as` reports it
     os.environ["OMP_NUM_THREADS"] = str(threads(config))
     with tempfile.TemporaryDirectory() as reports:
@@ -86,18 +87,6 @@ def _exit_as(error: ChildFailedError) -> NoReturn:
         raise SystemExit(first.exitcode)
     killer = signal.Signals(-first.exitcode).name
     raise UserError(f"process {first.local_rank} was killed by {killer}", "is there memory enough?") from None
-
-
-def leave_process_group() -> None:
-    """Wait for the other ranks, then destroy the process group. A rank that exits earlier makes the others fail."""
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
-
-
-def threads(config: TrainerConfig) -> int:
-    """Return the CPU threads per process: as configured, or its share of the available CPUs. Results depend on it bitwise."""
-    return config.threads or cpus.per_process(config.devices)
 
 
 class NoOpProfiler(PassThroughProfiler):
@@ -149,9 +138,8 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
     """
     quiet_lightning()
     torch.set_num_threads(threads(config))
-    _check_devices(config)
-    accelerator = _accelerator(config)
-    kind = torch.device("cuda" if accelerator == "gpu" else "cpu")
+    check_devices(config)
+    kind = torch.device("cuda" if accelerator(config) == "gpu" else "cpu")
     number_format = precision.resolve(config.precision, kind, task.tolerates_bf16)
     precision.set_tf32(number_format == "tf32")
     own: list[pl.Callback] = []
@@ -160,7 +148,7 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
     if config.strategy == "fsdp":
         own.append(SameBuffers())
     trainer = Trainer(
-        accelerator=accelerator,
+        accelerator=accelerator(config),
         devices=config.devices,
         num_nodes=config.num_nodes,
         strategy=_strategy(config, kind),
@@ -192,18 +180,6 @@ def _strategy(config: TrainerConfig, kind: torch.device) -> str | DDPStrategy | 
     if config.strategy == "fsdp":
         return FullySharded(config.world_size, backend(kind))
     return "auto"
-
-
-def _accelerator(config: TrainerConfig) -> str:
-    return config.accelerator if config.accelerator != "auto" else ("gpu" if torch.cuda.is_available() else "cpu")
-
-
-def _check_devices(config: TrainerConfig) -> None:
-    available = torch.cuda.device_count()
-    if _accelerator(config) == "gpu" and config.devices > available:
-        raise UserError(
-            f"trainer.devices={config.devices}: this machine has {available} GPUs", "use trainer=cpu or trainer=ddp_cpu"
-        )
 
 
 def quiet_lightning() -> None:
