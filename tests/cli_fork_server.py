@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import functools
+import hashlib
 import json
 import os
 import signal
@@ -24,25 +25,23 @@ def user_environment() -> dict[str, str]:
 
 
 @functools.cache
-def scratch() -> Path:
+def scratch(source: str = "") -> Path:
     """Return the folder that the workers of this test run share, with the server's socket and the programs that use it."""
-    folder = Path(tempfile.gettempdir()) / f"reprise-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
-    folder.mkdir(exist_ok=True)
-    return folder
+    name = f"reprise-tests-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    return Path(tempfile.gettempdir()) / (f"{name}-{hashlib.sha256(source.encode()).hexdigest()[:8]}" if source else name)
 
 
-@functools.cache
-def programs() -> Path:
-    """Return a folder with `python` and `reprise` that run in the server. Its socket is there once they run."""
-    connection()
-    return scratch() / "bin"
+def programs(source: str = "") -> Path:
+    """Return a folder with `python` and `reprise` that run in the server."""
+    connection(source)
+    return scratch(source) / "bin"
 
 
-def connect() -> socket.socket:
+def connect(source: str = "") -> socket.socket:
     """Return a new connection to the server."""
     client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        client.connect(str(scratch() / "socket"))
+        client.connect(str(scratch(source) / "socket"))
     except OSError:
         client.close()
         raise
@@ -50,31 +49,37 @@ def connect() -> socket.socket:
 
 
 @functools.cache
-def connection() -> socket.socket:
-    """Return the connection that keeps the server running for this process; the first of the workers starts it."""
-    client = connect_or_start()
+def connection(source: str = "") -> socket.socket:
+    """Return the connection that keeps the server running for this process; the first of the workers starts it.
+
+    Args:
+        source: a folder from which the server imports reprise. By default it is the installed package.
+
+    """
+    folder = scratch(source)
+    (folder / "bin").mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        try:
+            client = connect(source)
+        except OSError:
+            start_server(folder, source)
+            client = connect(source)
     atexit.register(client.close)
     return client
 
 
-def connect_or_start() -> socket.socket:
-    with FileLock(scratch() / "lock"):
-        with contextlib.suppress(OSError):
-            return connect()
-        path = scratch() / "socket"
-        path.unlink(missing_ok=True)
-        (scratch() / "bin").mkdir(parents=True, exist_ok=True)
-        for name in ("python", "reprise"):
-            text = f"#!{sys.executable} -IS\nimport sys\nsys.path.append({str(FORK_SERVER)!r})\nimport program\n"
-            file = scratch() / "bin" / name
-            file.write_text(f"{text}program.main({sys.executable!r}, {str(path)!r})\n")
-            file.chmod(0o755)
-        command = [sys.executable, "-P", str(FORK_SERVER / "server.py"), str(path)]
-        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        subprocess.run(
-            command, env=user_environment(), **streams, check=True, start_new_session=True
-        )  # ends when the server listens
-        return connect()
+def start_server(folder: Path, source: str) -> None:
+    path = folder / "socket"
+    path.unlink(missing_ok=True)
+    for name in ("python", "reprise"):
+        text = f"#!{sys.executable} -IS\nimport sys\nsys.path.append({str(FORK_SERVER)!r})\nimport program\n"
+        file = folder / "bin" / name
+        file.write_text(f"{text}program.main({sys.executable!r}, {str(path)!r}, {source!r})\n")
+        file.chmod(0o755)
+    command = [sys.executable, "-P", str(FORK_SERVER / "server.py"), str(path)]  # ends when the server listens
+    environment = user_environment() | ({"PYTHONPATH": source} if source else {})
+    devnull = subprocess.DEVNULL
+    subprocess.run(command, env=environment, stdin=devnull, stdout=devnull, check=True, start_new_session=True)
 
 
 class Child:
@@ -114,15 +119,17 @@ class CliForkServer:
         folder: the project.
         nested: whether the processes that a command starts, such as the workers of a sweep, run in the server as well. They start
             faster then, but have the server as their parent.
+        source: see `connection`.
         environment: variables for all commands.
 
     """
 
-    def __init__(self, folder: Path, nested: bool = False, **environment: str) -> None:
-        self.folder, self.nested, self.environment = folder, nested, environment
+    def __init__(self, folder: Path, nested: bool = False, source: str = "", **environment: str) -> None:
+        self.folder, self.nested, self.source = folder, nested, source
+        self.environment = ({"PYTHONPATH": source} if source else {}) | environment
         self.scratch = tempfile.TemporaryDirectory()
         self.last: Child | None = None
-        connection()
+        connection(source)
 
     def start(self, *arguments: str, folder: Path | None = None, **environment: str) -> Child:
         """Start `reprise *arguments`."""
@@ -133,11 +140,11 @@ class CliForkServer:
         self.end_last()  # left running by a failed test
         variables = user_environment() | self.environment | environment
         if self.nested:
-            variables["PATH"] = f"{programs()}{os.pathsep}{variables['PATH']}"
-        python = str(programs() / "python") if self.nested else sys.executable
+            variables["PATH"] = f"{programs(self.source)}{os.pathsep}{variables['PATH']}"
+        python = str(programs(self.source) / "python") if self.nested else sys.executable
         request = {"folder": str(folder or self.folder), "environment": variables, "python": python, "arguments": arguments}
         out, err = (Path(self.scratch.name) / name for name in ("out", "err"))
-        client = connect()
+        client = connect(self.source)
         with Path(os.devnull).open() as empty, out.open("wb") as written, err.open("wb") as errors:
             streams = [empty.fileno(), written.fileno(), errors.fileno()]
             socket.send_fds(client, [json.dumps(request).encode()], streams)

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 
-from tests.pipeline.conftest import ROOT, run_in
+from tests.cli_fork_server import CliForkServer
+from tests.pipeline.conftest import ROOT
 
 FILES = Path(__file__).with_name("files")
 MODALITY = {
@@ -52,10 +52,11 @@ def test_an_added_modality_task_and_model_train_and_evaluate(tmp_path: Path) -> 
         "# @package _global_\ndefaults:\n  - override /data: rows\n  - override /window: vectors\n  - override /task: margin\n"
         "  - override /model: perceptron\nname: rows\ntrainer:\n  max_epochs: 20\n  batch_size: 16\noptimizer:\n  lr: 0.01\n"
     )
-    environment = {"PYTHONPATH": str(tmp_path / "src")}
-    trained = run_in(tmp_path, sys.executable, "-m", "reprise", "train", "experiment=rows", "trainer.threads=1", **environment)
-    assert trained.returncode == 0, trained.stderr
-    (run,) = (tmp_path / "mlruns" / "runs").iterdir()
-    evaluated = run_in(tmp_path, sys.executable, "-m", "reprise", "evaluate", run.name, "--json", **environment)
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert json.loads(evaluated.stdout)["test"]["hits"] > 0.9
+    fork_server = CliForkServer(tmp_path, source=str(tmp_path / "src"))
+    try:
+        fork_server.run("train", "experiment=rows", "trainer.threads=1")
+        (run,) = (tmp_path / "mlruns" / "runs").iterdir()
+        evaluated = fork_server.run("evaluate", run.name, "--json").out.read_text()
+    finally:
+        fork_server.end()
+    assert json.loads(evaluated)["test"]["hits"] > 0.9

@@ -1,7 +1,7 @@
 """A program that takes the place of `python` and `reprise`: it lets the server run the command, and passes signals and the exit code on.
 
 It imports only modules that load fast. Other command lines than those of `reprise` and `dvc` run in the real Python, as do those that
-import reprise from a folder of PYTHONPATH.
+import reprise from another folder of PYTHONPATH.
 """
 
 import json
@@ -33,13 +33,14 @@ def run(python: str, path: str, arguments: list[str]) -> int:
     return int(client.recv(64))
 
 
-def main(real: str, path: str) -> None:
-    """Run this program's command line. `real` is Python, `path` the socket of the server."""
+def main(real: str, path: str, source: str) -> None:
+    """Run this program's command line. `real` is Python, `path` the socket of the server, `source` the PYTHONPATH it was started with."""
     program = sys.argv[0]
     is_python = os.path.basename(program) == "python"
     arguments = sys.argv[1:] if is_python else ["-P", "-m", "reprise", *sys.argv[1:]]
-    folders = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    if module_of(arguments) not in SERVED or any(os.path.isdir(os.path.join(folder, "reprise")) for folder in folders if folder):
+    folders = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    others = [folder for folder in folders if folder != source and os.path.isdir(os.path.join(folder, "reprise"))]
+    if module_of(arguments) not in SERVED or others:
         os.execv(real, [real, *arguments])
     code = run(os.path.join(os.path.dirname(program), "python"), path, arguments)
     if code < 0:

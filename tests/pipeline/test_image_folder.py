@@ -63,11 +63,21 @@ def evaluated_metrics(project: Path, run_dir: Path) -> dict[str, dict[str, float
     return metrics
 
 
-def test_training_from_image_files_gives_the_same_metrics_as_from_arrays(project: Path, run_dir: Path) -> None:
-    assert evaluated_metrics(project, run_dir) == evaluated_metrics(project, train_run(project, "data=same"))
+@pytest.fixture(scope="module")
+def metrics(project: Path, run_dir: Path) -> dict[str, dict[str, float]]:
+    """Return the metrics of the run on the image files."""
+    return evaluated_metrics(project, run_dir)
 
 
-def test_predict_agrees_with_evaluate_on_every_test_image(project: Path, run_dir: Path, image_folder: Path) -> None:
+def test_training_from_image_files_gives_the_same_metrics_as_from_arrays(
+    project: Path, metrics: dict[str, dict[str, float]]
+) -> None:
+    assert metrics == evaluated_metrics(project, train_run(project, "data=same"))
+
+
+def test_predict_agrees_with_evaluate_on_every_test_image(
+    project: Path, run_dir: Path, image_folder: Path, metrics: dict[str, dict[str, float]]
+) -> None:
     done = run_in(project, "reprise", "predict", run_dir.name, str(image_folder), "--out", str(project / "answers"))
     assert done.returncode == 0, done.stderr
     assert "train (the run was trained on them): 420 of 600 pictures; " in done.stdout
@@ -84,7 +94,7 @@ def test_predict_agrees_with_evaluate_on_every_test_image(project: Path, run_dir
     assert all(sum(float(row[f"p_{digit}"]) for digit in range(10)) == pytest.approx(1, abs=1e-6) for row in predictions.values())
     assert all(row["confidence"] == row[f"p_{row['class']}"] for row in predictions.values())
     correct = [predictions[Path(name).name]["class"] == Path(name).parent.name for name in test]
-    assert np.mean(correct) == pytest.approx(evaluated_metrics(project, run_dir)["test"]["accuracy"], abs=1e-7)
+    assert np.mean(correct) == pytest.approx(metrics["test"]["accuracy"], abs=1e-7)
     one = run_in(project, "reprise", "predict", run_dir.name, str(image_folder / test[0]), "--json")
     [alone] = json.loads(one.stdout)
     assert alone["class"] == predictions[Path(test[0]).name]["class"]

@@ -1,5 +1,7 @@
 """A project in a folder of its own, with reprise installed from its wheel."""
 
+import atexit
+import functools
 import json
 import os
 import shutil
@@ -13,7 +15,7 @@ import yaml
 
 from reprise.projects.dvc_stages import dvc_yaml
 from reprise.stages.code import dependencies, shipped_stages
-from tests.cli_fork_server import user_environment
+from tests.cli_fork_server import CliForkServer
 from tests.projects.test_own_data import hourly, write_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,12 +40,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = user_environment() | IDENTITY | {"PYTHONPATH": str(installed), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-m", "reprise", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
+@functools.cache
+def fork_server(installed: Path) -> CliForkServer:
+    """Return a server that imports reprise from the content of the wheel."""
+    started = CliForkServer(Path.cwd(), nested=True, source=str(installed), **IDENTITY)
+    atexit.register(started.end)
+    return started
+
+
+def run(installed: Path, folder: Path, *arguments: str) -> str:
+    """Run a command to its end, and return its standard output."""
+    child = fork_server(installed).start(*arguments, folder=folder)
+    assert child.wait() == 0, child.output
+    return child.out.read_text()
 
 
 def stages_run(output: str) -> list[str]:
@@ -56,7 +65,7 @@ def made(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     file = write_rows(folder / "load.csv", [["when", "load"], *(row for n, row in enumerate(hourly(400)) if n != 70)])
     run(installed, folder, "init", "mine", "--from", str(file))
-    output = run(installed, folder / "mine", "repro").stdout
+    output = run(installed, folder / "mine", "repro")
     assert stages_run(output)[-3:] == ["train@load", "evaluate@load", "draw@load"]
     return folder / "mine"
 
@@ -65,22 +74,22 @@ def test_a_file_becomes_results_in_two_commands(installed: Path, made: Path) -> 
     assert sorted(entry.name for entry in (made / "conf").rglob("*.yaml")) == ["load.yaml", "load.yaml", "pipeline.yaml"]
     metrics = json.loads((made / "data" / "results" / "load" / "metrics.json").read_text())
     assert metrics["test"]["mae"] < 0.1
-    assert "load" in run(installed, made, "results").stdout
+    assert "load" in run(installed, made, "results")
 
 
 @pytest.mark.long
 def test_an_upgrade_renews_what_it_changed_and_nothing_else(installed: Path, made: Path, tmp_path: Path) -> None:
-    assert set(stages_run(run(installed, made, "repro").stdout)) == {"code", "list_folder@load"}
+    assert set(stages_run(run(installed, made, "repro"))) == {"code", "list_folder@load"}
     upgraded = shutil.copytree(installed, tmp_path / "upgraded")
     with (upgraded / "reprise" / "figures" / "drawing.py").open("a") as stream:
         stream.write("# another version\n")
-    assert stages_run(run(upgraded, made, "repro").stdout)[-1:] == ["draw@load"]
+    assert stages_run(run(upgraded, made, "repro"))[-1:] == ["draw@load"]
 
 
 @pytest.mark.long
 def test_a_run_of_a_project_is_reproduced(installed: Path, made: Path) -> None:
-    (name,) = (one["name"] for one in json.loads(run(installed, made, "runs", "--json").stdout))
-    assert "identical: weights bit for bit" in run(installed, made, "reproduce", name).stdout
+    (name,) = (one["name"] for one in json.loads(run(installed, made, "runs", "--json")))
+    assert "identical: weights bit for bit" in run(installed, made, "reproduce", name)
 
 
 def test_the_stages_of_a_project_are_those_of_the_clone_with_hashes_of_code() -> None:

@@ -37,11 +37,11 @@ def children_by_parent(all_runs: dict[str, Run]) -> dict[str, set[str]]:
 
 
 def test_several_seeds_have_a_parent_run_with_their_mean(fork_server: CliForkServer) -> None:
-    fork_server.run(*QUICK, "seeds=[0,1,4]")
+    fork_server.run(*QUICK, "seeds=[0,4]")
     all_runs = runs(fork_server.folder)
     assert children_by_parent(all_runs) == {
-        "": {"digits_cnn-3seeds"},
-        "digits_cnn-3seeds": {"digits_cnn-seed0", "digits_cnn-seed1", "digits_cnn-seed4"},
+        "": {"digits_cnn-2seeds"},
+        "digits_cnn-2seeds": {"digits_cnn-seed0", "digits_cnn-seed4"},
     }
     (parent,) = (run for run in all_runs.values() if PARENT not in run.data.tags)
     children = [run for run in all_runs.values() if run is not parent]
@@ -64,14 +64,14 @@ def test_several_seeds_have_a_parent_run_with_their_mean(fork_server: CliForkSer
     for turn, run in enumerate(children):  # the parent has test metrics once all children have
         assert "test/accuracy" not in runs(fork_server.folder)[parent.info.run_id].data.metrics
         fork_server.run("evaluate", run.info.run_name)
-        assert ("test/accuracy" in runs(fork_server.folder)[parent.info.run_id].data.metrics) == (turn == 2)
+        assert ("test/accuracy" in runs(fork_server.folder)[parent.info.run_id].data.metrics) == (turn == 1)
     all_runs = runs(fork_server.folder)
     mean = fmean(all_runs[run.info.run_id].data.metrics["test/accuracy"] for run in children)
     assert all_runs[parent.info.run_id].data.metrics["test/accuracy"] == pytest.approx(mean, abs=1e-12)
 
     child = fork_server.start("evaluate", parent.info.run_name)
     assert child.wait() == 2
-    assert "is the parent of 3 runs; name one of them: digits_cnn-seed0-" in child.output
+    assert "is the parent of 2 runs; name one of them: digits_cnn-seed0-" in child.output
     listed = json.loads(fork_server.run("runs", "--json").output)
     assert {run["name"] for run in listed} == {run.info.run_name for run in children}
 

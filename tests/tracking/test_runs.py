@@ -1,11 +1,9 @@
 """What a run records and how it ends, with real processes and a real database."""
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,7 +23,7 @@ from reprise.data.windows import open_windows
 from reprise.tasks.forecasting import metric_suffixes
 from reprise.tracking import event_log
 from reprise.tracking.weights import load_weights
-from tests.pipeline.conftest import make_project, run_in
+from tests.pipeline.conftest import fork_server, make_project, run_in
 from tests.tracking.server import Server
 
 SECRET = "hunter2-do-not-tell"
@@ -123,26 +121,18 @@ def test_the_logged_model_predicts_from_raw_pixels_as_evaluate_does(project: Pat
     assert np.allclose(predictions.sum(1), 1, atol=1e-5)
 
 
-def start(project: Path, *overrides: str) -> subprocess.Popen[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = ["reprise", "train", "experiment=digits_cnn", "tracking.log_model=false", "trainer.max_epochs=100000", *overrides]
-    return subprocess.Popen(
-        command, cwd=project, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_has_the_status_killed(project: Path, number: signal.Signals, code: int) -> None:
     before = statuses(project)
-    with start(project, f"seed={number.value}") as process:  # different seeds, so that the second does not resume the first
-        assert process.stdout
-        assert process.stderr
-        while "epoch 3/" not in process.stdout.readline():
-            assert process.poll() is None
-        process.send_signal(number)
-        assert process.wait(timeout=60) == code
-        last = process.stderr.read().splitlines()[-1]
-    assert last == f"reprise: stopped by {number.name}"
+    seed = f"seed={number.value}"  # different seeds, so that the second does not resume the first
+    words = ["train", "experiment=digits_cnn", "tracking.log_model=false", "trainer.max_epochs=100000", seed]
+    training = fork_server().start(*words, folder=project)
+    while "epoch 3/" not in training.out.read_text():
+        assert not training.has_ended(), training.output
+        time.sleep(0.05)
+    training.kill(number)
+    assert training.wait() == code
+    assert training.err.read_text().splitlines()[-1] == f"reprise: stopped by {number.name}"
     ((new, status),) = statuses(project).items() - before.items()
     assert status == "KILLED"
     assert len(event_log.read_history(project / "mlruns" / "runs" / new / event_log.FILE)["val/loss"]) >= 3
