@@ -59,7 +59,7 @@ def test_a_kill_during_the_training_ends_both_processes_and_the_training_resumes
     resume(fork_server, command, before, steps_done(fork_server))
 
 
-def test_a_kill_during_the_evaluation_trains_nothing_again(fork_server: CliForkServer) -> None:
+def test_a_kill_during_the_evaluation_resumes_in_the_same_run(fork_server: CliForkServer) -> None:
     command, before = [*COMMAND, "seed=0"], set(runs(fork_server.folder))
     child = start(fork_server, command)
     wait_for(child, "drawing figures")

@@ -57,7 +57,7 @@ def train(
     parent run with their mean and standard deviation; jobs of a --multirun have a parent run with the best of them.
 
     With --evaluate, the runs are then evaluated on test by a second process: a process that trains cannot read the test split. If
-    the command is killed, start it again: it resumes where it was, also in the evaluation.
+    the command is killed, also during the evaluation, start it again: it resumes from the last checkpoint in the same runs.
     """
     if reproduces:
         parent_watchdog.end_with_parent()
