@@ -1,6 +1,7 @@
 """Find the source files of plugins without importing them. They are part of a run's identity, like the package's own code."""
 
 import ast
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -105,8 +106,13 @@ def _files(name: str) -> Iterator[Source]:
 
 def _is_local(file: Path) -> bool:
     """Return whether the file is not from a package manager, Python or reprise. Editable installs are local."""
-    own = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(PACKAGE))
-    return not INSTALLED & set(file.parts) and not any(file.is_relative_to(folder) for folder in own)
+    return not INSTALLED & set(file.parts) and not any(file.is_relative_to(folder) for folder in _own_folders())
+
+
+@functools.cache
+def _own_folders() -> tuple[str, str, str]:
+    """Return the folders of Python's modules and of reprise. A package may have thousands of files, and this takes long."""
+    return sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(PACKAGE)
 
 
 def _imports(file: Path) -> Iterator[str]:
