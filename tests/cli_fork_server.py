@@ -118,7 +118,7 @@ class CliForkServer:
     Args:
         folder: the project.
         nested: whether the processes that a command starts, such as the workers of a sweep, run in the server as well. They start
-            faster then, but have the server as their parent.
+            faster then, but have the server as their parent. A new tracking database is copied: MLflow takes a second to create one.
         source: see `connection`.
         environment: variables for all commands.
 
@@ -142,7 +142,13 @@ class CliForkServer:
         if self.nested:
             variables["PATH"] = f"{programs(self.source)}{os.pathsep}{variables['PATH']}"
         python = str(programs(self.source) / "python") if self.nested else sys.executable
-        request = {"folder": str(folder or self.folder), "environment": variables, "python": python, "arguments": arguments}
+        request = {
+            "folder": str(folder or self.folder),
+            "environment": variables,
+            "python": python,
+            "arguments": arguments,
+            "copies_database": self.nested,
+        }
         out, err = (Path(self.scratch.name) / name for name in ("out", "err"))
         client = connect(self.source)
         with Path(os.devnull).open() as empty, out.open("wb") as written, err.open("wb") as errors:

@@ -27,14 +27,14 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fork_server(project: Path) -> Iterator[CliForkServer]:
-    started = CliForkServer(project)
+    started = CliForkServer(project, nested=True)
     yield started
     started.end()
 
 
 @pytest.fixture
 def second_fork_server(project: Path) -> Iterator[CliForkServer]:
-    started = CliForkServer(project)
+    started = CliForkServer(project, nested=True)
     yield started
     started.end()
 
@@ -87,7 +87,7 @@ def test_stopping_watch_does_not_stop_the_training(fork_server: CliForkServer, s
 def test_a_run_on_another_machine_is_watched_through_the_server(fork_server: CliForkServer, tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
-    elsewhere = CliForkServer(make_project(tmp_path / "here"))
+    elsewhere = CliForkServer(make_project(tmp_path / "here"), nested=True)
     try:
         fork_server.run(*CNN, "seed=4", f"tracking.uri={server.address}")
         name = max((fork_server.folder / "mlruns" / "runs").glob("*/run.json"), key=lambda file: file.stat().st_mtime).parent.name

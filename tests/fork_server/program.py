@@ -23,7 +23,13 @@ def run(python: str, path: str, arguments: list[str]) -> int:
     """Run `python *arguments` in the server at the socket `path`. Return the exit code; for a signal its negative number."""
     client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client.connect(path)
-    request = {"folder": os.getcwd(), "environment": dict(os.environ), "python": python, "arguments": arguments}
+    request = {
+        "folder": os.getcwd(),
+        "environment": dict(os.environ),
+        "python": python,
+        "arguments": arguments,
+        "copies_database": True,
+    }
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     socket.send_fds(client, [json.dumps(request).encode()], [0, 1, 2])
     pid = int(client.recv(64))

@@ -17,6 +17,7 @@ import selectors
 import shutil
 import signal
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ import torch
 
 import reprise
 from reprise.__main__ import main
+from reprise.tracking import mlflow_tables
 
 PRELOADED = [
     "IPython.display",
@@ -45,7 +47,10 @@ PRELOADED = [
 ]
 LARGEST_REQUEST = 2**20
 Request = dict[str, Any]
-"""`folder`, `environment`, `python`: the program that `sys.executable` names, and `arguments`, of a Python interpreter."""
+"""`folder`, `environment`, `python`: the program that `sys.executable` names, `arguments` of a Python interpreter, and
+`copies_database`: whether a new tracking database is a copy of an empty one."""
+EMPTY = Path(sys.argv[1]).with_name("empty.db")
+"""An empty tracking database."""
 
 
 def preload() -> None:
@@ -54,6 +59,13 @@ def preload() -> None:
     for name in [*PRELOADED, *modules]:
         if name not in {"reprise.__main__", "reprise.tracking.reprise_pyfunc"}:  # the latter is a module of logged models
             importlib.import_module(name)
+
+
+def copy_database(file: Path, artifacts: Path) -> None:
+    """Do what `mlflow_tables.create_database` does, which takes a second."""
+    shutil.copy(EMPTY, file)
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE experiments SET artifact_location = ?", [f"{artifacts.resolve().as_uri()}/0"])
 
 
 def fail(code: int, path: re.Pattern[str]) -> None:
@@ -93,6 +105,8 @@ def run_request(request: Request) -> NoReturn:
     os.environ.update(request["environment"])
     sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.executable = request["python"]
+    if request["copies_database"]:
+        mlflow_tables.create_database = copy_database
     if "FAULT" in os.environ:
         code, _, path = os.environ["FAULT"].partition(" ")
         fail(int(code), re.compile(path))
@@ -184,6 +198,7 @@ class Server:
 
 if __name__ == "__main__":
     preload()
+    mlflow_tables.create_database(EMPTY, Path("artifacts"))
     torch.set_num_threads(1)
     server = Server(sys.argv[1])
     gc.freeze()

@@ -22,7 +22,7 @@ PARENT, NOTE = "mlflow.parentRunId", "mlflow.note.content"
 
 @pytest.fixture
 def fork_server(tmp_path: Path) -> Iterator[CliForkServer]:
-    started = CliForkServer(make_project(tmp_path / "project"), MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    started = CliForkServer(make_project(tmp_path / "project"), nested=True, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
     yield started
     started.end()
 
