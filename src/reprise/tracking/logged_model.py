@@ -1,10 +1,11 @@
 """Export a model that MLflow can show and load."""
 
+import functools
 import io
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def save(
     inputs = Schema([TensorSpec(array.dtype, (-1, *array.shape[1:]), name) for name, array in _named(example).items()])
     outputs = Schema([TensorSpec(prediction.dtype, (-1, *prediction.shape[1:]))])
     shutil.rmtree(folder, ignore_errors=True)  # an incomplete model, if a process was killed while it wrote one
-    with warnings.catch_warnings(), _without_package_check():
+    with warnings.catch_warnings(), _without_package_check(), _with_kept_graphs():
         warnings.filterwarnings("ignore", message=".*were assigned during export.*")  # LSTM weights are views of a flat buffer
         warnings.filterwarnings("ignore", message="No complete tensor found in the group")  # likewise; each is stored by itself
         mlflow.pytorch.save_model(
@@ -97,6 +98,27 @@ def _without_package_check() -> Iterator[None]:
         environment.warn_dependency_requirement_mismatches = check
 
 
+@contextmanager
+def _with_kept_graphs() -> Iterator[None]:
+    """Let MLflow export a network with `exported_graphs.export`."""
+    import torch
+
+    from reprise.tracking import exported_graphs  # late: PyTorch
+
+    module: Any = torch.export
+    export = module.export
+
+    def reuse(network: "nn.Module", example: Any, dynamic_shapes: Any) -> Any:
+        module.export = export
+        return exported_graphs.export(network, example, dynamic_shapes)
+
+    module.export = reuse
+    try:
+        yield
+    finally:
+        module.export = export
+
+
 def _requirements(reading: Mapping[str, Any]) -> list[str]:
     pictures = ["pillow"] if "decoding" in reading else []
     return [f"torch=={lineage.versions()['version.torch'].split('+')[0]}", "numpy", "pandas", *pictures]
@@ -118,9 +140,8 @@ def _export(network: "nn.Module", example: Mapping[str, npt.NDArray[np.generic]]
     batch = torch.export.Dim("batch")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as in `save`
-        program = torch.export.export(
-            with_parameters(network, len(example)), tensors, dynamic_shapes=[{0: batch} for _ in tensors]
-        )
+        shapes = [{0: batch} for _ in tensors]
+        program = torch.export.export(with_parameters(network, len(example)), tensors, dynamic_shapes=shapes)
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
     file.write_bytes(buffer.getvalue())
@@ -134,10 +155,16 @@ def _named(example: Mapping[str, npt.NDArray[np.generic]]) -> Mapping[str | None
 
 def with_parameters(network: "nn.Module", inputs: int) -> "nn.Module":
     """Return a network whose `forward` has one parameter per input: torch.export matches dynamic shapes with parameters."""
+    return _wrappers()[inputs](network).eval()
+
+
+@functools.cache
+def _wrappers() -> "dict[int, Callable[[nn.Module], nn.Module]]":
+    """Return the class of `with_parameters` by number of inputs. Made once: `exported_graphs` compares classes."""
     from torch import Tensor, nn
 
     class OneInput(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, network: nn.Module) -> None:
             super().__init__()
             self.predictor = network
 
@@ -152,4 +179,4 @@ def with_parameters(network: "nn.Module", inputs: int) -> "nn.Module":
         def forward(self, first: Tensor, second: Tensor, third: Tensor) -> Any:  # type: ignore[override]
             return self.predictor(first, second, third)
 
-    return {1: OneInput, 2: TwoInputs, 3: ThreeInputs}[inputs]().eval()
+    return {1: OneInput, 2: TwoInputs, 3: ThreeInputs}
