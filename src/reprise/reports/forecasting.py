@@ -1,10 +1,12 @@
 """Figures and tables of evaluated forecasts. Shapes: `N` windows, `S` forecast steps (horizon), `Y` target channels."""
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,7 +150,7 @@ class _Report:
     def _draw_intervals(self, intervals: ForecastIntervals, number: int, suffix: str, title: str) -> None:
         channel, unit = self.meta.targets[number], self.meta.units[number]
         shown = [level for level in BANDS if level in intervals.levels]
-        bounds = {level: tuple(bound[..., number] for bound in intervals.bounds(level)) for level in shown}
+        bounds = {level: tuple(bound[..., number] for bound in self._bounds(intervals, level)) for level in shown}
         predicted = self._in_units("forecast")[..., number]
         if self.meta.horizon == 1:
             rows = slice(-BAND_STEPS, None)
@@ -202,8 +204,22 @@ class _Report:
             )
         return result
 
+    @functools.cached_property
+    def _cached(self) -> "dict[str | float, Any]":
+        """Forecasts in units by method, and bounds of intervals by level: each channel's figures need them."""
+        return {}
+
     def _in_units(self, method: str) -> npt.NDArray[np.float64]:
-        return _units(self.task, self.forecasts[method])
+        if method not in self._cached:
+            self._cached[method] = _units(self.task, self.forecasts[method])
+        units: npt.NDArray[np.float64] = self._cached[method]
+        return units
+
+    def _bounds(self, intervals: ForecastIntervals, level: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        if level not in self._cached:
+            self._cached[level] = intervals.bounds(level)
+        lower, upper = self._cached[level]
+        return lower, upper
 
     @property
     def _first_steps(self) -> npt.NDArray[np.int64]:
