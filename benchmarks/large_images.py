@@ -43,7 +43,8 @@ def main() -> None:
     if options.train:
         print(images_per_second(options.train, options.steps))
         return
-    with tempfile.TemporaryDirectory(dir=".") as scratch, control_group(options.mib * MEBIBYTE) as group:
+    scratch_folder = store.made(configs.project_root() / ".benchmarks")  # on disk, where /tmp may be in memory; git ignores it
+    with tempfile.TemporaryDirectory(dir=scratch_folder) as scratch, control_group(options.mib * MEBIBYTE) as group:
         paths = ProjectPaths(Path(scratch).resolve())
         make_images(paths.processed("digits"), 4 * options.mib * MEBIBYTE // int(np.prod(SHAPE)))
         from reprise.stages import window

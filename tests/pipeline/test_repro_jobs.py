@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reprise.errors import UserError
-from reprise.stages.repro_jobs import Paths, plan_of
+from reprise.stages.repro_jobs import plan_of
 from reprise.tracking import dvc_files
+from reprise.tracking.dvc_stages import StagePaths
 from tests.cli_fork_server import user_environment
 
 
@@ -59,23 +60,23 @@ def repro(root: Path, *arguments: str) -> tuple[int, str]:
 
 
 @st.composite
-def pipelines(draw: st.DrawFn) -> dict[str, Paths]:
+def pipelines(draw: st.DrawFn) -> dict[str, StagePaths]:
     """Stages in any order, each of which reads outputs of earlier ones: the path itself, a folder around it, or a file in it."""
-    stages: dict[str, Paths] = {}
+    stages: dict[str, StagePaths] = {}
     for number in range(draw(st.integers(0, 9))):
         chosen = draw(st.sets(st.sampled_from(sorted(stages)), max_size=3)) if stages else set()
         near = [draw(st.sampled_from((Path(f"/{name}/out"), Path(f"/{name}"), Path(f"/{name}/out/file")))) for name in chosen]
-        stages[f"s{number}"] = Paths(reads={Path("/conf"), *near}, writes={Path(f"/s{number}/out")})
+        stages[f"s{number}"] = StagePaths(reads={Path("/conf"), *near}, writes={Path(f"/s{number}/out")})
     return {name: stages[name] for name in draw(st.permutations(sorted(stages)))}
 
 
-def needed_by(stages: dict[str, Paths], name: str) -> set[str]:
+def needed_by(stages: dict[str, StagePaths], name: str) -> set[str]:
     """Return the stages whose outputs a stage reads."""
     return {path.parts[1] for path in stages[name].reads} & stages.keys()
 
 
 @given(pipelines())
-def test_each_stage_runs_once_and_after_what_it_reads(stages: dict[str, Paths]) -> None:
+def test_each_stage_runs_once_and_after_what_it_reads(stages: dict[str, StagePaths]) -> None:
     plan = plan_of(stages)
     assert sorted([*plan.shared, *(name for group in plan.groups for name in group)]) == sorted(stages)
     for number, name in enumerate(plan.shared):
@@ -86,7 +87,7 @@ def test_each_stage_runs_once_and_after_what_it_reads(stages: dict[str, Paths]) 
 
 
 @given(pipelines())
-def test_only_stages_that_lead_to_several_final_ones_run_before_the_others(stages: dict[str, Paths]) -> None:
+def test_only_stages_that_lead_to_several_final_ones_run_before_the_others(stages: dict[str, StagePaths]) -> None:
     plan = plan_of(stages)
     finals = {name for name in stages if not any(name in needed_by(stages, other) for other in stages)}
     assert {group[-1] for group in plan.groups} == finals
@@ -99,7 +100,7 @@ def test_only_stages_that_lead_to_several_final_ones_run_before_the_others(stage
 
 
 def test_stages_that_need_each_other_are_an_error() -> None:
-    circle = {"a": Paths({Path("/b")}, {Path("/a")}), "b": Paths({Path("/a")}, {Path("/b")})}
+    circle = {"a": StagePaths({Path("/b")}, {Path("/a")}), "b": StagePaths({Path("/a")}, {Path("/b")})}
     with pytest.raises(UserError, match="needs"):
         plan_of(circle)
 

@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from reprise.errors import Stopped, UserError
+from reprise.tracking import dvc_stages
+from reprise.tracking.dvc_stages import StagePaths
 
 DVC = """
 import sys
@@ -26,14 +27,6 @@ from dvc.cli import main
 sys.exit(main())
 """
 """Runs DVC in a process that ends with the one that started it."""
-
-
-@dataclass(frozen=True)
-class Paths:
-    """The files and folders that a stage reads and writes."""
-
-    reads: Set[Path]
-    writes: Set[Path]
 
 
 @dataclass(frozen=True)
@@ -55,32 +48,19 @@ def run(root: Path, jobs: int, long: bool, console: Console) -> int:
         UserError: if DVC cannot read its files.
 
     """
-    from dvc.exceptions import DvcException  # late: DVC takes a second to import
-    from dvc.repo import Repo
-
-    try:
-        repo = Repo(str(root), _wait_for_lock=True)
-        found = {stage.addressing: stage for stage in (repo.index.stages if long else repo.stage.collect("dvc.yaml"))}
-    except DvcException as error:
-        raise UserError(f"dvc: {error}", "see `dvc status`") from error
-    plan = plan_of({name: _paths(stage) for name, stage in found.items()})
-
-    def out_of_date(names: list[str]) -> bool:
-        with repo.lock:
-            return any(_is_changed(found[name]) for name in names)
-
+    stages = dvc_stages.read(root, long)
+    plan = plan_of(stages.paths)
     processes = Processes(root, jobs)
-    if remake := out_of_date(plan.shared):
-        code = processes.run([plan.shared])
-        if code:
-            return code
-    groups = [group for group in plan.groups if out_of_date(group)]
+    remake = stages.any_out_of_date(plan.shared)
+    if remake and (code := processes.run([plan.shared])):
+        return code
+    groups = [group for group in plan.groups if stages.any_out_of_date(group)]
     if not remake and not groups:
         console.print("Data and pipelines are up to date.", highlight=False)
     return processes.run(groups)
 
 
-def plan_of(stages: Mapping[str, Paths]) -> Plan:
+def plan_of(stages: Mapping[str, StagePaths]) -> Plan:
     """Return the order in which to run stages: a stage runs after those that write what it reads.
 
     Raises:
@@ -109,20 +89,6 @@ def _writers_of(reads: Set[Path], writers: Mapping[Path, str]) -> set[str]:
     """Return the stages that write a path, a folder that holds it, or something in it."""
     around = {writers[path] for read in reads for path in (read, *read.parents) if path in writers}
     return around | {writers[path] for path in writers if not reads.isdisjoint(path.parents)}
-
-
-def _paths(stage: Any) -> Paths:
-    return Paths({Path(item.fs_path) for item in stage.deps}, {Path(item.fs_path) for item in stage.outs})
-
-
-def _is_changed(stage: Any) -> bool:
-    """Return whether a stage is out of date. Where DVC cannot tell, it is to run it and say why."""
-    from dvc.exceptions import DvcException
-
-    try:
-        return bool(stage.changed())
-    except DvcException:
-        return True
 
 
 class Processes:
