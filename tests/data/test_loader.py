@@ -91,8 +91,20 @@ def test_small_batches_are_gathered_together_but_never_for_several_ranks_or_with
     def together(size: int | None, rows: int, world: int = 1) -> int:
         return TrainLoader(Numbered(10, sample_nbytes=size), rows, 0, CPU, world=world).batches_together
 
-    assert (together(1024, 32), together(2**14, 32)) == (8, 1)
+    assert (together(1024, 32), together(2**16, 32)) == (32, 1)
     assert (together(1024, 33), together(None, 32), together(1024, 32, world=2)) == (1, 1, 1)
+
+
+def test_images_gathered_together_are_those_gathered_alone() -> None:
+    pixels = torch.arange(100 * 8 * 8 * 3).view(100, 8, 8, 3).to(torch.uint8)
+    images = Images(pixels, torch.arange(100), torch.arange(90).flip(0), Normalize(torch.tensor([9.0]), torch.tensor([3.0])))
+    assert images.sample_nbytes == images.gather(torch.tensor([0])).inputs.nbytes
+    loader = TrainLoader(images, 16, 0, CPU)
+    assert loader.batches_together > 1
+    for batch, rows in zip(loader, torch.split(epoch_order(90, 0, 0), 16), strict=True):
+        alone = images.gather(rows)
+        assert torch.equal(batch.inputs, alone.inputs)
+        assert torch.equal(batch.targets, alone.targets)
 
 
 @quick

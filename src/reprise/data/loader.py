@@ -20,9 +20,9 @@ AHEAD = 2
 """Batches prefetched if the arrays stay on the host."""
 READERS = 8
 """Threads, and batches prefetched, if the arrays are read from disk again in each epoch: most of the time, they wait."""
-GATHERED_BYTES, ALIGNED_ROWS = 2**18, 16
-"""Bytes gathered together if batches are small: less than a cache. Batches of a multiple of 16 rows of float32 all start at a
-multiple of 64 bytes, as tensors of their own do: from another start, kernels may compute other last bits."""
+GATHERED_BYTES, ALIGNED_ROWS = 2**20, 16
+"""Bytes gathered together if batches are small: less than the L2 cache of a core. Batches of a multiple of 16 rows of float32 all
+start at a multiple of 64 bytes, as tensors of their own do: from another start, kernels may compute other last bits."""
 Gather = Callable[[Tensor], Batch]
 
 
@@ -99,7 +99,7 @@ class TrainLoader:
         """Yield this rank's rows of each batch from `start` on, with their loss weight. A list would outgrow a long series."""
         for number in range(start, len(self)):
             batch_rows = order[number * self.batch_size : (number + 1) * self.batch_size]
-            part = batch_rows.tensor_split(self.world)[self.rank]
+            part = batch_rows.tensor_split(self.world)[self.rank] if self.world > 1 else batch_rows
             yield part, len(part) * self.world / len(batch_rows)
 
     def _gather(self, rows: Tensor) -> Batch:

@@ -53,6 +53,13 @@ class DirectEpochLoop(_TrainingEpochLoop):
         self.batch_end_hooks: list[Callable[..., None]] = []
         """The hooks `on_train_batch_end` of the callbacks that have one."""
 
+    @property
+    def done(self) -> bool:
+        """Whether the epoch is over."""
+        if self.is_direct and not self.restarting and not self.trainer.should_stop:
+            return self._num_ready_batches_reached()
+        return super().done
+
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         """Prepare an epoch."""
         super().on_run_start(data_fetcher)
@@ -80,7 +87,7 @@ class DirectEpochLoop(_TrainingEpochLoop):
         if self.restarting or not self.is_direct:
             super().advance(data_fetcher)
             return
-        trainer, progress = self.trainer, self.batch_progress
+        trainer, module, progress = self.trainer, self.trainer.lightning_module, self.batch_progress
         if self.val_loop.restarting:
             self.val_loop.restarting = False
         batch, *_ = next(data_fetcher)
@@ -88,32 +95,34 @@ class DirectEpochLoop(_TrainingEpochLoop):
         progress.is_last_batch = data_fetcher.done
         progress.increment_ready()
         progress.increment_started()
-        self._step(batch, number)
+        self._step(module, batch, number)
         progress.increment_processed()
         for schedule in trainer.lr_scheduler_configs:
             self.scheduler_progress.increment_ready()
             schedule.scheduler.step()
             self.scheduler_progress.increment_completed()
         for hook in self.batch_end_hooks:
-            hook(trainer, trainer.lightning_module, None, batch, number)
+            hook(trainer, module, None, batch, number)
         progress.increment_completed()
 
-    def _step(self, batch: Any, number: int) -> None:
+    def _step(self, module: pl.LightningModule, batch: Any, number: int) -> None:
         """Compute the gradient of a batch and take one step of the optimizer."""
-        trainer, module, optimizer = self.trainer, self.trainer.lightning_module, self.trainer.optimizers[0]
+        trainer, optimizer = self.trainer, self.trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
 
-        @torch.enable_grad()
         def gradient() -> Tensor:
-            with trainer.precision_plugin.forward_context():
-                loss: Tensor = module.training_step(batch, number)
-            progress.zero_grad.increment_ready()
-            progress.zero_grad.increment_started()
-            optimizer.zero_grad()
-            progress.zero_grad.increment_completed()
-            loss.backward()
-            module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
-            return loss.detach()
+            with torch.enable_grad():
+                with trainer.precision_plugin.forward_context():
+                    loss: Any = module.training_step(batch, number)
+                progress.zero_grad.increment_ready()
+                progress.zero_grad.increment_started()
+                optimizer.zero_grad()
+                progress.zero_grad.increment_completed()
+                loss.backward()
+            if trainer.gradient_clip_val is not None:
+                module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+            detached: Tensor = loss.detach()
+            return detached
 
         progress.step.increment_ready()
         optimizer.step(gradient)

@@ -74,6 +74,11 @@ class Images:
         """Size of the arrays in bytes."""
         return self.pixels.nbytes + self.labels.nbytes
 
+    @property
+    def sample_nbytes(self) -> int:
+        """Size of a gathered sample in bytes."""
+        return self.pixels[0].numel() * torch.float32.itemsize
+
 
 @dataclass(frozen=True)
 class TiledPictures:
