@@ -1,6 +1,6 @@
 """The cost of the pipeline beyond the arithmetic of the network: an epoch of fashion_mnist_cnn in four variants.
 
-    python benchmarks/step_cost.py [--rounds 5] [--samples 55000]
+    python benchmarks/step_cost.py [--rounds 5] [--samples 55000] [--threads N]
 
 - reprise: as `reprise train experiment=fashion_mnist_cnn` runs it: MLflow, event log, progress bar, validation, best weights.
 - unreproducible: the same with trainer.deterministic=false, for the price of reproducible bits.
@@ -8,8 +8,9 @@
   no validation, no metrics, no logging.
 - template: a Dataset with a per-sample `__getitem__`, a DataLoader, and plain Lightning with two `self.log` a step.
 
-Each round trains one epoch of each variant in turn (A B C D A B C D …), after a warm-up round. Prints the ratios, and writes
-them to benchmarks/results/. Machines are noisy: read the ratios, not the seconds.
+Each round trains one epoch of each variant in turn (A B C D A B C D …), after a warm-up round. Prints the ratios, of seconds and
+of CPU seconds of all threads, and writes them to benchmarks/results/. Machines are noisy: read the ratios, not the seconds. If
+other programs run too, only the ratio of CPU seconds means anything.
 """
 
 import argparse
@@ -18,7 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NamedTuple, TextIO
+from unittest.mock import patch
 
 import pytorch_lightning as pl
 import torch
@@ -37,37 +39,63 @@ from reprise.stages.seed_run import train_seed
 from reprise.tasks.build import build_network, build_task
 from reprise.tracking import resume
 from reprise.training import precision
+from reprise.training.fit import Fitted, Training
 from reprise.training.trainer import quiet_lightning
 
 TAGS = {"origin": "benchmark", "mlflow.source.name": "python benchmarks/step_cost.py"}
 
 
-def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, devnull: TextIO) -> float:
-    """Return the seconds of a fit: training and validation of one epoch, metrics, event log, MLflow, weights, progress bar."""
+class Cost(NamedTuple):
+    """The cost of an epoch."""
+
+    seconds: float
+    cpu_seconds: float
+    """Of all threads of this process."""
+
+    @classmethod
+    def now(cls) -> "Cost":
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self, start: "Cost") -> "Cost":
+        return Cost(self.seconds - start.seconds, self.cpu_seconds - start.cpu_seconds)
+
+
+def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, devnull: TextIO) -> Cost:
+    """Return the cost of a fit: training and validation of one epoch, metrics, event log, MLflow, weights, progress bar."""
     console = Console(force_terminal=True, file=devnull)
-    with resume.lock_training(paths.store, "benchmark", 0) as training:
+    fits: list[Cost] = []
+    fit = Training.fit
+
+    def measured(*arguments: Any, **settings: Any) -> Fitted:
+        began = Cost.now()
+        fitted = fit(*arguments, **settings)
+        fits.append(Cost.now().since(began))
+        return fitted
+
+    with resume.lock_training(paths.store, "benchmark", 0) as training, patch.object(Training, "fit", measured):
         training.forget()
-        return train_seed(config, windows, None, paths, console, TAGS, training).train_seconds
+        train_seed(config, windows, None, paths, console, TAGS, training)
+    return fits.pop()
 
 
-EPOCH_SECONDS: list[float] = []
+EPOCHS: list[Cost] = []
 
 
 class Stopwatch(pl.Callback):
-    """Seconds from the start of the epoch to the end of training."""
+    """The cost from the start of the epoch to the end of training."""
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.began = time.perf_counter()
+        self.began = Cost.now()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        EPOCH_SECONDS.append(time.perf_counter() - self.began)
+        EPOCHS.append(Cost.now().since(self.began))
 
 
 def autocast(number_format: str) -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=number_format == "bf16")
 
 
-def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
+def bare_epoch(config: Config, windows: Windows, number_format: str) -> Cost:
     torch.use_deterministic_algorithms(False)  # as in a loop written by hand
     network = build_network(config, windows.meta, build_task(config, windows.meta))
     split, _ = windows.learning()
@@ -77,7 +105,7 @@ def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
     optimizer = configs.build(config.optimizer, "optimizer", [], network.parameters())
     steps = -(-len(inputs) // config.trainer.batch_size)
     schedule = configs.build(config.scheduler, "scheduler", [], optimizer, total_steps=steps)
-    began = time.perf_counter()
+    began = Cost.now()
     for rows in torch.randperm(len(inputs)).split(config.trainer.batch_size):
         with autocast(number_format):
             loss = nn.functional.cross_entropy(network(inputs[rows]), labels[rows])
@@ -85,7 +113,7 @@ def bare_epoch(config: Config, windows: Windows, number_format: str) -> float:
         loss.backward()
         optimizer.step()
         schedule.step()
-    return time.perf_counter() - began
+    return Cost.now().since(began)
 
 
 class PerSample(Dataset[tuple[Tensor, Tensor]]):
@@ -119,7 +147,7 @@ class Plain(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), self.learning_rate)
 
 
-def template_epoch(config: Config, windows: Windows, number_format: str) -> float:
+def template_epoch(config: Config, windows: Windows, number_format: str) -> Cost:
     torch.use_deterministic_algorithms(False)
     network = build_network(config, windows.meta, build_task(config, windows.meta))
     split, _ = windows.learning()
@@ -137,13 +165,14 @@ def template_epoch(config: Config, windows: Windows, number_format: str) -> floa
         callbacks=[Stopwatch()],
     )
     trainer.fit(Plain(network, config.optimizer.lr), loader)
-    return EPOCH_SECONDS.pop()
+    return EPOCHS.pop()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=55_000, help="training images of the epoch")
+    parser.add_argument("--threads", type=int, help="as trainer.threads; by default all CPUs")
     options = parser.parse_args()
     root = configs.project_root()
     with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as devnull:
@@ -151,40 +180,57 @@ def main() -> None:
         for name in ("conf", "data"):
             (paths.root / name).symlink_to(root / name)
         overrides = ["trainer.max_epochs=1", f"data.limit={options.samples}", "tracking.log_model=false"]
+        overrides += [f"trainer.threads={options.threads}"] if options.threads else []
         config = configs.compose(root, ["experiment=fashion_mnist_cnn", *overrides])
         free = configs.compose(root, ["experiment=fashion_mnist_cnn", "trainer.deterministic=false", *overrides])
         windows = prepare(config, paths, Console(quiet=True))
         task = build_task(config, windows.meta)
         number_format = precision.resolve(config.trainer.precision, torch.device("cpu"), task.tolerates_bf16)
-        variants: dict[str, Callable[[], float]] = {
+        variants: dict[str, Callable[[], Cost]] = {
             "reprise": lambda: reprise_epoch(config, windows, paths, devnull),
             "unreproducible": lambda: reprise_epoch(free, windows, paths, devnull),
             "bare": lambda: bare_epoch(config, windows, number_format),
             "template": lambda: template_epoch(config, windows, number_format),
         }
-        measured: dict[str, list[float]] = {variant: [] for variant in variants}
+        measured: dict[str, list[Cost]] = {variant: [] for variant in variants}
         for turn in range(options.rounds + 1):
             for variant, epoch in variants.items():
-                seconds = epoch()
+                cost = epoch()
                 if turn:
-                    measured[variant].append(seconds)
+                    measured[variant].append(cost)
             if turn:
-                print("  ".join(f"{variant} {seconds[-1]:.2f} s" for variant, seconds in measured.items()), flush=True)
+                print(
+                    "  ".join(
+                        f"{name} {costs[-1].seconds:.2f} s, CPU {costs[-1].cpu_seconds:.2f} s" for name, costs in measured.items()
+                    ),
+                    flush=True,
+                )
     facts = {"threads": torch.get_num_threads(), "precision": number_format, "images": options.samples}
 
-    def ratio(what: str, upper: str, lower: str, reproducible: bool, goal: str = "") -> Ratio:
-        rounds = [one / other for one, other in zip(measured[upper], measured[lower], strict=True)]
-        return Ratio(what, rounds, "training only", reproducible, goal, facts)
+    def ratios(what: str, upper: str, lower: str, reproducible: bool, goal: str = "") -> list[Ratio]:
+        pairs = list(zip(measured[upper], measured[lower], strict=True))
+        return [
+            Ratio(what, [one.seconds / other.seconds for one, other in pairs], "training only", reproducible, goal, facts),
+            Ratio(
+                f"{what}, CPU seconds",
+                [one.cpu_seconds / other.cpu_seconds for one, other in pairs],
+                "training only",
+                reproducible,
+                "",
+                facts,
+            ),
+        ]
 
     report(
         "step_cost",
         [
-            ratio("epoch of reprise / bare loop", "reprise", "bare", True, "at most 1.03"),
-            ratio("epoch of reprise with trainer.deterministic=false / bare loop", "unreproducible", "bare", False),
-            ratio("epoch of reprise / the same with trainer.deterministic=false", "reprise", "unreproducible", True),
-            ratio("epoch of plain Lightning with a per-sample Dataset / bare loop", "template", "bare", False),
+            *ratios("epoch of reprise / bare loop", "reprise", "bare", True, "at most 1.03"),
+            *ratios("epoch of reprise with trainer.deterministic=false / bare loop", "unreproducible", "bare", False),
+            *ratios("epoch of reprise / the same with trainer.deterministic=false", "reprise", "unreproducible", True),
+            *ratios("epoch of plain Lightning with a per-sample Dataset / bare loop", "template", "bare", False),
         ],
-        f"python benchmarks/step_cost.py --rounds {options.rounds} --samples {options.samples}",
+        f"python benchmarks/step_cost.py --rounds {options.rounds} --samples {options.samples}"
+        + (f" --threads {options.threads}" if options.threads else ""),
     )
 
 
