@@ -102,6 +102,8 @@ def test_no_module_uses_private_names_of_other_libraries() -> None:
         ("training/lightning_internals.py", "_DataFetcher"),
         ("training/lightning_internals.py", "_TrainingEpochLoop"),
         ("training/lightning_internals.py", "_setup_distributed"),
+        ("training/lightning_internals.py", "_TrainingEpochLoop"),
+        ("training/lightning_internals.py", "_EvaluationLoop"),
         ("tracking/mlflow_tables.py", "_hard_delete_run"),
         ("tracking/mlflow_tables.py", "_hard_delete_logged_model"),
     }

@@ -5,10 +5,18 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.strategies import ModelParallelStrategy
 
-from reprise.training.lightning_internals import HOOK_NAME, STEP_HOOKS, DirectEpochLoop, FastHookName
+from reprise.training.lightning_internals import (
+    HOOK_NAME,
+    STEP_HOOKS,
+    VALIDATION_HOOKS,
+    DirectEpochLoop,
+    DirectValidationLoop,
+    FastHookName,
+)
 from tests.training.conftest import classify
 
 VERSION = f"Lightning {pl.__version__} changed it: adapt training/lightning_internals.py"
@@ -19,6 +27,7 @@ class Watch(pl.Callback):
 
     def __init__(self) -> None:
         self.direct: list[bool] = []
+        self.direct_validation: list[bool] = []
         self.hooks: list[Any] = []
         self.steps: list[tuple[int, int, bool, float]] = []
         self.loops: list[dict[str, Any]] = []
@@ -34,6 +43,8 @@ class Watch(pl.Callback):
         self.loops.append(trainer.fit_loop.state_dict())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(trainer.fit_loop.epoch_loop.val_loop, DirectValidationLoop)
+        self.direct_validation.append(trainer.fit_loop.epoch_loop.val_loop.is_direct)
         self.loops.append(trainer.fit_loop.state_dict())
         self.optimizer = trainer.optimizers[0].state_dict()["state"]
 
@@ -58,8 +69,9 @@ def test_a_direct_step_does_what_a_step_of_lightning_does(settings: dict[str, An
     direct, lightning = Watch(), Watch()
     one = classify(callbacks=[direct], **settings)
     monkeypatch.setattr(DirectEpochLoop, "_can_be_direct", lambda _: False)
+    monkeypatch.setattr(DirectValidationLoop, "_evaluation_step", _EvaluationLoop._evaluation_step)
     other = classify(callbacks=[lightning], **settings)
-    assert all(direct.direct)
+    assert all(direct.direct + direct.direct_validation)
     assert not any(lightning.direct)
     assert one.epochs == other.epochs
     assert direct.steps == lightning.steps, VERSION
@@ -83,9 +95,21 @@ def test_a_callback_with_a_hook_within_the_step_is_called(hook: str) -> None:
     assert not any(watch.direct)
 
 
-def test_the_loop_that_is_extended_has_the_methods_that_are_replaced() -> None:
-    for method in ("on_run_start", "advance", "on_advance_end"):
-        assert callable(getattr(_TrainingEpochLoop, method, None)), VERSION
+@pytest.mark.parametrize("hook", VALIDATION_HOOKS)
+def test_a_callback_with_a_hook_of_validation_batches_is_called(hook: str) -> None:
+    watch, calls = Watch(), []
+    setattr(watch, hook, lambda *_: calls.append(hook))
+    classify(max_epochs=1, callbacks=[watch])
+    assert len(calls) == 7, VERSION
+    assert not any(watch.direct_validation)
+
+
+def test_the_loops_that_are_extended_have_the_methods_that_are_replaced() -> None:
+    for loop, methods in (
+        (_TrainingEpochLoop, ("on_run_start", "advance", "on_advance_end")),
+        (_EvaluationLoop, ("reset", "_evaluation_step")),
+    ):
+        assert all(callable(getattr(loop, method, None)) for method in methods), VERSION
 
 
 def test_the_strategy_can_join_the_process_group_without_a_module() -> None:

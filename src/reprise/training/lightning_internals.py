@@ -5,9 +5,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loops.fetchers import _DataFetcher
+from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.strategies import ModelParallelStrategy, SingleDeviceStrategy
+from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 
@@ -17,11 +18,11 @@ STEP_HOOKS = (
     *("on_train_batch_start", "on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step"),
 )
 """Hooks within a step, of callbacks and of the module."""
-MODULE_HOOKS = (
-    *("on_train_batch_end", "on_before_batch_transfer", "on_after_batch_transfer", "backward"),
-    *("optimizer_step", "optimizer_zero_grad", "lr_scheduler_step"),
-)
+TRANSFER_HOOKS = ("on_before_batch_transfer", "on_after_batch_transfer")
+MODULE_HOOKS = (*TRANSFER_HOOKS, "on_train_batch_end", "backward", "optimizer_step", "optimizer_zero_grad", "lr_scheduler_step")
 """Further hooks of a step, of the module only."""
+VALIDATION_HOOKS = ("on_validation_batch_start", "on_validation_batch_end")
+"""Hooks of a batch of validation, of callbacks and of the module."""
 
 
 class FastHookName(pl.LightningModule):
@@ -38,6 +39,40 @@ class FastHookName(pl.LightningModule):
             super().__setattr__(name, value)
 
 
+class DirectValidationLoop(_EvaluationLoop):
+    """Lightning's loop over the batches of a validation within a training, without calls of empty hooks for each batch."""
+
+    def __init__(self, trainer: pl.Trainer) -> None:
+        super().__init__(trainer, TrainerFn.FITTING, RunningStage.VALIDATING, verbose=False, inference_mode=False)
+        self.is_direct = False
+        """Whether the batches of this validation are computed directly."""
+
+    def reset(self) -> None:
+        """Prepare a validation."""
+        super().reset()
+        trainer, module = self.trainer, self.trainer.lightning_module
+        self.is_direct = (
+            type(trainer.strategy) is SingleDeviceStrategy
+            and self.num_dataloaders == 1
+            and not trainer.loggers
+            and not any(is_overridden(hook, module) for hook in (*VALIDATION_HOOKS, *TRANSFER_HOOKS))
+            and not any(is_overridden(hook, callback) for callback in trainer.callbacks for hook in VALIDATION_HOOKS)  # type: ignore[attr-defined]
+        )
+
+    def _evaluation_step(self, batch: Any, batch_idx: int, dataloader_idx: int, dataloader_iter: Any) -> None:
+        """Compute one batch."""
+        if not self.is_direct:
+            super()._evaluation_step(batch, batch_idx, dataloader_idx, dataloader_iter)
+            return
+        self.batch_progress.increment_ready()
+        self.batch_progress.increment_started()
+        with self.trainer.precision_plugin.forward_context():
+            self.trainer.lightning_module.validation_step(batch, batch_idx)
+        self.batch_progress.increment_processed()
+        self.batch_progress.increment_completed()
+        self._has_run = True
+
+
 class DirectEpochLoop(_TrainingEpochLoop):
     """Lightning's loop over the steps of an epoch, which computes a step directly if no hook within it does anything.
 
@@ -48,6 +83,7 @@ class DirectEpochLoop(_TrainingEpochLoop):
 
     def __init__(self, trainer: pl.Trainer) -> None:
         super().__init__(trainer)
+        self.val_loop = DirectValidationLoop(trainer)
         self.is_direct = False
         """Whether the steps of this epoch are computed directly."""
         self.batch_end_hooks: list[Callable[..., None]] = []
@@ -57,10 +93,11 @@ class DirectEpochLoop(_TrainingEpochLoop):
     def done(self) -> bool:
         """Whether the epoch is over."""
         if self.is_direct and not self.restarting and not self.trainer.should_stop:
-            return self._num_ready_batches_reached()
+            progress = self.batch_progress
+            return progress.is_last_batch or progress.current.ready == self.trainer.num_training_batches
         return super().done
 
-    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+    def on_run_start(self, data_fetcher: Any) -> None:
         """Prepare an epoch."""
         super().on_run_start(data_fetcher)
         self.is_direct = self._can_be_direct()
@@ -82,7 +119,7 @@ class DirectEpochLoop(_TrainingEpochLoop):
             and not any(is_overridden(hook, callback) for callback in trainer.callbacks for hook in STEP_HOOKS)
         )
 
-    def advance(self, data_fetcher: _DataFetcher) -> None:
+    def advance(self, data_fetcher: Any) -> None:
         """Compute one step."""
         if self.restarting or not self.is_direct:
             super().advance(data_fetcher)
@@ -128,7 +165,7 @@ class DirectEpochLoop(_TrainingEpochLoop):
         optimizer.step(gradient)
         progress.step.increment_completed()
 
-    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+    def on_advance_end(self, data_fetcher: Any) -> None:
         """Count the step. After the last one, and to stop early, leave the rest to Lightning."""
         if self.is_direct and not self.batch_progress.is_last_batch and not self.trainer.should_stop:
             self._batches_that_stepped += 1
