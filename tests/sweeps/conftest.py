@@ -1,6 +1,8 @@
 """A small sweep on the digits."""
 
+import functools
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@functools.cache
+def read_small(*words: str) -> Sweep:
+    """Return the sweep of TREE, read in the repository: it does not depend on the folder, and reading it composes many configs."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "conf", Path(folder) / "conf")
+        return read(Path(folder), TREE, *words)
+
+
 def read(root: Path, tree: dict[str, Any], *words: str) -> Sweep:
+    """Return the sweep of a tree, which is written to conf/sweep/mine.yaml."""
     (root / "conf" / "sweep" / "mine.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
     return read_sweep(root, ["sweep=mine", *words])

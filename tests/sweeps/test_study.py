@@ -18,15 +18,15 @@ from reprise.sweeps import studies, tuned
 from reprise.sweeps import study as study_module
 from reprise.sweeps.view import View
 from tests.pipeline.conftest import ROOT
-from tests.sweeps.conftest import TREE, read
+from tests.sweeps.conftest import TREE, read, read_small
 
 
 @pytest.mark.parametrize("kind", ["tpe", "cmaes", "gp", "random", "sobol"])
 def test_every_sampler_draws_reproducibly_within_the_space(root: Path, kind: str) -> None:
     drawn = []
-    for turn in range(2):
-        sweep = read(root, TREE, f"sweep.sampler.kind={kind}", "sweep.sampler.startup=3", "n_trials=6", f"name=s{turn}")
-        study = studies.create_or_load(sweep, root, root / "mlruns", None)
+    sweep = read_small(f"sweep.sampler.kind={kind}", "sweep.sampler.startup=3", "n_trials=6")
+    for name in ("first", "second"):
+        study = studies.create_or_load(sweep.model_copy(update={"name": name}), root, root / "mlruns", None)
         for _ in range(6):
             with study.claim_trial() as trial:
                 assert trial
@@ -44,7 +44,7 @@ def test_every_sampler_draws_reproducibly_within_the_space(root: Path, kind: str
 
 
 def test_a_trial_whose_process_dies_repeatedly_fails(root: Path) -> None:
-    study = studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    study = studies.create_or_load(read_small("n_trials=1"), root, root / "mlruns", None)
     for _ in range(study_module.MAX_STARTS):
         with study.claim_trial() as trial:
             assert trial
@@ -56,7 +56,7 @@ def test_a_trial_whose_process_dies_repeatedly_fails(root: Path) -> None:
 
 
 def test_a_trial_that_makes_progress_can_be_restarted_any_number_of_times(root: Path) -> None:
-    study = studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    study = studies.create_or_load(read_small("n_trials=1"), root, root / "mlruns", None)
     for _ in range(2 * study_module.MAX_STARTS):
         with study.claim_trial() as trial:
             assert trial
@@ -65,9 +65,7 @@ def test_a_trial_that_makes_progress_can_be_restarted_any_number_of_times(root: 
 
 def test_a_trial_of_another_machine_is_not_taken_while_it_sends_heartbeats(root: Path) -> None:
     url = f"sqlite:///{root}/shared.db"
-    local, remote = (
-        studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote")
-    )
+    local, remote = (studies.create_or_load(read_small("n_trials=1"), root, root / folder, url) for folder in ("local", "remote"))
     with remote.claim_trial() as trial:
         assert trial
     assert not local.has_available_trial(local.snapshot())
@@ -100,9 +98,7 @@ def test_a_trial_just_taken_in_another_time_zone_is_not_taken_again(
     root: Path, zone: Callable[[str], None], remote_first: bool
 ) -> None:
     url, zones = f"sqlite:///{root}/shared.db", ["America/Los_Angeles", "Asia/Tokyo"]
-    local, remote = (
-        studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote")
-    )
+    local, remote = (studies.create_or_load(read_small("n_trials=1"), root, root / folder, url) for folder in ("local", "remote"))
     zone(zones[remote_first])
     before = time.time()
     with remote.claim_trial() as trial:
@@ -119,9 +115,7 @@ def test_a_trial_just_taken_in_another_time_zone_is_not_taken_again(
 
 def test_a_trial_without_a_heartbeat_is_taken_over_only_after_the_timeout(root: Path) -> None:
     url = f"sqlite:///{root}/shared.db"
-    local, remote = (
-        studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote")
-    )
+    local, remote = (studies.create_or_load(read_small("n_trials=1"), root, root / folder, url) for folder in ("local", "remote"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study_module.Trial, "set_user_attr", _interrupt)
         with pytest.raises(KeyboardInterrupt), remote.claim_trial():
@@ -134,9 +128,7 @@ def test_a_trial_without_a_heartbeat_is_taken_over_only_after_the_timeout(root: 
 
 def test_a_trial_killed_before_its_folder_was_recorded_belongs_to_the_folder_of_its_lock(root: Path) -> None:
     url = f"sqlite:///{root}/shared.db"
-    local, remote = (
-        studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / folder, url) for folder in ("local", "remote")
-    )
+    local, remote = (studies.create_or_load(read_small("n_trials=1"), root, root / folder, url) for folder in ("local", "remote"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study_module.Trial, "set_user_attr", _interrupt)
         with pytest.raises(KeyboardInterrupt), local.claim_trial():
@@ -153,7 +145,7 @@ def _interrupt(*_: Any) -> None:
 
 
 def test_a_sweep_can_be_extended_but_not_shortened(root: Path) -> None:
-    study = studies.create_or_load(read(root, TREE, "n_trials=2", "sweep.max_failures=0"), root, root / "mlruns", None)
+    study = studies.create_or_load(read_small("n_trials=2", "sweep.max_failures=0"), root, root / "mlruns", None)
     longer = studies.extend(study, read_resumed(["sweep=mine", "n_trials=3", "sweep.max_failures=5"]).changes)
     assert (len(longer.snapshot().trials), longer.snapshot().max_failures) == (3, 5)
     assert studies.load("mine", root / "mlruns", None).sweep == longer.sweep
@@ -162,7 +154,7 @@ def test_a_sweep_can_be_extended_but_not_shortened(root: Path) -> None:
 
 
 def test_resume_accepts_the_original_overrides_and_refuses_others(root: Path) -> None:
-    original = read(root, TREE, "n_trials=2", "trainer.max_epochs=2", "sweep.sampler.seed=3")
+    original = read_small("n_trials=2", "trainer.max_epochs=2", "sweep.sampler.seed=3")
     for words in ([], ["trainer.max_epochs=2"], ["experiment=digits_cnn", "sweep.sampler.seed=3", "n_trials=5"]):
         read_resumed(["sweep=mine", *words]).check_same(original)
     for word in ("optimizer.lr=3", "sweep.seeds=2", "trainer.max_epochs=3", "experiment=mnist_best"):
@@ -195,7 +187,7 @@ def test_a_trial_above_a_limit_is_not_the_best(root: Path) -> None:
 
 
 def test_a_trial_that_ends_after_a_snapshot_is_not_taken_again(root: Path) -> None:
-    study = studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    study = studies.create_or_load(read_small("n_trials=1"), root, root / "mlruns", None)
     with study.claim_trial() as trial:
         assert trial
         snapshot = study.snapshot()
@@ -206,7 +198,7 @@ def test_a_trial_that_ends_after_a_snapshot_is_not_taken_again(root: Path) -> No
 
 
 def test_the_terminal_shows_running_trials_the_best_one_and_the_remaining_time(root: Path) -> None:
-    study = studies.create_or_load(read(root, TREE, "n_trials=4"), root, root / "mlruns", None)
+    study = studies.create_or_load(read_small("n_trials=4"), root, root / "mlruns", None)
     console = Console(file=io.StringIO(), force_terminal=True, width=120, record=True)
     with View(study, console) as view:
         for value in (0.75, 0.5):
@@ -242,7 +234,7 @@ def test_the_best_trial_of_every_shipped_sweep_can_be_written_as_an_experiment(r
 
 
 def test_settings_that_conf_no_longer_allows_are_not_written(root: Path) -> None:
-    study = studies.create_or_load(read(root, TREE), root, root / "mlruns", None)
+    study = studies.create_or_load(read_small(), root, root / "mlruns", None)
     with study.claim_trial() as trial:
         assert trial
         study.suggest(trial)
@@ -258,7 +250,7 @@ def test_settings_that_conf_no_longer_allows_are_not_written(root: Path) -> None
 
 
 def test_trials_on_changed_arrays_are_refused(root: Path) -> None:
-    study = studies.create_or_load(read(root, TREE), root, root / "mlruns", None)
+    study = studies.create_or_load(read_small(), root, root / "mlruns", None)
     arrays = root / "data" / "processed" / "digits"
     study.check_same_arrays(arrays)  # not made yet
     for content, is_refused in (("one", False), ("one", False), ("other", True)):
@@ -275,7 +267,7 @@ def test_trials_on_changed_arrays_are_refused(root: Path) -> None:
 
 
 def test_attributes_of_earlier_versions_are_read(root: Path) -> None:
-    study = studies.create_or_load(read(root, TREE, "n_trials=1"), root, root / "mlruns", None)
+    study = studies.create_or_load(read_small("n_trials=1"), root, root / "mlruns", None)
     with study.claim_trial() as trial:
         assert trial
         assert study_module.attribute(trial, study_module.PRUNED_AT) is None
