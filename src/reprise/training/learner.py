@@ -71,7 +71,7 @@ class Learner(FastHookName):
         self.penalized = [module for module in network.modules() if isinstance(module, Penalized)]
         """The network or its parts that add a penalty to the loss."""
         self.separate_losses = network if isinstance(network, SeparateLosses) else None
-        """The network if each of its members has a loss of its own. (Python takes 10 µs to check a protocol.)"""
+        """The network if each of its members has a loss of its own. (Python takes 25 µs to check a protocol.)"""
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.seed = seed
