@@ -99,7 +99,6 @@ def test_no_module_uses_private_names_of_other_libraries() -> None:
     found = {(file, name) for file, tree in sources().items() for name in foreign_private_names(tree)}
     actual = {(file, name) for file, name in found if name not in methods}
     adapters = {
-        ("training/lightning_internals.py", "_TrainingEpochLoop"),
         ("training/lightning_internals.py", "_setup_distributed"),
         ("training/lightning_internals.py", "_TrainingEpochLoop"),
         ("training/lightning_internals.py", "_EvaluationLoop"),
