@@ -55,7 +55,7 @@ def test_a_finished_run_is_printed_epoch_by_epoch(fork_server: CliForkServer) ->
 def start_training_and_watch(fork_server: CliForkServer, second_fork_server: CliForkServer, seed: int) -> tuple[Child, Child]:
     """Start a training, and a `watch` that has printed its first epoch. Return both."""
     training = fork_server.start(*LONG, f"seed={seed}")
-    while not running_names(fork_server.folder / "mlruns"):
+    while not any(f"-seed{seed}-" in name for name in running_names(fork_server.folder / "mlruns")):  # not one that it recovers
         assert not training.has_ended(), training.output
         time.sleep(0.01)
     watching = second_fork_server.start("watch")
