@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from reprise.figures import attribution, classification, comparison, forecasting, intervals, network, training
 from reprise.figures.new_forecast import Panel, new_forecast
-from reprise.figures.style import GREEN, ORANGE, save
+from reprise.figures.style import GREEN, ORANGE, brightened, save
 
 RNG = np.random.default_rng(0)
 NAMES = ["cat", "dog", "ship"]
@@ -348,3 +348,12 @@ def test_the_channels_with_the_largest_errors_are_drawn_the_largest_at_the_top()
     largest = np.argsort(errors)[-forecasting.MAX_CHANNELS :]
     assert [label.get_text() for label in axis.get_yticklabels()] == [str(number) for number in largest]
     np.testing.assert_array_equal(axis.get_lines()[0].get_xdata(), errors[largest])
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [([0, 8, 16], [0, 127, 255]), ([0, 0, 0], [0, 0, 0]), ([1, 31, 3], [8, 255, 24]), ([0, 1, 32], [0, 1, 32])],
+)
+def test_images_too_dark_to_see_are_brightened_together(values: list[int], shown: list[int]) -> None:
+    images = np.array(values, np.uint8)[:, None, None, None]
+    np.testing.assert_array_equal(brightened(images).ravel(), shown)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from reprise.figures.style import DIVERGING, PICTURES, add_title, show, show_grid
+from reprise.figures.style import DIVERGING, PICTURES, add_title, brightened, show, show_grid
 from reprise.figures.text import labels
 from reprise.figures.text import width as columns_of
 
@@ -53,7 +53,7 @@ def feature_maps(images: npt.NDArray[np.uint8], names: Sequence[str], maps: Arra
     selected = np.moveaxis(maps[..., strongest], -1, 1)  # [N, shown, H, W]
     low, high = (reduce(selected, axis=(2, 3), keepdims=True) for reduce in (np.min, np.max))
     coloured = mpl.colormaps["viridis"]((selected - low) / np.where(high > low, high - low, 1), bytes=True)[..., :3]
-    pictures = np.broadcast_to(images, (*images.shape[:3], 3))[:, None]
+    pictures = np.broadcast_to(brightened(images), (*images.shape[:3], 3))[:, None]
     sizes = [max(MIN_TILE, *pair) for pair in zip(images.shape[1:3], maps.shape[1:3], strict=True)]
     tiles = np.concatenate([_enlarged(pictures, *sizes), _enlarged(coloured, *sizes)], axis=1)
     rows, columns = tiles.shape[:2]
@@ -91,7 +91,7 @@ def attribution(
     with plt.style.context(PICTURES):
         columns = 1 + max(len(maps) for maps in parts)
         figure, axes = plt.subplots(len(images), columns, figsize=(2.3 * columns + 0.8, 2.5 * len(images) + 0.5), squeeze=False)
-        for row, (image, heading, maps, colour) in enumerate(zip(images, headings, parts, colours, strict=True)):
+        for row, (image, heading, maps, colour) in enumerate(zip(brightened(images), headings, parts, colours, strict=True)):
             show(axes[row, 0], image)
             axes[row, 0].set_title(heading, color=colour)
             strength = [amount.sum(axis=-1) for _, amount in maps]

@@ -47,6 +47,8 @@ PICTURES = STYLE | {
     "axes.titlepad": 3,
     "axes.titley": 1.0,
 }
+DARK = 31
+"""Grey values up to this one look black."""
 TITLE_SIZE = 12
 """Font size of figure titles, in points."""
 
@@ -106,6 +108,12 @@ def show(axis: Axes, image: npt.NDArray[Any], **options: Any) -> Any:
     return axis.imshow(image, **options)
 
 
+def brightened(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return images `[N, H, W, C]` that can be seen: if no value exceeds `DARK`, the largest of all becomes 255."""
+    largest = int(images.max(initial=0))
+    return (images.astype(np.uint16) * 255 // largest).astype(np.uint8) if 0 < largest <= DARK else images
+
+
 def picture_grid(
     images: npt.NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], title: str, columns: int = 6
 ) -> Figure:
@@ -138,6 +146,7 @@ def show_grid(
 
     `cell` is the width and height of an image with its title in inches. Return the last image drawn.
     """
+    images = brightened(images) if images.dtype == np.uint8 else images
     (width, height), text = cell, LINE * _lines_of(titles)
     scale = min((width - GAP) / images.shape[2], (height - text - GAP) / images.shape[1])
     across, down = images.shape[2] * scale / 2, images.shape[1] * scale
