@@ -32,7 +32,7 @@ results: .venv/.ready  ## Write docs/results.md from data/results/.
 	reprise results --write docs/results.md
 
 test: .venv/.ready  ## Run all tests but the fault tests, in parallel.
-	$(PYTEST) tests/pipeline/test_repro.py tests/pipeline/test_sweep.py tests/pipeline tests/tracking tests/sweeps tests --ignore tests/faults
+	$(PYTEST) tests --ignore tests/faults
 
 faults: .venv/.ready  ## Run the fault tests: kills, unavailable servers, full disks, damaged and malicious files.
 	$(PYTEST) tests/faults
