@@ -70,7 +70,7 @@ def test_child_processes_import_standard_modules(start: Any, tmp_path: Path, mon
     monkeypatch.setattr(os, "execv", execute)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(trainer, "elastic_launch", launch)
-    monkeypatch.setattr(trainer, "_check_devices", lambda _: None)
+    monkeypatch.setattr(trainer, "check_devices", lambda _: None)
     monkeypatch.setattr(trainer.logging, "disable", lambda: None)
     with pytest.raises(Started) as started:
         start(tmp_path)
