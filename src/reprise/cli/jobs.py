@@ -57,7 +57,7 @@ def evaluate_folds(paths: ProjectPaths, parent: str, folds: Sequence[str], overr
 
 
 def evaluate_runs(paths: ProjectPaths, run_ids: Sequence[str], tracking: configs.TrackingConfig) -> None:
-    """Evaluate the runs of one training, one per seed; of several, print the mean over seeds as well."""
+    """Evaluate the runs of one training, one per seed. If there are several, also print the mean over seeds."""
     from reprise.stages import evaluate
     from reprise.tracking.event_log import EventLog
     from reprise.tracking.links import PARENT_TAG

@@ -197,7 +197,7 @@ def repro(jobs: int, arguments: tuple[str, ...]) -> None:
     reprise repro --jobs 2                      two experiments of dvc.yaml at a time
     reprise repro --jobs 2 --all-pipelines      also those of long/dvc.yaml
 
-    The results do not depend on --jobs. If a stage fails, experiments that have begun are finished, and no other one begins.
+    The results do not depend on --jobs. If a stage fails, experiments that are running are finished, and no other one starts.
     """
     from reprise.stages import repro
 

@@ -1,4 +1,4 @@
-"""`reprise train`: by hand, from DVC, or again to reproduce a run; with `--evaluate`, followed by the evaluation of its runs."""
+"""The command `reprise train`: by hand, from DVC, or to reproduce a run. With `--evaluate`, it also evaluates trained runs."""
 
 import os
 import sys
@@ -46,7 +46,7 @@ def train(
     reprise train experiment=digits_cnn model=cnn optimizer=sgd scheduler=one_cycle      whole groups
     reprise train experiment=digits_cnn trainer=ddp_cpu trainer.devices=2                two processes
     reprise train --multirun experiment=digits_cnn optimizer.lr=0.001,0.003              several jobs in sequence
-    reprise train --evaluate experiment=digits_cnn                        as with `reprise evaluate` afterwards, in one start
+    reprise train --evaluate experiment=digits_cnn                        train, then evaluate on the test split
 
     \b
     Often set:  trainer.max_epochs, trainer.batch_size, trainer.precision (auto, float32, bf16, fp16),
@@ -56,8 +56,8 @@ def train(
     Missing data is downloaded. The run directory is mlruns/runs/<run id>/. Several seeds, and the folds of window.folds=5, have a
     parent run with their mean and standard deviation; jobs of a --multirun have a parent run with the best of them.
 
-    With --evaluate, the runs are then evaluated on test by a second process: a process that trains cannot read the test split. If
-    the command is killed, also during the evaluation, start it again: it resumes from the last checkpoint in the same runs.
+    With --evaluate, a second process then evaluates the runs: a process that trains cannot read the test split. If the command is
+    killed, even during the evaluation, run it again: it resumes the same runs from their last checkpoints.
     """
     if reproduces:
         parent_watchdog.end_with_parent()

@@ -34,15 +34,15 @@ class Plan:
     """Names of stages, in orders in which they can run."""
 
     shared: list[str]
-    """The stages that lead to several final stages. They run first, one after the other."""
+    """The stages on which several final stages depend. They run first, one after the other."""
     groups: list[list[str]]
-    """For each final stage, it and the stages that lead to it only. The groups do not depend on each other."""
+    """For each final stage: this stage, and the stages on which only it depends. The groups do not depend on each other."""
 
 
 def run(root: Path, jobs: int, long: bool, console: Console) -> int:
     """Run what is out of date in dvc.yaml, and with `long` in every dvc.yaml; return an exit code.
 
-    If a stage fails, groups that have begun are finished, and no other one begins.
+    If a stage fails, groups that are running are finished, and no other one starts.
 
     Raises:
         UserError: if DVC cannot read its files.
@@ -64,7 +64,7 @@ def plan_of(stages: Mapping[str, StagePaths]) -> Plan:
     """Return the order in which to run stages: a stage runs after those that write what it reads.
 
     Raises:
-        UserError: if stages need each other.
+        UserError: if stages depend on each other in a cycle.
 
     """
     writers = {path: name for name, paths in stages.items() for path in paths.writes}

@@ -1,4 +1,4 @@
-"""Train, then evaluate the runs in a second process that is forked before the training: both pay for the imports once.
+"""Train, then evaluate the runs in a second process. It is forked before the training, so the libraries are imported once.
 
 The training locks the test split in its own process only. The second process waits on a pipe for the ids of the trained runs. If
 the training fails or is killed, the pipe closes without ids, and the second process exits.
@@ -19,14 +19,14 @@ from reprise.tracking.trained import Trained
 
 HANDLED = (signal.SIGTERM, signal.SIGINT)
 Then = Callable[[list[Trained]], None]
-"""Receives the outcomes of a training before the training is forgotten. If it raises, the same command resumes there."""
+"""Receives the outcomes of a training while the training can still be resumed. If it raises, the same command resumes it."""
 
 
 def run(train: Callable[[Then], list[Trained]], evaluate: Callable[[Sequence[str]], None]) -> list[Trained]:
     """Call `train` here, and `evaluate` in a forked process with the ids of the trained runs. Return the outcomes of `train`.
 
     `train` passes the outcomes to its argument, which returns when they are evaluated. In the forked process this function
-    returns no outcomes, and the caller exits as after a command of its own.
+    returns no outcomes, and the caller ends like a command that has finished.
 
     Raises:
         SystemExit: with the exit code of the forked process if it is not 0; it has printed why.
@@ -63,16 +63,16 @@ def _wait_for_runs(pipe: int, parent: int) -> list[str]:
 
 
 class _Child:
-    """The forked process, as the training sees it."""
+    """The forked process that evaluates. Used in the process that trains."""
 
     def __init__(self, pid: int, pipe: int) -> None:
         self.pid, self.pipe = pid, pipe
         self.has_ended = False
 
     def evaluate(self, trained: Sequence[Trained]) -> None:
-        """Let the process evaluate the runs, and wait for its end. Signals are forwarded to it."""
+        """Let the process evaluate the runs, and wait until it exits. Signals are forwarded to it."""
         _free_memory()
-        with contextlib.suppress(BrokenPipeError):  # it was killed: its exit status tells how
+        with contextlib.suppress(BrokenPipeError):  # it was killed; its exit status is read below
             os.write(self.pipe, "\n".join(one.run_id for one in trained).encode())
         self._close()
         try:
@@ -88,7 +88,7 @@ class _Child:
             raise SystemExit(code)
 
     def end(self) -> None:
-        """Kill the process if it still waits, because the training failed."""
+        """Kill the process if it still waits for runs, which happens if the training failed."""
         self._close()
         if not self.has_ended:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):  # it ended just before a signal arrived here

@@ -34,7 +34,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 
 
 def import_store(config: TrackingConfig, folder: Path) -> None:
-    """Import what `connect` imports for a database, before a process forks that connects too."""
+    """Import what `connect` imports for a database. For processes that fork, so that the child does not import it again."""
     if database_of(address(config, folder)):
         importlib.import_module("mlflow.store.tracking.sqlalchemy_store")
 

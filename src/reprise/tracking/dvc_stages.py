@@ -1,4 +1,4 @@
-"""Adapter of DVC's Python interface, which is not documented: the only module that asks DVC about the stages of a project."""
+"""Adapter of DVC's undocumented Python interface: the only module that asks DVC about the stages of a project."""
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Stages:
         }
 
     def any_out_of_date(self, names: Iterable[str]) -> bool:
-        """Return whether one of these stages has to run. If DVC cannot tell, it has: running it prints the reason."""
+        """Return whether one of these stages has to run. If DVC fails, return True: running the stage prints the reason."""
         from dvc.exceptions import DvcException
 
         try:

@@ -1,8 +1,8 @@
 """Graphs of torch.export, traced once for all networks of the same structure.
 
 Tracing takes a second or two, as long as the training of a small network. The seeds of an experiment differ only in their
-weights, so the graph of the first serves them all. A graph holds all else that the network computes with as constants. Therefore
-it is reused only if all attributes of the networks are equal, and if it then computes the same bits for the example.
+weights, so they can share the graph of the first. A graph holds everything else that the network computes with as constants.
+Therefore it is reused only if all other attributes of the networks are equal, and if it computes the same bits for the example.
 """
 
 import copy
@@ -39,7 +39,7 @@ def export(network: nn.Module, example: Sequence[Tensor], dynamic_shapes: Any) -
 
 
 def _copied(network: nn.Module, weights: dict[str, Any]) -> nn.Module | None:
-    """Return a copy of a network; None of a large one, and of one that cannot be copied."""
+    """Return a copy of a network, or None if it is large or cannot be copied."""
     if sum(weight.numel() for weight in weights.values() if isinstance(weight, Tensor)) > MOST_PARAMETERS:
         return None
     try:
@@ -68,7 +68,7 @@ class _Hash:
         self.weights = {id(weight) for weight in weights}
         self.digest = hashlib.sha256()
         self.seen: dict[int, tuple[int, object]] = {}
-        """Number of each object by id, with the object: another could get the id of one that is deleted."""
+        """Number of each object by id. The object is kept as well, because the id of a deleted one can be used again."""
         self.identified: list[object] = []
         """Objects of which only the id was added."""
 

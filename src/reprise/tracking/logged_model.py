@@ -160,7 +160,7 @@ def with_parameters(network: "nn.Module", inputs: int) -> "nn.Module":
 
 @functools.cache
 def _wrappers() -> "dict[int, Callable[[nn.Module], nn.Module]]":
-    """Return the class of `with_parameters` by number of inputs. Made once: `exported_graphs` compares classes."""
+    """Return the classes of `with_parameters` by number of inputs. They are created once: `exported_graphs` compares classes."""
     from torch import Tensor, nn
 
     class OneInput(nn.Module):

@@ -202,7 +202,7 @@ def log_results(run: Run, config: Config, facts: Mapping[str, str], describe_dat
     """Log the results of a trained or evaluated run: metrics at the best epoch, tags and description.
 
     `facts` are tags of the task: the monitored metric (`monitor`), its direction (`mode`), units, undefined metrics. The
-    description of the data set, for which the store is searched, is updated too; of several runs, let the last one do that.
+    description of the data set, for which the store is searched, is updated too. For several runs, do that for the last one only.
     """
     best = int(run.event_log.tags["best_epoch"])
     at_best = {key: value for (key, step), value in run.event_log.points.items() if step == best and key.startswith("val/")}
