@@ -1,5 +1,6 @@
 """`reprise repro --jobs N` runs the stages of several experiments at the same time, and only what is out of date."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,8 +15,12 @@ import yaml
 from dvc.lock import make_lock
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
+from reprise.data import store
 from reprise.errors import UserError
+from reprise.project_paths import ProjectPaths
+from reprise.stages import repro as stage
 from reprise.stages.repro_jobs import plan_of
 from reprise.tracking import dvc_files
 from reprise.tracking.dvc_stages import StagePaths
@@ -196,3 +201,28 @@ def test_a_stage_reads_no_lock_file_that_dvc_is_writing(tmp_path: Path, monkeypa
     assert held.wait(60)
     assert dvc_files.output_hashes(root) == {"c": "d"}
     writer.join()
+
+
+def test_a_second_start_waits_for_the_processes_of_a_killed_one(tmp_path: Path) -> None:
+    wait = script(
+        tmp_path, "wait.py", "import pathlib, sys, time\npathlib.Path('begun').touch()\ntime.sleep(float(sys.argv[1]))\n"
+    )
+    root = make(tmp_path, {"slow": {"cmd": f"{wait} 2 && echo > slow", "outs": ["slow"]}})
+    with start(root) as process:
+        end = time.monotonic() + 60
+        while not (root / "begun").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        process.kill()
+        code, output = repro(root)  # at once: DVC of the first start has not ended yet
+    assert code == 0, output
+    assert (root / "slow").exists()
+
+
+def test_two_whole_pipelines_at_the_same_time_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make(tmp_path, {})
+    monkeypatch.setattr(stage, "PATIENCE", 0.3)
+    with (store.made(root / "mlruns") / "repro.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another"):
+            stage.run(ProjectPaths(root), [], 1, Console(quiet=True))

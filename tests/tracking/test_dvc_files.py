@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -87,3 +90,18 @@ def test_a_lock_file_of_another_schema_is_refused(tmp_path: Path, content: str) 
     (tmp_path / "dvc.lock").write_text(content)
     with pytest.raises(UserError, match=r"dvc.lock: schema .*, where 2.0 is expected"):
         dvc_files.output_hashes(tmp_path)
+
+
+def test_ended_processes_are_removed_from_the_list_of_users(root: Path) -> None:
+    file = root / dvc_files.FOLDER / "tmp" / "rwlock"
+    zombie = subprocess.Popen([sys.executable, "-c", ""])
+    while psutil.Process(zombie.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    ended, running = [{"pid": one.pid, "cmd": "repro"} for one in (zombie, gone)], {"pid": os.getpid(), "cmd": "repro"}
+    users = {"write": {"a": ended[0], "b": running, "c": ended[1]}, "read": {"d": ended, "e": [*ended, running]}}
+    file.write_text(json.dumps(users))
+    dvc_files.forget_ended_processes(root)
+    assert json.loads(file.read_text()) == {"write": {"b": running}, "read": {"e": [running]}}
+    zombie.wait()

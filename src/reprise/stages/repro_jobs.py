@@ -39,10 +39,11 @@ class Plan:
     """For each final stage: this stage, and the stages on which only it depends. The groups do not depend on each other."""
 
 
-def run(root: Path, jobs: int, long: bool, console: Console) -> int:
+def run(root: Path, jobs: int, long: bool, lock: int, console: Console) -> int:
     """Run what is out of date in dvc.yaml, and with `long` in every dvc.yaml; return an exit code.
 
-    If a stage fails, groups that are running are finished, and no other one starts.
+    The processes of DVC inherit the file descriptor `lock`. If a stage fails, groups that are running are finished, and no other
+    one starts.
 
     Raises:
         UserError: if DVC cannot read its files.
@@ -50,7 +51,7 @@ def run(root: Path, jobs: int, long: bool, console: Console) -> int:
     """
     stages = dvc_stages.read(root, long)
     plan = plan_of(stages.paths)
-    processes = Processes(root, jobs)
+    processes = Processes(root, jobs, lock)
     remake = stages.any_out_of_date(plan.shared)
     if remake and (code := processes.run([plan.shared])):
         return code
@@ -92,10 +93,10 @@ def _writers_of(reads: Set[Path], writers: Mapping[Path, str]) -> set[str]:
 
 
 class Processes:
-    """Runs groups of stages, up to `jobs` at the same time."""
+    """Runs groups of stages, up to `jobs` at the same time. The processes inherit the file descriptor `lock`."""
 
-    def __init__(self, root: Path, jobs: int) -> None:
-        self.root, self.jobs = root, jobs
+    def __init__(self, root: Path, jobs: int, lock: int) -> None:
+        self.root, self.jobs, self.lock = root, jobs, lock
         self._running: set[subprocess.Popen[str]] = set()
         self._stopped = False
         self._printing = threading.Lock()
@@ -119,7 +120,9 @@ class Processes:
             return 0
         command = [sys.executable, "-P", "-c", DVC, "--wait-for-lock", "repro", "--single-item", *group]  # -P: see `PluginFinder`
         out, err = (None, None) if alone else (subprocess.PIPE, subprocess.STDOUT)
-        with subprocess.Popen(command, cwd=self.root, stdout=out, stderr=err, encoding="utf-8", errors="replace") as process:
+        with subprocess.Popen(
+            command, cwd=self.root, stdout=out, stderr=err, encoding="utf-8", errors="replace", pass_fds=[self.lock]
+        ) as process:
             self._running.add(process)
             for line in process.stdout or ():
                 with self._printing:

@@ -126,6 +126,39 @@ def repair(root: Path) -> list[Path]:
     return [*locks, *invalid, *drafts, *empty]
 
 
+def forget_ended_processes(root: Path) -> None:
+    """Remove processes that have ended from .dvc/tmp/rwlock.
+
+    DVC does that as well, but takes a zombie (a process that has ended, and whose parent has not asked for its exit code) for a
+    running one, and then refuses to run a stage.
+    """
+    from dvc.lock import make_lock  # late: DVC takes a second to import
+
+    folder = root / FOLDER / "tmp"
+    file = folder / "rwlock"
+    if not file.is_file():
+        return
+    with make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder), wait=True):
+        users = json.loads(file.read_text("utf-8"))
+        writers, readers = users.get("write", {}), users.get("read", {})
+        running = {path: [one for one in several if _is_running(one["pid"])] for path, several in readers.items()}
+        left = {
+            "write": {path: one for path, one in writers.items() if _is_running(one["pid"])},
+            "read": {path: several for path, several in running.items() if several},
+        }
+        if left != {"write": writers, "read": readers}:
+            file.write_text(json.dumps(left), "utf-8")
+
+
+def _is_running(process: int) -> bool:
+    import psutil
+
+    try:
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def incomplete_locks(root: Path) -> tuple[list[Path], list[Path]]:
     """Return the invalid dvc.lock files, and .dvc/tmp/rwlock if it is invalid."""
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
