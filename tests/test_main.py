@@ -278,3 +278,28 @@ def test_line_breaks_in_a_user_error_are_removed() -> None:
     assert str(UserError("what went wrong")) == "what went wrong"
     assert isinstance(UserError("x"), Exception)
     assert not isinstance(UserError("x"), click.ClickException)
+
+
+def test_a_signal_within_a_destructor_stops_the_process() -> None:
+    """Python drops exceptions that are raised in a destructor, so also that of the signal handler."""
+    program = """
+import os, signal, sys, time
+from reprise import __main__ as program
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        sum(range(1000))
+
+def command(**settings):
+    del_me = Closing()
+    del del_me
+    time.sleep(20)
+
+program.cli.main = command
+program.main(["--version"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143, done.stderr
+    assert "stopped by SIGTERM" in done.stderr
+    assert "Traceback" not in done.stderr

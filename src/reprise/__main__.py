@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from types import FrameType
@@ -27,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run a command line and exit with its exit code."""
     terminal.protect()
     warnings.showwarning = _warn  # type: ignore[assignment]
+    sys.unraisablehook = _unraisable
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     if "DVC_STAGE" in os.environ or distributed.has_parent():
@@ -69,6 +71,17 @@ def _warn(message: Warning | str, category: type[Warning], filename: str, lineno
         print_message(str(message))
     else:
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+
+
+def _unraisable(arguments: Any) -> None:
+    """Send a signal again that arrived within a destructor or a callback of a weak reference: Python drops their exceptions."""
+    if isinstance(stopped := arguments.exc_value, Stopped):
+        signal.signal(stopped.signum, _stop)
+        threading.Timer(
+            0.05, os.kill, (os.getpid(), stopped.signum)
+        ).start()  # later: exceptions of this hook are dropped as well
+    else:
+        sys.__unraisablehook__(arguments)
 
 
 def _stop(signum: int, _: FrameType | None) -> NoReturn:
