@@ -44,12 +44,12 @@ def script(root: Path, name: str, program: str) -> str:
     return f"{sys.executable} {name}"
 
 
-def start(root: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(root: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "reprise", "repro", *arguments]
     return subprocess.Popen(
         command,
         cwd=root,
-        env=user_environment(),
+        env=user_environment() | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -135,7 +135,7 @@ def test_groups_run_at_the_same_time_and_only_what_is_out_of_date(tmp_path: Path
     assert dvc_files.output_hashes(root).keys() == {"left", "right", "after", "both"}
     assert repro(root, "--jobs", "2") == (0, "Data and pipelines are up to date.\n")
     (root / "after").unlink()
-    code, output = repro(root)
+    code, output = repro(root / "conf", "--all-pipelines")  # as from any folder of the project
     assert code == 0, output
     assert "left" not in output
     assert (root / "after").exists()
@@ -160,8 +160,8 @@ def test_jobs_with_a_stage_is_an_error(tmp_path: Path) -> None:
     assert not (root / "one").exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_stages_end_with_the_command(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "shell"), [(signal.SIGTERM, "/bin/bash"), (signal.SIGKILL, "/bin/sh")])
+def test_stages_end_with_the_command(number: signal.Signals, shell: str, tmp_path: Path) -> None:
     wait = script(
         tmp_path,
         "wait.py",
@@ -172,7 +172,7 @@ def test_stages_end_with_the_command(number: signal.Signals, tmp_path: Path) -> 
         "time.sleep(120)\n",
     )
     root = make(tmp_path, {name: {"cmd": f"{wait} {name}", "outs": [name]} for name in ("a", "b")})
-    with start(root, "--jobs", "2") as process:
+    with start(root, "--jobs", "2", SHELL=shell) as process:
         end = time.monotonic() + 60
         while not ((root / "a").exists() and (root / "b").exists()):
             assert time.monotonic() < end
@@ -226,3 +226,30 @@ def test_two_whole_pipelines_at_the_same_time_are_an_error(tmp_path: Path, monke
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(UserError, match="another"):
             stage.run(ProjectPaths(root), [], 1, Console(quiet=True))
+
+
+def test_an_interrupt_reaches_a_stage_once_and_is_waited_for(tmp_path: Path) -> None:
+    save = script(
+        tmp_path,
+        "save.py",
+        "import pathlib, signal, sys, time\n"
+        "from reprise import parent_watchdog\n"
+        "signals = []\n"
+        "for number in (signal.SIGINT, signal.SIGTERM):\n"
+        "    signal.signal(number, lambda number, _: signals.append(number))\n"
+        "parent_watchdog.end_with_parent()\n"
+        "pathlib.Path('begun').touch()\n"
+        "while not signals:\n    time.sleep(0.02)\n"
+        "time.sleep(1.5)\n"  # as long as a checkpoint takes, and longer than the watchdog's interval
+        "pathlib.Path('signals').write_text(str(len(signals)))\n"
+        "sys.exit(130)\n",
+    )
+    root = make(tmp_path, {"slow": {"cmd": save, "outs": ["slow"]}})
+    with start(root) as process:
+        end = time.monotonic() + 60
+        while not (root / "begun").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.wait(timeout=60) == 130
+    assert (root / "signals").read_text() == "1"

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,12 +31,13 @@ def run(paths: ProjectPaths, arguments: Sequence[str], jobs: int, console: Conso
         UserError: if `jobs` is more than 1 and DVC gets arguments, or another process runs whole pipelines of the project.
 
     """
+    os.environ["SHELL"] = shutil.which("bash") or "/bin/sh"  # of DVC. Other shells may stay as a process between DVC and a stage
     if set(arguments) <= {ALL}:
-        with _only_one(paths) as lock:
+        with _only_one(paths) as lock, contextlib.chdir(paths.root):  # DVC names stages relative to the working directory
             _repair(paths, console)
             sys.exit(repro_jobs.run(paths.root, jobs, ALL in arguments, lock, console))
     if jobs > 1:
-        raise UserError("--jobs is for whole pipelines", f"leave out --jobs, or {' '.join(arguments)}")
+        raise UserError("--jobs is for whole pipelines", f"leave out --jobs, or {' '.join(sorted({*arguments} - {ALL}))}")
     _repair(paths, console)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "dvc", "repro", *arguments])  # -P: see `PluginFinder`

@@ -4,6 +4,9 @@ DVC runs one stage after the other, but several of its processes may work in one
 the stage runs.
 """
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -107,10 +110,10 @@ class Processes:
         with ThreadPoolExecutor(self.jobs) as pool:
             try:
                 codes = list(pool.map(lambda group: self._run_group(group, alone), groups))
-            except Stopped:  # leaving the pool waits for its threads, and these for the stages, which end with their DVC
+            except Stopped:  # leaving the pool waits for its threads, and these for DVC
                 self._stopped = True
                 for process in list(self._running):
-                    process.terminate()
+                    _interrupt(process)
                 raise
         return next((code for code in codes if code), 0)
 
@@ -121,13 +124,32 @@ class Processes:
         command = [sys.executable, "-P", "-c", DVC, "--wait-for-lock", "repro", "--single-item", *group]  # -P: see `PluginFinder`
         out, err = (None, None) if alone else (subprocess.PIPE, subprocess.STDOUT)
         with subprocess.Popen(
-            command, cwd=self.root, stdout=out, stderr=err, encoding="utf-8", errors="replace", pass_fds=[self.lock]
+            command,
+            cwd=self.root,
+            process_group=0,
+            stdout=out,
+            stderr=err,
+            encoding="utf-8",
+            errors="replace",
+            pass_fds=[self.lock],
         ) as process:
             self._running.add(process)
+            if self._stopped:
+                _interrupt(process)
             for line in process.stdout or ():
                 with self._printing:
                     print(line, end="", flush=True)
             code = process.wait()
         self._running.discard(process)
         self._stopped = self._stopped or code != 0
-        return code
+        return code if code >= 0 else 128 - code
+
+
+def _interrupt(process: "subprocess.Popen[str]") -> None:
+    """Send SIGINT to DVC and its stage. The stage stops as after Ctrl-C, and DVC waits for it.
+
+    They are a process group of their own. Otherwise Ctrl-C in a terminal would reach the stage twice, and the second signal would
+    stop it without a checkpoint.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGINT)
