@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from reprise.config.compose import leaves
 from reprise.data import store
 from reprise.project_paths import ProjectPaths
+from reprise.tracking.lineage import TRAINING_SOURCES
 from reprise.tracking.published_weights import read_published
 from tests.pipeline.conftest import ROOT, run_in
 
@@ -93,6 +94,14 @@ def test_a_changed_reader_reruns_the_stages_that_use_it() -> None:
     entries = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     dependencies = [one for stage in ("preprocess", "preprocess_folder", "window") for one in entries[stage]["do"]["deps"]]
     assert {file for file in files if not any(file == one or file.startswith(f"{one}/") for one in dependencies)} == set()
+
+
+def test_the_hash_of_the_training_code_covers_what_a_training_depends_on() -> None:
+    dependencies = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train"]["do"]["deps"]
+    package = {one.removeprefix("src/reprise/") for one in dependencies if one.startswith("src/reprise/")}
+    after_training = {"inference/intervals.py", "inference/predictor.py", "stages/published.py", "tracking/weights.py"}
+    covered = {one for one in package if one.startswith(tuple(TRAINING_SOURCES))}
+    assert package - covered == after_training
 
 
 def test_a_pipeline_run_records_the_hashes_that_dvc_has_of_its_inputs(pipeline_project: Path) -> None:
