@@ -70,8 +70,8 @@ class Learner(FastHookName):
         self.task = task
         self.penalized = [module for module in network.modules() if isinstance(module, Penalized)]
         """The network or its parts that add a penalty to the loss."""
-        self.separate_losses = network if isinstance(network, SeparateLosses) else None
-        """The network if each of its members has a loss of its own. (Python takes 25 µs to check a protocol.)"""
+        self.separate_losses = [network] if isinstance(network, SeparateLosses) else []
+        """The network if each of its members has a loss of its own. In a list: as an attribute it would be registered twice."""
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.seed = seed
@@ -167,8 +167,8 @@ class Learner(FastHookName):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch with the penalties of the network, weighted by `Batch.loss_weight`."""
         predictions = self.task.decode(self.network(batch.inputs), batch.inputs)
-        if self.separate_losses is not None:
-            members = [self.task.decode(outputs, batch.inputs) for outputs in self.separate_losses.member_outputs()]
+        if self.separate_losses:
+            members = [self.task.decode(outputs, batch.inputs) for outputs in self.separate_losses[0].member_outputs()]
             loss = torch.stack([self.task.loss(member, batch.targets) for member in members]).sum()
         else:
             loss = self.task.loss(predictions, batch.targets)
