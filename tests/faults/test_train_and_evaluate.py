@@ -70,10 +70,7 @@ def test_a_kill_during_the_evaluation_resumes_in_the_same_run(fork_server: CliFo
     trained, steps = weights.read_bytes(), steps_done(fork_server)
     second_process(child).kill()
     assert child.wait() == 2
-    assert (
-        f"the evaluation was killed by SIGKILL; the training is complete: run `reprise evaluate {run.info.run_name}`"
-        in child.output
-    )
+    assert "the evaluation was killed by SIGKILL; start the same command again" in child.output
     child = start(fork_server, command)
     wait_for(child, "drawing figures")
     drawing = second_process(child)

@@ -102,7 +102,7 @@ def _train_and_evaluate(config: configs.Config, paths: ProjectPaths, overrides: 
     _refuse_evaluate(config.trainer.world_size > 1 or distributed.launched(), "it takes a training on one device")
     _refuse_evaluate(sys.platform != "linux", "it needs Linux, as it forks a process")
     with heavy_imports():
-        from reprise.stages import train, train_and_evaluate
+        from reprise.stages import evaluate, train, train_and_evaluate  # noqa: F401 -- `evaluate` is used in the forked process
         from reprise.tracking import backend, lineage
 
         backend.import_store(config.tracking, paths.store)

@@ -22,6 +22,7 @@ from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import windows_as_trained
 from reprise.project_paths import ProjectPaths
 from reprise.stages import verdict
+from reprise.stages.evaluator import make_evaluator
 from reprise.stages.published import read_as_trained
 from reprise.stages.summary import Summary, Values, over_seeds, spread
 from reprise.tasks.task import Baseline, Task
@@ -30,7 +31,6 @@ from reprise.tracking import run as tracking
 from reprise.tracking.published_weights import TRAINING, calibration_file, history_file, read_published, weights_file
 from reprise.tracking.trained import WEIGHTS, Trained, read_trained
 from reprise.training.devices import leave_process_group
-from reprise.training.evaluation import make_evaluator
 
 Metrics = dict[str, float]
 BASELINE_VALUES = 2**22

@@ -78,12 +78,13 @@ class _Child:
         try:
             code = self._wait()
         except Stopped as stopped:
-            os.kill(self.pid, stopped.exit_code - 128)
-            code = self._wait()
+            os.kill(self.pid, stopped.signum)
+            if not self._wait():  # it was about to end
+                raise
+            raise SystemExit(stopped.exit_code) from None
         if code < 0:
             killer = signal.Signals(-code).name
-            name = trained[0].name if len(trained) == 1 else "RUN"
-            raise UserError(f"the evaluation was killed by {killer}", f"the training is complete: run `reprise evaluate {name}`")
+            raise UserError(f"the evaluation was killed by {killer}", "start the same command again: it evaluates the same runs")
         if code:
             raise SystemExit(code)
 

@@ -7,7 +7,7 @@ Therefore it is reused only if all other attributes of the networks are equal, a
 
 import copy
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -107,7 +107,7 @@ class _Hash:
         except Exception:  # each class raises its own
             self._add_id(value)
             return
-        self._add_all([part if isinstance(part, str | tuple | dict | None) or callable(part) else list(part) for part in parts])
+        self._add_all([list(part) if isinstance(part, Iterator) else part for part in parts])
 
     def _add_id(self, value: object) -> None:
         self.identified.append(value)

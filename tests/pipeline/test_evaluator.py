@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from reprise.config import Config
-from reprise.training.evaluation import OneDevice, make_evaluator
-from reprise.training.validation import Ranks
+from reprise.stages.evaluator import OneDevice, make_evaluator
+from reprise.stages.evaluator_on_ranks import Ranks
 from tests.training.conftest import classify, forecast, trainer_config
 
 

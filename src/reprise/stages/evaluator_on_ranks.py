@@ -15,7 +15,7 @@ from reprise.training.trainer import make_trainer
 
 @final
 class Ranks:
-    """See `reprise.training.evaluation.Evaluator`. Metrics and predictions are equal on every rank."""
+    """See `reprise.stages.evaluator.Evaluator`. Metrics and predictions are equal on every rank."""
 
     def __init__(self, config: Config, task: Task) -> None:
         self.config = config

@@ -34,14 +34,14 @@ def make_evaluator(config: Config, task: Task) -> Evaluator:
     """
     if config.trainer.strategy == "single":
         return OneDevice(config)
-    from reprise.training.validation import Ranks  # late: Lightning
+    from reprise.stages.evaluator_on_ranks import Ranks  # late: Lightning
 
     return Ranks(config, task)
 
 
 @final
 class OneDevice:
-    """Evaluates on one device, with the settings that Lightning's Trainer makes."""
+    """Evaluates on one device, with the same settings as Lightning's Trainer."""
 
     is_global_zero = True
 
