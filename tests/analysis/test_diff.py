@@ -14,10 +14,8 @@ from reprise.analysis import diff
 from reprise.analysis.diff import Change
 from reprise.data import store
 from reprise.errors import UserError
-from reprise.tasks import metric_names
 from reprise.tracking import lineage
 from reprise.tracking.record import RunRecord
-from reprise.training import learner
 from tests.pipeline.conftest import clone, run_in
 
 CONFIG: dict[str, Any] = {
@@ -177,10 +175,6 @@ def test_the_parent_of_several_runs_is_refused(root: Path) -> None:
     run = make_run(root, "a")
     with pytest.raises(UserError, match="is the parent of several runs; name one of them"):
         diff.compare(root, run, replace(run, tags={**run.tags, "group": "seeds"}))
-
-
-def test_the_metrics_that_do_not_count_are_those_that_a_training_measures_of_its_speed() -> None:
-    assert metric_names.SPEED == learner.SPEED
 
 
 def test_runs_of_a_project_are_compared_by_the_command(tmp_path: Path) -> None:

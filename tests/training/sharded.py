@@ -13,6 +13,7 @@ from reprise.config import CheckpointConfig
 from reprise.data.loader import EvalLoader, TrainLoader
 from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.recurrent import Recurrent
+from reprise.tasks import metric_names
 from reprise.tasks.classification import Classification
 from reprise.tasks.forecasting import Forecasting
 from reprise.tasks.task import Task
@@ -20,7 +21,7 @@ from reprise.tracking.weights import load_weights
 from reprise.training import schedules
 from reprise.training.checkpoint import BestWeights, Checkpoints
 from reprise.training.devices import leave_process_group
-from reprise.training.learner import SPEED, Learner
+from reprise.training.learner import Learner
 from reprise.training.sharding import blocks, local_parameters
 from reprise.training.trainer import make_trainer
 from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters, trainer_config, windows
@@ -66,7 +67,7 @@ def train(kind: str, strategy: str, folder: Path, resume: int | None = None, ste
     rows: list[dict[str, float]] = []
 
     def record(metrics: dict[str, float], step: int) -> None:
-        rows.append({key: value for key, value in metrics.items() if key not in SPEED})
+        rows.append({key: value for key, value in metrics.items() if key not in metric_names.SPEED})
 
     learner = Learner(network, task, partial(of_parameters, torch.optim.Adam, lr=0.01), schedules.cosine, 0, record)
     rank_and_world = trainer.global_rank, trainer.world_size

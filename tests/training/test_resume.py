@@ -23,13 +23,14 @@ from reprise.data.loader import EvalLoader, TrainLoader
 from reprise.errors import Stopped, UserError
 from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.recurrent import Recurrent
+from reprise.tasks import metric_names
 from reprise.tasks.classification import Classification
 from reprise.tasks.forecasting import Forecasting
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training import checkpoint, schedules
 from reprise.training.averaging import AveragedWeights
 from reprise.training.checkpoint import BestWeights, Checkpoints
-from reprise.training.learner import SPEED, Learner
+from reprise.training.learner import Learner
 from reprise.training.trainer import make_trainer
 from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters, trainer_config, windows
 
@@ -72,7 +73,7 @@ def train(
     rows: dict[int, dict[str, float]] = {}
 
     def record(metrics: dict[str, float], step: int) -> None:
-        rows[step] = {key: value for key, value in metrics.items() if key not in SPEED}
+        rows[step] = {key: value for key, value in metrics.items() if key not in metric_names.SPEED}
 
     optimizer = partial(of_parameters, torch.optim.Adam, lr=0.01)
     learner = Learner(network, task, optimizer, schedules.cosine, 0, record)

@@ -29,13 +29,13 @@ from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages.seed_run import NONDETERMINISTIC
+from reprise.tasks import metric_names
 from reprise.tracking import backend, lineage, record, recovery
 from reprise.tracking import run as tracking
 from reprise.tracking.descriptions import BEST
 from reprise.tracking.record import RunRecord
 from reprise.tracking.repository import last_line
 from reprise.tracking.weights import load_weights
-from reprise.training.learner import SPEED
 
 TOLERANCE = 1e-2
 """Default tolerance of metrics, absolute or relative, if the machine differs."""
@@ -221,7 +221,7 @@ def _verified_weights(old: RunRecord) -> dict[str, Tensor]:
 def _metrics(old: RunRecord, again: RunRecord, tolerance: float) -> list[str]:
     """Return the first epoch at which a metric differs by more than a tolerance, absolute or relative."""
     first: tuple[int, str] | None = None
-    for key in sorted({*old.metrics, *again.metrics} - set(SPEED)):
+    for key in sorted({*old.metrics, *again.metrics} - set(metric_names.SPEED)):
         if key.startswith(BEST):  # the same value is also logged at its epoch
             continue
         then, now = dict(old.metrics.get(key, [])), dict(again.metrics.get(key, []))

@@ -111,7 +111,7 @@ def _is_local(file: Path) -> bool:
 
 @functools.cache
 def _own_folders() -> tuple[str, str, str]:
-    """Return the folders of Python's modules and of reprise. A package may have thousands of files, and this takes long."""
+    """Return the folders of the standard library and of reprise. Cached, because it is needed for every file of a package."""
     return sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), str(PACKAGE)
 
 

@@ -109,7 +109,7 @@ def show(axis: Axes, image: npt.NDArray[Any], **options: Any) -> Any:
 
 
 def brightened(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return images `[N, H, W, C]` that can be seen: if no value exceeds `DARK`, the largest of all becomes 255."""
+    """Return images `[N, H, W, C]`; if no value exceeds `DARK`, scaled so that the largest of all becomes 255."""
     largest = int(images.max(initial=0))
     return (images.astype(np.uint16) * 255 // largest).astype(np.uint8) if 0 < largest <= DARK else images
 
@@ -142,9 +142,10 @@ def show_grid(
     fontsize: float,
     **options: Any,
 ) -> Any:
-    """Draw images `[N, H, W, C]` or `[N, H, W]`, each below its title, into one axes: axes of their own take ten times as long.
+    """Draw images `[N, H, W, C]` or `[N, H, W]`, each below its title, into one axes.
 
-    `cell` is the width and height of an image with its title in inches. Return the last image drawn.
+    An axes for each takes ten times as long. `cell` is the width and height of an image with its title in inches. Return the last
+    image drawn.
     """
     images = brightened(images) if images.dtype == np.uint8 else images
     (width, height), text = cell, LINE * _lines_of(titles)

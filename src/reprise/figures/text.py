@@ -81,7 +81,7 @@ def set_fonts(figure: Figure) -> None:
 
 
 def _texts(artist: Artist) -> Iterator[Text]:
-    """Yield the texts of an artist. Of ticks, only those with fixed labels: to create the others is slow, and they are empty."""
+    """Yield the texts of an artist, of ticks only those with fixed labels: others are numbers, and slow to create."""
     if isinstance(artist, Text):
         yield artist
         return

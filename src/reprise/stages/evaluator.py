@@ -1,6 +1,5 @@
 """Evaluation of a split: on one device without Lightning, whose import takes longer than most evaluations, or on several."""
 
-import os
 from typing import Protocol, final
 
 import torch
@@ -50,12 +49,7 @@ class OneDevice:
         torch.set_num_threads(threads(self.config))
         check_devices(self.config)
         precision.set_tf32(False)
-        deterministic = self.config.deterministic
-        torch.set_deterministic_debug_mode("warn" if deterministic == "warn" else "error" if deterministic else "default")
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        if deterministic:
-            torch.backends.cudnn.benchmark = False
-            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS documentation, results reproducibility
+        determinism.configure(self.config.deterministic)
         self.device = torch.device("cuda", 0) if accelerator(self.config) == "gpu" else torch.device("cpu")
         self.nondeterministic: set[str] = set()
 

@@ -46,9 +46,9 @@ def run(
 
     With `publish` (the pipeline), write weights, training.json and history to data/models/<experiment>/; otherwise do not touch
     the outputs of the pipeline. `command` is shown on the dashboard as the way to repeat the run; `also` are further tags.
-    `watch` receives the metrics of each epoch and may stop the training by raising `Pruned`. `then` receives the outcomes before
-    the training is forgotten: if it raises, the same command resumes there. A run on several devices of this machine starts its
-    own processes.
+    `watch` receives the metrics of each epoch and may stop the training by raising `Pruned`. `then` is called with the outcomes
+    while the state to resume from still exists: if it raises, the same command calls it again without training. A run on several
+    devices of this machine starts its own processes.
     """
     address(config.tracking, paths.store)  # reject a malformed address before anything is fetched or computed
     with FileLock(store.made(paths.store) / "prepare.lock"):  # ranks or trials on one machine prepare the data once

@@ -9,9 +9,10 @@ from torch import nn
 from reprise.data.loader import EvalLoader
 from reprise.errors import UserError
 from reprise.models.closed_form import ClosedForm, is_closed_form
+from reprise.tasks import metric_names
 from reprise.tasks.task import Task
 from reprise.training.fingerprint import Fingerprint, fingerprint
-from reprise.training.learner import SPEED, Learner, Row
+from reprise.training.learner import Learner, Row
 from reprise.training.memory import clock
 from reprise.training.trainer import Trainer
 
@@ -29,7 +30,7 @@ def solve(network: nn.Module, task: Task, trainer: Trainer, train: EvalLoader, v
     compute(network, trainer, train, val)
     seconds = clock(device) - started
     row = _metrics(network, task, trainer, "train", train) | _metrics(network, task, trainer, "val", val)
-    row |= dict(zip(SPEED, (seconds, len(train.dataset) / max(seconds, 1e-9)), strict=True))
+    row |= dict(zip(metric_names.SPEED, (seconds, len(train.dataset) / max(seconds, 1e-9)), strict=True))
     return row, [before, fingerprint(network.state_dict())]
 
 

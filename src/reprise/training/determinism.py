@@ -1,14 +1,28 @@
 """Operations without a deterministic implementation: a one-line error, or recorded (`trainer.deterministic=warn`)."""
 
+import os
 import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
+
+import torch
 
 from reprise.errors import UserError, warn
 
 _MESSAGE = r"(.+?) does not have a deterministic implementation"
 """Start of PyTorch's error and warning, with the operation (`at::Context::alertNotDeterministic`)."""
+
+
+def configure(setting: bool | Literal["warn"]) -> None:
+    """Set what PyTorch does at an operation without a deterministic implementation: raise, warn, or (`False`) compute it."""
+    torch.set_deterministic_debug_mode("warn" if setting == "warn" else "error" if setting else "default")
+    # Deterministic operations do not need it, and it fills every new tensor an extra time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if setting:
+        torch.backends.cudnn.benchmark = False
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS documentation, results reproducibility
 
 
 @contextmanager

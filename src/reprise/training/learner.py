@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from reprise.data.datasets import Batch
 from reprise.errors import UserError
 from reprise.models.penalized import Penalized, SeparateLosses
+from reprise.tasks import metric_names
 from reprise.tasks.metrics import Metrics
 from reprise.tasks.task import Keep, Task
 from reprise.training import randomness
@@ -25,8 +26,6 @@ from reprise.training.optimizers import frozen_norms
 from reprise.training.sharding import FullySharded
 
 Row = dict[str, float]
-SPEED = ("train/seconds", "train/samples_per_second")
-"""Metrics that differ between repeated runs."""
 
 
 class MetricCallback(Protocol):
@@ -184,7 +183,7 @@ class Learner(FastHookName):
             seconds = clock(self.device) - self.started
             metrics = self._merge_ranks()
             self.row = _with_prefix("train", metrics.compute())
-            self.row |= dict(zip(SPEED, (seconds, int(metrics.count) / seconds), strict=True))
+            self.row |= dict(zip(metric_names.SPEED, (seconds, int(metrics.count) / seconds), strict=True))
             self.row["train/lr"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.running = self.task.new_metrics(self.device)
 
@@ -210,7 +209,7 @@ class Learner(FastHookName):
                 self.kept = [_gather(self.kept, self.device) if self.trainer.world_size > 1 else torch.cat(self.kept)]
             return
         self.row |= _with_prefix("val", metrics)
-        # what `self.log_dict` does in the end, after 30 ms: EarlyStopping and the progress bar read these metrics
+        # EarlyStopping and the progress bar read the metrics here. `self.log_dict` would write them too, but takes 30 ms.
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in self.row.items()})
         if not math.isfinite(self.row["train/loss"] + self.row["val/loss"]):
             diverged = "train/loss" if not math.isfinite(self.row["train/loss"]) else "val/loss"

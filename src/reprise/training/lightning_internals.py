@@ -74,7 +74,7 @@ class DirectValidationLoop(_EvaluationLoop):
 
 
 class DirectEpochLoop(_TrainingEpochLoop):
-    """Lightning's loop over the steps of an epoch, which computes a step directly if no hook within it does anything.
+    """Lightning's loop over the steps of an epoch; if no hook of a step does anything, steps are computed without them.
 
     Lightning calls some thirty hooks in a step, nearly all of them empty, and collects what they log. Of callbacks, a direct
     step calls only `on_train_batch_end`. All counters are set as Lightning sets them, so checkpoints and resume are the same. The

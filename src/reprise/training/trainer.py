@@ -155,7 +155,6 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         precision=precision.LIGHTNING[number_format],
         max_epochs=config.max_epochs,
         gradient_clip_val=config.gradient_clip,
-        deterministic=config.deterministic,
         callbacks=[*callbacks, *own],
         plugins=[AtomicIO()],
         profiler=NoOpProfiler(),
@@ -168,8 +167,7 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         log_every_n_steps=10**9,
         inference_mode=config.strategy != "fsdp",  # weights gathered in inference mode cannot be trained afterwards
     )
-    # Deterministic operations do not need it, and it fills every new tensor an extra time.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    determinism.configure(config.deterministic)
     trainer.strategy.setup_environment()
     return trainer
 
