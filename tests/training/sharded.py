@@ -8,6 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from reprise.config import CheckpointConfig
 from reprise.data.loader import EvalLoader, TrainLoader
@@ -28,6 +30,9 @@ from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters,
 
 STEPS = 5
 """Steps per epoch: 70 samples in batches of 16."""
+
+PARTS = {"batch_size": 13, "accumulate": 3}
+"""Batches in three parts, of 7 and 6 samples on the two ranks; the last batch of an epoch has 3 and 2."""
 
 
 def parts(kind: str) -> tuple[nn.Module, Task, Any, Any]:
@@ -54,13 +59,30 @@ class Gathered(pl.Callback):
         self.most = max(self.most, sum(unsharded))
 
 
-def train(kind: str, strategy: str, folder: Path, resume: int | None = None, steps: int = STEPS) -> dict[str, Any]:
+class Reductions(pl.Callback):
+    """Counts how often DDP reduces the gradient of a bucket over the ranks."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if isinstance(trainer.model, DistributedDataParallel):
+            trainer.model.register_comm_hook(None, self.reduce)  # type: ignore[no-untyped-call]
+
+    def reduce(self, state: object, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
+        self.count += 1
+        return allreduce_hook(distributed.group.WORLD, bucket)
+
+
+def train(
+    kind: str, strategy: str, folder: Path, resume: int | None = None, steps: int = STEPS, **settings: Any
+) -> dict[str, Any]:
     """Train two epochs with a checkpoint every `steps` steps, from the start or from one of the checkpoints."""
     network, task, train_split, val_split = parts(kind)
     devices = 1 if strategy == "single" else 2
-    config = trainer_config(strategy=strategy, devices=devices, gradient_clip=1.0)
-    gathered = Gathered()
-    trainer = make_trainer(config, task, [gathered])
+    config = trainer_config(strategy=strategy, devices=devices, gradient_clip=1.0, **settings)
+    gathered, reductions = Gathered(), Reductions()
+    trainer = make_trainer(config, task, [gathered, reductions])
     best = BestWeights(folder / "best.safetensors", task.monitor, task.mode)
     saver = Checkpoints(folder / "checkpoints", CheckpointConfig(steps=steps, minutes=None), lambda: None, best.file)
     trainer.callbacks += [best, saver]  # type: ignore[attr-defined]
@@ -87,6 +109,7 @@ def train(kind: str, strategy: str, folder: Path, resume: int | None = None, ste
         "local": local_parameters(network),
         "moments": sum((m.to_local() if isinstance(m, distributed.tensor.DTensor) else m).numel() for m in moments),
         "gathered": gathered.most,
+        "reductions": reductions.count,
         "end": {key: value for key, value in trainer.strategy.lightning_module_state_dict().items() if isinstance(value, Tensor)},
     }
 
@@ -97,6 +120,8 @@ def main(folder: Path) -> None:
         for strategy in ("ddp", "fsdp"):
             results[f"{kind} {strategy}"] = train(kind, strategy, folder / kind / strategy, steps=4)
         results[f"{kind} resumed"] = train(kind, "fsdp", folder / kind / "fsdp", resume=8, steps=1000)
+    for strategy in ("ddp", "fsdp"):
+        results[f"parts {strategy}"] = train("series", strategy, folder / "parts" / strategy, **PARTS)
     torch.save(results, folder / f"rank{distributed.get_rank()}.pt")
     leave_process_group()
 

@@ -6,6 +6,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop
+from pytorch_lightning.loops.optimization.automatic import _AutomaticOptimization
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 from pytorch_lightning.strategies import ModelParallelStrategy
 
@@ -62,7 +63,13 @@ def test_lightning_sets_the_name_of_the_running_hook() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"precision": "bf16"}, {"gradient_clip": 0.01}, {"patience": 1, "lr": 1e-30, "max_epochs": 5}]
+    "settings",
+    [
+        {"precision": "bf16"},
+        {"gradient_clip": 0.01},
+        {"patience": 1, "lr": 1e-30, "max_epochs": 5},
+        {"accumulate": 3, "gradient_clip": 0.01},
+    ],
 )
 def test_a_direct_step_does_what_a_step_of_lightning_does(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The same weights, metrics, optimizer state, and counters, which are part of every checkpoint."""
@@ -108,6 +115,7 @@ def test_the_loops_that_are_extended_have_the_methods_that_are_replaced() -> Non
     for loop, methods in (
         (_TrainingEpochLoop, ("on_run_start", "advance", "on_advance_end")),
         (_EvaluationLoop, ("reset", "_evaluation_step")),
+        (_AutomaticOptimization, ("run", "_make_closure", "_make_step_fn", "_make_backward_fn", "_make_zero_grad_fn")),
     ):
         assert all(callable(getattr(loop, method, None)) for method in methods), VERSION
 

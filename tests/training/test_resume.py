@@ -93,21 +93,22 @@ def keep_every_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "average"),
+    ("kind", "settings"),
     [
         ("images", {}),
         ("series", {}),
         ("images", {"average": "ema"}),
+        ("images", {"accumulate": 3}),
         pytest.param("images", {"average": "swa", "average_start": 0.3}, marks=pytest.mark.long),
     ],
-    ids=["images", "series", "ema", "swa"],
+    ids=["images", "series", "ema", "accumulate", "swa"],
 )
-def test_a_training_resumed_from_any_step_ends_with_the_same_bits(tmp_path: Path, kind: str, average: dict[str, Any]) -> None:
-    undisturbed = train(kind, tmp_path, **average)
+def test_a_training_resumed_from_any_step_ends_with_the_same_bits(tmp_path: Path, kind: str, settings: dict[str, Any]) -> None:
+    undisturbed = train(kind, tmp_path, **settings)
     files = sorted((tmp_path / "checkpoints").glob("*.pt"))
     assert [int(file.stem) for file in files] == list(range(1, EPOCHS * STEPS + 1))
-    for file in files[1::3] if average else files:  # of these, one at an end of an epoch and four within
-        resumed = train(kind, tmp_path, file, **average)
+    for file in files[1::3] if settings else files:  # of these, one at an end of an epoch and four within
+        resumed = train(kind, tmp_path, file, **settings)
         assert same(resumed.weights, undisturbed.weights), file.name
         assert same(resumed.best, undisturbed.best), file.name
         assert resumed.epochs == EPOCHS

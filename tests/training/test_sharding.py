@@ -78,6 +78,20 @@ def test_a_training_resumed_within_an_epoch_ends_with_the_same_bits(ranks: list[
     assert resumed["rows"] == undisturbed["rows"][1:]
 
 
+def test_parts_of_batches_on_two_ranks_give_the_result_of_whole_batches_on_one(
+    ranks: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """DDP reduces the gradient once in each of the 12 steps, not in each part."""
+    alone = sharded.train("series", "single", tmp_path, batch_size=13)
+    for strategy in ("ddp", "fsdp"):
+        result = ranks[0][f"parts {strategy}"]
+        for name, weight in alone["best"].items():
+            torch.testing.assert_close(result["best"][name], weight, rtol=1e-4, atol=1e-6)
+        for one, other in zip(result["rows"], alone["rows"], strict=True):
+            assert one == pytest.approx(other, rel=1e-4)
+    assert [rank["parts ddp"]["reductions"] for rank in ranks] == [12, 12]
+
+
 class CustomBlock(nn.Module):
     """A block of a user, with a part that is used without being called."""
 

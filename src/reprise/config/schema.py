@@ -106,6 +106,7 @@ class TrainerConfig(Section):
     deterministic: bool | Literal["warn"]
     threads: PositiveInt | None
     preload_to_device: bool | Literal["auto"]
+    accumulate: PositiveInt = Field(default=1, exclude_if=lambda parts: parts == 1)
     compile: bool = Field(default=False, exclude_if=lambda compiled: not compiled)
     progress: bool
     """Whether to show a progress bar, or a line per epoch where there is no terminal."""
@@ -140,6 +141,11 @@ class TrainerConfig(Section):
             raise ValueError("strategy=fsdp does not scale the loss, which precision=fp16 needs; use bf16")
         if self.batch_size < self.world_size:
             raise ValueError(f"batch_size={self.batch_size} cannot be split over {self.world_size} devices")
+        if self.batch_size // self.world_size < self.accumulate:
+            raise ValueError(
+                f"accumulate={self.accumulate}: a device has {self.batch_size // self.world_size} of the "
+                f"batch_size={self.batch_size} samples of a step, too few for as many parts"
+            )
         return self
 
 

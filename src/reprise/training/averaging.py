@@ -91,7 +91,8 @@ class AveragedWeights(pl.Callback):
         for name, weight in self.weights.items():
             weight.detach().copy_(self.mean[name])
         assert isinstance(trainer.train_dataloader, TrainLoader)
-        recompute_norms(network, norm_inputs(trainer.train_dataloader), trainer.precision_plugin.val_step_context())
+        inputs = norm_inputs(trainer.train_dataloader, self.config.accumulate)
+        recompute_norms(network, inputs, trainer.precision_plugin.val_step_context())
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Put the weights of the last step, and their buffers, back into the network."""
@@ -109,12 +110,13 @@ class AveragedWeights(pl.Callback):
         self.mean, self.count = state_dict["mean"], state_dict["count"]
 
 
-def norm_inputs(loader: TrainLoader) -> Iterator[Tensor]:
+def norm_inputs(loader: TrainLoader, parts: int = 1) -> Iterator[Tensor]:
     """Yield the inputs of the first `NORM_SAMPLES` samples of this epoch, augmented as in training, the same on every rank.
 
-    Batches have the size of a rank's part of a training batch; an incomplete last one is left out unless it is the only one.
+    Batches have the size of one of the `parts` in which a rank computes its part of a training batch. An incomplete last one is
+    left out unless it is the only one.
     """
-    size = max(1, loader.batch_size // loader.world)
+    size = max(1, loader.batch_size // (loader.world * parts))
     batches = min(max(1, NORM_SAMPLES // size), max(1, len(loader.dataset) // size))
     alike = replace(loader, batch_size=size, rank=0, world=1, start=0)
     return (batch.inputs for batch in islice(alike, batches))

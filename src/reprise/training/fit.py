@@ -228,9 +228,9 @@ def preflight(config: Config, windows: Windows, initial: InitialWeights | None =
     """Build network, task, optimizer and schedule once. Raise UserError for what cannot be built."""
     network = _network(config, windows, build_task(config, windows.meta), initial)
     if is_closed_form(network):
-        average, compiled = config.trainer.average, config.trainer.compile
-        if average or compiled:
-            setting = f"average={average}" if average else "compile=true"
+        average, parts = config.trainer.average, config.trainer.accumulate
+        settings = {f"average={average}": average, f"accumulate={parts}": parts > 1, "compile=true": config.trainer.compile}
+        if setting := next((name for name, is_set in settings.items() if is_set), None):
             message = f"trainer.{setting}: {type(network).__name__} is computed in closed form, without steps"
             raise UserError(message, "omit it")
     else:

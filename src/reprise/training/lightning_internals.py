@@ -1,16 +1,23 @@
 """What is used of Lightning beyond its public interface. tests/training/test_lightning_internals.py checks it."""
 
+from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop
+from pytorch_lightning.loops.optimization.automatic import Closure, ClosureResult, _AutomaticOptimization
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+from pytorch_lightning.loops.utilities import _block_parallel_sync_behavior
 from pytorch_lightning.strategies import ModelParallelStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
+from torch.optim import Optimizer
+
+from reprise.training.accumulation import parts_of
 
 HOOK_NAME = "_current_fx_name"
 """The attribute of a LightningModule that holds the name of the running hook."""
@@ -171,6 +178,49 @@ class DirectEpochLoop(_TrainingEpochLoop):
             self._batches_that_stepped += 1
         else:
             super().on_advance_end(data_fetcher)
+
+
+class AccumulatedGradient(_AutomaticOptimization):
+    """Lightning's step of the optimizer, with the gradient of the batch computed in parts: see `parts_of`.
+
+    Lightning itself accumulates over the batches of several steps, between which a checkpoint would have to hold the gradient.
+    DDP reduces the gradient over the ranks in the last part only. FSDP reduces it in every part, because until then each rank
+    would hold the gradient of the whole network.
+    """
+
+    def __init__(self, trainer: pl.Trainer, parts: int) -> None:
+        super().__init__(trainer)
+        self.parts = parts
+
+    def _make_closure(self, kwargs: OrderedDict[str, Any], optimizer: Optimizer, batch_idx: int) -> Closure:
+        """Return the function that computes the gradient."""
+        parts = [OrderedDict(kwargs, batch=part) for part in parts_of(kwargs["batch"], self.parts)]
+        backward, zero_grad = self._make_backward_fn(optimizer), self._make_zero_grad_fn(batch_idx, optimizer)
+        steps = [self._make_step_fn(part) for part in parts]
+        closures = [Closure(step, backward, None if number else zero_grad) for number, step in enumerate(steps)]
+        return Closure(partial(self._accumulate, closures))
+
+    def _accumulate(self, closures: list[Closure]) -> ClosureResult:
+        """Compute the parts. Return the loss of the whole batch, without a graph."""
+        losses: list[Tensor] = []
+        for closure in closures:
+            with _block_parallel_sync_behavior(self.trainer.strategy, block=closure is not closures[-1]):
+                loss = closure.closure().loss
+            assert loss is not None
+            losses.append(loss)
+        return ClosureResult(torch.stack(losses).sum())
+
+
+class AccumulatingEpochLoop(DirectEpochLoop):
+    """The loop over the steps of an epoch, with the gradient of each step computed in parts."""
+
+    def __init__(self, trainer: pl.Trainer, parts: int) -> None:
+        super().__init__(trainer)
+        self.automatic_optimization = AccumulatedGradient(trainer, parts)
+
+    def _step(self, module: pl.LightningModule, batch: Any, number: int) -> None:
+        """Compute the gradient of a batch and take one step of the optimizer."""
+        self.automatic_optimization.run(self.trainer.optimizers[0], number, OrderedDict(batch=batch, batch_idx=number))
 
 
 def join_process_group(strategy: ModelParallelStrategy) -> None:

@@ -27,7 +27,7 @@ from reprise.tasks.task import Task
 from reprise.training import determinism, precision
 from reprise.training.checkpoint import AtomicIO
 from reprise.training.devices import accelerator, check_devices, threads
-from reprise.training.lightning_internals import DirectEpochLoop
+from reprise.training.lightning_internals import AccumulatingEpochLoop, DirectEpochLoop
 from reprise.training.sharding import FullySharded, SameBuffers, backend
 
 
@@ -167,6 +167,8 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         log_every_n_steps=10**9,
         inference_mode=config.strategy != "fsdp",  # weights gathered in inference mode cannot be trained afterwards
     )
+    if config.accumulate > 1:
+        trainer.fit_loop.epoch_loop = AccumulatingEpochLoop(trainer, config.accumulate)
     determinism.configure(config.deterministic)
     trainer.strategy.setup_environment()
     return trainer
