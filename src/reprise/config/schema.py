@@ -97,6 +97,7 @@ class TrainerConfig(Section):
     max_epochs: PositiveInt
     """Passes over the training split; fewer if `patience` ends the training."""
     batch_size: PositiveInt
+    accumulate: PositiveInt = Field(default=1, exclude_if=lambda parts: parts == 1)
     eval_batch_size: PositiveInt
     gradient_clip: PositiveFloat | None
     patience: PositiveInt | None
@@ -106,7 +107,6 @@ class TrainerConfig(Section):
     deterministic: bool | Literal["warn"]
     threads: PositiveInt | None
     preload_to_device: bool | Literal["auto"]
-    accumulate: PositiveInt = Field(default=1, exclude_if=lambda parts: parts == 1)
     compile: bool = Field(default=False, exclude_if=lambda compiled: not compiled)
     progress: bool
     """Whether to show a progress bar, or a line per epoch where there is no terminal."""
