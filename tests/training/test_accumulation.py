@@ -161,7 +161,7 @@ def test_a_scaled_loss_is_accumulated() -> None:
 def test_accumulate_is_left_out_of_a_config_that_does_not_set_it() -> None:
     assert "accumulate" not in trainer_config().model_dump()
     assert trainer_config(accumulate=4).model_dump()["accumulate"] == 4
-    with pytest.raises(ValueError, match="accumulate=9: a device has 8 of the batch_size=16 samples of a step"):
+    with pytest.raises(ValueError, match="accumulate=9: a device has only 8 samples of batch_size=16"):
         TrainerConfig(**trainer_config().model_dump() | {"strategy": "ddp", "devices": 2, "accumulate": 9})
 
 

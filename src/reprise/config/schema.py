@@ -108,6 +108,7 @@ class TrainerConfig(Section):
     threads: PositiveInt | None
     preload_to_device: bool | Literal["auto"]
     compile: bool = Field(default=False, exclude_if=lambda compiled: not compiled)
+    sync_batch_norm: bool = Field(default=False, exclude_if=lambda synchronized: not synchronized)
     progress: bool
     """Whether to show a progress bar, or a line per epoch where there is no terminal."""
 
@@ -141,11 +142,16 @@ class TrainerConfig(Section):
             raise ValueError("strategy=fsdp does not scale the loss, which precision=fp16 needs; use bf16")
         if self.batch_size < self.world_size:
             raise ValueError(f"batch_size={self.batch_size} cannot be split over {self.world_size} devices")
-        if self.batch_size // self.world_size < self.accumulate:
-            raise ValueError(
-                f"accumulate={self.accumulate}: a device has {self.batch_size // self.world_size} of the "
-                f"batch_size={self.batch_size} samples of a step, too few for as many parts"
-            )
+        if (samples := self.batch_size // self.world_size) < self.accumulate:
+            raise ValueError(f"accumulate={self.accumulate}: a device has only {samples} samples of batch_size={self.batch_size}")
+        return self
+
+    @_model_validator(mode="after")
+    def _batch_norm_can_be_synchronized(self) -> Self:
+        several = f"devices={self.devices}" if self.world_size == 1 else ""
+        other = f"strategy={self.strategy}" if self.strategy != "ddp" else several
+        if self.sync_batch_norm and (reason := "accelerator=cpu" if self.accelerator == "cpu" else other):
+            raise ValueError(f"sync_batch_norm=true: works with trainer=ddp on several GPUs, not with {reason}; omit it")
         return self
 
 

@@ -34,6 +34,7 @@ from reprise.training.learner import Learner, MetricCallback, Row
 from reprise.training.memory import peak_bytes, reset_peak
 from reprise.training.optimizers import make_optimizer, make_scheduler
 from reprise.training.progress import EpochProgress
+from reprise.training.synchronized import synchronize
 from reprise.training.trainer import make_trainer
 
 CHECKPOINTS = "checkpoints"
@@ -242,7 +243,7 @@ def _network(config: Config, windows: Windows, task: Task, initial: InitialWeigh
     network = build_network(config, windows.meta, task)
     if initial:
         freeze(network, config.freeze, new=start_from(network, initial, windows.meta.labels()))
-    return network
+    return synchronize(network, config.trainer) if config.trainer.sync_batch_norm else network
 
 
 def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
