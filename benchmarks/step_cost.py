@@ -1,16 +1,17 @@
 """The cost of the pipeline beyond the arithmetic of the network: an epoch of fashion_mnist_cnn in four variants.
 
-    python benchmarks/step_cost.py [--rounds 5] [--samples 55000] [--threads N]
+    python benchmarks/step_cost.py [--rounds 5] [--epochs 2] [--samples 55000] [--threads N]
 
 - reprise: as `reprise train experiment=fashion_mnist_cnn` runs it: MLflow, event log, progress bar, validation, best weights.
+  The seconds without its validation are those of `train/seconds`, from the start of an epoch to its validation.
 - unreproducible: the same with trainer.deterministic=false, for the price of reproducible bits.
 - bare: a plain PyTorch loop over tensors in memory: the same network, batch, precision, memory layout, optimizer and schedule;
   no validation, no metrics, no logging.
 - template: a Dataset with a per-sample `__getitem__`, a DataLoader, and plain Lightning with two `self.log` a step.
 
-Each round trains one epoch of each variant in turn (A B C D A B C D …), after a warm-up round. Prints the ratios, of seconds and
-of CPU seconds of all threads, and writes them to benchmarks/results/. Machines are noisy: read the ratios, not the seconds. If
-other programs run too, only the ratio of CPU seconds means anything.
+Each round trains some epochs of each variant in turn (A B C D A B C D …), after a warm-up round. Prints the ratios, of seconds
+and of CPU seconds of all threads, and writes them to benchmarks/results/. Machines are noisy: read the ratios, not the seconds.
+If other programs run too, only the ratio of CPU seconds means anything.
 """
 
 import argparse
@@ -46,22 +47,24 @@ TAGS = {"origin": "benchmark", "mlflow.source.name": "python benchmarks/step_cos
 
 
 class Cost(NamedTuple):
-    """The cost of an epoch."""
+    """The cost of the epochs of a training."""
 
     seconds: float
     cpu_seconds: float
     """Of all threads of this process."""
+    unvalidated: float = 0.0
+    """Of `seconds`, those without validations; 0 if not measured."""
 
     @classmethod
     def now(cls) -> "Cost":
         return cls(time.perf_counter(), time.process_time())
 
     def since(self, start: "Cost") -> "Cost":
-        return Cost(self.seconds - start.seconds, self.cpu_seconds - start.cpu_seconds)
+        return self._replace(seconds=self.seconds - start.seconds, cpu_seconds=self.cpu_seconds - start.cpu_seconds)
 
 
 def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, devnull: TextIO) -> Cost:
-    """Return the cost of a fit: training and validation of one epoch, metrics, event log, MLflow, weights, progress bar."""
+    """Return the cost of a fit: training and validation of each epoch, metrics, event log, MLflow, weights, progress bar."""
     console = Console(force_terminal=True, file=devnull)
     fits: list[Cost] = []
     fit = Training.fit
@@ -69,7 +72,8 @@ def reprise_epoch(config: Config, windows: Windows, paths: ProjectPaths, devnull
     def measured(*arguments: Any, **settings: Any) -> Fitted:
         began = Cost.now()
         fitted = fit(*arguments, **settings)
-        fits.append(Cost.now().since(began))
+        unvalidated = sum(row["train/seconds"] for row in fitted.history)
+        fits.append(Cost.now().since(began)._replace(unvalidated=unvalidated))
         return fitted
 
     with resume.lock_training(paths.store, "benchmark", 0) as training, patch.object(Training, "fit", measured):
@@ -82,9 +86,9 @@ EPOCHS: list[Cost] = []
 
 
 class Stopwatch(pl.Callback):
-    """The cost from the start of the epoch to the end of training."""
+    """The cost of a training."""
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = Cost.now()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -103,16 +107,17 @@ def bare_epoch(config: Config, windows: Windows, number_format: str) -> Cost:
     inputs = split.transform(split.pixels[split.samples])
     labels = split.labels[split.samples]
     optimizer = configs.build(config.optimizer, "optimizer", [], network.parameters())
-    steps = -(-len(inputs) // config.trainer.batch_size)
+    steps = -(-len(inputs) // config.trainer.batch_size) * config.trainer.max_epochs
     schedule = configs.build(config.scheduler, "scheduler", [], optimizer, total_steps=steps)
     began = Cost.now()
-    for rows in torch.randperm(len(inputs)).split(config.trainer.batch_size):
-        with autocast(number_format):
-            loss = nn.functional.cross_entropy(network(inputs[rows]), labels[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+    for _ in range(config.trainer.max_epochs):
+        for rows in torch.randperm(len(inputs)).split(config.trainer.batch_size):
+            with autocast(number_format):
+                loss = nn.functional.cross_entropy(network(inputs[rows]), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
     return Cost.now().since(began)
 
 
@@ -156,7 +161,7 @@ def template_epoch(config: Config, windows: Windows, number_format: str) -> Cost
     quiet_lightning()
     trainer = pl.Trainer(
         accelerator="cpu",
-        max_epochs=1,
+        max_epochs=config.trainer.max_epochs,
         precision=precision.LIGHTNING[number_format],  # type: ignore[arg-type]
         logger=False,
         enable_checkpointing=False,
@@ -171,6 +176,7 @@ def template_epoch(config: Config, windows: Windows, number_format: str) -> Cost
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of each training")
     parser.add_argument("--samples", type=int, default=55_000, help="training images of the epoch")
     parser.add_argument("--threads", type=int, help="as trainer.threads; by default all CPUs")
     options = parser.parse_args()
@@ -179,7 +185,7 @@ def main() -> None:
         paths = ProjectPaths(Path(scratch))  # the project's config and data, a tracking store of its own
         for name in ("conf", "data"):
             (paths.root / name).symlink_to(root / name)
-        overrides = ["trainer.max_epochs=1", f"data.limit={options.samples}", "tracking.log_model=false"]
+        overrides = [f"trainer.max_epochs={options.epochs}", f"data.limit={options.samples}", "tracking.log_model=false"]
         overrides += [f"trainer.threads={options.threads}"] if options.threads else []
         config = configs.compose(root, ["experiment=fashion_mnist_cnn", *overrides])
         free = configs.compose(root, ["experiment=fashion_mnist_cnn", "trainer.deterministic=false", *overrides])
@@ -205,7 +211,7 @@ def main() -> None:
                     ),
                     flush=True,
                 )
-    facts = {"threads": torch.get_num_threads(), "precision": number_format, "images": options.samples}
+    facts = {"threads": torch.get_num_threads(), "precision": number_format, "images": options.samples, "epochs": options.epochs}
 
     def ratios(what: str, upper: str, lower: str, reproducible: bool, goal: str = "") -> list[Ratio]:
         pairs = list(zip(measured[upper], measured[lower], strict=True))
@@ -221,15 +227,17 @@ def main() -> None:
             ),
         ]
 
+    unvalidated = [one.unvalidated / other.seconds for one, other in zip(measured["reprise"], measured["bare"], strict=True)]
     report(
         "step_cost",
         [
             *ratios("epoch of reprise / bare loop", "reprise", "bare", True, "at most 1.03"),
+            Ratio("epoch of reprise without its validation / bare loop", unvalidated, "training only", True, "", facts),
             *ratios("epoch of reprise with trainer.deterministic=false / bare loop", "unreproducible", "bare", False),
             *ratios("epoch of reprise / the same with trainer.deterministic=false", "reprise", "unreproducible", True),
             *ratios("epoch of plain Lightning with a per-sample Dataset / bare loop", "template", "bare", False),
         ],
-        f"python benchmarks/step_cost.py --rounds {options.rounds} --samples {options.samples}"
+        f"python benchmarks/step_cost.py --rounds {options.rounds} --epochs {options.epochs} --samples {options.samples}"
         + (f" --threads {options.threads}" if options.threads else ""),
     )
 
