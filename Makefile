@@ -1,5 +1,7 @@
 # Everything from a fresh clone: `make pipeline`, `make test`. Needs Python 3.11 to 3.13 and git.
 PYTHON ?= python3
+# Experiments that `make pipeline` and `make long` run at the same time, each on one thread.
+JOBS ?= 2
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
@@ -20,12 +22,12 @@ help:  ## Show this list.
 	@touch $@
 
 pipeline: .venv/.ready  ## Run every stage that is not up to date, show the results.
-	reprise repro --jobs 2
+	reprise repro --jobs $(JOBS)
 	@reprise results
 	@echo 'See every run on the dashboard:  make dashboard'
 
 long: .venv/.ready  ## Run the long pipeline as well: some hours on two cores.
-	reprise repro --jobs 2 --all-pipelines
+	reprise repro --jobs $(JOBS) --all-pipelines
 	@reprise results
 
 results: .venv/.ready  ## Write docs/results.md from data/results/.
