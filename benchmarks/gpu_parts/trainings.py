@@ -110,8 +110,7 @@ def waits(bench: Bench) -> Results:
 
 def tests(bench: Bench) -> Results:
     """Run the tests that other machines skip."""
-    streamed = "tests/data/test_loader.py::test_streamed_batches_equal_batches_gathered_on_the_gpu"
-    files = ["tests/training/test_gpu.py", streamed]
+    files = ["tests/training/test_gpu.py", "tests/data/test_loader.py"]
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     yield "tests", {"exit_code": done.returncode, "end": (done.stdout + done.stderr)[-2000:]}

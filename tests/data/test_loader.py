@@ -1,7 +1,9 @@
 """An epoch contains every sample once, in an order that depends on (seed, epoch) only, for any number of ranks."""
 
 import threading
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from reprise.data.datasets import Augmentation, Batch
-from reprise.data.loader import AHEAD, EvalLoader, TrainLoader, _streamed, epoch_order, move_to_device
+from reprise.data.loader import AHEAD, EvalLoader, TrainLoader, _copied_ahead, _streamed, epoch_order, move_to_device
 from reprise.data.modalities.images.tensors import Images, Normalize
 
 CPU = torch.device("cpu")
@@ -251,6 +253,49 @@ def test_an_error_while_gathering_ahead_is_raised_in_the_training() -> None:
         list(_streamed(Broken(50).gather, [(torch.tensor([0]), 1.0)], CPU))
 
 
+@dataclass(eq=False)
+class Stream:
+    """A stream of a GPU, which knows the operations that precede whatever is queued next."""
+
+    device: torch.device = CPU
+    before: set[str] = field(default_factory=set)
+
+    def wait_stream(self, other: "Stream") -> None:
+        self.before |= other.before
+
+    def record_event(self) -> frozenset[str]:
+        return frozenset(self.before)
+
+    def wait_event(self, event: frozenset[str]) -> None:
+        self.before |= event
+
+
+def test_a_batch_is_copied_while_the_network_computes_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step comes after the copy of its batch, and not after the next copy. A copy comes after the steps of freed batches."""
+    network, copies = Stream(), Stream()
+    copied: list[str] = []
+
+    @contextmanager
+    def on_stream(stream: Stream) -> Iterator[None]:
+        assert stream is copies
+        yield
+        assert {f"step {number}" for number in range(len(copied) - 1)} <= stream.before
+        copied.append(f"copy {len(copied)}")
+        stream.before.add(copied[-1])
+
+    monkeypatch.setattr("reprise.data.loader._copy_stream", lambda device: copies)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: network)
+    monkeypatch.setattr(torch.cuda, "stream", on_stream)
+    batches = [Numbered(50).gather(torch.tensor([number]))._replace(loss_weight=number) for number in range(5)]
+    for number, batch in enumerate(_copied_ahead(batches, CPU)):
+        assert batch == batches[number]
+        assert len(copied) == min(number + 2, 5)
+        assert f"copy {number}" in network.before
+        assert f"copy {number + 1}" not in network.before
+        network.before.add(f"step {number}")
+    assert number == 4
+
+
 @pytest.mark.parametrize(
     ("preload_to_device", "device"),
     [(True, "meta"), (False, "cpu"), ("auto", "meta")],  # meta is not a GPU, so memory is not checked
@@ -280,3 +325,16 @@ def test_streamed_batches_equal_batches_gathered_on_the_gpu() -> None:
         assert one.inputs.device == other.inputs.device == gpu
         assert torch.equal(one.targets, other.targets)
         torch.testing.assert_close(one.inputs, other.inputs)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_memory_of_a_batch_is_not_overwritten_while_it_is_used() -> None:
+    """The network is slower than the copies, and lets go of each batch before it has been computed."""
+    gpu = torch.device("cuda", 0)
+    rows = [(torch.arange(start, start + 4096), 1.0) for start in range(0, 40 * 4096, 4096)]
+    sums = []
+    for batch in _streamed(Numbered(40 * 4096).gather, rows, gpu):
+        torch.cuda._sleep(2_000_000)
+        sums.append(batch.targets.sum())
+        del batch
+    assert torch.stack(sums).tolist() == [int(part.sum()) for part, _ in rows]

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor
@@ -175,7 +175,7 @@ def _is_read_from_disk(dataset: Dataset) -> bool:
 def _streamed(
     gather: Gather, parts: Iterable[tuple[Tensor, float]], device: torch.device, threads: int = 1, ahead: int = AHEAD
 ) -> Iterator[Batch]:
-    """Gather on the host in threads, some batches in advance, and copy from pinned memory while the network computes."""
+    """Gather on the host in threads, some batches in advance. Copy them from pinned memory while the network computes."""
 
     def pinned(rows: Tensor, loss_weight: float) -> Batch:
         inputs, targets, _, tiles = gather(rows)
@@ -183,15 +183,46 @@ def _streamed(
             inputs, targets = inputs.pin_memory(), targets.pin_memory()
         return Batch(inputs, targets, loss_weight, tiles)
 
-    def copied(batch: Batch) -> Batch:
-        inputs, targets, loss_weight, tiles = batch
-        return Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), loss_weight, tiles)
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as pool:
+    def gathered() -> Iterator[Batch]:
         waiting: deque[Future[Batch]] = deque()
         for part in parts:
             waiting.append(pool.submit(pinned, *part))
             if len(waiting) > ahead:
-                yield copied(waiting.popleft().result())
+                yield waiting.popleft().result()
         while waiting:
-            yield copied(waiting.popleft().result())
+            yield waiting.popleft().result()
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="loader") as pool:
+        yield from _copied_ahead(gathered(), device) if device.type == "cuda" else gathered()
+
+
+def _copied_ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """Yield the batches on a GPU. Each is copied on a stream of its own while the network computes the batch before it.
+
+    The allocator knows only the stream of the copies, and gives the memory of a freed batch to a later copy. Each copy therefore
+    waits for the work that was queued before it, which includes all uses of freed batches. `Tensor.record_stream` would do, but
+    makes the use of memory depend on timing, as its documentation warns.
+    """
+    stream = _copy_stream(device)
+    copied: deque[tuple[Batch, torch.cuda.Event]] = deque()
+
+    def oldest() -> Batch:
+        batch, arrived = copied.popleft()
+        torch.cuda.current_stream(device).wait_event(arrived)
+        return batch
+
+    for inputs, targets, loss_weight, tiles in batches:
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            batch = Batch(inputs.to(device, non_blocking=True), targets.to(device, non_blocking=True), loss_weight, tiles)
+        copied.append((batch, stream.record_event()))
+        if len(copied) > 1:
+            yield oldest()
+    while copied:
+        yield oldest()
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of the copies to a GPU. The allocator keeps freed memory for each stream, so there is one for all."""
+    return torch.cuda.Stream(device)
