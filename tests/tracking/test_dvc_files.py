@@ -55,6 +55,18 @@ def test_dvc_writes_its_files_where_the_repair_looks_for_them(root: Path) -> Non
     assert dvc_files.repair(root) == [], HINT  # complete files stay as they are
 
 
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_lock_file_is_parsed_unless_it_is_as_committed(committed: bool, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    load = dvc_files._load_yaml
+    monkeypatch.setattr(dvc_files, "_load_yaml", lambda text: (parsed.append(text), load(text))[1])
+    if not committed:
+        with (root / "dvc.lock").open("a") as file:
+            file.write("# changed\n")
+    assert dvc_files.incomplete_locks(root) == ([], [])
+    assert bool(parsed) is not committed
+
+
 def test_incomplete_files_are_repaired(root: Path) -> None:
     lock, process_list = root / "dvc.lock", root / dvc_files.FOLDER / "tmp" / "rwlock"
     content = lock.read_bytes()

@@ -7,7 +7,7 @@ a new version changes these files.
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,16 +160,26 @@ def _is_running(process: int) -> bool:
 
 
 def incomplete_locks(root: Path) -> tuple[list[Path], list[Path]]:
-    """Return the invalid dvc.lock files, and .dvc/tmp/rwlock if it is invalid."""
+    """Return the invalid dvc.lock files, and .dvc/tmp/rwlock if it is invalid.
+
+    If all dvc.lock files are as in the last commit, they are not parsed, which takes a fifth of a second each.
+    """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
 
-    locks = [
-        file
-        for file in (root / "dvc.lock", *root.glob("*/dvc.lock"))
-        if not _is_complete(file, _load_yaml, COMPILED_LOCKFILE_SCHEMA)
-    ]
+    locks = [root / "dvc.lock", *root.glob("*/dvc.lock")]
+    if _are_as_committed(root, locks):
+        locks = []
+    locks = [file for file in locks if not _is_complete(file, _load_yaml, COMPILED_LOCKFILE_SCHEMA)]
     process_list = root / FOLDER / "tmp" / "rwlock"
     return locks, [] if _is_complete(process_list, json.loads, dict) else [process_list]
+
+
+def _are_as_committed(root: Path, files: Sequence[Path]) -> bool:
+    try:
+        status = git(root, "status", "--porcelain", "--ignored", "--", *map(str, files))
+    except GitMissingError:
+        return False
+    return not status.returncode and not status.stdout
 
 
 def _load_yaml(text: str) -> Any:
