@@ -21,7 +21,8 @@ from reprise.tasks.forecasting import Forecasting
 from reprise.tasks.task import Task
 from reprise.tracking.weights import load_weights
 from reprise.training import schedules
-from reprise.training.checkpoint import BestWeights, Checkpoints
+from reprise.training.best_weights import BestWeights
+from reprise.training.checkpoint import Checkpoints
 from reprise.training.devices import leave_process_group
 from reprise.training.learner import Learner
 from reprise.training.sharding import blocks, local_parameters

@@ -19,7 +19,7 @@ from reprise.tasks.classification import Classification
 from reprise.tracking.weights import load_weights
 from reprise.training import averaging, schedules
 from reprise.training.averaging import AveragedWeights, norm_inputs, recompute_norms
-from reprise.training.checkpoint import BestWeights
+from reprise.training.best_weights import BestWeights
 from reprise.training.fit import preflight
 from reprise.training.learner import Learner
 from reprise.training.trainer import make_trainer

@@ -17,7 +17,7 @@ from reprise.tasks.classification import Classification
 from reprise.tasks.classification_metrics import ClassificationMetrics
 from reprise.tasks.forecast_metrics import ForecastMetrics
 from reprise.tracking.weights import load_weights
-from reprise.training.checkpoint import BestWeights
+from reprise.training.best_weights import BestWeights
 from reprise.training.learner import Learner
 from tests.training.conftest import CLASSES, CPU, Trained, classify, compute_metrics, images, validate
 

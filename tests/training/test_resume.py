@@ -29,7 +29,8 @@ from reprise.tasks.forecasting import Forecasting
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training import checkpoint, schedules
 from reprise.training.averaging import AveragedWeights
-from reprise.training.checkpoint import BestWeights, Checkpoints
+from reprise.training.best_weights import BestWeights
+from reprise.training.checkpoint import Checkpoints
 from reprise.training.learner import Learner
 from reprise.training.trainer import make_trainer
 from tests.training.conftest import CLASSES, CPU, SERIES, images, of_parameters, trainer_config, windows

@@ -1,7 +1,6 @@
 """Checkpoints: written atomically, plain containers and tensors only, never unpickled."""
 
 import io
-import math
 import os
 import shutil
 import signal
@@ -16,14 +15,12 @@ from typing import Any, NoReturn
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import CheckpointIO
-from pytorch_lightning.trainer.states import TrainerFn
 from torch import distributed
 
 from reprise.config import CheckpointConfig
 from reprise.data import store
 from reprise.errors import Stopped, UserError, warn
-from reprise.tracking.weights import read_hashed, save_weights, write_hashed
-from reprise.training.learner import Learner
+from reprise.tracking.weights import read_hashed, write_hashed
 from reprise.training.memory import clock
 
 MAX_CHECKPOINTS = 2
@@ -251,42 +248,3 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         shutil.copyfile(source, draft)
     draft.replace(target)
-
-
-class BestWeights(pl.Callback):
-    """Writes the network's weights to `file` whenever a validation metric is the best so far.
-
-    Ties are broken by the smaller validation loss, then by the later epoch.
-    """
-
-    def __init__(self, file: Path, monitor: str, mode: str) -> None:
-        self.file = file
-        self.monitor = f"val/{monitor}"
-        self.sign = 1 if mode == "max" else -1
-        self.best = (-math.inf, -math.inf)
-        """Metric and loss of the best epoch, with signs such that larger is better."""
-        self.epoch = 0
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the weights if this epoch is the best so far."""
-        if trainer.state.fn != TrainerFn.FITTING:
-            return
-        assert isinstance(pl_module, Learner)
-        row = pl_module.row  # Lightning's own `callback_metrics` are rounded to float32
-        score = self.sign * row[self.monitor], -row["val/loss"]
-        if not math.isfinite(score[0]) or score < self.best:
-            return
-        self.best, self.epoch = score, trainer.current_epoch + 1
-        state = trainer.strategy.lightning_module_state_dict()  # on every rank, because it gathers sharded weights
-        if trainer.is_global_zero:
-            network = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
-            save_weights(self.file, network)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best score and its epoch."""
-        return {"best": list(self.best), "epoch": self.epoch}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score and its epoch."""
-        metric, loss = state_dict["best"]
-        self.best, self.epoch = (metric, loss), state_dict["epoch"]
