@@ -25,11 +25,13 @@ def run(config: Config, paths: ProjectPaths, steps: int, console: Console) -> Ce
     """Train the first steps twice, compare the weights, and store and return the certificate.
 
     Raises:
-        UserError: for a training on several devices, since a single process would wait for the others.
+        UserError: for a training on several devices, since a single process would wait for the others; for a stack of seeds.
 
     """
     if config.trainer.world_size > 1:
         raise UserError(f"trainer.devices={config.trainer.devices}: one process is certified at a time", "use trainer.devices=1")
+    if config.trainer.stacked:
+        raise UserError(f"trainer.stacked={config.trainer.stacked}: one network is certified at a time", "leave it out")
     config = config.model_copy(update={"seeds": 1})
     windows = prepare(config, paths, console)
     config, initial = initial_weights.find(config, windows, paths, console)

@@ -33,6 +33,7 @@ from reprise.tasks import metric_names
 from reprise.tracking import backend, lineage, record, recovery
 from reprise.tracking import run as tracking
 from reprise.tracking.descriptions import BEST
+from reprise.tracking.event_log import EventLog
 from reprise.tracking.record import RunRecord
 from reprise.tracking.repository import last_line
 from reprise.tracking.weights import load_weights
@@ -138,10 +139,16 @@ def _train(paths: ProjectPaths, old: RunRecord, copy: WorkingCopy, python: str, 
     reprise = [python, "-m", "reprise"]
     command = [*reprise, "train", "--recorded", "recorded.json", "--reproduces", old.id]
     _run_to_end("training", command, copy.project, environment, console.is_terminal)
-    (run_dir,) = (copy.project / "mlruns" / "runs").iterdir()
+    run_dir = _run_of_seed(copy.project / "mlruns" / "runs", old.tag("seed"))
     if any(key.startswith("test/") for key in old.metrics):
         _run_to_end("evaluating", [*reprise, "evaluate", run_dir.name], copy.project, environment, False)
     return run_dir.name
+
+
+def _run_of_seed(folder: Path, seed: str) -> Path:
+    """Return the run directory of a seed. If the run was trained in a stack, there are those of the other seeds, and a parent."""
+    (run_dir,) = [run_dir for run_dir in folder.iterdir() if EventLog(run_dir).tags.get("seed") == seed]
+    return run_dir
 
 
 def _run_to_end(what: str, command: Sequence[str], copy: Path, environment: Mapping[str, str], shown: bool) -> None:

@@ -162,6 +162,8 @@ def _check_first_steps(paths: ProjectPaths, experiment: str) -> str:
     config = compose.load(experiment, paths)
     if config.trainer.world_size > 1:
         return f"cannot be compared: trainer.devices={config.trainer.devices}, and fingerprints are those of one device"
+    if config.trainer.stacked:
+        return f"cannot be compared: trainer.stacked={config.trainer.stacked}, and a single seed would have other fingerprints"
     machine = published.this_machine(config.trainer)
     for entry in store.read_json(models / published_weights.TRAINING):
         seed = entry["outcome"]["seed"]

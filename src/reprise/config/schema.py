@@ -109,6 +109,7 @@ class TrainerConfig(Section):
     preload_to_device: bool | Literal["auto"]
     compile: bool = Field(default=False, exclude_if=lambda compiled: not compiled)
     sync_batch_norm: bool = Field(default=False, exclude_if=lambda synchronized: not synchronized)
+    stacked: Annotated[int, Field(ge=2)] | None = Field(default=None, exclude_if=lambda size: size is None)
     progress: bool
     """Whether to show a progress bar, or a line per epoch where there is no terminal."""
 
@@ -130,6 +131,21 @@ class TrainerConfig(Section):
                 raise ValueError(f"{name}={getattr(self, name)}: average={self.average or 'null'} has no such setting")
         if self.average and self.strategy == "fsdp":
             raise ValueError(f"strategy=fsdp shards the weights, which average={self.average} does not support; use trainer=ddp")
+        return self
+
+    @_model_validator(mode="after")
+    def _stack_has_one_course(self) -> Self:
+        refused = {
+            f"devices={self.devices}": self.world_size > 1,
+            f"strategy={self.strategy}": self.strategy != "single",
+            f"patience={self.patience}": self.patience is not None,
+            f"average={self.average}": self.average is not None,
+            f"gradient_clip={self.gradient_clip}": self.gradient_clip is not None,
+            "precision=fp16": self.precision == "fp16",
+            "compile=true": self.compile,
+        }
+        if self.stacked and (given := [setting for setting, is_given in refused.items() if is_given]):
+            raise ValueError(f"stacked={self.stacked} does not support {given[0]}; leave one of them out")
         return self
 
     @_model_validator(mode="after")

@@ -50,7 +50,7 @@ def train_seed(
     training = Training(config, windows, initial)
     tags = tags | initial_weights.tags(initial)
     with contextlib.ExitStack() as stack:
-        run = stack.enter_context(_open_run(training, config, windows, paths, tags, state)) if state else None
+        run = stack.enter_context(open_run(config, windows, paths, tags | training.facts, state)) if state else None
         run_dir = paths.run_dir(training.broadcast(run.id if run else ""))
         checkpoint = training.broadcast(newest_checkpoint(run_dir / CHECKPOINTS) if run else None)
         if run and checkpoint:
@@ -65,9 +65,9 @@ def train_seed(
             before_checkpoint=run.event_log.fsync if run else None,
             progress=console if run and config.trainer.progress else None,
         )
-        trained = _outcome(fitted, config, windows, run_dir, run.name if run else "", paths)
+        trained = outcome_of(fitted, config, windows, run_dir, run.name if run else "", paths)
         if run:
-            comparison = _finalize_run(run, trained, fitted, config, windows, training.task)
+            comparison = finalize_run(run, trained, fitted, config, windows, training.task)
             summary = f"best epoch {trained.best_epoch} of {trained.epochs}, {trained.train_seconds:.1f} s"
             for line in (summary, *comparison):
                 console.print(f"train  {trained.name}: {line}", highlight=False, markup=False, soft_wrap=True)
@@ -83,16 +83,15 @@ def _record_in(run: tracking.Run, watch: MetricCallback | None) -> MetricCallbac
     return record
 
 
-def _open_run(
-    training: Training,
+def open_run(
     config: Config,
     windows: Windows,
     paths: ProjectPaths,
     tags: dict[str, Any],
     state: resume.Training,
 ) -> contextlib.AbstractContextManager[tracking.Run]:
+    """Open the run of a training: see `tracking.open_training_run`."""
     facts = {
-        **training.facts,
         "sha256.splits": windows.digest,
         "sha256.val": windows.samples("val"),
         "sha256.test": windows.samples("test"),
@@ -102,7 +101,8 @@ def _open_run(
     return tracking.open_training_run(config, paths.store, state, tags | facts, inputs, paths.root)
 
 
-def _outcome(fitted: Fitted, config: Config, windows: Windows, run_dir: Path, name: str, paths: ProjectPaths) -> Trained:
+def outcome_of(fitted: Fitted, config: Config, windows: Windows, run_dir: Path, name: str, paths: ProjectPaths) -> Trained:
+    """Return the outcome of a training."""
     return Trained(
         run_id=run_dir.name,
         name=name,
@@ -116,7 +116,7 @@ def _outcome(fitted: Fitted, config: Config, windows: Windows, run_dir: Path, na
     )
 
 
-def _finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: Config, windows: Windows, task: Task) -> list[str]:
+def finalize_run(run: tracking.Run, trained: Trained, fitted: Fitted, config: Config, windows: Windows, task: Task) -> list[str]:
     """Log the outcome of a training and, with `tracking.log_model`, the predictor; write intervals.json and trained.json.
 
     Return the comparison of a forecast with the baselines on val.

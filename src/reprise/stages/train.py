@@ -19,6 +19,7 @@ from reprise.stages.prepare import prepare
 from reprise.stages.published import publish_weights
 from reprise.stages.run_key import run_key
 from reprise.stages.seed_run import train_seed
+from reprise.stages.stack_run import train_stack
 from reprise.tracking import dvc_files, groups, lineage, recovery, resume
 from reprise.tracking.address import address
 from reprise.tracking.trained import Trained
@@ -26,6 +27,7 @@ from reprise.training.devices import leave_process_group
 from reprise.training.fit import CHECKPOINTS, preflight
 from reprise.training.initial import InitialWeights
 from reprise.training.learner import MetricCallback
+from reprise.training.stacked_fit import check_stackable, stacks
 from reprise.training.trainer import relaunch
 
 PATIENCE, PIPELINE_PATIENCE = 2.0, 30.0
@@ -56,7 +58,7 @@ def run(
         windows = prepare(config, paths, console, remake, in_pipeline=publish)
         config, initial = initial_weights.find(config, windows, paths, console)
     lock_test_split()
-    preflight(config, windows, initial)
+    _preflight(config, windows, initial)
     lineage.check_plugins_unchanged(tuple(config.plugins))
     if config.trainer.world_size > 1 and not launched():
         relaunch(config.trainer, config.checkpoint)
@@ -92,6 +94,12 @@ def run(
     return trained
 
 
+def _preflight(config: Config, windows: Windows, initial: InitialWeights | None) -> None:
+    preflight(config, windows, initial)
+    if config.trainer.stacked:
+        check_stackable(config, windows, initial)
+
+
 def _train_seeds(
     config: Config,
     windows: Windows,
@@ -106,6 +114,9 @@ def _train_seeds(
     with contextlib.ExitStack() as stack:
         if state and len(config.every_seed) > 1:
             tags = stack.enter_context(groups.open_seeds_parent(config, paths.store, state, tags))
+        if state and config.trainer.stacked:
+            together = [train_stack(members, windows, initial, paths, console, tags, state) for members in stacks(config)]
+            return [one for trained in together for one in trained]
         return [
             train_seed(config.model_copy(update={"seed": seed, "seeds": 1}), windows, initial, paths, console, tags, state, watch)
             for seed in config.every_seed

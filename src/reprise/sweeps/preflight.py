@@ -34,6 +34,8 @@ def run(sweep: Sweep, paths: ProjectPaths, console: Console) -> Sweep:
         sweep = sweep.model_copy(update={"objectives": [objective]})
     for key, chosen in [("", {}), *sweep.ends()]:
         config = sweep.config(paths.root, chosen)
+        if config.trainer.stacked:
+            raise UserError(f"trainer.stacked={config.trainer.stacked}: a trial trains one network at a time", "leave it out")
         if (config.data, config.window) != (base.data, base.window):
             continue
         try:

@@ -15,7 +15,7 @@ from reprise.errors import UserError, warn
 from reprise.tracking import repository
 from reprise.tracking.repository import NoRepository
 
-TRAINING_SOURCES = ("data", "training", "models", "tasks", "stages/seed_run.py", "stages/train.py")
+TRAINING_SOURCES = ("data", "training", "models", "tasks", "stages/seed_run.py", "stages/stack_run.py", "stages/train.py")
 """Parts of the package that determine the trained weights."""
 PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "numpy", "hydra-core", "mlflow", "dvc", "reprise")
 

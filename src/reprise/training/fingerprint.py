@@ -1,11 +1,12 @@
 """Hashes of a network's tensors after each of the first steps. They show where two trainings first differ."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FIRST_STEPS = 20
 """Number of steps that are recorded."""
@@ -40,23 +41,27 @@ class Fingerprints(pl.Callback):
     Args:
         steps: number of steps to record.
         stop: whether to stop training after these steps.
+        state: returns the tensors of the network, by name.
 
     """
 
-    def __init__(self, steps: int, stop: bool) -> None:
+    def __init__(
+        self, steps: int, stop: bool, state: Callable[[nn.Module], dict[str, Tensor]] = lambda network: network.state_dict()
+    ) -> None:
         self.steps = steps
         self.stop = stop
+        self.state = state
         self.taken: list[Fingerprint] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Record the initial weights."""
         if not self.taken:
-            self.taken.append(fingerprint(pl_module.network.state_dict()))
+            self.taken.append(fingerprint(self.state(pl_module.network)))
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         """Record the step if it is one of the first `steps`."""
         if len(self.taken) <= self.steps:
-            self.taken.append(fingerprint(pl_module.network.state_dict()))
+            self.taken.append(fingerprint(self.state(pl_module.network)))
         if self.stop:
             trainer.should_stop = len(self.taken) > self.steps
 

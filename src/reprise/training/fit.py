@@ -24,7 +24,8 @@ from reprise.tasks.task import Task
 from reprise.tracking.run_info import WEIGHTS
 from reprise.tracking.weights import load_weights, save_weights
 from reprise.training.averaging import AveragedWeights
-from reprise.training.checkpoint import BestWeights, Checkpoints
+from reprise.training.best_weights import BestWeights
+from reprise.training.checkpoint import Checkpoints
 from reprise.training.closed_form import choices_of, compute, solve, stored_numbers
 from reprise.training.compilation import compile_network, compiler_errors
 from reprise.training.devices import threads
@@ -74,24 +75,16 @@ class Training:
     def __init__(self, config: Config, windows: Windows, initial: InitialWeights | None = None) -> None:
         self.config = config
         self.task = build_task(config, windows.meta)
-        self.network = _network(config, windows, self.task, initial)
+        self.network = make_network(config, windows, self.task, initial)
         self.trainer = make_trainer(config.trainer, self.task)
-        self.loaders = _loaders(config, windows, self.trainer)
+        self.loaders = make_loaders(config, windows, self.trainer)
         self.task.fit_to_train(self.loaders[0].dataset)
         self.history: list[Row] = []
 
     @property
     def facts(self) -> dict[str, Any]:
         """Device, number of devices and threads, and precision."""
-        device = self.trainer.strategy.root_device
-        facts = {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-            "devices": self.trainer.world_size,
-            "threads": threads(self.config.trainer),
-            "precision": self.trainer.precision,
-            "deterministic": self.config.trainer.deterministic,
-        }
-        return facts | ({"tf32": torch.backends.cudnn.allow_tf32} if device.type == "cuda" else {})
+        return machine_facts(self.config, self.trainer)
 
     def broadcast(self, value: Any) -> Any:
         """Return the value of the first rank, on every rank."""
@@ -227,7 +220,7 @@ def first_steps(
 
 def preflight(config: Config, windows: Windows, initial: InitialWeights | None = None) -> None:
     """Build network, task, optimizer and schedule once. Raise UserError for what cannot be built."""
-    network = _network(config, windows, build_task(config, windows.meta), initial)
+    network = make_network(config, windows, build_task(config, windows.meta), initial)
     if is_closed_form(network):
         average, parts = config.trainer.average, config.trainer.accumulate
         settings = {f"average={average}": average, f"accumulate={parts}": parts > 1, "compile=true": config.trainer.compile}
@@ -238,7 +231,7 @@ def preflight(config: Config, windows: Windows, initial: InitialWeights | None =
         make_scheduler(config, make_optimizer(config, network), 100)
 
 
-def _network(config: Config, windows: Windows, task: Task, initial: InitialWeights | None) -> nn.Module:
+def make_network(config: Config, windows: Windows, task: Task, initial: InitialWeights | None) -> nn.Module:
     """Return the network with its initial weights, random or those of another run, and with frozen layers."""
     network = build_network(config, windows.meta, task)
     if initial:
@@ -246,7 +239,21 @@ def _network(config: Config, windows: Windows, task: Task, initial: InitialWeigh
     return synchronize(network, config.trainer) if config.trainer.sync_batch_norm else network
 
 
-def _loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
+def machine_facts(config: Config, trainer: pl.Trainer) -> dict[str, Any]:
+    """Return device, number of devices and threads, and precision of a training."""
+    device = trainer.strategy.root_device
+    facts = {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "devices": trainer.world_size,
+        "threads": threads(config.trainer),
+        "precision": trainer.precision,
+        "deterministic": config.trainer.deterministic,
+    }
+    return facts | ({"tf32": torch.backends.cudnn.allow_tf32} if device.type == "cuda" else {})
+
+
+def make_loaders(config: Config, windows: Windows, trainer: pl.Trainer) -> tuple[TrainLoader, EvalLoader]:
+    """Return the loaders of train and val for this rank."""
     device, rank = trainer.strategy.root_device, (trainer.global_rank, trainer.world_size)
     train, val = (move_to_device(split, device, config.trainer.preload_to_device) for split in windows.learning())
     augment = None if config.augment.is_identity else Augment(config.augment, config.seed)

@@ -18,7 +18,7 @@ from reprise.errors import UserError
 from reprise.models.penalized import Penalized, SeparateLosses
 from reprise.tasks import metric_names
 from reprise.tasks.metrics import Metrics
-from reprise.tasks.task import Keep, Task
+from reprise.tasks.task import Keep
 from reprise.training import randomness
 from reprise.training.lightning_internals import FastHookName
 from reprise.training.memory import clock
@@ -33,6 +33,26 @@ class MetricCallback(Protocol):
 
     def __call__(self, metrics: Row, step: int) -> None:
         """Record the metrics."""
+        ...
+
+
+class LearnedTask(Protocol):
+    """What a `Learner` uses of a task, in the shapes of `Task`."""
+
+    def decode(self, outputs: Tensor, inputs: Tensor) -> Tensor:
+        """Return the network's outputs as predictions."""
+        ...
+
+    def combine(self, predictions: Tensor, tiles: Tensor) -> Tensor:
+        """Return the predictions of samples from those of their tiles."""
+        ...
+
+    def loss(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of a batch."""
+        ...
+
+    def new_metrics(self, device: torch.device | str = "cpu") -> Metrics:
+        """Return empty metrics of one split."""
         ...
 
 
@@ -57,7 +77,7 @@ class Learner(FastHookName):
     def __init__(
         self,
         network: nn.Module,
-        task: Task,
+        task: LearnedTask,
         optimizer: Callable[[nn.Module], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
         seed: int,

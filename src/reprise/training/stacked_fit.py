@@ -1,0 +1,218 @@
+"""The training of a stack (`trainer.stacked`): several seeds of one config as one program."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+
+from reprise.config import Config
+from reprise.data.augment import Augment
+from reprise.data.datasets import Batch
+from reprise.data.windows import Windows
+from reprise.errors import UserError
+from reprise.models.closed_form import is_closed_form
+from reprise.models.penalized import Penalized, SeparateLosses
+from reprise.tasks.build import build_task
+from reprise.tracking.run_info import WEIGHTS
+from reprise.tracking.weights import save_weights
+from reprise.training.checkpoint import Checkpoints
+from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
+from reprise.training.fit import CHECKPOINTS, Fitted, machine_facts, make_loaders, make_network
+from reprise.training.initial import InitialWeights
+from reprise.training.learner import Learner, MetricCallback, Row
+from reprise.training.memory import peak_bytes, reset_peak
+from reprise.training.optimizers import make_optimizer, make_scheduler
+from reprise.training.progress import EpochProgress
+from reprise.training.stack import BestWeightsOfEach, SharedLoader, Stack, StackedLoader, StackedTask, row_of
+from reprise.training.trainer import make_trainer
+
+STACK = "stack.safetensors"
+"""File beside the checkpoints of a stack: the best weights of all members."""
+ELEMENTWISE = (
+    *(torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Adadelta),
+    *(torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam),
+)
+"""Optimizers that compute the step of a weight from its own gradients alone, so that members do not affect each other."""
+COMPARED, TOLERANCE = 4, 1e-3
+"""Samples on which a stack is compared with its members alone before training, and the largest relative difference of outputs."""
+
+REFUSED: dict[Callable[[torch.nn.Module], bool], str] = {
+    is_closed_form: "is computed in closed form",
+    lambda module: isinstance(module, SeparateLosses): "has several losses",
+    lambda module: isinstance(module, Penalized): "adds a penalty to the loss",
+}
+"""Modules that are not stacked, with the reason."""
+
+
+def stacks(config: Config) -> list[list[Config]]:
+    """Return the configs of the members of each stack. If `trainer.stacked` does not divide the seeds, the last one is smaller.
+
+    The config of a member has its seed, and in `seeds` those of its stack: they determine its weights, as the same stack must be
+    trained to reproduce them.
+    """
+    size, seeds = config.trainer.stacked or 1, config.every_seed
+    groups = [seeds[start : start + size] for start in range(0, len(seeds), size)]
+    return [[config.model_copy(update={"seed": seed, "seeds": group}) for seed in group] for group in groups]
+
+
+class StackedTraining:
+    """A training of a stack that is ready to start. `configs` differ in their seed only."""
+
+    def __init__(self, configs: Sequence[Config], windows: Windows, initial: InitialWeights | None = None) -> None:
+        self.config, self.configs = configs[0], configs
+        self.task = build_task(self.config, windows.meta)
+        self.network = Stack([make_network(config, windows, self.task, initial) for config in configs])
+        self.stacked_task = StackedTask(self.task, len(configs))
+        self.trainer = make_trainer(self.config.trainer, self.task)
+        train, val = make_loaders(self.config, windows, self.trainer)
+        augment = self.config.augment
+        loaders = [
+            replace(train, seed=config.seed, augment=None if augment.is_identity else Augment(augment, config.seed))
+            for config in configs
+        ]
+        self.loaders = StackedLoader(loaders), SharedLoader(val, len(configs))
+        self.task.fit_to_train(train.dataset)
+        self.histories: list[list[Row]] = [[] for _ in configs]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Device, number of devices and threads, and precision."""
+        return machine_facts(self.config, self.trainer)
+
+    def fit(
+        self,
+        folders: Sequence[Path],
+        checkpoint: Path | None = None,
+        records: Sequence[MetricCallback] = (),
+        before_checkpoint: Callable[[], None] = lambda: None,
+        progress: Console | None = None,
+    ) -> list[Fitted]:
+        """Train, keep the weights of the best epoch of each member in its folder, and the checkpoints in the first one.
+
+        Args:
+            folders: where the weights of each member are written.
+            checkpoint: the checkpoint to resume from.
+            records: receive the metrics of each epoch of each member.
+            before_checkpoint: called before each checkpoint.
+            progress: where a progress bar is shown.
+
+        """
+        checkpoints = folders[0] / CHECKPOINTS
+        best = BestWeightsOfEach(checkpoints / STACK, self.task.monitor, self.task.mode, len(self.configs))
+        saver = Checkpoints(checkpoints, self.config.checkpoint, before_checkpoint, best.file)
+        fingerprints = Fingerprints(FIRST_STEPS, stop=False, state=_state)
+        callbacks: list[pl.Callback] = [best, fingerprints, saver]
+        if progress:
+            seeds = ", ".join(str(config.seed) for config in self.configs)
+            title = f"{self.config.name} seed{'s' if len(self.configs) > 1 else ''} {seeds}"
+            callbacks.append(EpochProgress(progress, title, self.task.monitor))
+        self.trainer.callbacks += callbacks  # type: ignore[attr-defined]
+        learner, device = self._learner(records), self.trainer.strategy.root_device
+        reset_peak(device)
+        with saver.deferring_signals():
+            try:
+                self.trainer.fit(learner, *self.loaders, ckpt_path=checkpoint, weights_only=True)
+            except UserError as error:
+                raise self._of_member(error, learner.row) from None
+        for member, folder in enumerate(folders):
+            save_weights(folder / WEIGHTS, best.weights_of(member))
+        return [
+            Fitted(
+                weights=folder / WEIGHTS,
+                history=self.histories[member],
+                best_epoch=best.each[member].epoch,
+                epochs=self.trainer.current_epoch,
+                parameters=self.network.parameters_alone,
+                seconds=saver.seconds,
+                fingerprints=[_of(member, taken) for taken in fingerprints.taken],
+                nondeterministic=sorted(self.trainer.nondeterministic),
+                peak_memory=peak_bytes(device),
+            )
+            for member, folder in enumerate(folders)
+        ]
+
+    def _learner(self, records: Sequence[MetricCallback]) -> Learner:
+        def record_epoch(metrics: Row, step: int) -> None:
+            for member, history in enumerate(self.histories):
+                history.append(row_of(member, metrics))
+                if records:
+                    records[member](history[-1], step)
+
+        optimizer, scheduler = partial(make_optimizer, self.config), partial(make_scheduler, self.config)
+        return Learner(self.network, self.stacked_task, optimizer, scheduler, self.config.seed, record_epoch)
+
+    def _of_member(self, error: UserError, row: Row) -> UserError:
+        """Return an error with the seeds whose loss is not finite, if it was raised for that."""
+        losses = [(config.seed, row_of(member, row).get("val/loss", 0.0)) for member, config in enumerate(self.configs)]
+        seeds = ", ".join(str(seed) for seed, loss in losses if not math.isfinite(loss))
+        return UserError(f"seed {seeds}: {error.what}", error.hint) if seeds else error
+
+
+def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    assert isinstance(network, Stack)
+    return {f"{member}/{name}": one for member, state in enumerate(network.states()) for name, one in state.items()}
+
+
+def _of(member: int, taken: Fingerprint) -> Fingerprint:
+    start = f"{member}/"
+    return {name.removeprefix(start): value for name, value in taken.items() if name.startswith(start)}
+
+
+def check_stackable(config: Config, windows: Windows, initial: InitialWeights | None = None) -> None:
+    """Compute one step of a stack of two, on a few samples, without changing anything.
+
+    Raises:
+        UserError: if the network or the optimizer cannot be stacked, or if the outputs of a stack are others than those of its
+            members alone.
+
+    """
+    task = build_task(config, windows.meta)
+    members = [
+        make_network(config.model_copy(update={"seed": seed}), windows, task, initial) for seed in (config.seed, config.seed + 1)
+    ]
+    model = type(members[0]).__name__
+    for applies, reason in REFUSED.items():
+        if any(applies(module) for module in members[0].modules()):
+            raise _refusal(config, f"{model} {reason}")
+    optimizer = make_optimizer(config, members[0])
+    if type(optimizer) not in ELEMENTWISE:
+        raise _refusal(config, f"{type(optimizer).__name__} may combine the gradients of several weights")
+    train, _ = windows.learning()
+    batch = train.gather(torch.arange(min(COMPARED, len(train)), device=train.device))
+    task.fit_to_train(train)
+    try:
+        stack = Stack(members)
+        _take_step(stack, StackedTask(task, len(members)), batch)
+        outputs = _outputs(Stack(members), batch)
+    except Exception as error:  # vmap raises what the layers of a network raise
+        raise _refusal(config, f"{model} cannot be stacked: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+    with torch.no_grad():
+        alone = torch.stack([member.eval()(batch.inputs) for member in members], 1)
+    if not torch.allclose(outputs, alone, rtol=TOLERANCE, atol=TOLERANCE * float(alone.abs().max())):
+        raise _refusal(config, f"{model} computes other outputs in a stack than alone")
+
+
+def _refusal(config: Config, reason: str) -> UserError:
+    return UserError(f"trainer.stacked={config.trainer.stacked}: {reason}", "leave trainer.stacked out")
+
+
+def _for_all(tensor: torch.Tensor, size: int) -> torch.Tensor:
+    return tensor.unsqueeze(1).expand(-1, size, *tensor.shape[1:])
+
+
+def _take_step(stack: Stack, task: StackedTask, batch: Batch) -> None:
+    """Compute the gradient of a batch."""
+    inputs, targets = (_for_all(tensor, stack.size) for tensor in (batch.inputs, batch.targets))
+    task.loss(task.decode(stack.train()(inputs), inputs), targets).backward()
+
+
+@torch.no_grad()
+def _outputs(stack: Stack, batch: Batch) -> torch.Tensor:
+    outputs: torch.Tensor = stack.eval()(_for_all(batch.inputs, stack.size))
+    return outputs
