@@ -16,7 +16,11 @@ from reprise.config import Config
 from reprise.data.datasets import Dataset
 from reprise.data.loader import TrainLoader, move_to_device
 from reprise.errors import UserError
-from reprise.tasks.build import build_network, build_task
+from reprise.inference.attribution import recurrent_gradients
+from reprise.inference.compute import classifier, forecaster
+from reprise.inference.predictor import Predictor
+from reprise.tasks.build import build_network, build_task, build_transform
+from reprise.training import precision
 from reprise.training.optimizers import make_optimizer
 from roofline import copy_bandwidth, matrix_rate, seconds_of, synchronize, work
 
@@ -104,24 +108,29 @@ def stacked(bench: Bench) -> Results:
 
 
 def answers(bench: Bench) -> Results:
-    """Predict and explain on the device, and compare with the CPU."""
+    """Predict and explain on the device as the commands do, with raw inputs and answers on the host; compare with the CPU."""
     from reprise.inference.attribution import integrated_gradients
 
+    precision.set_tf32(False)
     for name in KINDS:
         config = bench.kind(name)
         windows = bench.windows(config)
-        task = build_task(config, windows.meta)
-        val = windows.val()
-        inputs = val.gather(torch.arange(min(len(val), 16 if bench.smoke_test else 2048))).inputs
-        network = build_network(config, windows.meta, task).eval()
-        moved = copy.deepcopy(network).to(bench.device)
+        val, task = windows.val(), build_task(config, windows.meta)
+        rows = torch.arange(min(len(val), 16 if bench.smoke_test else 2048))
+        raw, inputs = val.raw(rows), val.gather(rows).inputs
+        predictor = Predictor(build_transform(windows.meta), build_network(config, windows.meta, task), task)
+        moved = copy.deepcopy(predictor).to(bench.device)
         on_device = inputs.to(bench.device)
         with torch.inference_mode():
-            seconds = seconds_of(lambda net=moved, batch=on_device: net(batch), bench.device)  # type: ignore[misc]
-            difference = (moved(on_device).cpu() - network(inputs)).abs().max()
-        row = {"samples_per_second": len(inputs) / seconds, "largest_difference": float(difference)}
+            seconds = seconds_of(lambda net=moved.network, batch=on_device: net(batch), bench.device)  # type: ignore[misc]
+        compute, on_cpu = (forecaster(one, None) if name == "PatchTST" else classifier(one) for one in (moved, predictor))
+        row = {
+            "samples_per_second": len(inputs) / seconds,
+            "answers_per_second": len(inputs) / seconds_of(lambda run=compute, parts=raw: run(parts), bench.device),  # type: ignore[misc]
+            "largest_difference": float(abs(compute(raw)[0] - on_cpu(raw)[0]).max()),  # type: ignore[operator]
+        }
         try:
-            row["explained_per_second"] = _explained(moved, on_device[:8], bench.device, integrated_gradients)
+            row["explained_per_second"] = _explained(moved.network, on_device[:8], bench.device, integrated_gradients)
         except (ImportError, RuntimeError, TypeError) as error:
             row["explain"] = f"{type(error).__name__}: {error}"  # type: ignore[assignment]
         yield name, row
@@ -129,7 +138,7 @@ def answers(bench: Bench) -> Results:
 
 def _explained(network: nn.Module, inputs: Tensor, device: torch.device, explain: Any) -> float:
     started = time.perf_counter()
-    with torch.backends.cudnn.flags(enabled=False):  # cuDNN's recurrent layers have gradients in training only
+    with recurrent_gradients(network):
         explain(lambda batch, _: network(batch)[:, :1], inputs, torch.zeros_like(inputs))
     synchronize(device)
     return len(inputs) / (time.perf_counter() - started)

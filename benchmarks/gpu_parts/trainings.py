@@ -47,9 +47,12 @@ def trainings(bench: Bench) -> Results:
         "CNN float32, not deterministic": [*cnn, "trainer.deterministic=false"],
         "CNN float32, streamed": [*cnn, "trainer.preload_to_device=false"],
         "CNN float32, augmented": [*cnn, "augment=clothes"],
+        "CNN float32, in parts": [*cnn, "trainer.accumulate=4"],
     }
     if bench.smoke_test:
         compilation.BACKEND = "eager"
+    else:
+        variants["CNN fp16, in parts"] = [*short, "trainer.precision=fp16", "trainer.accumulate=4"]
     variants |= {f"{name} float32, compiled": [*short, "trainer.precision=float32", "trainer.compile=true"] for name in KINDS}
     for variant, overrides in variants.items():
         yield variant, _train(bench, bench.kind(variant.split(" ")[0], *overrides))

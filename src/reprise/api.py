@@ -112,31 +112,37 @@ class Run:
             raise UserError(message.removeprefix("reprise: "))
         return {key: value for key, value in self.metrics.items() if key.startswith("test/")}
 
-    def predict(self, data: "Path | str | npt.NDArray[Any] | Sequence[npt.NDArray[Any]]") -> "pd.DataFrame | npt.NDArray[Any]":
+    def predict(
+        self, data: "Path | str | npt.NDArray[Any] | Sequence[npt.NDArray[Any]]", device: str = "cpu"
+    ) -> "pd.DataFrame | npt.NDArray[Any]":
         """Return answers for files, or for raw inputs as the model takes them.
 
         Args:
             data: a path as `reprise predict` takes it; or an array of raw inputs `[B, …]`, several in a list: images `uint8
                 [B, H, W, C]`; values `[B, T, C]` in their units and time stamps `int64 [B, T]`.
+            device: where the network computes: `cpu`, `gpu`, or `auto`, a GPU if there is one.
 
         Returns:
             For a path a table with a row per sample or forecast step, else probabilities `[B, K]` or forecasts `[B, S, Y]`.
 
+        Raises:
+            UserError: if there is no GPU and `device="gpu"`, or files cannot be read.
+
         """
+        from reprise.inference.device import on_device
+
+        opened = on_device(self._opened, device)
         if isinstance(data, str | Path):
-            return self._predict_files(Path(data).expanduser())
+            return _predict_files(opened, Path(data).expanduser())
         import torch
 
+        from reprise.inference.predictor import Predictor
+
         arrays = [data] if isinstance(data, np.ndarray) else list(data)
+        model = self.model if opened.device == "cpu" else Predictor.from_run(opened)
+        raw = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
         with torch.inference_mode():
-            return np.asarray(self.model(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays)).numpy())
-
-    def _predict_files(self, path: Path) -> pd.DataFrame:
-        from reprise.inference.by_kind import predict_on
-
-        predict, _ = predict_on(self._opened.config.data.kind)
-        folder = self._opened.output_folder / "predictions" / path.resolve().stem
-        return pd.json_normalize(predict(self._opened, path, folder, Console(quiet=True)).rows())
+            return np.asarray(model(*model.move(raw)).cpu().numpy())
 
     @cached_property
     def _opened(self) -> "TrainedRun":
@@ -150,6 +156,14 @@ class Run:
         from reprise.inference.predictor import Predictor
 
         return Predictor.from_run(self._opened)
+
+
+def _predict_files(opened: "TrainedRun", path: Path) -> pd.DataFrame:
+    from reprise.inference.by_kind import predict_on
+
+    predict, _ = predict_on(opened.config.data.kind)
+    folder = opened.output_folder / "predictions" / path.resolve().stem
+    return pd.json_normalize(predict(opened, path, folder, Console(quiet=True)).rows())
 
 
 def train(experiment: str, *overrides: str) -> Run:

@@ -68,6 +68,14 @@ optional_run_argument = click.argument("run", required=False, type=Run())
 pipeline_option = click.option(
     "--pipeline", metavar="NAME", help="Used by dvc.yaml: read data/config/NAME.yaml and write under data/."
 )
+device_option = click.option(
+    "--device",
+    type=click.Choice(["cpu", "gpu", "auto"]),
+    default="cpu",
+    show_default=True,
+    help="Device of the network; auto: a GPU if there is one. By default the CPU: it has few answers before a GPU has started, "
+    "and their bits then do not depend on whether there is one.",
+)
 overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
 
 

@@ -13,6 +13,7 @@ from reprise.cli.common import (
     Run,
     UserPath,
     console,
+    device_option,
     heavy_imports,
     optional_run_argument,
     overrides_argument,
@@ -55,8 +56,9 @@ def watch(run: str | None, overrides: tuple[str, ...]) -> None:
 @run_argument
 @click.argument("path", type=UserPath(path_type=Path))
 @click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print all predictions as JSON; notes go to stderr.")
-def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
+def predict(run: str, path: Path, out: Path | None, device: str, as_json: bool) -> None:
     """Predict classes, or forecast a series, with the model of a RUN.
 
     PATH of a series is a CSV or Parquet file with the columns of the run, in the same format. Forecast the time steps after its
@@ -72,9 +74,10 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
     paths = project()
     with heavy_imports():
         from reprise.inference.by_kind import predict_on
+        from reprise.inference.device import on_device
         from reprise.inference.trained_run import open_run
 
-    opened = open_run(paths, run)
+    opened = on_device(open_run(paths, run), device)
     folder = out or opened.output_folder / "predictions" / path.resolve().stem
     predict, show = predict_on(opened.config.data.kind)
     predictions = predict(opened, path, folder, Console(stderr=True, markup=False, emoji=False) if as_json else console)
@@ -96,8 +99,9 @@ def predict(run: str, path: Path, out: Path | None, as_json: bool) -> None:
 @click.option("--sample", help="Number of the sequence in the file, or name of the series; default: the first.")
 @click.option("--target", help="Channel whose forecast is explained; default: the first.")
 @click.option("--out", type=UserPath(file_okay=False, path_type=Path), help="Output folder; default: inside the run directory.")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON; notes go to stderr.")
-def explain(run: str, path: Path, sample: str | None, target: str | None, out: Path | None, as_json: bool) -> None:
+def explain(run: str, path: Path, sample: str | None, target: str | None, out: Path | None, device: str, as_json: bool) -> None:
     """Show what in its input the model of a RUN bases a prediction on.
 
     PATH of a picture: draw the first filters, the feature maps of every convolution, the attribution (integrated gradients) of
@@ -111,9 +115,10 @@ def explain(run: str, path: Path, sample: str | None, target: str | None, out: P
     paths = project()
     with heavy_imports():
         from reprise.inference.by_kind import explain_on
+        from reprise.inference.device import on_device
         from reprise.inference.trained_run import open_run
 
-    opened = open_run(paths, run)
+    opened = on_device(open_run(paths, run), device)
     folder = out or opened.output_folder / "explain" / path.resolve().stem
     explain, show = explain_on(opened.config.data.kind)
     notes = Console(stderr=True, markup=False, emoji=False) if as_json else console

@@ -4,13 +4,14 @@ Shapes: `N` samples, `T` time steps, `C` channels, `K` scores.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Values = npt.NDArray[np.float64]
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -67,14 +68,20 @@ def integrated_gradients(score: Score, inputs: Tensor, baselines: Tensor) -> Val
     return torch.stack(parts, dim=1).double().cpu().numpy()
 
 
+def recurrent_gradients(network: nn.Module) -> AbstractContextManager[None]:
+    """Return a context in which recurrent layers have gradients in evaluation mode. Those of cuDNN have them in training only."""
+    is_recurrent = any(isinstance(module, nn.RNNBase) for module in network.modules())
+    return torch.backends.cudnn.flags(enabled=False) if is_recurrent else nullcontext()
+
+
 def _remainder(values: Values, score: Score, inputs: Tensor, baselines: Tensor) -> float:
     """Return the part of the change of the scores that attributions `[N, K, T, C]` do not add up to, as a share.
 
     The share is of the sum of absolute attributions or of absolute changes, whichever is larger.
     """
-    samples = torch.arange(len(inputs))
+    samples = torch.arange(len(inputs), device=inputs.device)
     with torch.no_grad():
-        change = (score(inputs, samples) - score(baselines, samples)).double().numpy()  # [N, K]
+        change = (score(inputs, samples) - score(baselines, samples)).double().cpu().numpy()  # [N, K]
     size = max(float(np.abs(values).sum()), float(np.abs(change).sum()))
     return float(np.abs(values.sum(axis=(2, 3)) - change).sum()) / size if size else 0.0
 
@@ -85,7 +92,7 @@ def occlusion(score: Score, inputs: Tensor, baselines: Tensor, segments: int = S
 
     The fall is divided evenly over the steps of the segment. Source: Zeiler and Fergus 2014, section 4.2, along time.
     """
-    samples = torch.arange(len(inputs))
+    samples = torch.arange(len(inputs), device=inputs.device)
     whole = score(inputs, samples)
     result = torch.zeros(*whole.shape, *inputs.shape[1:], dtype=torch.float64)
     for steps in torch.arange(inputs.shape[1]).tensor_split(min(segments, inputs.shape[1])):
@@ -93,7 +100,7 @@ def occlusion(score: Score, inputs: Tensor, baselines: Tensor, segments: int = S
             occluded = inputs.clone()
             occluded[:, steps, channel] = baselines[:, steps, channel]
             if not torch.equal(occluded, inputs):
-                fall = (whole - score(occluded, samples)).double() / len(steps)
+                fall = (whole - score(occluded, samples)).double().cpu() / len(steps)
                 result[:, :, steps, channel] = fall.unsqueeze(-1)
     return result.numpy()
 

@@ -28,7 +28,7 @@ def classifier(predictor: Predictor) -> Compute:
 
     def compute(raw: Sequence[Tensor]) -> Answer:
         with torch.inference_mode():
-            return (predictor(*raw).double().numpy(),)
+            return (predictor(*predictor.move(raw)).double().cpu().numpy(),)
 
     return compute
 

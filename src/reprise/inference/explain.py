@@ -61,8 +61,8 @@ def run(run: TrainedRun, image: Path, out: Path, console: Console, sample: str |
         heat = heat_maps(answered.heat_maps(classes, HEATED), f"{name}: {image.name}, probability of the tiles at each pixel")
         save(heat, out / HEAT_FIGURE)
     with torch.no_grad():
-        inputs = predictor.transform(torch.from_numpy(raw))
-        probabilities = predictor.predict(inputs).double()
+        inputs = predictor.transform(*predictor.move([torch.from_numpy(raw)]))
+        probabilities = predictor.predict(inputs).double().cpu()
     explanation.layer_table(out, predictor.network, inputs)
     explanation.filters(out, name, predictor.network)
     explanation.feature_maps(out, name, predictor, raw, [image.stem])

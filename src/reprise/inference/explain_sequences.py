@@ -16,7 +16,7 @@ from reprise.errors import UserError
 from reprise.figures import attribution as figures
 from reprise.figures.style import save
 from reprise.inference import explained
-from reprise.inference.attribution import Attribution, Method, attribute
+from reprise.inference.attribution import Attribution, Method, attribute, recurrent_gradients
 from reprise.inference.explained import Explained
 from reprise.inference.predict_sequences import Data, Inputs, read
 from reprise.inference.predictor import Predictor
@@ -50,7 +50,7 @@ def run(run: TrainedRun, path: Path, out: Path, console: Console, sample: str | 
 
 def explain(predictor: Predictor, meta: Meta, inputs: Inputs, chosen: int, file: str) -> Explained:
     """Return the attributions of the sequence with index `chosen`, and those of many sequences on average."""
-    raw, names, length = inputs.raw(meta.masked), meta.classes, int(inputs.lengths[chosen])
+    raw, names, length = predictor.move(inputs.raw(meta.masked)), meta.classes, int(inputs.lengths[chosen])
     predictor.requires_grad_(False)
     first = slice(chosen, chosen + 1)
     found = _attribute(predictor, len(meta.channels), [part[first] for part in raw], None)
@@ -97,7 +97,8 @@ def _attribute(predictor: Predictor, channels: int, raw: Sequence[Tensor], metho
 
     baselines = torch.zeros_like(inputs)
     baselines[..., channels:] = inputs[..., channels:]
-    return attribute(score, inputs, baselines, method)
+    with recurrent_gradients(predictor.network):
+        return attribute(score, inputs, baselines, method)
 
 
 def _draw(result: Explained, name: str, out: Path) -> None:

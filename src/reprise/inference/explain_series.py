@@ -22,7 +22,7 @@ from reprise.errors import UserError
 from reprise.figures import attribution as figures
 from reprise.figures.style import save
 from reprise.inference import explained
-from reprise.inference.attribution import Attribution, Method, Values, attribute
+from reprise.inference.attribution import Attribution, Method, Values, attribute, recurrent_gradients
 from reprise.inference.explained import Explained
 from reprise.inference.forecast import iso, raw_inputs, read_file
 from reprise.inference.predictor import Predictor
@@ -135,7 +135,7 @@ class Explainer:
         windows = self._spread_out(explained.most_samples(found))
         many = np.abs(self._attribute(self._raw(windows), blocks, found.method).values).mean(axis=0)  # [K, T, C]
         with torch.no_grad():
-            forecast = self.predictor(*raw)[0, :, self.target].double().numpy()
+            forecast = self.predictor(*self.predictor.move(raw))[0, :, self.target].double().cpu().numpy()
         name, unit = meta.targets[self.target], meta.units[self.target]
         weights = blocks.weights[:, None, None]
         _, ahead = self._future(chosen)
@@ -236,7 +236,7 @@ class Explainer:
 
     def _attribute(self, raw: tuple[Tensor, ...], blocks: Blocks, method: Method | None) -> Attribution:
         """Return attributions of the mean forecast of each block, in units of the target, `[N, K, T, C]`."""
-        inputs = self.predictor.transform(*raw)
+        inputs = self.predictor.transform(*self.predictor.move(raw))
 
         def score(batch: Tensor, samples: Tensor) -> Tensor:
             return blocks.means(self.predictor.predict(batch)[:, :, self.target])
@@ -245,7 +245,8 @@ class Explainer:
         observed, count, past = len(self.meta.observed), len(self.meta.input_columns), self._past_channels
         baselines[..., :observed] = inputs[:, : self.meta.lookback, :observed].mean(dim=1, keepdim=True)
         baselines[..., past:count] = inputs[..., past:count].mean(dim=1, keepdim=True)
-        return attribute(score, inputs, baselines, method)
+        with recurrent_gradients(self.predictor.network):
+            return attribute(score, inputs, baselines, method)
 
 
 def _draw(found: Found, meta: Meta, name: str, out: Path) -> None:

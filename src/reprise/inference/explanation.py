@@ -56,7 +56,7 @@ def filters(folder: Path, name: str, model: nn.Module) -> None:
 
 def feature_maps(folder: Path, name: str, predictor: Predictor, images: Pixels, titles: Sequence[str]) -> None:
     """Draw the feature maps of images `[B, H, W, C]`: one figure per convolution, one row per image."""
-    inputs = predictor.transform(torch.from_numpy(images))
+    inputs = predictor.transform(*predictor.move([torch.from_numpy(images)]))
     for layer, maps in interpretability.feature_maps(predictor.network, inputs).items():
         title = f"{name}: {layer}, its {min(network.MAX_MAPS, maps.shape[-1])} most active of {maps.shape[-1]} features"
         save(network.feature_maps(images, titles, maps, title), folder / f"feature_maps_{layer}.png")
@@ -76,13 +76,13 @@ def attribution(
     """
     assert isinstance(predictor.task, Classification)
     names = labels(predictor.task.classes, network.NAME_COLUMNS)
-    raw = torch.from_numpy(images)
+    [raw] = predictor.move([torch.from_numpy(images)])
     inputs, black = predictor.transform(raw), predictor.transform(torch.zeros_like(raw[:1]))[0]
     firsts, seconds = probabilities.topk(2).indices.T.tolist()
     others = [second if true in {None, first} else true for true, first, second in zip(truth, firsts, seconds, strict=True)]
     parts: list[list[tuple[str, npt.NDArray[np.float32]]]] = [[] for _ in truth]
     for classes in (firsts, others):
-        attributions = interpretability.attribution(predictor.network, inputs, torch.tensor(classes), black)
+        attributions = interpretability.attribution(predictor.network, inputs, torch.tensor(classes, device=inputs.device), black)
         for row, (kind, part) in enumerate(zip(classes, attributions, strict=True)):
             parts[row].append((f"{names[kind]}\nprobability {100 * probabilities[row, kind]:.1f} %", part))
     headings = [_heading(names, true, first) for true, first in zip(truth, firsts, strict=True)]

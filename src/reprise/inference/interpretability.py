@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from reprise.errors import UserError
-from reprise.inference.attribution import integrated_gradients
+from reprise.inference.attribution import integrated_gradients, recurrent_gradients
 
 Array = npt.NDArray[np.float32]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -282,9 +282,10 @@ def attribution(network: nn.Module, inputs: Tensor, classes: Tensor, black: Tens
     Sundararajan, Taly and Yan 2017.
     """
     network.eval()
-    values = integrated_gradients(
-        lambda batch, rows: network(batch).gather(1, classes[rows, None]), inputs, black.expand_as(inputs)
-    )
+    with recurrent_gradients(network):
+        values = integrated_gradients(
+            lambda batch, rows: network(batch).gather(1, classes[rows, None]), inputs, black.expand_as(inputs)
+        )
     assert values is not None, "networks for images have gradients"
     return values[:, 0].astype(np.float32)
 

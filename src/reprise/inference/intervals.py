@@ -61,12 +61,12 @@ def forecast(
     """Return forecasts `float64 [B, S, Y]` in units, and the ends of their intervals; None without intervals of this coverage."""
     task = predictor.task
     assert isinstance(task, Forecasting)
-    inputs = predictor.transform(*raw)
+    inputs = predictor.transform(*predictor.move(raw))
     predictions = task.decode(predictor.network(inputs), inputs)
-    point = task.postprocess(predictions).double().numpy()
+    point = task.postprocess(predictions).double().cpu().numpy()
     if intervals is None or (beyond := intervals.half_width(coverage)) is None:
         return point, None, None
-    lower, upper = (task.in_units(bound).double().numpy() for bound in task.quantiles.bounds(predictions, coverage))
+    lower, upper = (task.in_units(bound).double().cpu().numpy() for bound in task.quantiles.bounds(predictions, coverage))
     return point, lower - beyond, upper + beyond
 
 

@@ -1,5 +1,7 @@
 """A trained network with its pre- and post-processing: the only way from raw inputs to an answer."""
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -48,9 +50,14 @@ class Predictor(nn.Module):
 
     @classmethod
     def from_run(cls, run: "TrainedRun") -> Self:
-        """Return the predictor of a run, on the CPU with as many threads as in its training."""
+        """Return the predictor of a run on its device; on the CPU, with as many threads as in its training."""
         torch.set_num_threads(run.config.trainer.threads or cpus.per_process(run.config.trainer.devices))
-        return cls.from_weights(run.config, run.windows.meta, run.weights, run.trained.name)
+        return cls.from_weights(run.config, run.windows.meta, run.weights, run.trained.name).to(run.device)
+
+    def move(self, raw: Sequence[Tensor]) -> list[Tensor]:
+        """Return raw inputs on the device of the predictor."""
+        device = next((tensor.device for tensor in chain(self.parameters(), self.buffers())), torch.device("cpu"))
+        return [tensor.to(device) for tensor in raw]
 
     def forward(self, *raw: Tensor) -> Tensor:
         """Return predictions for raw inputs."""

@@ -56,5 +56,5 @@ def answer(predictor: Predictor, tiles: Tiles, batch_size: int) -> TileAnswers:
     """Return the answers of a predictor for all tiles of a picture."""
     with torch.inference_mode():
         batches = torch.split(torch.from_numpy(tiles.pixels), batch_size)
-        probabilities = torch.cat([predictor(batch).double() for batch in batches])
+        probabilities = torch.cat([predictor(*predictor.move([batch])).double().cpu() for batch in batches])
     return TileAnswers(tiles, probabilities.numpy())

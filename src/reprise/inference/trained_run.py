@@ -29,6 +29,8 @@ class TrainedRun:
     """The file with the prediction intervals. It is missing for other tasks than forecasts, and for runs of earlier versions."""
     output_folder: Path
     """The folder for predictions, explanations and exports."""
+    device: str = "cpu"
+    """The device of its predictor: `cpu` or `cuda`."""
 
 
 def open_run(paths: ProjectPaths, name: str) -> TrainedRun:
