@@ -141,6 +141,7 @@ class TrainerConfig(Section):
             f"patience={self.patience}": self.patience is not None,
             f"average={self.average}": self.average is not None,
             f"gradient_clip={self.gradient_clip}": self.gradient_clip is not None,
+            f"accumulate={self.accumulate}": self.accumulate > 1,
             "precision=fp16": self.precision == "fp16",
             "compile=true": self.compile,
         }

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,8 +11,7 @@ import torch
 from pytorch_lightning.loops.evaluation_loop import _EvaluationLoop
 from pytorch_lightning.loops.optimization.automatic import Closure, ClosureResult, _AutomaticOptimization
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
-from pytorch_lightning.loops.utilities import _block_parallel_sync_behavior
-from pytorch_lightning.strategies import ModelParallelStrategy, SingleDeviceStrategy
+from pytorch_lightning.strategies import ModelParallelStrategy, ParallelStrategy, SingleDeviceStrategy
 from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
@@ -202,9 +202,10 @@ class AccumulatedGradient(_AutomaticOptimization):
 
     def _accumulate(self, closures: list[Closure]) -> ClosureResult:
         """Compute the parts. Return the loss of the whole batch, without a graph."""
-        losses: list[Tensor] = []
+        strategy, losses = self.trainer.strategy, list[Tensor]()
         for closure in closures:
-            with _block_parallel_sync_behavior(self.trainer.strategy, block=closure is not closures[-1]):
+            is_last = closure is closures[-1]
+            with nullcontext() if is_last or not isinstance(strategy, ParallelStrategy) else strategy.block_backward_sync():
                 loss = closure.closure().loss
             assert loss is not None
             losses.append(loss)
