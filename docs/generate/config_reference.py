@@ -15,7 +15,7 @@ import griffe
 import yaml
 from pydantic import BaseModel
 
-from reprise.config import own_tables, schema, sections, space, sweep
+from reprise.config import own_tables, schema, sections, space, sweep, trainer
 from reprise.config.modalities import images, sequences, series
 from reprise.config.sections import Section
 
@@ -52,7 +52,7 @@ PARTS = (
     Part("published", "published.", schema.Published),
     Part("task", "task.", sections.TaskConfig, "task/classification.yaml"),
     Part("model, scheduler", "model.", sections.Target),
-    Part("trainer", "trainer.", schema.TrainerConfig, "trainer/auto.yaml"),
+    Part("trainer", "trainer.", trainer.TrainerConfig, "trainer/auto.yaml"),
     Part("optimizer", "optimizer.", schema.OptimizerConfig, "optimizer/adam.yaml"),
     Part("augment", "augment.", schema.AugmentConfig, "augment/none.yaml"),
     Part("tracking", "tracking.", schema.TrackingConfig, "tracking/local.yaml"),

@@ -163,8 +163,6 @@ def test_accumulate_is_left_out_of_a_config_that_does_not_set_it() -> None:
     assert trainer_config(accumulate=4).model_dump()["accumulate"] == 4
     with pytest.raises(ValueError, match="accumulate=9: a device has only 8 samples of batch_size=16"):
         TrainerConfig(**trainer_config().model_dump() | {"strategy": "ddp", "devices": 2, "accumulate": 9})
-    with pytest.raises(ValueError, match="stacked=2 does not support accumulate=2"):
-        trainer_config(accumulate=2, stacked=2)
 
 
 def test_a_model_in_closed_form_has_no_steps_to_divide() -> None:

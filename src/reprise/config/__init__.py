@@ -14,9 +14,10 @@ from reprise.config.compose import (
     tracking_config,
 )
 from reprise.config.conf_files import choices
-from reprise.config.schema import AugmentConfig, CheckpointConfig, Config, Pipeline, TrackingConfig, TrainerConfig
+from reprise.config.schema import AugmentConfig, CheckpointConfig, Config, Pipeline, TrackingConfig
 from reprise.config.sections import DataConfig, PublishedData, WindowConfig
 from reprise.config.targets import build
+from reprise.config.trainer import TrainerConfig
 
 __all__ = [
     "AugmentConfig",
