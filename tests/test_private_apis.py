@@ -19,6 +19,7 @@ MARKS = {
 }
 """Words that stand for an undocumented file, tag or table, and the module that may use them."""
 MODULES = {
+    "dvc.dependency": "tracking/dvc_stages.py",
     "dvc.exceptions": "tracking/dvc_stages.py",
     "dvc.lock": "tracking/dvc_files.py",
     "dvc.repo": "tracking/dvc_stages.py",
