@@ -20,6 +20,8 @@ from reprise.tracking import registry
 class FakeModel:
     """A model that knows whether it was closed."""
 
+    device = "auto"
+
     def __init__(self, version: str, kind: str = "images") -> None:
         self.identity = Identity(f"run{version}", "0" * 12, "digits@champion", version)
         self.answerer = SimpleNamespace(kind=kind)
@@ -68,7 +70,8 @@ def test_the_watch_follows_the_alias_and_survives_what_fails(monkeypatch: pytest
             raise step
         return registry.AliasedVersion(step, f"run{step}")
 
-    def load(_: object, run: str, limits: Limits, model: str, version: str) -> FakeModel:
+    def load(_: object, run: str, limits: Limits, device: str, model: str, version: str) -> FakeModel:
+        assert device == "auto"  # that of the model before
         if version == "2":
             raise ValueError("damaged\nweights")
         return FakeModel(version, "series" if version == "3" else "images")

@@ -164,7 +164,8 @@ def export(run: str, to: Literal["onnx", "pt2"], int8: bool, out: Path | None) -
 @click.option("--max-batch", default=256, show_default=True, type=click.IntRange(1), help="Most samples in a request.")
 @click.option("--max-megapixels", default=25.0, show_default=True, type=click.FloatRange(0.001, 80), help="Largest picture.")
 @click.option("--poll", default=5.0, show_default=True, type=click.FloatRange(0.1), help="Seconds between looks at the alias.")
-def serve(run: str, host: str, port: int, max_mb: float, max_batch: int, max_megapixels: float, poll: float) -> None:
+@device_option
+def serve(run: str, host: str, port: int, max_mb: float, max_batch: int, max_megapixels: float, poll: float, device: str) -> None:
     """Answer predictions over HTTP with a run or registered model.
 
     RUN is as for `predict`. MODEL@ALIAS is a registered model, such as digits@champion.
@@ -189,7 +190,7 @@ def serve(run: str, host: str, port: int, max_mb: float, max_batch: int, max_meg
 
     limits = Limits(body=round(max_mb * 2**20), batch=max_batch, pixels=round(max_megapixels * 1e6))
     served = run if "@" in run else Run().convert(run, None, None)  # an alias is followed, a version is a run
-    serve(paths, served, host, port, limits, poll, console)
+    serve(paths, served, host, port, limits, poll, console, device)
 
 
 @click.command()

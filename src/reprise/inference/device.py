@@ -1,4 +1,4 @@
-"""The device of answers: the option `--device` of `predict` and `explain`."""
+"""The device of answers: the option `--device` of `predict`, `explain` and `serve`."""
 
 from dataclasses import replace
 

@@ -32,7 +32,7 @@ def parse_alias(text: str) -> Alias | None:
     return Alias(match["name"], match["alias"]) if match else None
 
 
-def load_alias(paths: ProjectPaths, alias: Alias, limits: Limits) -> ServedModel:
+def load_alias(paths: ProjectPaths, alias: Alias, limits: Limits, device: str = "cpu") -> ServedModel:
     """Return the model that an alias names now.
 
     Raises:
@@ -46,7 +46,7 @@ def load_alias(paths: ProjectPaths, alias: Alias, limits: Limits) -> ServedModel
     if found is None:
         registry.run_id_of_model(paths.store, tracking, f"models:/{alias}")  # raises, and names the models that exist
         raise UserError(f"models:/{alias}: not registered", "`reprise register RUN` registers one")
-    return load(paths, found.run_id, limits, str(alias), found.version)
+    return load(paths, found.run_id, limits, device, str(alias), found.version)
 
 
 class AliasWatch:
@@ -101,7 +101,7 @@ class AliasWatch:
             raise UserError("the alias is gone")
         if found.version == present.identity.version:
             return
-        model = load(self._paths, found.run_id, self._limits, str(self._alias), found.version)
+        model = load(self._paths, found.run_id, self._limits, present.device, str(self._alias), found.version)
         if model.answerer.kind != present.answerer.kind:
             model.batcher.close()
             raise UserError(f"version {found.version} is for {model.answerer.kind}", "start a server for it")

@@ -10,6 +10,7 @@ from typing import Any, cast
 from reprise.errors import UserError
 from reprise.inference import intervals
 from reprise.inference.compute import classifier, forecaster
+from reprise.inference.device import on_device
 from reprise.inference.predictor import Predictor
 from reprise.inference.trained_run import TrainedRun, open_run
 from reprise.project_paths import ProjectPaths
@@ -48,29 +49,32 @@ class Identity:
 class ServedModel:
     """A loaded model."""
 
-    def __init__(self, identity: Identity, answerer: Answerer, batcher: Batcher) -> None:
-        self.identity, self.answerer, self.batcher = identity, answerer, batcher
+    def __init__(self, identity: Identity, answerer: Answerer, batcher: Batcher, device: str) -> None:
+        self.identity, self.answerer, self.batcher, self.device = identity, answerer, batcher, device
 
     def describe(self) -> dict[str, Any]:
         """Return what the model is, takes and returns."""
         return {"model": self.identity.as_dict(), "kind": self.answerer.kind, **self.answerer.describe()}
 
 
-def load(paths: ProjectPaths, name: str, limits: Limits, model: str | None = None, version: str | None = None) -> ServedModel:
+def load(
+    paths: ProjectPaths, name: str, limits: Limits, device: str = "cpu", model: str | None = None, version: str | None = None
+) -> ServedModel:
     """Return the model of a run, which has computed an answer once.
 
     Args:
         paths: the project.
         name: the run, as `open_run` takes it.
         limits: limits of a request.
+        device: `cpu`, `gpu`, or `auto`, a GPU if there is one.
         model: the registered model `NAME@ALIAS` whose run it is.
         version: its version.
 
     Raises:
-        UserError: if there is no such run, its weights are damaged, or its task has no answers for users.
+        UserError: if there is no such run or device, its weights are damaged, or its task has no answers for users.
 
     """
-    run = open_run(paths, name)
+    run = on_device(open_run(paths, name), device)
     predictor = Predictor.from_run(run)
     is_forecast = isinstance(predictor.task, Forecasting)
     compute = forecaster(predictor, intervals.read(run.intervals)) if is_forecast else classifier(predictor)
@@ -82,7 +86,7 @@ def load(paths: ProjectPaths, name: str, limits: Limits, model: str | None = Non
     except BaseException:
         batcher.close()
         raise
-    return ServedModel(Identity(run.trained.name, digest, model, version), answerer, batcher)
+    return ServedModel(Identity(run.trained.name, digest, model, version), answerer, batcher, device)
 
 
 def _answerer(run: TrainedRun, predictor: Predictor, compute: Batcher, limits: Limits) -> Answerer:

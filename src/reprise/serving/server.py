@@ -23,13 +23,15 @@ BACKLOG = 2048
 """Connections that wait to be accepted."""
 
 
-def serve(paths: ProjectPaths, name: str, host: str, port: int, limits: Limits, poll: float, console: Console) -> None:
+def serve(
+    paths: ProjectPaths, name: str, host: str, port: int, limits: Limits, poll: float, console: Console, device: str = "cpu"
+) -> None:
     """Serve a run, or the registered model `NAME@ALIAS`, until SIGTERM or SIGINT.
 
     Requests in progress are then answered. While an alias is served, the registry is asked every `poll` seconds for its version.
 
     Raises:
-        UserError: if the address is in use, or there is no such run or model.
+        UserError: if the address is in use, or there is no such run, model or device.
 
     """
 
@@ -38,7 +40,7 @@ def serve(paths: ProjectPaths, name: str, host: str, port: int, limits: Limits, 
 
     alias = parse_alias(name)
     with contextlib.closing(bind(host, port)) as listening:
-        model = load_alias(paths, alias, limits) if alias else load(paths, name, limits)
+        model = load_alias(paths, alias, limits, device) if alias else load(paths, name, limits, device)
         holder, metrics = ModelHolder(model), Metrics()
         app = build(holder, metrics, limits, names_of_host(host))
         server = http_server(app, limits)
