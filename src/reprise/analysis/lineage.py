@@ -32,7 +32,11 @@ def describe(record: RunRecord) -> dict[str, Any]:
         "arrays": {"sha256": tags.get("sha256.processed")},
         "windows": {"sha256": tags.get("sha256.windows"), "settings": record.config["window"]},
         **_initial_weights(tags),
-        "config": {"sha256": tags.get("sha256.config"), "seed": tags.get("seed")},
+        "config": {
+            "sha256": tags.get("sha256.config"),
+            "seed": tags.get("seed"),
+            **({"stack": tags["stack"]} if "stack" in tags else {}),
+        },
         "code": {
             "commit": tags.get("git.commit"),
             "uncommitted": tags.get("git.dirty"),

@@ -11,6 +11,7 @@ Shapes: `B` batch, `K` members.
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -223,7 +224,7 @@ class BestWeightsOfEach(pl.Callback):
     One file, so that a checkpoint keeps it as it keeps the best weights of one network.
     """
 
-    def __init__(self, file: Any, monitor: str, mode: str, size: int) -> None:
+    def __init__(self, file: Path, monitor: str, mode: str, size: int) -> None:
         self.file = file
         self.each = [BestEpoch(monitor, mode) for _ in range(size)]
 
@@ -231,12 +232,12 @@ class BestWeightsOfEach(pl.Callback):
         """Replace the weights of the members for which this epoch is the best so far."""
         if trainer.state.fn != TrainerFn.FITTING:
             return
-        known = load_weights(self.file) if any(best.epoch for best in self.each) else {}
-        epoch, states = trainer.current_epoch + 1, pl_module.network.states()
+        has_file, epoch = any(best.epoch for best in self.each), trainer.current_epoch + 1
         better = [number for number, best in enumerate(self.each) if best.update(row_of(number, pl_module.row), epoch)]
         if better:
+            states = pl_module.network.states()
             new = {f"{number}/{name}": tensor for number in better for name, tensor in states[number].items()}
-            save_weights(self.file, known | new)
+            save_weights(self.file, (load_weights(self.file) if has_file else {}) | new)
 
     def weights_of(self, member: int) -> dict[str, Tensor]:
         """Return the best weights of a member."""
