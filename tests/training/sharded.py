@@ -33,7 +33,7 @@ STEPS = 5
 """Steps per epoch: 70 samples in batches of 16."""
 
 PARTS = {"batch_size": 13, "accumulate": 3}
-"""Batches in three parts, of 7 and 6 samples on the two ranks; the last batch of an epoch has 3 and 2."""
+"""Batches in three parts, of 7 and 6 samples on the two ranks; the last batch of an epoch has 3 and 2, in one."""
 
 
 def parts(kind: str) -> tuple[nn.Module, Task, Any, Any]:

@@ -1,5 +1,6 @@
 """A step whose batch is computed in parts takes the gradient of the whole batch."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from reprise.config import TrainerConfig, compose
 from reprise.data.datasets import Batch
 from reprise.data.loader import TrainLoader
 from reprise.errors import UserError
-from reprise.models.convnet import ConvNet, Dense
+from reprise.models.convnet import Block, ConvNet, Dense
 from reprise.models.ensemble import Ensemble
 from reprise.models.time_base import TimeBase
 from reprise.tasks.classification import Classification
@@ -32,23 +33,26 @@ GAPS = SERIES.model_copy(update={"missing_targets": {"train": 6}})
 LINEAR = {"_target_": "reprise.models.linear.DLinear", "kernel": 3}
 
 
-@given(samples=st.integers(1, 40), batch_size=st.integers(1, 17), world=st.integers(1, 4), count=st.integers(2, 9))
+@given(samples=st.integers(1, 40), per_rank=st.integers(1, 9), odd=st.integers(0, 3), world=st.integers(1, 4), data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_every_sample_is_in_one_part_and_all_ranks_have_equally_many(
-    samples: int, batch_size: int, world: int, count: int
+    samples: int, per_rank: int, odd: int, world: int, data: st.DataObject
 ) -> None:
-    split = images(samples, 1)
-    ranks = [TrainLoader(split, max(batch_size, world), 0, CPU, rank, world) for rank in range(world)]
+    count = data.draw(st.integers(1, per_rank))
+    split, batch_size = images(samples, 1), per_rank * world + odd % world
+    ranks = [TrainLoader(split, batch_size, 0, CPU, rank, world) for rank in range(world)]
     for batches in zip(*ranks, strict=True):
-        parts = [parts_of(batch, count) for batch in batches]
+        parts = [parts_of(batch, count, batch_size // world) for batch in batches]
         for batch, own in zip(batches, parts, strict=True):
             assert torch.equal(torch.cat([part.inputs for part in own]), batch.inputs)
             assert torch.equal(torch.cat([part.targets for part in own]), batch.targets)
             sizes = [len(part.targets) for part in own]
             assert max(sizes) - min(sizes) <= 1
             assert min(sizes) >= 1
-        assert {len(own) for own in parts} == {min(count, *(len(batch.targets) for batch in batches))}
+            assert max(sizes) <= math.ceil(math.ceil(batch_size / world) / count) + 1
         whole = sum(len(batch.targets) for batch in batches)
+        assert len({len(own) for own in parts}) == 1
+        assert len(parts[0]) == count or whole < batch_size
         for part in (part for own in parts for part in own):  # the mean over ranks is the mean over samples
             assert part.loss_weight / world == pytest.approx(len(part.targets) / whole)
 
@@ -103,7 +107,7 @@ def test_the_gradients_of_the_parts_add_up_to_that_of_the_batch(name: str) -> No
     expected = [grad.clone() for grad in gradient(learner, [batch])]
     assert any(grad.abs().max() > 0.01 for grad in expected)
     for count in (2, 3, 5, 16):
-        parts = gradient(learner, parts_of(batch, count))
+        parts = gradient(learner, parts_of(batch, count, 16))
         for grad, whole in zip(parts, expected, strict=True):
             torch.testing.assert_close(grad, whole, rtol=1e-4, atol=1e-6)
 
@@ -129,13 +133,49 @@ def trained(*callbacks: pl.Callback, **settings: Any) -> Trained:
 def test_a_training_in_parts_ends_with_the_weights_of_one_in_whole_batches() -> None:
     sizes = Sizes()
     parts, whole = trained(sizes, accumulate=5), trained()
-    assert sizes.sizes == [*[4, 3, 3, 3, 3] * 4, *[2, 1, 1, 1, 1]] * 2  # 70 samples in batches of 16, two epochs
+    assert sizes.sizes == [*[4, 3, 3, 3, 3] * 4, 3, 3] * 2  # 70 samples in batches of 16, two epochs
     for name, weight in whole.weights[-1].items():
         torch.testing.assert_close(parts.weights[-1][name], weight, rtol=1e-4, atol=1e-6)
     for mine, other in zip(parts.rows, whole.rows, strict=True):
         assert mine["train/lr"] == other["train/lr"]
         assert mine["train/loss"] == pytest.approx(other["train/loss"], rel=1e-5)
         assert mine["val/accuracy"] == other["val/accuracy"]
+
+
+class Live:
+    """Bytes that are saved for backward passes: now, and at most so far."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def saved(self, tensor: Tensor) -> "Held":
+        return Held(self, tensor)
+
+
+class Held:
+    """A tensor that is saved for a backward pass, until it is freed."""
+
+    def __init__(self, live: Live, tensor: Tensor) -> None:
+        self.live, self.tensor = live, tensor
+        live.now += tensor.nbytes
+        live.most = max(live.most, live.now)
+
+    def __del__(self) -> None:
+        self.live.now -= self.tensor.nbytes
+
+
+def most_saved(**settings: Any) -> int:
+    live = Live()
+    with torch.autograd.graph.saved_tensors_hooks(live.saved, lambda held: held.tensor):
+        trained(max_epochs=1, **settings)
+    assert live.now == 0
+    return live.most
+
+
+def test_activations_need_the_memory_of_one_part() -> None:
+    weights = sum(weight.nbytes for weight in ConvNet([6, 6, 1], 3, [Block(4)], [Dense(8, 0.0)]).parameters())
+    parts, whole = (most_saved(accumulate=count) - weights for count in (4, 1))
+    assert whole / 5 < parts < whole / 3
 
 
 class Scaled(pl.Callback):

@@ -9,14 +9,21 @@ import torch
 from reprise.data.datasets import Batch
 
 
-def parts_of(batch: Batch, count: int) -> list[Batch]:
-    """Return `count` parts of a batch as views, with sizes that differ by at most 1, each weighted by its share of the samples.
+def parts_of(batch: Batch, count: int, full: int) -> list[Batch]:
+    """Return the parts of a batch as views, with sizes that differ by at most 1, each weighted by its share of the samples.
 
     The sum of the weighted mean losses is the mean loss of the batch, so the sum of the gradients is its gradient. A penalty of
-    the network has the same weight: if it does not depend on the samples, it counts once. A batch with fewer samples than
-    `count` has a part for each sample. All ranks have equally many parts, because the ranks compute some operations together.
+    the network has the same weight: if it does not depend on the samples, it counts once. All ranks have equally many parts,
+    because the ranks compute some operations together.
+
+    Args:
+        batch: the batch of this rank.
+        count: the number of parts of a full batch; a smaller one, the last of an epoch, has fewer parts of about the same size.
+        full: the number of samples of a full batch, on the rank with the fewest; not less than `count`.
+
     """
     size = len(batch.targets)
     fewest = size - (batch.loss_weight > 1)  # samples of the rank with the fewest
-    parts = zip(*(torch.tensor_split(tensor, min(count, fewest)) for tensor in (batch.inputs, batch.targets)), strict=True)
+    number = -(-fewest * count // full)
+    parts = zip(*(torch.tensor_split(tensor, number) for tensor in (batch.inputs, batch.targets)), strict=True)
     return [Batch(inputs, targets, batch.loss_weight * len(targets) / size) for inputs, targets in parts]

@@ -1,7 +1,7 @@
 """What is used of Lightning beyond its public interface. tests/training/test_lightning_internals.py checks it."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from typing import Any
@@ -16,8 +16,6 @@ from pytorch_lightning.trainer.states import RunningStage, TrainerFn
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
-
-from reprise.training.accumulation import parts_of
 
 HOOK_NAME = "_current_fx_name"
 """The attribute of a LightningModule that holds the name of the running hook."""
@@ -181,20 +179,20 @@ class DirectEpochLoop(_TrainingEpochLoop):
 
 
 class AccumulatedGradient(_AutomaticOptimization):
-    """Lightning's step of the optimizer, with the gradient of the batch computed in parts: see `parts_of`.
+    """Lightning's step of the optimizer, with the gradient of the batch computed in the parts that `split` returns.
 
     Lightning itself accumulates over the batches of several steps, between which a checkpoint would have to hold the gradient.
     DDP reduces the gradient over the ranks in the last part only. FSDP reduces it in every part, because until then each rank
     would hold the gradient of the whole network.
     """
 
-    def __init__(self, trainer: pl.Trainer, parts: int) -> None:
+    def __init__(self, trainer: pl.Trainer, split: Callable[[Any], Sequence[Any]]) -> None:
         super().__init__(trainer)
-        self.parts = parts
+        self.split = split
 
     def _make_closure(self, kwargs: OrderedDict[str, Any], optimizer: Optimizer, batch_idx: int) -> Closure:
         """Return the function that computes the gradient."""
-        parts = [OrderedDict(kwargs, batch=part) for part in parts_of(kwargs["batch"], self.parts)]
+        parts = [OrderedDict(kwargs, batch=part) for part in self.split(kwargs["batch"])]
         backward, zero_grad = self._make_backward_fn(optimizer), self._make_zero_grad_fn(batch_idx, optimizer)
         steps = [self._make_step_fn(part) for part in parts]
         closures = [Closure(step, backward, None if number else zero_grad) for number, step in enumerate(steps)]
@@ -215,9 +213,9 @@ class AccumulatedGradient(_AutomaticOptimization):
 class AccumulatingEpochLoop(DirectEpochLoop):
     """The loop over the steps of an epoch, with the gradient of each step computed in parts."""
 
-    def __init__(self, trainer: pl.Trainer, parts: int) -> None:
+    def __init__(self, trainer: pl.Trainer, split: Callable[[Any], Sequence[Any]]) -> None:
         super().__init__(trainer)
-        self.automatic_optimization = AccumulatedGradient(trainer, parts)
+        self.automatic_optimization = AccumulatedGradient(trainer, split)
 
     def _step(self, module: pl.LightningModule, batch: Any, number: int) -> None:
         """Compute the gradient of a batch and take one step of the optimizer."""

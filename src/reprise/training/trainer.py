@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
@@ -25,6 +26,7 @@ from reprise.config import CheckpointConfig, TrainerConfig
 from reprise.errors import Stopped, UserError
 from reprise.tasks.task import Task
 from reprise.training import determinism, precision
+from reprise.training.accumulation import parts_of
 from reprise.training.checkpoint import AtomicIO
 from reprise.training.devices import accelerator, check_devices, threads
 from reprise.training.lightning_internals import AccumulatingEpochLoop, DirectEpochLoop
@@ -168,7 +170,8 @@ def make_trainer(config: TrainerConfig, task: Task, callbacks: Sequence[pl.Callb
         inference_mode=config.strategy != "fsdp",  # weights gathered in inference mode cannot be trained afterwards
     )
     if config.accumulate > 1:
-        trainer.fit_loop.epoch_loop = AccumulatingEpochLoop(trainer, config.accumulate)
+        split = partial(parts_of, count=config.accumulate, full=config.batch_size // config.world_size)
+        trainer.fit_loop.epoch_loop = AccumulatingEpochLoop(trainer, split)
     determinism.configure(config.deterministic)
     trainer.strategy.setup_environment()
     return trainer
