@@ -1,7 +1,7 @@
 """A stack of seeds: each member is trained as if it were alone, but for rounding."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +13,18 @@ from torch import Tensor, nn
 
 from reprise.config import Config, compose
 from reprise.data import store
+from reprise.data.datasets import Batch
+from reprise.data.loader import TrainLoader
 from reprise.data.windows import Windows
 from reprise.errors import UserError
+from reprise.tasks.build import build_network, build_task
+from reprise.tasks.task import Task
 from reprise.tracking.run import recorded_config
 from reprise.tracking.weights import load_weights
 from reprise.training import stacked_fit
 from reprise.training.fit import CHECKPOINTS, Fitted, Training
-from reprise.training.stack import Stack
+from reprise.training.optimizers import make_optimizer
+from reprise.training.stack import Stack, StackedLoader, StackedTask
 from reprise.training.stacked_fit import StackedTraining, check_stackable, stacks
 from tests.pipeline.conftest import ROOT
 from tests.training.conftest import CLASSES, SERIES, images, windows
@@ -77,6 +82,36 @@ def test_a_member_of_a_stack_is_trained_as_if_it_were_alone(overrides: list[str]
         assert [getattr(member, name) for name in same] == [getattr(alone, name) for name in same]
         if tolerance < 1e-5:
             assert all(torch.allclose(weights[name], expected[name], rtol=1e-3, atol=1e-5) for name in expected)
+
+
+DEEP = {"inception_time": ON_SERIES, "resnet1d": ON_SERIES, "resnet": ON_IMAGES}
+
+
+@pytest.mark.parametrize("model", DEEP)
+def test_members_of_a_deep_stack_differ_from_networks_alone_by_rounding_only(model: str) -> None:
+    """In float64, so that five steps of Adam do not enlarge the rounding beyond the tolerance."""
+    config = compose(ROOT, [*DEEP[model], f"model={model}"])
+    data = data_of(config)
+    task, (split, _) = build_task(config, data.meta), data.learning()
+    networks = [build_network(config.model_copy(update={"seed": seed}), data.meta, task).double() for seed in (3, 5)]
+    loaders = [TrainLoader(split, 16, seed, torch.device("cpu")) for seed in (3, 5)]
+    stack = Stack(networks)
+    take_steps(config, stack, StackedTask(task, 2), StackedLoader(loaders))
+    for member, network, loader in zip(stack.states(), networks, loaders, strict=True):
+        take_steps(config, network, task, loader)
+        for name, expected in network.state_dict().items():
+            assert torch.allclose(member[name], expected, rtol=1e-8, atol=1e-8), name
+
+
+def take_steps(config: Config, network: nn.Module, task: Task | StackedTask, batches: Iterable[Batch]) -> None:
+    """Train a network, or a stack, in float64 for an epoch."""
+    optimizer = make_optimizer(config, network.train())
+    for inputs, targets, *_ in batches:
+        exact = inputs.double()
+        loss = task.loss(task.decode(network(exact), exact), targets.double() if targets.is_floating_point() else targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
 
 
 def test_a_resumed_stack_ends_with_the_same_bits(tmp_path: Path) -> None:
