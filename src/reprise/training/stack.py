@@ -9,10 +9,10 @@ Shapes: `B` batch, `K` members.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import pytorch_lightning as pl
 import torch
@@ -30,6 +30,7 @@ from reprise.training.best_weights import BestEpoch
 from reprise.training.learner import Row
 from reprise.training.stack_layers import stackable
 
+T = TypeVar("T")
 SHARED = (*SPEED, "train/lr")
 """Metrics of the whole stack."""
 
@@ -136,10 +137,7 @@ class StackedMetrics(Metrics):
     @property
     def state(self) -> dict[str, Tensor]:
         """The states of all members."""
-        parts = [
-            {f"{number}/{name}": tensor for name, tensor in member.state.items()} for number, member in enumerate(self.members)
-        ]
-        return super().state | {name: tensor for part in parts for name, tensor in part.items()}
+        return super().state | of_all([member.state for member in self.members])
 
     def _add(self, predictions: Tensor, targets: Tensor) -> None:
         for member, own, true in zip(self.members, predictions.unbind(1), targets.unbind(1), strict=True):
@@ -148,14 +146,31 @@ class StackedMetrics(Metrics):
     def _compute(self, count: int) -> dict[str, float]:
         rows = [member.compute() for member in self.members]
         means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0] if all(name in row for row in rows)}
-        return means | {f"{number}/{name}": value for number, row in enumerate(rows) for name, value in row.items()}
+        return means | of_all(rows)
+
+
+def of_all(members: Sequence[Mapping[str, T]]) -> dict[str, T]:
+    """Return what the members have by name as one mapping by `<member>/<name>`."""
+    return {f"{number}/{name}": value for number, own in enumerate(members) for name, value in own.items()}
+
+
+def of_member(member: int, named: Mapping[str, T]) -> dict[str, T]:
+    """Return what a member has by name: the inverse of `of_all`."""
+    start = f"{member}/"
+    return {name.removeprefix(start): value for name, value in named.items() if name.startswith(start)}
+
+
+def for_all(tensor: Tensor, size: int) -> Tensor:
+    """Return `[B, …]` for each of `size` members, `[B, K, …]`, without copying it."""
+    return tensor.unsqueeze(1).expand(-1, size, *tensor.shape[1:])
 
 
 def row_of(member: int, row: Row) -> Row:
     """Return the metrics of a member from those of the stack. Seconds, samples a second and learning rate are those of all."""
-    parts = [(name.partition("/"), value) for name, value in row.items()]
-    start = f"{member}/"
-    own = {f"{split}/{name.removeprefix(start)}": value for (split, _, name), value in parts if name.startswith(start)}
+    own: Row = {}
+    for split in ("train", "val"):
+        named = {name.removeprefix(f"{split}/"): value for name, value in row.items() if name.startswith(f"{split}/")}
+        own |= {f"{split}/{name}": value for name, value in of_member(member, named).items()}
     return own | {name: row[name] for name in SHARED if name in row}
 
 
@@ -211,10 +226,7 @@ class SharedLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.loader:
-            yield batch._replace(inputs=self._for_all(batch.inputs), targets=self._for_all(batch.targets))
-
-    def _for_all(self, tensor: Tensor) -> Tensor:
-        return tensor.unsqueeze(1).expand(-1, self.size, *tensor.shape[1:])
+            yield batch._replace(inputs=for_all(batch.inputs, self.size), targets=for_all(batch.targets, self.size))
 
 
 @final
@@ -235,14 +247,12 @@ class BestWeightsOfEach(pl.Callback):
         has_file, epoch = any(best.epoch for best in self.each), trainer.current_epoch + 1
         better = [number for number, best in enumerate(self.each) if best.update(row_of(number, pl_module.row), epoch)]
         if better:
-            states = pl_module.network.states()
-            new = {f"{number}/{name}": tensor for number in better for name, tensor in states[number].items()}
+            new = of_all([state if number in better else {} for number, state in enumerate(pl_module.network.states())])
             save_weights(self.file, (load_weights(self.file) if has_file else {}) | new)
 
     def weights_of(self, member: int) -> dict[str, Tensor]:
         """Return the best weights of a member."""
-        start = f"{member}/"
-        return {name.removeprefix(start): one for name, one in load_weights(self.file).items() if name.startswith(start)}
+        return of_member(member, load_weights(self.file))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best score and epoch of each member."""

@@ -22,14 +22,24 @@ from reprise.tasks.build import build_task
 from reprise.tracking.run_info import WEIGHTS
 from reprise.tracking.weights import save_weights
 from reprise.training.checkpoint import Checkpoints
-from reprise.training.fingerprint import FIRST_STEPS, Fingerprint, Fingerprints
+from reprise.training.fingerprint import FIRST_STEPS, Fingerprints
 from reprise.training.fit import CHECKPOINTS, Fitted, machine_facts, make_loaders, make_network
 from reprise.training.initial import InitialWeights
 from reprise.training.learner import Learner, MetricCallback, Row
 from reprise.training.memory import peak_bytes, reset_peak
 from reprise.training.optimizers import make_optimizer, make_scheduler
 from reprise.training.progress import EpochProgress
-from reprise.training.stack import BestWeightsOfEach, SharedLoader, Stack, StackedLoader, StackedTask, row_of
+from reprise.training.stack import (
+    BestWeightsOfEach,
+    SharedLoader,
+    Stack,
+    StackedLoader,
+    StackedTask,
+    for_all,
+    of_all,
+    of_member,
+    row_of,
+)
 from reprise.training.trainer import make_trainer
 
 STACK = "stack.safetensors"
@@ -130,7 +140,7 @@ class StackedTraining:
                 epochs=self.trainer.current_epoch,
                 parameters=self.network.parameters_alone,
                 seconds=saver.seconds,
-                fingerprints=[_of(member, taken) for taken in fingerprints.taken],
+                fingerprints=[of_member(member, taken) for taken in fingerprints.taken],
                 nondeterministic=sorted(self.trainer.nondeterministic),
                 peak_memory=peak_bytes(device),
             )
@@ -156,12 +166,7 @@ class StackedTraining:
 
 def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
     assert isinstance(network, Stack)
-    return {f"{member}/{name}": one for member, state in enumerate(network.states()) for name, one in state.items()}
-
-
-def _of(member: int, taken: Fingerprint) -> Fingerprint:
-    start = f"{member}/"
-    return {name.removeprefix(start): value for name, value in taken.items() if name.startswith(start)}
+    return of_all(network.states())
 
 
 def check_stackable(config: Config, windows: Windows, initial: InitialWeights | None = None) -> None:
@@ -202,17 +207,13 @@ def _refusal(config: Config, reason: str) -> UserError:
     return UserError(f"trainer.stacked={config.trainer.stacked}: {reason}", "leave trainer.stacked out")
 
 
-def _for_all(tensor: torch.Tensor, size: int) -> torch.Tensor:
-    return tensor.unsqueeze(1).expand(-1, size, *tensor.shape[1:])
-
-
 def _take_step(stack: Stack, task: StackedTask, batch: Batch) -> None:
     """Compute the gradient of a batch."""
-    inputs, targets = (_for_all(tensor, stack.size) for tensor in (batch.inputs, batch.targets))
+    inputs, targets = (for_all(tensor, stack.size) for tensor in (batch.inputs, batch.targets))
     task.loss(task.decode(stack.train()(inputs), inputs), targets).backward()
 
 
 @torch.no_grad()
 def _outputs(stack: Stack, batch: Batch) -> torch.Tensor:
-    outputs: torch.Tensor = stack.eval()(_for_all(batch.inputs, stack.size))
+    outputs: torch.Tensor = stack.eval()(for_all(batch.inputs, stack.size))
     return outputs
