@@ -63,8 +63,17 @@ def test_a_lock_file_is_parsed_unless_it_is_as_committed(committed: bool, root: 
     if not committed:
         with (root / "dvc.lock").open("a") as file:
             file.write("# changed\n")
-    assert dvc_files.incomplete_locks(root) == ([], [])
+    assert dvc_files.repair(root) == []
     assert bool(parsed) is not committed
+    assert dvc_files.incomplete_locks(root) == ([], [])
+    assert parsed
+
+
+def test_a_lock_file_that_git_does_not_know_is_parsed(root: Path) -> None:
+    for command in ("rm -q --cached dvc.lock", "config status.showUntrackedFiles no"):
+        subprocess.run(["git", *command.split()], cwd=root, check=True)
+    (root / "dvc.lock").write_text("schema: '2.0'\nstages:\n  copy:\n    cmd: cp a b\n    de")
+    assert dvc_files.repair(root) == [root / "dvc.lock"]
 
 
 def test_incomplete_files_are_repaired(root: Path) -> None:

@@ -48,7 +48,7 @@ def test_every_sample_is_in_one_part_and_all_ranks_have_equally_many(
             assert torch.equal(torch.cat([part.targets for part in own]), batch.targets)
             sizes = [len(part.targets) for part in own]
             assert max(sizes) - min(sizes) <= 1
-            assert min(sizes) >= 1
+            assert min(sizes) >= min(2, batch_size // world // count, *(len(one.targets) for one in batches))
             assert max(sizes) <= math.ceil(math.ceil(batch_size / world) / count) + 1
         whole = sum(len(batch.targets) for batch in batches)
         assert len({len(own) for own in parts}) == 1
@@ -218,3 +218,11 @@ def test_statistics_of_averaged_weights_come_from_batches_of_the_size_of_a_part(
 
 def _unused(*_: Any, **__: Any) -> Any:
     raise AssertionError("a step alone makes no optimizer and records nothing")
+
+
+def test_parts_of_one_sample_are_refused_with_batch_norm() -> None:
+    words = ["experiment=digits_cnn", "trainer.batch_size=8", "model.blocks=[{filters: 4, batch_norm: true}]"]
+    windows = windows_for(compose(ROOT, words))
+    preflight(compose(ROOT, [*words, "trainer.accumulate=4"]), windows)
+    with pytest.raises(UserError, match=r"^trainer.accumulate=5: batch norm .* parts of one sample; use at most 4$"):
+        preflight(compose(ROOT, [*words, "trainer.accumulate=5"]), windows)

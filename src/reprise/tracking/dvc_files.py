@@ -111,7 +111,7 @@ def repair(root: Path) -> list[Path]:
     recomputed. An invalid .dvc/tmp/rwlock is deleted: its entries matter only to the process that wrote them. Temporary files and
     empty folders in the run cache are deleted, since every later DVC command would fail on them.
     """
-    locks, invalid = incomplete_locks(root)
+    locks, invalid = incomplete_locks(root, trust_committed=True)
     for file in locks:
         file.unlink()
         with suppress(GitMissingError):
@@ -159,15 +159,15 @@ def _is_running(process: int) -> bool:
         return False
 
 
-def incomplete_locks(root: Path) -> tuple[list[Path], list[Path]]:
+def incomplete_locks(root: Path, trust_committed: bool = False) -> tuple[list[Path], list[Path]]:
     """Return the invalid dvc.lock files, and .dvc/tmp/rwlock if it is invalid.
 
-    If all dvc.lock files are as in the last commit, they are not parsed, which takes a fifth of a second each.
+    With `trust_committed`, dvc.lock files that are all as in the last commit are not parsed: that takes a fifth of a second each.
     """
     from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # late: DVC takes a second to import
 
     locks = [root / "dvc.lock", *root.glob("*/dvc.lock")]
-    if _are_as_committed(root, locks):
+    if trust_committed and _are_as_committed(root, locks):
         locks = []
     locks = [file for file in locks if not _is_complete(file, _load_yaml, COMPILED_LOCKFILE_SCHEMA)]
     process_list = root / FOLDER / "tmp" / "rwlock"
@@ -176,7 +176,7 @@ def incomplete_locks(root: Path) -> tuple[list[Path], list[Path]]:
 
 def _are_as_committed(root: Path, files: Sequence[Path]) -> bool:
     try:
-        status = git(root, "status", "--porcelain", "--ignored", "--", *map(str, files))
+        status = git(root, "status", "--porcelain", "--ignored", "--untracked-files=all", "--", *map(str, files))
     except GitMissingError:
         return False
     return not status.returncode and not status.stdout

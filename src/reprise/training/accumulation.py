@@ -18,12 +18,13 @@ def parts_of(batch: Batch, count: int, full: int) -> list[Batch]:
 
     Args:
         batch: the batch of this rank.
-        count: the number of parts of a full batch; a smaller one, the last of an epoch, has fewer parts of about the same size.
+        count: the number of parts of a full batch. A smaller one, the last of an epoch, has fewer parts of about the same size,
+            and none of a single sample unless a full batch has: batch norm cannot compute its statistics from it.
         full: the number of samples of a full batch, on the rank with the fewest; not less than `count`.
 
     """
     size = len(batch.targets)
     fewest = size - (batch.loss_weight > 1)  # samples of the rank with the fewest
-    number = -(-fewest * count // full)
+    number = min(-(-fewest * count // full), max(1, fewest // min(2, full // count)))
     parts = zip(*(torch.tensor_split(tensor, number) for tensor in (batch.inputs, batch.targets)), strict=True)
     return [Batch(inputs, targets, batch.loss_weight * len(targets) / size) for inputs, targets in parts]

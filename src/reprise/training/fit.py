@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from reprise.config import Config
+from reprise.config import Config, TrainerConfig
 from reprise.data.augment import Augment
 from reprise.data.loader import EvalLoader, TrainLoader, move_to_device
 from reprise.data.windows import Windows
@@ -23,7 +23,7 @@ from reprise.tasks.build import build_network, build_task
 from reprise.tasks.task import Task
 from reprise.tracking.run_info import WEIGHTS
 from reprise.tracking.weights import load_weights, save_weights
-from reprise.training.averaging import AveragedWeights
+from reprise.training.averaging import BATCH_NORMS, AveragedWeights
 from reprise.training.best_weights import BestWeights
 from reprise.training.checkpoint import Checkpoints
 from reprise.training.closed_form import choices_of, compute, solve, stored_numbers
@@ -228,7 +228,17 @@ def preflight(config: Config, windows: Windows, initial: InitialWeights | None =
             message = f"trainer.{setting}: {type(network).__name__} is computed in closed form, without steps"
             raise UserError(message, "omit it")
     else:
+        _check_parts(config.trainer, network)
         make_scheduler(config, make_optimizer(config, network), 100)
+
+
+def _check_parts(config: TrainerConfig, network: nn.Module) -> None:
+    """Raise UserError if batch norm would have to compute its statistics from parts of one sample."""
+    samples = config.batch_size // config.world_size
+    alone = config.accumulate > 1 and samples // config.accumulate == 1
+    if alone and any(isinstance(module, BATCH_NORMS) for module in network.modules()):
+        what = f"trainer.accumulate={config.accumulate}: batch norm cannot compute its statistics from parts of one sample"
+        raise UserError(what, f"use at most {samples // 2}")
 
 
 def make_network(config: Config, windows: Windows, task: Task, initial: InitialWeights | None) -> nn.Module:
