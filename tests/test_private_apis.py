@@ -107,6 +107,10 @@ def test_no_module_uses_private_names_of_other_libraries() -> None:
         ("training/lightning_internals.py", "_make_step_fn"),
         ("training/lightning_internals.py", "_make_backward_fn"),
         ("training/lightning_internals.py", "_make_zero_grad_fn"),
+        ("training/hooks.py", "_forward_hooks"),
+        ("training/hooks.py", "_forward_pre_hooks"),
+        ("training/hooks.py", "_backward_hooks"),
+        ("training/hooks.py", "_backward_pre_hooks"),
         ("tracking/mlflow_tables.py", "_hard_delete_run"),
         ("tracking/mlflow_tables.py", "_hard_delete_logged_model"),
     }

@@ -60,7 +60,7 @@ def test_killed_stacks_end_with_the_same_bits_in_the_same_runs_and_a_run_is_repr
         wait_for_checkpoint_of(project, stack, child)
         child.kill()
         assert child.wait() == -signal.SIGKILL, child.output
-        assert "resume after step" in fork_server.run(*STACKED).output
+        assert "resumes after step" in fork_server.run(*STACKED).output
         assert outcome(project, before) == expected
     (run_id, *_) = [run_id for run_id, run in runs(project).items() if run.data.tags.get("seed") == "1"]
     done = run_in(project, "reprise", "reproduce", run_id)

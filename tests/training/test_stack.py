@@ -78,6 +78,7 @@ def test_a_member_of_a_stack_is_trained_as_if_it_were_alone(overrides: list[str]
         for row, other in zip(member.history, alone.history, strict=True):
             for name in ("train/loss", "val/loss", "train/lr"):
                 assert row[name] == pytest.approx(other[name], rel=tolerance), name
+            assert row["train/samples_per_second"] * row["train/seconds"] == pytest.approx(2 * 70)  # those of both members
         same = ("best_epoch", "epochs", "parameters")
         assert [getattr(member, name) for name in same] == [getattr(alone, name) for name in same]
         if tolerance < 1e-5:
@@ -201,8 +202,13 @@ def test_an_optimizer_that_combines_weights_is_refused(monkeypatch: pytest.Monke
 
 def test_a_stack_that_diverges_names_the_seeds(tmp_path: Path) -> None:
     config = compose(ROOT, [*NETWORKS["nlinear"][0], "optimizer=sgd", "optimizer.lr=1e30", "seeds=[3,5]"])
-    with pytest.raises(UserError, match=r"^seed 3, 5: training diverged"):
+    with pytest.raises(UserError, match=r"^seed 3, 5: training diverged") as caught:
         train(config, tmp_path)
+    assert caught.value.hint == "try a smaller optimizer.lr"  # a stack refuses gradient_clip
+    training = StackedTraining(*stacks(config), data_of(config))
+    for split in ("train", "val"):
+        row = {"train/0/loss": 1.0, "train/1/loss": 1.0, "val/0/loss": 1.0, "val/1/loss": 1.0, f"{split}/1/loss": float("nan")}
+        assert training._of_member(UserError("training diverged"), row).what == "seed 5: training diverged"
 
 
 @dataclass

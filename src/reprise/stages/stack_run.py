@@ -41,7 +41,7 @@ def train_stack(
         checkpoint = newest_checkpoint(runs[0].run_dir / CHECKPOINTS)
         names = ", ".join(run.name for run in runs)
         if checkpoint:
-            console.print(f"train  {names}: resume after step {int(checkpoint.stem):,}", highlight=False, soft_wrap=True)
+            console.print(f"train  {names}: resumes after step {int(checkpoint.stem):,}", highlight=False, soft_wrap=True)
         elif initial:
             for run in runs:
                 initial_weights.record(initial, run)

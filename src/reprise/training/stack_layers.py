@@ -3,7 +3,7 @@
 Shapes: `B` batch, `T` time steps, `C` channels, `F` hidden features.
 """
 
-from typing import final
+from typing import cast, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 -- the name everybody uses
@@ -20,8 +20,8 @@ def stackable(module: nn.Module) -> nn.Module:
         ValueError: if a layer has no replacement.
 
     """
-    if isinstance(module, nn.LSTM | nn.GRU):
-        return UnrolledLayers(module)
+    if type(module) in (nn.LSTM, nn.GRU):
+        return UnrolledLayers(cast("nn.LSTM | nn.GRU", module))
     if type(module) is nn.Linear:
         return FlatLinear(module)
     for name, child in module.named_children():

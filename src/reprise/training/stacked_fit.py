@@ -10,20 +10,22 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
+from torch.optim import Optimizer
 
 from reprise.config import Config
 from reprise.data.augment import Augment
-from reprise.data.datasets import Batch
 from reprise.data.windows import Windows
 from reprise.errors import UserError
 from reprise.models.closed_form import is_closed_form
 from reprise.models.penalized import Penalized, SeparateLosses
+from reprise.tasks import metric_names
 from reprise.tasks.build import build_task
 from reprise.tracking.run_info import WEIGHTS
 from reprise.tracking.weights import save_weights
 from reprise.training.checkpoint import Checkpoints
 from reprise.training.fingerprint import FIRST_STEPS, Fingerprints
 from reprise.training.fit import CHECKPOINTS, Fitted, machine_facts, make_loaders, make_network
+from reprise.training.hooks import has_hook
 from reprise.training.initial import InitialWeights
 from reprise.training.learner import Learner, MetricCallback, Row
 from reprise.training.memory import peak_bytes, reset_peak
@@ -35,13 +37,14 @@ from reprise.training.stack import (
     Stack,
     StackedLoader,
     StackedTask,
-    for_all,
     of_all,
     of_member,
     row_of,
 )
+from reprise.training.stack_check import difference
 from reprise.training.trainer import make_trainer
 
+_, RATE = metric_names.SPEED
 STACK = "stack.safetensors"
 """File beside the checkpoints of a stack: the best weights of all members."""
 ELEMENTWISE = (
@@ -49,13 +52,14 @@ ELEMENTWISE = (
     *(torch.optim.Adamax, torch.optim.NAdam, torch.optim.RAdam),
 )
 """Optimizers that compute the step of a weight from its own gradients alone, so that members do not affect each other."""
-COMPARED, TOLERANCE = 4, 1e-3
-"""Samples on which a stack is compared with its members alone before training, and the largest relative difference of outputs."""
+COMPARED = 4
+"""Samples on which a stack is compared with its members alone before training."""
 
 REFUSED: dict[Callable[[torch.nn.Module], bool], str] = {
     is_closed_form: "is computed in closed form",
     lambda module: isinstance(module, SeparateLosses): "has several losses",
     lambda module: isinstance(module, Penalized): "adds a penalty to the loss",
+    has_hook: "has hooks, which its layers in a stack would not have",
 }
 """Modules that are not stacked, with the reason."""
 
@@ -77,7 +81,8 @@ class StackedTraining:
     def __init__(self, configs: Sequence[Config], windows: Windows, initial: InitialWeights | None = None) -> None:
         self.config, self.configs = configs[0], configs
         self.task = build_task(self.config, windows.meta)
-        self.network = Stack([make_network(config, windows, self.task, initial) for config in configs])
+        members = [make_network(config, windows, self.task, initial) for config in configs]
+        self.network, self.alone = Stack(members), members[0]
         self.stacked_task = StackedTask(self.task, len(configs))
         self.trainer = make_trainer(self.config.trainer, self.task)
         train, val = make_loaders(self.config, windows, self.trainer)
@@ -149,19 +154,22 @@ class StackedTraining:
 
     def _learner(self, records: Sequence[MetricCallback]) -> Learner:
         def record_epoch(metrics: Row, step: int) -> None:
+            metrics = metrics | {RATE: metrics[RATE] * self.network.size}  # each sample of a stack is one of every member
             for member, history in enumerate(self.histories):
                 history.append(row_of(member, metrics))
                 if records:
                     records[member](history[-1], step)
 
-        optimizer, scheduler = partial(make_optimizer, self.config), partial(make_scheduler, self.config)
+        optimizer = partial(stacked_optimizer, self.config, self.alone)
+        scheduler = partial(make_scheduler, self.config)
         return Learner(self.network, self.stacked_task, optimizer, scheduler, self.config.seed, record_epoch)
 
     def _of_member(self, error: UserError, row: Row) -> UserError:
         """Return an error with the seeds whose loss is not finite, if it was raised for that."""
-        losses = [(config.seed, row_of(member, row).get("val/loss", 0.0)) for member, config in enumerate(self.configs)]
-        seeds = ", ".join(str(seed) for seed, loss in losses if not math.isfinite(loss))
-        return UserError(f"seed {seeds}: {error.what}", error.hint) if seeds else error
+        own = {config.seed: row_of(member, row) for member, config in enumerate(self.configs)}
+        losses = {seed: one.get("train/loss", 0.0) + one.get("val/loss", 0.0) for seed, one in own.items()}
+        seeds = ", ".join(str(seed) for seed, loss in losses.items() if not math.isfinite(loss))
+        return UserError(f"seed {seeds}: {error.what}", "try a smaller optimizer.lr") if seeds else error
 
 
 def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -170,17 +178,21 @@ def _state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def check_stackable(config: Config, windows: Windows, initial: InitialWeights | None = None) -> None:
-    """Compute one step of a stack of two, on a few samples, without changing anything.
+    """Train two seeds for two steps on a few samples, in a stack and alone, and compare them (`stack_check`).
+
+    Nothing that is trained later is changed.
 
     Raises:
-        UserError: if the network or the optimizer cannot be stacked, or if the outputs of a stack are others than those of its
-            members alone.
+        UserError: if the network or the optimizer cannot be stacked, or if a stack computes anything else than its members alone.
 
     """
     task = build_task(config, windows.meta)
-    members = [
-        make_network(config.model_copy(update={"seed": seed}), windows, task, initial) for seed in (config.seed, config.seed + 1)
-    ]
+
+    def networks() -> list[torch.nn.Module]:
+        seeds = (config.seed, config.seed + 1)
+        return [make_network(config.model_copy(update={"seed": seed}), windows, task, initial) for seed in seeds]
+
+    members = networks()
     model = type(members[0]).__name__
     for applies, reason in REFUSED.items():
         if any(applies(module) for module in members[0].modules()):
@@ -191,29 +203,34 @@ def check_stackable(config: Config, windows: Windows, initial: InitialWeights | 
     train, _ = windows.learning()
     batch = train.gather(torch.arange(min(COMPARED, len(train)), device=train.device))
     task.fit_to_train(train)
+
+    def compare(members: Sequence[torch.nn.Module], dtype: torch.dtype) -> str | None:
+        of_stack = partial(stacked_optimizer, config, members[0])
+        return difference(members, task, batch, partial(make_optimizer, config), of_stack, dtype)
+
     try:
-        stack = Stack(members)
-        _take_step(stack, StackedTask(task, len(members)), batch)
-        outputs = _outputs(Stack(members), batch)
+        try:
+            other = compare(members, torch.float64)
+        except Exception:  # some networks compute in float32 only
+            other = compare(networks(), torch.float32)
     except Exception as error:  # vmap raises what the layers of a network raise
         raise _refusal(config, f"{model} cannot be stacked: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
-    with torch.no_grad():
-        alone = torch.stack([member.eval()(batch.inputs) for member in members], 1)
-    if not torch.allclose(outputs, alone, rtol=TOLERANCE, atol=TOLERANCE * float(alone.abs().max())):
-        raise _refusal(config, f"{model} computes other outputs in a stack than alone")
+    if other:
+        raise _refusal(config, f"{model} computes other {other} in a stack than alone")
+
+
+def stacked_optimizer(config: Config, alone: torch.nn.Module, stack: torch.nn.Module) -> Optimizer:
+    """Return the optimizer of a stack with the groups of parameters that it has for a member alone.
+
+    They may depend on the shapes of parameters, which have one dimension more in a stack.
+    """
+    assert isinstance(stack, Stack)
+    optimizer, groups = make_optimizer(config, stack), make_optimizer(config, alone).param_groups
+    names = {id(parameter): name for name, parameter in alone.named_parameters()}
+    stacked = dict(stack.member.named_parameters())
+    optimizer.param_groups = [group | {"params": [stacked[names[id(one)]] for one in group["params"]]} for group in groups]
+    return optimizer
 
 
 def _refusal(config: Config, reason: str) -> UserError:
     return UserError(f"trainer.stacked={config.trainer.stacked}: {reason}", "leave trainer.stacked out")
-
-
-def _take_step(stack: Stack, task: StackedTask, batch: Batch) -> None:
-    """Compute the gradient of a batch."""
-    inputs, targets = (for_all(tensor, stack.size) for tensor in (batch.inputs, batch.targets))
-    task.loss(task.decode(stack.train()(inputs), inputs), targets).backward()
-
-
-@torch.no_grad()
-def _outputs(stack: Stack, batch: Batch) -> torch.Tensor:
-    outputs: torch.Tensor = stack.eval()(for_all(batch.inputs, stack.size))
-    return outputs
