@@ -25,7 +25,9 @@ DROPOUTS = (
     *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout, torch.dropout),
     torch.feature_dropout,
 )
+"""Functions whose result is their input here."""
 RANDOM = (torch.rand, torch.rand_like, torch.randn, torch.randn_like, torch.bernoulli)
+"""Functions whose result is 0.5 here."""
 
 
 @final
@@ -76,7 +78,7 @@ def difference(
         for one in (optimizer, *optimizers):
             one.step()
             one.zero_grad()
-        for own, expected in zip(_of_each(stack, _parameters(stack)), map(_parameters, members), strict=True):
+        for own, expected in zip(_of_each(stack, _parameters(stack.member)), map(_parameters, members), strict=True):
             if name := _first(own, expected, STEP_TOLERANCE):
                 return f"weights after a step ({name})"
     stack.eval()
@@ -101,15 +103,14 @@ def _other(stack: Stack, members: Sequence[nn.Module], outputs: Tensor, alone: T
         scale = max((float(one.abs().max()) for one in expected.values() if one.numel()), default=0.0)
         if name := _first(own, expected, tolerance, scale):
             return f"gradients ({name})"
-    for own, expected in zip(_of_each(stack, dict(stack.member.named_buffers())), map(_buffers, members), strict=True):
+    for own, expected in zip(_of_each(stack, _buffers(stack.member)), map(_buffers, members), strict=True):
         if name := _first(own, expected, tolerance):
             return f"buffers ({name})"
     return None
 
 
 def _parameters(network: nn.Module) -> dict[str, Tensor]:
-    owner = network.member if isinstance(network, Stack) else network
-    return {name: parameter.detach() for name, parameter in owner.named_parameters()}
+    return {name: parameter.detach() for name, parameter in network.named_parameters()}
 
 
 def _gradients(network: nn.Module) -> dict[str, Tensor]:
