@@ -74,6 +74,12 @@ print(sorted({{"torch", "pytorch_lightning", "mlflow"}} & set(sys.modules)), os.
     assert stdout_of(f"import os{script}").splitlines()[-1] == "[] True"
 
 
+def test_to_find_nothing_out_of_date_takes_no_numeric_library() -> None:
+    """Each of them would take longer to import than the check of all stages."""
+    script = "import sys; import reprise.__main__, reprise.stages.repro, dvc.repo; print(sorted({'numpy', 'torch'} & set(sys.modules)))"
+    assert stdout_of(script) == "[]"
+
+
 def test_imports_run_without_garbage_collection_and_stay_out_of_later_collections() -> None:
     before = gc.get_freeze_count()
     try:

@@ -4,9 +4,10 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
@@ -14,7 +15,14 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+T = TypeVar("T")
 FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
+
+
+def wait_for(driver: webdriver.Chrome, condition: Callable[[webdriver.Chrome], T], seconds: float = 60) -> T:
+    """Return the first true value of a condition. If the page replaces an element while it is read, read again."""
+    waiting = WebDriverWait(driver, seconds, ignored_exceptions=[StaleElementReferenceException])
+    return waiting.until(condition)
 
 
 class Page:
@@ -51,7 +59,7 @@ class Page:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
     def wait_until(self, condition: Callable[[], Any]) -> None:
-        WebDriverWait(self.driver, 60).until(lambda _: condition())
+        wait_for(self.driver, lambda _: condition())
 
     def requests(self) -> list[str]:
         """Return the URLs requested since the last call, without `data:` and `blob:`."""

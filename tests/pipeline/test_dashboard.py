@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,18 +17,15 @@ from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 from reprise.data import store
 from reprise.project_paths import ProjectPaths
 from reprise.tracking import charts_view
 from reprise.tracking.published_weights import read_published
+from tests.analysis.page import CHROMIUM, DRIVER, FLAGS, wait_for
 from tests.pipeline.conftest import run_in
 from tests.pipeline.test_sweep import QUICK, sweep, write_sweep
 from tests.tracking.server import is_healthy
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking disable-component-update disable-sync"
 
 GRID = {"sampler": {"kind": "grid"}, "pruner": {"kind": "median", "startup": 1, "warmup": 1}}
 
@@ -79,7 +75,7 @@ def open_page(driver: webdriver.Chrome, address: str, *words: str) -> str:
         return driver.find_element(By.TAG_NAME, "body").text
 
     try:
-        WebDriverWait(driver, 90).until(lambda driver: all(word in text(driver) for word in words))
+        wait_for(driver, lambda driver: all(word in text(driver) for word in words), 90)
     except TimeoutException:
         pytest.fail(f"{address} does not show {words}: {text(driver)[:2000]}")
     return text(driver)
@@ -101,7 +97,7 @@ def test_the_dashboard_shows_the_runs_their_metrics_and_a_figure(
         page = open_page(browser, f"{runs}/{run_id}", f"val/{metric}", f"test/{metric}", f"reprise reproduce {name}")
         assert str(metrics["test"][metric]) in page
         open_page(browser, f"{runs}/{run_id}/artifacts/figures/{figure}", f"figures/{figure}")
-        image = WebDriverWait(browser, 45).until(lambda driver: shown_images(driver))[0]
+        image = wait_for(browser, lambda driver: shown_images(driver))[0]
         assert image.size["width"] > 300
 
 
@@ -122,15 +118,20 @@ def test_the_table_of_runs_shows_metrics_first_then_settings_and_costs(
     open_page(browser, address, f"Sort: {selecting}", run.info.run_name)
     for close in browser.find_elements(By.CSS_SELECTOR, "[data-component-id='mlflow.assistant.chat_panel.close']"):
         close.click()  # a panel that opens by itself at the first visit
-    WebDriverWait(browser, 45).until(lambda driver: {selecting, on_test} <= visible_columns(driver, 1280))
-    shown = browser.find_element(By.CSS_SELECTOR, ".ag-center-cols-container").text.split()
-    assert {str(run.data.metrics[selecting]), str(run.data.metrics[on_test])} <= set(shown)
+    wait_for(browser, lambda driver: {selecting, on_test} <= visible_columns(driver, 1280))
+    values = {str(run.data.metrics[selecting]), str(run.data.metrics[on_test])}
+    wait_for(browser, lambda driver: values <= visible_cells(driver))
     browser.save_screenshot(tmp_path / f"{experiment}.png")
     browser.execute_script("document.querySelector('.ag-body-horizontal-scroll-viewport').scrollLeft = 100000")
     cost = {"experiment", "model", "parameters", "train_seconds"}
-    WebDriverWait(browser, 45).until(lambda driver: cost <= visible_columns(driver, 1280))
-    assert run.data.tags["parameters"] in browser.find_element(By.CSS_SELECTOR, ".ag-center-cols-container").text.split()
+    wait_for(browser, lambda driver: cost <= visible_columns(driver, 1280))
+    wait_for(browser, lambda driver: run.data.tags["parameters"] in visible_cells(driver))
     browser.save_screenshot(tmp_path / f"{experiment}_right.png")
+
+
+def visible_cells(driver: webdriver.Chrome) -> set[str]:
+    """Return the words in the cells of the table."""
+    return set(driver.find_element(By.CSS_SELECTOR, ".ag-center-cols-container").text.split())
 
 
 def visible_columns(driver: webdriver.Chrome, width: int) -> set[str]:
@@ -190,10 +191,10 @@ def test_a_sweep_shows_its_space_best_value_trials_and_figures(
     best = f"{parent.data.metrics['best/val/accuracy']:.4g}"
     open_page(browser, page, "Child runs", counts, f"val/accuracy {best}", "reprise train experiment=shown_tuned", *names)
     browser.find_element(By.XPATH, "//*[text()='Show more']").click()
-    WebDriverWait(browser, 45).until(lambda driver: "0.003, 0.001, 1e-09" in driver.find_element(By.TAG_NAME, "body").text)
+    wait_for(browser, lambda driver: "0.003, 0.001, 1e-09" in driver.find_element(By.TAG_NAME, "body").text)
     for figure in ("history.png", "slice.png", "parallel.png"):
         open_page(browser, f"{page}/artifacts/sweep/{figure}", f"sweep/{figure}")
-        image = WebDriverWait(browser, 45).until(lambda driver: shown_images(driver))[0]
+        image = wait_for(browser, lambda driver: shown_images(driver))[0]
         assert image.size["width"] > 300
     pruned_run = pruned[-1]
     page = f"{dashboard}/#/experiments/{experiment}/runs/{pruned_run.info.run_id}"

@@ -10,9 +10,8 @@ from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.analysis.page import CHROMIUM, DRIVER, FLAGS
+from tests.analysis.page import CHROMIUM, DRIVER, FLAGS, wait_for
 from tests.pipeline.conftest import pipeline_project
 from tests.serving.running import serving
 
@@ -33,9 +32,9 @@ def test_the_bars_of_a_dropped_picture_are_as_long_as_its_probabilities(pipeline
     with serving(pipeline_project, "digits_cnn") as server, webdriver.Chrome(options=options, service=Service(DRIVER)) as browser:
         (row,) = server.predict(stream.getvalue(), "image/png")
         browser.get(f"http://127.0.0.1:{server.port}/")
-        WebDriverWait(browser, 30).until(lambda page: "10 classes" in page.find_element(By.ID, "about").text)
+        wait_for(browser, lambda page: "10 classes" in page.find_element(By.ID, "about").text)
         browser.find_element(By.ID, "file").send_keys(f"{tmp_path / 'zero.png'}\n{tmp_path / 'text.txt'}")
-        WebDriverWait(browser, 30).until(lambda page: page.find_elements(By.CLASS_NAME, "error"))
+        wait_for(browser, lambda page: page.find_elements(By.CLASS_NAME, "error"))
         assert browser.find_element(By.CLASS_NAME, "error").text == "text.txt: no picture"
         assert browser.find_element(By.CSS_SELECTOR, ".card .title").text == row["class"]
         shares = [

@@ -11,7 +11,6 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from reprise.data import store
 from reprise.errors import UserError
 from reprise.project_paths import ProjectPaths
 from reprise.stages import repro_jobs
@@ -46,7 +45,8 @@ def run(paths: ProjectPaths, arguments: Sequence[str], jobs: int, console: Conso
 @contextlib.contextmanager
 def _only_one(paths: ProjectPaths) -> Iterator[int]:
     """Lock a file of the project and yield its descriptor. Processes that inherit it hold the lock until they end as well."""
-    descriptor = os.open(store.made(paths.store) / "repro.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    paths.store.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(paths.store / "repro.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
         end = time.monotonic() + PATIENCE
         while not _locks(descriptor):
