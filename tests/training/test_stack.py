@@ -147,7 +147,7 @@ def check(overrides: list[str]) -> None:
 
 MEMBERS = ["model.weights=null", "model.members=[{_target_:reprise.models.linear.NLinear}]"]
 BIDIRECTIONAL = "Recurrent cannot be stacked: LSTM: only layers of one direction"
-REFUSALS = {
+REFUSED = {
     "closed form": ([*ON_SERIES, "model=ridge", "task.predict_delta=false"], "RidgeForecaster is computed in closed form"),
     "several losses": ([*ON_SERIES, "model=ensemble", "task.predict_delta=false", *MEMBERS], "Ensemble has several losses"),
     "bidirectional": ([*ON_SERIES, "+model.bidirectional=true"], BIDIRECTIONAL),
@@ -159,7 +159,7 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize(("overrides", "message"), REFUSALS.values(), ids=REFUSALS)
+@pytest.mark.parametrize(("overrides", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_stacked_is_refused_in_one_line(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         check(overrides)
