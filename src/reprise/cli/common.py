@@ -73,8 +73,8 @@ device_option = click.option(
     type=click.Choice(["cpu", "gpu", "auto"]),
     default="cpu",
     show_default=True,
-    help="Device of the network; auto: a GPU if there is one. The default is the CPU: for a few inputs it has answered before a GPU "
-    "has started, and its bits do not depend on whether there is a GPU.",
+    help="Device of the network; auto: a GPU if there is one. By default the CPU: for a few inputs it has answered before a "
+    "GPU has started, and its bits do not depend on whether there is one.",
 )
 overrides_argument = click.argument("overrides", nargs=-1, type=Override(), metavar="experiment=NAME [key=value ...]")
 
